@@ -1,0 +1,122 @@
+"""Artifacts: folders that a stage wrote, each with its payload and an `artifact.json` that says where it came from."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from nasdistill.errors import DamagedFile, UserError
+from nasdistill.storage import files_below, publish_folder, read_json, sha256_of, sha256_of_json, write_json
+
+MANIFEST = "artifact.json"
+FORMAT = 1
+
+# What an artifact of a kind can also stand for: a trained network has an architecture.
+KINDS = {
+    "architecture": "a model's spec without weights",
+    "network": "a model's spec with trained weights",
+    "metrics": "an evaluation",
+    "export": "a network in a format of another program",
+}
+ALSO = {"network": ("architecture",)}
+
+
+class Manifest(BaseModel):
+    """The content of `artifact.json`."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    format: int = FORMAT
+    kind: str
+    stage: str
+    uses: str
+    key: str
+    """SHA-256 of everything that decides the content: config, inputs, data, seed, code."""
+    config: dict[str, Any]
+    inputs: dict[str, str]
+    """Field of the stage's config to the content hash of the artifact that it read."""
+    seed: int
+    metrics: dict[str, Any]
+    cost: dict[str, Any]
+    """`seconds`, `peak_memory_bytes`, `samples_per_second`."""
+    provenance: dict[str, Any]
+    """`versions`, `git`, `device`, `precision`, `data`, `plugins`."""
+    files: dict[str, str]
+    """Relative path to SHA-256, for every file beside this one."""
+
+
+@dataclass(frozen=True)
+class Artifact:
+    """A finished artifact on disk."""
+
+    folder: Path
+    manifest: Manifest
+
+    @property
+    def kind(self) -> str:
+        return self.manifest.kind
+
+    @property
+    def content(self) -> str:
+        """A hash of the payload alone, so that equal results of different ways count as equal inputs."""
+        return sha256_of_json(self.manifest.files)
+
+    def verify(self) -> None:
+        """Check every file against its hash.
+
+        Raises:
+            DamagedFile: naming the first file that is missing or changed.
+        """
+        for name, digest in self.manifest.files.items():
+            path = self.folder / name
+            if not path.is_file():
+                raise DamagedFile(f"{path} is missing from the artifact {self.manifest.stage!r}")
+            if sha256_of(path) != digest:
+                raise DamagedFile(f"{path} is damaged: its SHA-256 is not the one in {MANIFEST}")
+
+
+def open_artifact(folder: Path, verify: bool = True) -> Artifact:
+    """Open the artifact in `folder`.
+
+    Raises:
+        UserError: there is none, or it was written by a later format.
+        DamagedFile: the manifest or, with `verify`, a file is not what was written.
+    """
+    path = folder / MANIFEST
+    if not path.is_file():
+        raise UserError(f"{folder} is not an artifact: it holds no {MANIFEST}")
+    content = read_json(path)
+    found = content.get("format") if isinstance(content, dict) else None
+    if found != FORMAT:
+        raise UserError(f"{path} has format {found!r}; this version reads format {FORMAT}")
+    try:
+        manifest = Manifest.model_validate(content)
+    except ValidationError as error:
+        raise DamagedFile(f"{path} is damaged: {error.errors()[0]['msg']} at {error.errors()[0]['loc']}") from None
+    if any(Path(name).is_absolute() or ".." in Path(name).parts for name in manifest.files):
+        raise DamagedFile(f"{path} names a file outside its folder")
+    artifact = Artifact(folder, manifest)
+    if verify:
+        artifact.verify()
+    return artifact
+
+
+def publish(prepared: Path, place: Path, **manifest: Any) -> Artifact:
+    """Turn the folder `prepared` into the artifact at `place`, in one step.
+
+    Args:
+        manifest: the fields of `Manifest` but `files`, which are hashed here.
+    """
+    files = {str(path.relative_to(prepared)): sha256_of(path) for path in files_below(prepared)}
+    written = Manifest(files=files, **manifest)
+    write_json(prepared / MANIFEST, written.model_dump(mode="json"))
+    publish_folder(prepared, place)
+    return Artifact(place, written)
+
+
+def fits(kind: str, wanted: str) -> bool:
+    """Whether an artifact of `kind` can be read where `wanted` is asked for."""
+    return kind == wanted or wanted in ALSO.get(kind, ())

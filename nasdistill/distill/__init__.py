@@ -1,0 +1,1 @@
+"""Distillation with data: objectives, teachers, feature taps."""

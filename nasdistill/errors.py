@@ -1,0 +1,54 @@
+"""Errors that a user can act on, each told in one sentence."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+
+class UserError(Exception):
+    """A mistake of the user; the command line prints it without a traceback and exits with status 2."""
+
+
+class SpecError(UserError, ValueError):
+    """A value in a config is wrong.
+
+    `path` leads from the config to the wrong value, e.g. `("objectives", 0, "temperature")`, so that whoever knows the
+    file can add its line. It is a `ValueError` so that pydantic carries it through nested validation.
+    """
+
+    def __init__(self, problem: str, path: tuple[str | int, ...] = ()) -> None:
+        super().__init__(problem)
+        self.problem = problem
+        self.path = path
+
+
+class DamagedFile(UserError):
+    """A file on disk is not what was written there."""
+
+
+class Interrupted(Exception):
+    """The user or the system asked this process to stop; everything up to here is saved.
+
+    Args:
+        signal_number: the signal that asked, e.g. 2 for Ctrl-C; the exit status is 128 plus it.
+    """
+
+    def __init__(self, signal_number: int) -> None:
+        super().__init__(f"stopped by signal {signal_number}")
+        self.signal_number = signal_number
+
+
+def nearest(word: str, known: Iterable[str]) -> str | None:
+    """The known name closest to `word`, or None where nothing is close."""
+    lowered = {name.lower(): name for name in known}
+    matches = difflib.get_close_matches(word.lower(), lowered, n=1, cutoff=0.6)
+    return lowered[matches[0]] if matches else None
+
+
+def unknown(what: str, word: str, known: Iterable[str]) -> str:
+    """One sentence for an unknown name: what was allowed and what was probably meant."""
+    names = sorted(known)
+    guess = nearest(word, names)
+    hint = f"; did you mean {guess!r}?" if guess else ""
+    return f"unknown {what} {word!r}{hint} (known: {', '.join(names) or 'none'})"

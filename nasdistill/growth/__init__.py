@@ -1,0 +1,1 @@
+"""Growing a teacher from its student."""

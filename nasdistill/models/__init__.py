@@ -1,0 +1,1 @@
+"""Models: plain data that builds networks, and networks on disk."""

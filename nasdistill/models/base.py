@@ -1,0 +1,106 @@
+"""What a model is: plain data that builds a network for any input shape and number of classes."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from nasdistill.data.base import Normalisation, Shape
+from nasdistill.errors import DamagedFile, UserError
+from nasdistill.registry import Component, ComponentOf, Registry, build
+from nasdistill.storage import read_json, write_bytes, write_json
+
+if TYPE_CHECKING:
+    from torch import nn
+
+SPEC = "spec.json"
+WEIGHTS = "weights.safetensors"
+
+
+class Model(Component):
+    """Base of all models.
+
+    The network that `build` returns maps float images [N, C, H, W] to logits [N, classes]. It may declare
+    `feature_points: tuple[str, ...]`, the module paths whose outputs attention transfer reads by default;
+    `forward_with_auxiliary(images) -> (logits, auxiliary_logits)` if it has an auxiliary head; and
+    `drop_path: float`, the probability that training raises over its course.
+    """
+
+    def build(self, shape: Shape, classes: int) -> nn.Module:
+        """The network with freshly drawn weights from torch's global generator.
+
+        Raises:
+            UserError: the model does not exist for this shape.
+        """
+        raise NotImplementedError(type(self).__name__)
+
+
+MODELS: Registry[Model] = Registry("models", Model, "nasdistill.models")
+
+
+class NetworkSpec(BaseModel):
+    """The content of `spec.json`: all that is needed to rebuild a network and to feed it."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", arbitrary_types_allowed=True)
+
+    model: Annotated[Any, ComponentOf("models")] = Field(description="the model")
+    shape: Shape = Field(description="channels, height, width of an image")
+    classes: int = Field(gt=1, description="number of classes")
+    labels: tuple[str, ...] | None = Field(None, description="names of the classes, in order")
+    normalisation: Normalisation | None = Field(None, description="what images must be normalised with")
+
+    def build(self) -> nn.Module:
+        network: nn.Module = self.model.build(self.shape, self.classes)
+        return network
+
+
+def save_network(folder: Path, spec: NetworkSpec, network: nn.Module | None) -> None:
+    """Write `spec.json` and, for a trained network, `weights.safetensors`."""
+    write_json(folder / SPEC, spec.model_dump(mode="json"))
+    if network is not None:
+        from safetensors.torch import save
+
+        weights = {name: value.detach().cpu().contiguous() for name, value in network.state_dict().items()}
+        write_bytes(folder / WEIGHTS, save(weights))
+
+
+def load_spec(folder: Path) -> NetworkSpec:
+    """Read `spec.json`; names in it resolve in the registry only, nothing else is imported.
+
+    Raises:
+        UserError: there is none, or it names what is unknown.
+    """
+    path = folder / SPEC
+    if not path.is_file():
+        raise UserError(f"{folder} holds no network: {SPEC} is missing")
+    content = read_json(path)
+    if not isinstance(content, dict):
+        raise DamagedFile(f"{path} is damaged: it is not a mapping")
+    try:
+        return build(NetworkSpec, content)
+    except UserError as error:
+        raise UserError(f"{path}: {error}") from None
+
+
+def load_network(folder: Path) -> tuple[NetworkSpec, nn.Module]:
+    """Rebuild a trained network, in evaluation mode, on the CPU.
+
+    Raises:
+        UserError: the folder holds no weights.
+        DamagedFile: the weights do not fit the spec.
+    """
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    spec = load_spec(folder)
+    path = folder / WEIGHTS
+    if not path.is_file():
+        raise UserError(f"{folder} holds an architecture without weights: {WEIGHTS} is missing")
+    network = spec.build()
+    try:
+        network.load_state_dict(load_file(path))
+    except (SafetensorError, RuntimeError) as error:
+        raise DamagedFile(f"{path} does not fit its {SPEC}: {error}") from None
+    return spec, network.eval()

@@ -1,0 +1,1 @@
+"""Recipes: schema, loading with positions, overrides, the stage graph, the runner."""

@@ -1,0 +1,1 @@
+"""Tables, plots, cell drawings, the HTML page."""

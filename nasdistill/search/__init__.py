@@ -1,0 +1,1 @@
+"""Architecture search: spaces, supernet, strategies, discretisation."""

@@ -1,0 +1,48 @@
+"""Search strategies: how the operations of a space are chosen."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from pydantic import Field
+
+from nasdistill.registry import Component, Registry
+
+if TYPE_CHECKING:
+    from nasdistill.data.base import Data
+    from nasdistill.models.genotypes import Genotype
+    from nasdistill.search.spaces import SearchSpace
+    from nasdistill.training.checkpoints import Checkpoints
+    from nasdistill.training.engine import Engine
+    from nasdistill.training.records import Records
+
+
+@dataclass(frozen=True)
+class Found:
+    """The outcome of a search.
+
+    Attributes:
+        genotype: the discretised cells.
+        history: curves by name (alphas, entropy, skips per cell, losses), as plain data for the report.
+        metrics: numbers for the results table, e.g. `samples_per_second`.
+    """
+
+    genotype: Genotype
+    history: dict[str, Any] = field(default_factory=dict)
+    metrics: dict[str, Any] = field(default_factory=dict)
+
+
+class Strategy(Component):
+    """Base of all search strategies."""
+
+    epochs: int = Field(50, gt=0, description="passes over the half of the training set that the weights learn from")
+
+    def search(
+        self, space: SearchSpace, data: Data, engine: Engine, seed: int, checkpoints: Checkpoints, records: Records
+    ) -> Found:
+        """Search `space` on the training images of `data`; goes on from `checkpoints` if there are any."""
+        raise NotImplementedError(type(self).__name__)
+
+
+STRATEGIES: Registry[Strategy] = Registry("strategies", Strategy, "nasdistill.search.strategies")

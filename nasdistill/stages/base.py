@@ -1,0 +1,146 @@
+"""What a stage is: a typed config whose fields may refer to earlier artifacts, and `run`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from nasdistill.artifacts import Artifact
+from nasdistill.errors import UserError
+from nasdistill.registry import Component, Registry, registry
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from nasdistill.data.base import Data, DataSet
+    from nasdistill.models.base import NetworkSpec
+    from nasdistill.training.checkpoints import Checkpoints
+    from nasdistill.training.engine import Engine, EngineSettings
+    from nasdistill.training.records import Records
+
+
+@dataclass(frozen=True)
+class Reference:
+    """Annotation of a config field that reads an artifact: `student: Annotated[str, Reference("architecture")]`.
+
+    The value is the name of an earlier stage, the folder of an artifact, or, where `or_model` is set, a model's name
+    or shorthand such as `wrn-16-1`.
+    """
+
+    kind: str
+    or_model: bool = False
+
+
+@dataclass
+class Outcome:
+    """What a stage hands back; its payload lies in `Context.folder`.
+
+    Attributes:
+        metrics: plain data; `accuracy` (`last`, `best`, `selected`, in percent), `parameters`, `multiply_adds`,
+            `samples_per_second` and `latency_ms` where they make sense.
+    """
+
+    metrics: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass
+class Context:
+    """What surrounds a running stage.
+
+    Attributes:
+        stage: the stage's name in the recipe.
+        folder: where the payload goes; it becomes the artifact when `run` returns.
+        scratch: survives kills until the artifact is published; checkpoints live here.
+        seed: of this stage.
+    """
+
+    stage: str
+    folder: Path
+    scratch: Path
+    tensorboard: Path
+    seed: int
+    dataset: DataSet
+    engine_settings: EngineSettings
+    checkpoint_seconds: float = 30.0
+
+    @cached_property
+    def data(self) -> Data:
+        return self.dataset.load(self.seed)
+
+    @cached_property
+    def engine(self) -> Engine:
+        from nasdistill.training.engine import Engine
+
+        return Engine(self.engine_settings)
+
+    @cached_property
+    def records(self) -> Records:
+        from nasdistill.training.records import Records
+
+        return Records(self.tensorboard, self.stage)
+
+    def checkpoints(self, name: str = "checkpoints") -> Checkpoints:
+        from nasdistill.training.checkpoints import Checkpoints
+
+        return Checkpoints(self.scratch / name, self.checkpoint_seconds)
+
+
+class Stage(Component):
+    """Base of all stages."""
+
+    makes: ClassVar[str]
+    """The kind of artifact that `run` writes."""
+
+    def run(self, inputs: Mapping[str, Artifact], context: Context) -> Outcome:
+        """Write the payload into `context.folder`.
+
+        Args:
+            inputs: by config field, for each field with a `Reference` that names a stage or an artifact.
+        """
+        raise NotImplementedError(type(self).__name__)
+
+
+STAGES: Registry[Stage] = Registry("stages", Stage, "nasdistill.stages")
+
+
+def references(stage: type[Stage]) -> dict[str, Reference]:
+    """The fields of a stage's config that read artifacts."""
+    return {
+        name: reference
+        for name, info in stage.model_fields.items()
+        for reference in info.metadata
+        if isinstance(reference, Reference)
+    }
+
+
+def network_for(value: str | None, artifact: Artifact | None, context: Context) -> tuple[NetworkSpec, nn.Module, bool]:
+    """The network that a reference means: from an artifact, trained or not, or freshly drawn from a model's name.
+
+    Returns:
+        its spec, the network (drawn with the stage's seed where it has no weights), whether it is trained.
+    """
+    import torch
+
+    from nasdistill.models.base import WEIGHTS, NetworkSpec, load_network, load_spec
+
+    if artifact is not None and (artifact.folder / WEIGHTS).is_file():
+        spec, network = load_network(artifact.folder)
+        return spec, network, True
+    if artifact is not None:
+        spec = load_spec(artifact.folder)
+    elif value is not None:
+        data = context.data
+        spec = NetworkSpec(
+            model=registry("models").parse(value),
+            shape=data.shape,
+            classes=len(data.classes),
+            labels=data.classes,
+            normalisation=data.normalisation,
+        )
+    else:
+        raise UserError(f"stage {context.stage!r} was given no network")
+    torch.manual_seed(context.seed)
+    return spec, spec.build(), False

@@ -1,0 +1,1 @@
+"""The engine room: device and precision, the training loop, optimisers, schedules, checkpoints, metrics."""

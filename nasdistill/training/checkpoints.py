@@ -1,0 +1,91 @@
+"""Checkpoints inside a stage: what a loop saves so that a killed run ends with the same bits as an unbroken one."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from nasdistill.errors import DamagedFile
+from nasdistill.interrupts import leave_if_requested, stop_requested
+from nasdistill.storage import load_state, save_state
+
+if TYPE_CHECKING:
+    import torch
+
+log = logging.getLogger(__name__)
+KEPT = 2
+
+
+class Checkpoints:
+    """The checkpoints of one loop in a folder of their own.
+
+    A loop calls `load` once before it starts and `step` after every step, with a function that captures all that
+    decides the rest of the loop: weights, optimiser, position, random state, history.
+    """
+
+    def __init__(self, folder: Path, every_seconds: float = 30.0) -> None:
+        self.folder = folder
+        self.every_seconds = every_seconds
+        self._saved_at = time.monotonic()
+
+    def load(self) -> dict[str, Any] | None:
+        """The newest checkpoint that is what was written, or None; damaged ones are named in a warning."""
+        for path in reversed(self._states()):
+            try:
+                return load_state(path, expected_sha256=path.stem.split("-")[1])
+            except DamagedFile as error:
+                log.warning("%s; going on from the one before", error)
+        return None
+
+    def step(self, number: int, capture: Callable[[], Mapping[str, Any]]) -> None:
+        """Save if it is time to or if a stop was asked for.
+
+        Args:
+            number: steps done so far; never goes back.
+            capture: called only if the state is needed.
+
+        Raises:
+            Interrupted: a stop was asked for; the state is on disk.
+        """
+        if stop_requested() or time.monotonic() - self._saved_at >= self.every_seconds:
+            self.save(number, capture())
+        leave_if_requested()
+
+    def save(self, number: int, state: Mapping[str, Any]) -> None:
+        """Write a checkpoint and drop all but the newest two."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        incoming = self.folder / "incoming"
+        digest = save_state(incoming, state)
+        incoming.replace(self.folder / f"{number:012d}-{digest}.safetensors")
+        for old in self._states()[:-KEPT]:
+            old.unlink()
+        self._saved_at = time.monotonic()
+
+    def _states(self) -> list[Path]:
+        return sorted(self.folder.glob("*-*.safetensors"))
+
+
+def random_state() -> dict[str, torch.Tensor]:
+    """The state of torch's global generators, those of the accelerators included."""
+    import torch
+
+    state = {"cpu": torch.get_rng_state()}
+    if torch.cuda.is_available():
+        state["cuda"] = torch.cuda.get_rng_state()
+    if torch.backends.mps.is_available():
+        state["mps"] = torch.mps.get_rng_state()
+    return state
+
+
+def set_random_state(state: Mapping[str, torch.Tensor]) -> None:
+    """Put back what `random_state` returned."""
+    import torch
+
+    torch.set_rng_state(state["cpu"])
+    if "cuda" in state and torch.cuda.is_available():
+        torch.cuda.set_rng_state(state["cuda"])
+    if "mps" in state and torch.backends.mps.is_available():
+        torch.mps.set_rng_state(state["mps"])

@@ -1,0 +1,91 @@
+"""Device, precision and processes of a run, on Lightning Fabric."""
+
+from __future__ import annotations
+
+import functools
+import sys
+from contextlib import AbstractContextManager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+if TYPE_CHECKING:
+    import torch
+    from lightning.fabric import Fabric
+    from torch import nn
+
+
+class EngineSettings(BaseModel):
+    """The `engine` section of a recipe."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    accelerator: Literal["auto", "cpu", "cuda", "mps"] = Field("auto", description="where to compute")
+    devices: int = Field(1, gt=0, description="processes, each with a device of its own")
+    precision: Literal["auto", "32", "bf16"] = Field(
+        "auto", description="bf16 is mixed precision; auto takes it where the hardware computes in it"
+    )
+    channels_last: bool = Field(True, description="keep images and convolutions channels-last in memory")
+
+
+@functools.cache
+def cpu_has_bf16() -> bool:
+    """Whether this processor multiplies bfloat16 itself; where it does not, bf16 is emulated and slower than fp32."""
+    if sys.platform != "linux":
+        return False
+    flags = next((line for line in Path("/proc/cpuinfo").read_text().splitlines() if line.startswith("flags")), "")
+    return "avx512_bf16" in flags.split() or "amx_bf16" in flags.split()
+
+
+def resolve(settings: EngineSettings) -> tuple[str, str]:
+    """The accelerator and the precision ("32" or "bf16") that the settings mean on this machine."""
+    import torch
+
+    accelerator: str = settings.accelerator
+    if accelerator == "auto":
+        accelerator = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
+    precision: str = settings.precision
+    if precision == "auto":
+        has_bf16 = torch.cuda.is_bf16_supported() if accelerator == "cuda" else accelerator == "cpu" and cpu_has_bf16()
+        precision = "bf16" if has_bf16 else "32"
+    return accelerator, precision
+
+
+class Engine:
+    """One device with its precision; every loop of the project runs on it.
+
+    Attributes:
+        fabric: the launched Lightning Fabric.
+        precision: "32" or "bf16", resolved.
+        memory_format: of images and of networks' weights.
+    """
+
+    def __init__(self, settings: EngineSettings) -> None:
+        import torch
+        from lightning.fabric import Fabric
+
+        accelerator, self.precision = resolve(settings)
+        self.memory_format = torch.channels_last if settings.channels_last else torch.contiguous_format
+        self.fabric: Fabric = Fabric(
+            accelerator=accelerator,
+            devices=settings.devices,
+            precision="bf16-mixed" if self.precision == "bf16" else "32-true",
+        )
+        self.fabric.launch()
+
+    @property
+    def device(self) -> torch.device:
+        return self.fabric.device
+
+    def place(self, module: nn.Module) -> nn.Module:
+        """Move a module to the device and its convolutions to the memory format, in place."""
+        return module.to(self.device).to(memory_format=self.memory_format)
+
+    def setup(self, module: nn.Module, *optimizers: torch.optim.Optimizer) -> Any:
+        """Fabric's wrapping of a module that is trained, and of its optimisers: precision and processes."""
+        return self.fabric.setup(self.place(module), *optimizers)
+
+    def autocast(self) -> AbstractContextManager[Any]:
+        """The engine's precision, for forward passes of modules that Fabric does not wrap."""
+        return self.fabric.autocast()

@@ -1,0 +1,84 @@
+"""What long work tells while it runs: TensorBoard scalars, and a progress bar or plain lines."""
+
+from __future__ import annotations
+
+import logging
+import sys
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+
+log = logging.getLogger(__name__)
+SECONDS_BETWEEN_LINES = 10.0
+
+
+class Progress:
+    """Counts steps towards a total; made by `Records.progress`."""
+
+    def __init__(self, title: str, total: int, done: int, advance: object = None) -> None:
+        self.title = title
+        self.total = total
+        self.done = done
+        self._advance = advance
+        self._started = self._told = time.monotonic()
+        self._first = done
+
+    def step(self, note: str = "") -> None:
+        """One more step is done; `note` is shown beside the bar, e.g. the loss."""
+        self.done += 1
+        if callable(self._advance):
+            self._advance(self.done, note)
+            return
+        now = time.monotonic()
+        if now - self._told >= SECONDS_BETWEEN_LINES or self.done == self.total:
+            self._told = now
+            rate = (self.done - self._first) / max(now - self._started, 1e-9)
+            left = (self.total - self.done) / max(rate, 1e-9)
+            log.info("%s: %d/%d, %.1f steps/s, %.0f s left %s", self.title, self.done, self.total, rate, left, note)
+
+
+class Records:
+    """The record of one stage: scalars go to TensorBoard under `folder`, steps to the terminal."""
+
+    def __init__(self, folder: Path, title: str, quiet: bool = False) -> None:
+        self.folder = folder
+        self.title = title
+        self.quiet = quiet
+        self._writer: object = None
+
+    def scalars(self, values: Mapping[str, float], step: int) -> None:
+        """Write `{tag: value}` at `step`."""
+        from torch.utils.tensorboard import SummaryWriter
+
+        if self._writer is None:
+            self._writer = SummaryWriter(str(self.folder), purge_step=step)
+        assert isinstance(self._writer, SummaryWriter)
+        for tag, value in values.items():
+            self._writer.add_scalar(tag, value, step)
+
+    def close(self) -> None:
+        if self._writer is not None:
+            self._writer.close()  # type: ignore[attr-defined]
+            self._writer = None
+
+    @contextmanager
+    def progress(self, total: int, done: int = 0, what: str = "") -> Iterator[Progress]:
+        """A progress bar with rate and time left on a terminal, plain lines elsewhere.
+
+        Args:
+            total: steps in all.
+            done: steps done before, when a loop resumes.
+        """
+        title = f"{self.title} {what}".strip()
+        if self.quiet or not sys.stderr.isatty():
+            yield Progress(title, total, done)
+            return
+        from rich.console import Console
+        from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
+        from rich.progress import Progress as Bar
+
+        columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+        with Bar(*columns, TextColumn("{task.fields[note]}"), console=Console(stderr=True), transient=True) as bar:
+            task = bar.add_task(title, total=total, completed=done, note="")
+            yield Progress(title, total, done, lambda at, note: bar.update(task, completed=at, note=note))
