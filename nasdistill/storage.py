@@ -135,7 +135,7 @@ def load_state(path: Path, expected_sha256: str | None = None) -> dict[str, Any]
     try:
         with safe_open(path, framework="pt") as file:
             skeleton = json.loads(file.metadata()[_STATE_KEY])
-            tensors = {name: file.get_tensor(name) for name in file.keys()}
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  (not iterable itself)
     except (SafetensorError, ValueError, KeyError, TypeError, OSError) as error:
         raise DamagedFile(f"{path} is damaged: {error}") from None
     state: dict[str, Any] = _put_tensors(skeleton, tensors)
