@@ -1,0 +1,77 @@
+"""Genotypes: the cells that a search found, as plain data, and the two that the DARTS paper published."""
+
+from __future__ import annotations
+
+from pydantic import BaseModel, ConfigDict, model_validator
+
+from nasdistill.errors import SpecError, unknown
+
+Edge = tuple[str, int]
+"""Name of an operation, and the state that it reads: 0 and 1 are the cell's inputs, node i is state i + 2."""
+
+Cell = tuple[tuple[Edge, ...], ...]
+"""The incoming edges of each node, in order. A cell's output is the concatenation of all nodes."""
+
+
+class Genotype(BaseModel):
+    """A normal and a reduction cell."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    normal: Cell
+    reduce: Cell
+
+    @model_validator(mode="after")
+    def _edges_point_back(self) -> Genotype:
+        for name, cell in (("normal", self.normal), ("reduce", self.reduce)):
+            if not cell:
+                raise SpecError("a cell needs at least one node", (name,))
+            for node, edges in enumerate(cell):
+                for operation, state in edges:
+                    if not 0 <= state < node + 2:
+                        problem = f"node {node} reads state {state} by {operation}; it may read 0 to {node + 1}"
+                        raise SpecError(problem, (name, node))
+        return self
+
+
+# Liu et al., DARTS: Differentiable Architecture Search (2019), figures 4 and 5 and the released genotypes.
+DARTS_V1 = Genotype(
+    normal=(
+        (("sep_conv_3x3", 1), ("sep_conv_3x3", 0)),
+        (("skip_connect", 0), ("sep_conv_3x3", 1)),
+        (("skip_connect", 0), ("sep_conv_3x3", 1)),
+        (("sep_conv_3x3", 0), ("skip_connect", 2)),
+    ),
+    reduce=(
+        (("max_pool_3x3", 0), ("max_pool_3x3", 1)),
+        (("skip_connect", 2), ("max_pool_3x3", 0)),
+        (("max_pool_3x3", 0), ("skip_connect", 2)),
+        (("skip_connect", 2), ("avg_pool_3x3", 0)),
+    ),
+)
+DARTS_V2 = Genotype(
+    normal=(
+        (("sep_conv_3x3", 0), ("sep_conv_3x3", 1)),
+        (("sep_conv_3x3", 0), ("sep_conv_3x3", 1)),
+        (("sep_conv_3x3", 1), ("skip_connect", 0)),
+        (("skip_connect", 0), ("dil_conv_3x3", 2)),
+    ),
+    reduce=(
+        (("max_pool_3x3", 0), ("max_pool_3x3", 1)),
+        (("skip_connect", 2), ("max_pool_3x3", 1)),
+        (("max_pool_3x3", 0), ("skip_connect", 2)),
+        (("skip_connect", 2), ("max_pool_3x3", 1)),
+    ),
+)
+NAMED = {"DARTS_V1": DARTS_V1, "DARTS_V2": DARTS_V2}
+
+
+def named(name: str) -> Genotype:
+    """The published genotype called `name`.
+
+    Raises:
+        SpecError: there is none.
+    """
+    if name not in NAMED:
+        raise SpecError(unknown("genotype", name, NAMED))
+    return NAMED[name]

@@ -1,0 +1,80 @@
+"""Separable and dilated convolutions."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+from torch import nn
+
+from nasdistill.models.operations import OPERATIONS, Operation
+
+
+class ReLUConvNorm(nn.Sequential):
+    """ReLU, 1x1 convolution, batch norm: brings a state to the width of a cell."""
+
+    def __init__(self, in_channels: int, out_channels: int, affine: bool = True) -> None:
+        super().__init__(
+            nn.ReLU(), nn.Conv2d(in_channels, out_channels, 1, bias=False), nn.BatchNorm2d(out_channels, affine=affine)
+        )
+
+
+class DilatedConv(nn.Sequential):
+    """ReLU, depthwise, pointwise, batch norm."""
+
+    def __init__(self, channels: int, kernel: int, stride: int, dilation: int, affine: bool) -> None:
+        padding = dilation * (kernel - 1) // 2
+        super().__init__(
+            nn.ReLU(),
+            nn.Conv2d(channels, channels, kernel, stride, padding, dilation, groups=channels, bias=False),
+            nn.Conv2d(channels, channels, 1, bias=False),
+            nn.BatchNorm2d(channels, affine=affine),
+        )
+
+
+class SeparableConv(nn.Sequential):
+    """ReLU, depthwise, pointwise, batch norm, twice; the stride is the first one's."""
+
+    def __init__(self, channels: int, kernel: int, stride: int, affine: bool) -> None:
+        first = DilatedConv(channels, kernel, stride, 1, affine)
+        second = DilatedConv(channels, kernel, 1, 1, affine)
+        super().__init__(*first, *second)
+
+
+@OPERATIONS.register("sep_conv_3x3")
+class SepConv3x3(Operation):
+    """Depthwise-separable 3x3 convolution, applied twice."""
+
+    source: ClassVar[str] = "Liu et al. 2019, DARTS, section 3.1"
+
+    def build(self, channels: int, stride: int, affine: bool) -> nn.Module:
+        return SeparableConv(channels, 3, stride, affine)
+
+
+@OPERATIONS.register("sep_conv_5x5")
+class SepConv5x5(Operation):
+    """Depthwise-separable 5x5 convolution, applied twice."""
+
+    source: ClassVar[str] = "Liu et al. 2019, DARTS, section 3.1"
+
+    def build(self, channels: int, stride: int, affine: bool) -> nn.Module:
+        return SeparableConv(channels, 5, stride, affine)
+
+
+@OPERATIONS.register("dil_conv_3x3")
+class DilConv3x3(Operation):
+    """Depthwise-separable 3x3 convolution of dilation 2."""
+
+    source: ClassVar[str] = "Liu et al. 2019, DARTS, section 3.1"
+
+    def build(self, channels: int, stride: int, affine: bool) -> nn.Module:
+        return DilatedConv(channels, 3, stride, 2, affine)
+
+
+@OPERATIONS.register("dil_conv_5x5")
+class DilConv5x5(Operation):
+    """Depthwise-separable 5x5 convolution of dilation 2."""
+
+    source: ClassVar[str] = "Liu et al. 2019, DARTS, section 3.1"
+
+    def build(self, channels: int, stride: int, affine: bool) -> nn.Module:
+        return DilatedConv(channels, 5, stride, 2, affine)
