@@ -1,0 +1,45 @@
+"""Stochastic gradient descent."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, ClassVar
+
+from pydantic import Field, model_validator
+
+from nasdistill.errors import SpecError
+from nasdistill.training.optimizers import OPTIMIZERS, Optimizer, can_fuse
+
+if TYPE_CHECKING:
+    import torch
+
+
+@OPTIMIZERS.register("sgd")
+class SGD(Optimizer):
+    """Stochastic gradient descent with momentum."""
+
+    source: ClassVar[str] = "Sutskever et al. 2013, On the importance of initialization and momentum in deep learning"
+
+    lr: float = Field(0.1, gt=0, description="peak learning rate")
+    momentum: float = Field(0.9, ge=0, lt=1, description="how much of the last update is kept")
+    nesterov: bool = Field(True, description="look ahead along the momentum")
+    weight_decay: float = Field(5e-4, ge=0, description="weight decay, as a term of the gradient")
+
+    @model_validator(mode="after")
+    def _nesterov_needs_momentum(self) -> SGD:
+        if self.nesterov and self.momentum == 0:
+            raise SpecError("nesterov looks ahead along the momentum, which is 0; set nesterov to false", ("nesterov",))
+        return self
+
+    def build(self, parameters: Iterable[torch.nn.Parameter]) -> torch.optim.Optimizer:
+        import torch
+
+        given = list(parameters)
+        return torch.optim.SGD(
+            given,
+            lr=self.lr,
+            momentum=self.momentum,
+            nesterov=self.nesterov,
+            weight_decay=self.weight_decay,
+            fused=can_fuse(given),
+        )

@@ -1,0 +1,59 @@
+"""How a network is trained: the options that every stage with a supervised loop shares."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from nasdistill.errors import SpecError
+from nasdistill.registry import ComponentOf
+
+
+class TrainingSettings(BaseModel):
+    """A mixin of stages; `fit` reads nothing else."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+    epochs: int = Field(30, gt=0, description="passes over the training images")
+    batch_size: int = Field(128, gt=0, description="images per step, over all devices together")
+    optimizer: Annotated[Any, ComponentOf("optimizers")] = Field(
+        "sgd", validate_default=True, description="what updates the weights"
+    )
+    schedule: Annotated[Any, ComponentOf("schedules")] = Field(
+        "cosine", validate_default=True, description="how the learning rate falls from its peak"
+    )
+    warmup: float = Field(
+        0.0, ge=0, description="epochs in which the learning rate rises linearly, multiplying the schedule"
+    )
+    clip: float | None = Field(None, gt=0, description="largest norm of all gradients together; longer ones are scaled")
+    label_smoothing: float = Field(0.0, ge=0, lt=1, description="share of each label spread evenly over all classes")
+    auxiliary_weight: float = Field(0.4, ge=0, description="weight of the auxiliary head's loss, in networks with one")
+    augment: bool = Field(True, description="augment the training images as the data set says")
+    ema: float | None = Field(
+        None, gt=0, lt=1, description="decay per step of an average of the weights, which is then what is evaluated"
+    )
+    evaluate_every: int = Field(1, gt=0, description="epochs between evaluations; the last epoch always has one")
+    patience: int | None = Field(
+        None, gt=0, description="stop after so many evaluations without a better validation accuracy"
+    )
+    keep: Literal["selected", "last"] = Field(
+        "selected", description="which weights to keep: of the epoch best on the validation images, or the last"
+    )
+
+    @model_validator(mode="after")
+    def _check(self) -> TrainingSettings:
+        if self.warmup > self.epochs:
+            raise SpecError(f"the warm-up of {self.warmup:g} epochs exceeds the {self.epochs} epochs", ("warmup",))
+        try:
+            self.schedule.check(self.epochs)
+        except SpecError as error:
+            raise SpecError(error.problem, ("schedule", *error.path)) from None
+        return self
+
+    def learning_rate(self, step: int, steps_per_epoch: int) -> float:
+        """The learning rate of a step, counted from 0, as a pure function: peak * schedule * warm-up."""
+        factor: float = self.schedule.factor(step / (self.epochs * steps_per_epoch), self.epochs)
+        warm = self.warmup * steps_per_epoch
+        peak: float = self.optimizer.lr
+        return peak * factor * min(1.0, (step + 1) / warm if warm else 1.0)
