@@ -1,0 +1,96 @@
+"""Gradients of the architecture in a bilevel problem, to first and second order.
+
+Weights w minimise the training loss, the architecture alpha minimises the validation loss at the weights that it makes:
+
+    min_alpha L_val(w*(alpha), alpha)   with   w*(alpha) = argmin_w L_train(w, alpha).
+
+Losses are functions without arguments that read the tensors in place: `lambda: cross_entropy(network(x), y)`.
+
+Source: Liu et al. 2019, DARTS, section 2.3, equations 5 to 8.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import torch
+
+Tensors = Sequence[torch.Tensor]
+Loss = Callable[[], torch.Tensor]
+
+
+def gradients(loss: torch.Tensor, tensors: Tensors) -> list[torch.Tensor]:
+    """The gradient of `loss` for each of `tensors` and for nothing else; zeros for those that it does not read."""
+    return list(torch.autograd.grad(loss, tuple(tensors), allow_unused=True, materialize_grads=True))
+
+
+def first_order(validation_loss: Loss, alphas: Tensors) -> list[torch.Tensor]:
+    """grad_alpha L_val(w, alpha): takes the present weights for the optimal ones."""
+    return gradients(validation_loss(), alphas)
+
+
+def second_order(
+    training_loss: Loss,
+    validation_loss: Loss,
+    weights: Tensors,
+    alphas: Tensors,
+    *,
+    rate: float,
+    velocities: Tensors,
+    momentum: float = 0.0,
+    weight_decay: float = 0.0,
+    step: float = 0.01,
+) -> list[torch.Tensor]:
+    """The gradient for alpha of L_val(w', alpha), where w' is one step of SGD with momentum from w:
+
+        w' = w - rate (momentum * velocity + grad_w L_train(w, alpha) + weight_decay * w)
+
+        grad = grad_alpha L_val(w', alpha) - rate * d/dalpha (grad_w L_train(w, alpha) . v),   v = grad_w' L_val(w', alpha)
+
+    The second term is a product with a mixed Hessian, taken by central differences around w (not w'):
+
+        (grad_alpha L_train(w + eps v, alpha) - grad_alpha L_train(w - eps v, alpha)) / (2 eps),   eps = step / ||v||
+
+    Args:
+        weights: w, changed while this runs and put back to the bit.
+        rate: of the step to w', commonly the present learning rate.
+        velocities: momentum buffers, one for each of `weights`.
+        step: length of the step of the differences over all weights together; below single precision's reach the
+            differences drown in rounding, so do not compute the losses in less than float32.
+
+    Returns:
+        one gradient for each of `alphas`.
+    """
+    kept = [weight.detach().clone() for weight in weights]
+    slopes = gradients(training_loss(), weights)
+    with torch.no_grad():
+        for weight, slope, velocity in zip(weights, slopes, velocities, strict=True):
+            weight.sub_(rate * (momentum * velocity + slope + weight_decay * weight))
+    both = gradients(validation_loss(), [*alphas, *weights])
+    direct, direction = both[: len(alphas)], both[len(alphas) :]
+
+    # Where the validation loss is flat the direction is zero, and so are the differences whatever eps is.
+    norm = torch.linalg.vector_norm(torch.stack(torch._foreach_norm(direction)))
+    eps = step / norm.clamp_min(torch.finfo(norm.dtype).tiny ** 0.5)
+    above = first_order(_moved(training_loss, weights, kept, direction, eps), alphas)
+    below = first_order(_moved(training_loss, weights, kept, direction, -eps), alphas)
+    _restore(weights, kept)
+    return [g - rate * (a - b) / (2 * eps) for g, a, b in zip(direct, above, below, strict=True)]
+
+
+def _moved(loss: Loss, weights: Tensors, origin: Tensors, direction: Tensors, eps: torch.Tensor) -> Loss:
+    """`loss` at origin + eps * direction."""
+
+    def evaluate() -> torch.Tensor:
+        with torch.no_grad():
+            for weight, at, towards in zip(weights, origin, direction, strict=True):
+                weight.copy_(at + eps * towards)
+        return loss()
+
+    return evaluate
+
+
+def _restore(weights: Tensors, kept: Tensors) -> None:
+    with torch.no_grad():
+        for weight, value in zip(weights, kept, strict=True):
+            weight.copy_(value)
