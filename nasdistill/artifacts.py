@@ -12,6 +12,7 @@ from nasdistill.errors import DamagedFile, UserError
 from nasdistill.storage import files_below, publish_folder, read_json, sha256_of, sha256_of_json, write_json
 
 MANIFEST = "artifact.json"
+NETWORK_FILES = ("spec.json", "weights.safetensors")
 FORMAT = 1
 
 # What an artifact of a kind can also stand for: a trained network has an architecture.
@@ -41,7 +42,7 @@ class Manifest(BaseModel):
     seed: int
     metrics: dict[str, Any]
     cost: dict[str, Any]
-    """`seconds`, `peak_memory_bytes`, `samples_per_second`."""
+    """`seconds`, `peak_memory_bytes`, `samples_per_second`, `latency_ms`: what differs from one machine to the next."""
     provenance: dict[str, Any]
     """`versions`, `git`, `device`, `precision`, `data`, `plugins`."""
     files: dict[str, str]
@@ -61,8 +62,13 @@ class Artifact:
 
     @property
     def content(self) -> str:
-        """A hash of the payload alone, so that equal results of different ways count as equal inputs."""
-        return sha256_of_json(self.manifest.files)
+        """A hash of what later stages read, so that equal results of different ways count as equal inputs.
+
+        For a network that is its spec and its weights; curves and pictures beside them decide nothing.
+        """
+        files = self.manifest.files
+        network = {name: digest for name, digest in files.items() if name in NETWORK_FILES}
+        return sha256_of_json(network or files)
 
     def verify(self) -> None:
         """Check every file against its hash.

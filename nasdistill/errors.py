@@ -32,11 +32,13 @@ class Interrupted(Exception):
 
     Args:
         signal_number: the signal that asked, e.g. 2 for Ctrl-C; the exit status is 128 plus it.
+        where: what was running, in words.
     """
 
-    def __init__(self, signal_number: int) -> None:
-        super().__init__(f"stopped by signal {signal_number}")
+    def __init__(self, signal_number: int, where: str = "") -> None:
+        super().__init__(f"stopped by signal {signal_number}" + (f" in {where}" if where else ""))
         self.signal_number = signal_number
+        self.where = where
 
 
 def nearest(word: str, known: Iterable[str]) -> str | None:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from nasdistill.artifacts import NETWORK_FILES
 from nasdistill.data.base import Normalisation, Shape
 from nasdistill.errors import DamagedFile, UserError
 from nasdistill.registry import Component, ComponentOf, Registry, build
@@ -15,8 +16,7 @@ from nasdistill.storage import read_json, write_bytes, write_json
 if TYPE_CHECKING:
     from torch import nn
 
-SPEC = "spec.json"
-WEIGHTS = "weights.safetensors"
+SPEC, WEIGHTS = NETWORK_FILES
 
 
 class Model(Component):

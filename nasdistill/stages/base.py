@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Hashable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -55,6 +55,7 @@ class Context:
         folder: where the payload goes; it becomes the artifact when `run` returns.
         scratch: survives kills until the artifact is published; checkpoints live here.
         seed: of this stage.
+        shared: what the stages of one run need only once: the data and the engine.
     """
 
     stage: str
@@ -65,16 +66,23 @@ class Context:
     dataset: DataSet
     engine_settings: EngineSettings
     checkpoint_seconds: float = 30.0
+    shared: dict[Hashable, Any] = field(default_factory=dict)
 
-    @cached_property
+    @property
     def data(self) -> Data:
-        return self.dataset.load(self.seed)
+        if ("data", self.seed) not in self.shared:
+            self.shared["data", self.seed] = self.dataset.load(self.seed)
+        data: Data = self.shared["data", self.seed]
+        return data
 
-    @cached_property
+    @property
     def engine(self) -> Engine:
         from nasdistill.training.engine import Engine
 
-        return Engine(self.engine_settings)
+        if "engine" not in self.shared:
+            self.shared["engine"] = Engine(self.engine_settings)
+        engine: Engine = self.shared["engine"]
+        return engine
 
     @cached_property
     def records(self) -> Records:
@@ -93,6 +101,8 @@ class Stage(Component):
 
     makes: ClassVar[str]
     """The kind of artifact that `run` writes."""
+    reads_data: ClassVar[bool] = True
+    """Whether the data set decides what `run` writes."""
 
     def run(self, inputs: Mapping[str, Artifact], context: Context) -> Outcome:
         """Write the payload into `context.folder`.

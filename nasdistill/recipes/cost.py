@@ -1,0 +1,62 @@
+"""What a stage cost: time over all its attempts, and peak memory."""
+
+from __future__ import annotations
+
+import resource
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+from nasdistill.errors import DamagedFile
+from nasdistill.storage import files_below, read_json, write_json
+
+
+class Meter:
+    """Measures from its making on; attempts that were killed before count by the time of their last sign of life.
+
+    Args:
+        path: a file in the stage's work folder that tells when each attempt began.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.earlier = self._earlier()
+        self._started = time.monotonic()
+        write_json(path, {"began": time.time(), "earlier": self.earlier})
+        _reset_peak()
+
+    def _earlier(self) -> float:
+        if not self.path.is_file():
+            return 0.0
+        try:
+            told = read_json(self.path)
+            lived = max(file.stat().st_mtime for file in files_below(self.path.parent)) - told["began"]
+            return float(told["earlier"] + max(lived, 0.0))
+        except (DamagedFile, KeyError, TypeError):
+            return 0.0
+
+    def read(self) -> dict[str, Any]:
+        """Seconds of all attempts together, and the peak of memory in bytes since this one began."""
+        return {"seconds": self.earlier + time.monotonic() - self._started, "peak_memory_bytes": _peak()}
+
+
+def _reset_peak() -> None:
+    if sys.platform == "linux":
+        Path("/proc/self/clear_refs").write_text("5")
+    torch = sys.modules.get("torch")
+    if torch is not None and torch.cuda.is_available():
+        torch.cuda.reset_peak_memory_stats()
+
+
+def _peak() -> int:
+    """The accelerator's peak where there is one, else the process's resident peak."""
+    torch = sys.modules.get("torch")
+    if torch is not None and torch.cuda.is_available():
+        return int(torch.cuda.max_memory_allocated())
+    if sys.platform == "linux":
+        for line in Path("/proc/self/status").read_text().splitlines():
+            if line.startswith("VmHWM"):
+                return int(line.split()[1]) * 1024
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else peak * 1024

@@ -1,0 +1,90 @@
+"""The stage graph: who reads whom, checked before anything runs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import networkx
+
+from nasdistill.artifacts import MANIFEST, fits, open_artifact
+from nasdistill.errors import SpecError, UserError, unknown
+from nasdistill.registry import registry
+from nasdistill.stages.base import Reference, Stage, references
+
+Problem = Callable[[str, str, str], UserError]
+"""Makes the error for a stage, one of its fields and a sentence."""
+
+
+def stage_graph(stages: Mapping[str, Stage]) -> networkx.DiGraph:
+    """An edge from each stage to those that read its artifact."""
+    graph = networkx.DiGraph()
+    graph.add_nodes_from(stages)
+    for name, stage in stages.items():
+        for field in references(type(stage)):
+            value = getattr(stage, field)
+            if isinstance(value, str) and value in stages:
+                graph.add_edge(value, name)
+    return graph
+
+
+def order(stages: Mapping[str, Stage]) -> list[str]:
+    """The stages so that each comes after those that it reads, otherwise as written."""
+    position = {name: index for index, name in enumerate(stages)}
+    return list(networkx.lexicographical_topological_sort(stage_graph(stages), key=position.__getitem__))
+
+
+def check_graph(stages: Mapping[str, Stage], problem: Problem) -> None:
+    """Find cycles, unknown stages and inputs of the wrong kind.
+
+    Raises:
+        UserError: what `problem` makes of the first finding.
+    """
+    for name, stage in stages.items():
+        for field, reference in references(type(stage)).items():
+            value = getattr(stage, field)
+            if value is not None:
+                _check_reference(name, field, reference, value, stages, problem)
+    try:
+        cycle = [edge[0] for edge in networkx.find_cycle(stage_graph(stages))]
+    except networkx.NetworkXNoCycle:
+        return
+    first = cycle[0]
+    field = next(f for f in references(type(stages[first])) if getattr(stages[first], f) in cycle)
+    raise problem(first, field, "stages read each other in a circle: " + " -> ".join([*cycle, first]))
+
+
+def _check_reference(
+    name: str, field: str, reference: Reference, value: Any, stages: Mapping[str, Stage], problem: Problem
+) -> None:
+    if isinstance(value, str) and value in stages:
+        made = stages[value].makes
+        if not fits(made, reference.kind):
+            by = stages[value].registered_name
+            raise problem(
+                name, field, f"{value!r} is a {by} stage and makes {_a(made)}, but {_a(reference.kind)} is read"
+            )
+        return
+    if isinstance(value, str) and (Path(value) / MANIFEST).is_file():
+        try:
+            found = open_artifact(Path(value), verify=False).kind
+        except UserError as error:
+            raise problem(name, field, str(error)) from None
+        if not fits(found, reference.kind):
+            raise problem(name, field, f"the artifact {value!r} is {_a(found)}, but {_a(reference.kind)} is read")
+        return
+    if reference.or_model:
+        try:
+            registry("models").parse(value)
+            return
+        except SpecError as error:
+            if not isinstance(value, str):
+                raise problem(name, ".".join([field, *map(str, error.path)]), error.problem) from None
+    what = "stage, artifact folder or model" if reference.or_model else "stage or artifact folder"
+    known = [*stages, *(registry("models").names() if reference.or_model else [])]
+    raise problem(name, field, unknown(what, str(value), [other for other in known if other != name]))
+
+
+def _a(kind: str) -> str:
+    return f"{'an' if kind[0] in 'aeiou' else 'a'} {kind}"

@@ -1,0 +1,197 @@
+"""From recipe text and overrides to a checked recipe: every mistake is found here, before anything runs."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from nasdistill import resources
+from nasdistill.errors import SpecError, nearest, unknown
+from nasdistill.recipes.graph import check_graph
+from nasdistill.recipes.schema import RecipeFile
+from nasdistill.recipes.source import Key, RecipeError, Source, parse, read_source
+from nasdistill.registry import build, load_plugin
+from nasdistill.stages import STAGES, Stage
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """A checked recipe.
+
+    Attributes:
+        settings: everything but the stages.
+        stages: typed config by name, in the order of the file.
+        source: the text's data after overrides, with lines for errors.
+    """
+
+    settings: RecipeFile
+    stages: Mapping[str, Stage]
+    source: Source
+
+    @property
+    def seeds(self) -> tuple[int, ...]:
+        return self.settings.seeds or (self.settings.seed or 0,)
+
+    def text(self) -> str:
+        """The recipe as it runs, overrides included."""
+        return yaml.safe_dump(self.source.data, sort_keys=False, default_flow_style=None, width=110)
+
+
+def find_recipe(name: str) -> Path:
+    """The file of a recipe: a path, or the name of one that comes along.
+
+    Raises:
+        RecipeError: there is none; names those that come along.
+    """
+    path = Path(name)
+    if path.is_file():
+        return path
+    shipped = {file.stem: file for file in resources.recipes().glob("*.yaml")}
+    if name in shipped:
+        return shipped[name]
+    raise RecipeError(f"there is no recipe file {name!r}, and " + unknown("recipe", name, shipped))
+
+
+def load_recipe(name: str, overrides: Iterable[str] = (), plugins: Iterable[str] = ()) -> Recipe:
+    """Read and check a recipe.
+
+    Args:
+        name: a file, or the name of a recipe that comes along.
+        overrides: `stages.teacher.epochs=20`, `data.root=/images`, `seeds=[0,1]`.
+        plugins: files or modules beside those that the recipe names.
+
+    Raises:
+        RecipeError: one sentence with file, line, key, what was allowed and what was probably meant.
+    """
+    path = find_recipe(name)
+    source = read_source(path)
+    for override in overrides:
+        _override(source, override)
+    _load_plugins(source, path.parent, plugins)
+    return check(source)
+
+
+def recipe_of_stage(
+    uses: str,
+    options: Mapping[str, Any],
+    *,
+    overrides: Iterable[str] = (),
+    plugins: Iterable[str] = (),
+    **settings: Any,
+) -> Recipe:
+    """The recipe that a command stands for: one stage.
+
+    Args:
+        uses: the kind of stage, also its name.
+        options: of the stage, as plain data.
+        overrides: below the stage's options, e.g. `optimizer.lr=0.1`.
+        settings: of the recipe: `data`, `engine`, `seed`, `seeds`, ...; those that are None are left out.
+    """
+    given = {key: value for key, value in settings.items() if value is not None}
+    stage = {"name": uses, "uses": uses, "with": dict(options)}
+    source = Source("the command line", {"name": uses, **given, "stages": [stage]})
+    for override in overrides:
+        _override(source, f"stages.{uses}.{override}")
+    _load_plugins(source, Path.cwd(), plugins)
+    return check(source)
+
+
+def check(source: Source) -> Recipe:
+    """Turn plain data into a checked recipe; see `load_recipe`."""
+    if not isinstance(source.data, dict):
+        raise source.error((), "a recipe is a mapping with a name and stages")
+    try:
+        settings = build(RecipeFile, source.data)
+    except SpecError as error:
+        raise source.error(error.path, error.problem) from None
+    if settings.seed is not None and settings.seeds is not None:
+        raise source.error(("seeds",), "give either seed or seeds")
+    counts = Counter(entry.name for entry in settings.stages)
+    stages: dict[str, Stage] = {}
+    for index, entry in enumerate(settings.stages):
+        if counts[entry.name] > 1 and entry.name in stages:
+            raise source.error(("stages", index, "name"), f"the stage name {entry.name!r} stands here twice")
+        try:
+            kind = STAGES.get(entry.uses)
+        except SpecError as error:
+            raise source.error(("stages", index, "uses"), error.problem) from None
+        try:
+            stages[entry.name] = build(kind, entry.options)
+        except SpecError as error:
+            raise source.error(("stages", index, "with", *error.path), error.problem) from None
+    recipe = Recipe(settings, stages, source)
+    check_graph(recipe.stages, lambda stage, field, problem: source.error(_key(settings, stage, field), problem))
+    return recipe
+
+
+def with_seeds(recipe: Recipe, seeds: Sequence[int]) -> Recipe:
+    """The same recipe for other seeds."""
+    return replace(recipe, settings=recipe.settings.model_copy(update={"seed": None, "seeds": tuple(seeds)}))
+
+
+def _key(settings: RecipeFile, stage: str, field: str) -> Key:
+    index = [entry.name for entry in settings.stages].index(stage)
+    return ("stages", index, "with", field)
+
+
+def _load_plugins(source: Source, folder: Path, more: Iterable[str]) -> None:
+    named = source.data.get("plugins", ()) if isinstance(source.data, dict) else ()
+    if isinstance(named, list | tuple):
+        for plugin in named:
+            if isinstance(plugin, str):
+                load_plugin(plugin, relative_to=folder)
+    for plugin in more:
+        load_plugin(plugin)
+
+
+def _override(source: Source, text: str) -> None:
+    """Set one value of the document, e.g. `stages.teacher.epochs=20`; stages are addressed by name."""
+    dotted, equals, value_text = text.partition("=")
+    if not equals or not dotted:
+        raise RecipeError(f"override {text!r}: write it as key.path=value")
+    value = parse(value_text, f"override {text!r}").data
+    parts = dotted.split(".")
+    key: list[str | int] = []
+    current: Any = source.data
+    for position, part in enumerate(parts):
+        last = position == len(parts) - 1
+        step = _step(current, key, part, text)
+        key += step
+        for at in step[:-1]:
+            current = current.setdefault(at, {}) if isinstance(current, dict) else current[at]
+        target = step[-1]
+        if last:
+            current[target] = value
+            source.lines = {at: line for at, line in source.lines.items() if at[: len(key)] != tuple(key)}
+            return
+        inner = current.get(target) if isinstance(current, dict) else current[target]
+        # A component given by its name alone gets options: `digits` becomes `{name: digits, ...}`.
+        if inner is None or isinstance(inner, str):
+            inner = {} if inner is None else {"name": inner}
+            current[target] = inner
+        current = inner
+
+
+def _step(current: Any, key: list[str | int], part: str, text: str) -> list[str | int]:
+    """The keys that one part of an override's path stands for."""
+    if key == ["stages"]:
+        names = [str(stage.get("name")) for stage in current if isinstance(stage, dict)]
+        if part not in names:
+            raise RecipeError(f"override {text!r}: {unknown('stage', part, names)}")
+        return [names.index(part)]
+    if len(key) == 2 and key[0] == "stages" and part not in ("name", "uses", "with"):
+        return ["with", part]
+    if isinstance(current, list):
+        if not part.isdigit() or int(part) >= len(current):
+            guess = nearest(part, [str(index) for index in range(len(current))])
+            hint = f"; did you mean {guess}?" if guess else ""
+            raise RecipeError(f"override {text!r}: {part!r} is no index of a list of {len(current)}{hint}")
+        return [int(part)]
+    if not isinstance(current, dict):
+        raise RecipeError(f"override {text!r}: there is nothing below {'.'.join(map(str, key))!r}")
+    return [part]

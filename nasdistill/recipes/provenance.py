@@ -1,0 +1,102 @@
+"""What decides an artifact's content (its key), and what is written down about how it came to be."""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import importlib.metadata
+import platform
+import shutil
+import subprocess
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import nasdistill
+from nasdistill.artifacts import FORMAT
+from nasdistill.registry import Component, registry
+from nasdistill.stages import Stage
+from nasdistill.storage import sha256_of, sha256_of_json
+
+# What the rooms of this package compute decides the artifacts; how commands parse and reports look does not.
+_NOT_COMPUTING = {"cli", "report"}
+_PACKAGES = ("torch", "torchvision", "lightning", "numpy", "safetensors", "pydantic")
+
+
+@functools.cache
+def code_version() -> str:
+    """SHA-256 over the source of the rooms that compute."""
+    root = Path(nasdistill.__file__).parent
+    digest = hashlib.sha256()
+    for path in sorted(root.rglob("*.py")):
+        relative = path.relative_to(root)
+        if relative.parts[0] not in _NOT_COMPUTING:
+            digest.update(f"{relative} {sha256_of(path)}\n".encode())
+    return digest.hexdigest()
+
+
+def components_in(value: Any) -> list[Component]:
+    """The components that a config holds, itself included."""
+    if isinstance(value, Component):
+        inner = [part for name in type(value).model_fields for part in components_in(getattr(value, name))]
+        return [value, *inner]
+    if isinstance(value, list | tuple):
+        return [part for item in value for part in components_in(item)]
+    return []
+
+
+def plugin_versions(*configs: Component) -> dict[str, str]:
+    """The plugins whose components these configs use, with their versions or hashes."""
+    found = {}
+    for component in (part for config in configs for part in components_in(config)):
+        origin = registry(component.registered_kind).origin(component.registered_name)
+        if origin.name != "built-in":
+            found[origin.name] = origin.version
+    return found
+
+
+def resolved_config(stage: Stage) -> dict[str, Any]:
+    """A stage's options as plain data, defaults included."""
+    return stage.model_dump(mode="json")
+
+
+def key_of(
+    stage: Stage, inputs: Mapping[str, str], data: Mapping[str, Any] | None, engine: Mapping[str, Any], seed: int
+) -> str:
+    """SHA-256 of everything that decides what a stage writes.
+
+    Args:
+        inputs: config field to the content hash of the artifact that it reads, under whatever name.
+        data: the data set's options and the fingerprint of its bytes, or None for a stage that reads none.
+        engine: accelerator, precision and the like, resolved.
+    """
+    config = {name: value for name, value in resolved_config(stage).items() if name not in inputs}
+    return sha256_of_json(
+        {
+            "format": FORMAT,
+            "uses": stage.registered_name,
+            "config": config,
+            "inputs": dict(inputs),
+            "data": data,
+            "engine": dict(engine),
+            "seed": seed,
+            "code": code_version(),
+            "plugins": plugin_versions(stage),
+        }
+    )
+
+
+def versions() -> dict[str, str]:
+    """Versions of the interpreter and of the packages that compute."""
+    packages = {name: importlib.metadata.version(name) for name in _PACKAGES}
+    return {"nasdistill": nasdistill.__version__, "python": platform.python_version(), **packages}
+
+
+@functools.cache
+def git_commit() -> str | None:
+    """The commit of the folder that the user works in, or None where there is no repository."""
+    git = shutil.which("git")
+    if git is None:
+        return None
+    found = subprocess.run([git, "rev-parse", "HEAD"], capture_output=True, text=True, check=False)  # noqa: S603
+    return found.stdout.strip() or None

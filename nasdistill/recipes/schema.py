@@ -1,0 +1,42 @@
+"""What a recipe is, as typed models."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from nasdistill.registry import ComponentOf
+from nasdistill.training.engine import EngineSettings
+
+# Names become folders, so they are words that every file system takes.
+Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")]
+
+
+class StageEntry(BaseModel):
+    """One item of a recipe's `stages`, as written."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    name: Name = Field(description="what later stages and the report call this stage")
+    uses: str = Field(description="the kind of stage; `nasdistill list stages` names them")
+    options: dict[str, Any] = Field(default_factory=dict, alias="with", description="the stage's options")
+
+
+class RecipeFile(BaseModel):
+    """A recipe, as written."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    name: Name = Field(description="of the recipe; the default folder of its runs is called so")
+    seed: int | None = Field(None, ge=0, description="decides every random draw")
+    seeds: tuple[Annotated[int, Field(ge=0)], ...] | None = Field(
+        None, min_length=1, description="repeat the recipe once for each, and report mean and deviation"
+    )
+    data: Annotated[Any, ComponentOf("datasets")] = Field(
+        "digits", validate_default=True, description="the data set that every stage works on"
+    )
+    engine: EngineSettings = Field(EngineSettings(), description="device, precision, number of processes")
+    checkpoint_seconds: float = Field(30.0, gt=0, description="time between checkpoints inside a stage")
+    plugins: tuple[str, ...] = Field((), description="Python files (beside the recipe) or modules that add components")
+    stages: tuple[StageEntry, ...] = Field(min_length=1, description="what is done")

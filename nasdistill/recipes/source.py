@@ -1,0 +1,141 @@
+"""Recipe text: the part of YAML that is plain data, read with the line of every value.
+
+Tags, anchors, aliases, duplicate keys and several documents are refused: a recipe needs none of them, and each has been a
+way to run code, to eat memory or to hide a mistake. Scalars follow YAML 1.2's core schema, so `1e-3` is a number and
+`no` is a word.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from nasdistill.errors import UserError
+
+MAX_BYTES = 1_000_000
+MAX_DEPTH = 20
+
+Key = tuple[str | int, ...]
+"""The way from the top of a document to a value."""
+
+_INTEGER = re.compile(r"[-+]?[0-9]{1,18}")
+_FLOAT = re.compile(r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?")
+_WORDS = {"": None, "~": None, "null": None, "true": True, "false": False}
+
+
+class RecipeError(UserError):
+    """Something is wrong in a recipe; the sentence names its file and line."""
+
+
+@dataclass
+class Source:
+    """A document as plain data, with where each value stands.
+
+    Attributes:
+        lines: one-based line by the way to the value.
+    """
+
+    file: str
+    data: Any = None
+    lines: dict[Key, int] = field(default_factory=dict)
+
+    def where(self, key: Key) -> str:
+        """`file:line` of the value at `key`, or of the nearest thing around it."""
+        for length in range(len(key), -1, -1):
+            if key[:length] in self.lines:
+                return f"{self.file}:{self.lines[key[:length]]}"
+        return self.file
+
+    def error(self, key: Key, problem: str) -> RecipeError:
+        dotted = ".".join(str(part) for part in key)
+        return RecipeError(f"{self.where(key)}: {dotted}: {problem}" if dotted else f"{self.where(key)}: {problem}")
+
+
+def read_source(path: Path) -> Source:
+    """Read a YAML file.
+
+    Raises:
+        RecipeError: it cannot be read, is no YAML, or uses what is refused; names the line.
+    """
+    try:
+        with open(path, "rb") as file:
+            raw = file.read(MAX_BYTES + 1)
+    except OSError as error:
+        raise RecipeError(f"{path}: cannot be read: {error.strerror}") from None
+    if len(raw) > MAX_BYTES:
+        raise RecipeError(f"{path}: larger than {MAX_BYTES} bytes; a recipe is a page of text")
+    try:
+        return parse(raw.decode(), str(path))
+    except UnicodeDecodeError as error:
+        line = raw[: error.start].count(b"\n") + 1
+        raise RecipeError(f"{path}:{line}: not UTF-8 text") from None
+
+
+def parse(text: str, file: str = "<text>") -> Source:
+    """Parse YAML text; see `read_source`."""
+    source = Source(file)
+    try:
+        events = yaml.parse(text, Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))
+        for event in events:
+            if isinstance(event, yaml.DocumentStartEvent):
+                if source.lines:
+                    raise source.error((), "a recipe is one document; remove the second '---'")
+                source.lines[()] = _line(event)
+                source.data = _value(next(events), events, source, ())
+    except yaml.YAMLError as error:
+        mark = getattr(error, "problem_mark", None)
+        place = f"{file}:{mark.line + 1}" if mark else file
+        problem = getattr(error, "problem", None) or str(error).splitlines()[0]
+        raise RecipeError(f"{place}: not valid YAML: {problem}") from None
+    return source
+
+
+def _value(event: yaml.Event, events: Iterator[yaml.Event], source: Source, key: Key) -> Any:
+    line = _line(event)
+    source.lines.setdefault(key, line)
+    here = f"{source.file}:{line}"
+    if len(key) > MAX_DEPTH:
+        raise RecipeError(f"{here}: nested more than {MAX_DEPTH} levels deep")
+    if isinstance(event, yaml.AliasEvent) or getattr(event, "anchor", None) is not None:
+        raise RecipeError(f"{here}: anchors and aliases are not allowed in a recipe; write the value out")
+    tag = getattr(event, "tag", None)
+    if tag is not None:
+        raise RecipeError(f"{here}: the tag {tag!r} is not allowed: a recipe is data and names no code")
+    if isinstance(event, yaml.ScalarEvent):
+        return event.value if event.style else _scalar(event.value)
+    if isinstance(event, yaml.SequenceStartEvent):
+        items: list[Any] = []
+        while not isinstance(item := next(events), yaml.SequenceEndEvent):
+            items.append(_value(item, events, source, (*key, len(items))))
+        return items
+    mapping: dict[str, Any] = {}
+    while not isinstance(name := next(events), yaml.MappingEndEvent):
+        at = f"{source.file}:{_line(name)}"
+        if not isinstance(name, yaml.ScalarEvent) or name.tag is not None or name.anchor is not None:
+            raise RecipeError(f"{at}: a key is a plain word")
+        if name.value in mapping:
+            raise RecipeError(f"{at}: the key {name.value!r} stands here twice")
+        below = (*key, name.value)
+        source.lines[below] = _line(name)
+        mapping[name.value] = _value(next(events), events, source, below)
+    return mapping
+
+
+def _line(event: yaml.Event) -> int:
+    return event.start_mark.line + 1 if event.start_mark else 0
+
+
+def _scalar(text: str) -> Any:
+    """A plain (unquoted) scalar by YAML 1.2's core schema."""
+    if text in _WORDS:
+        return _WORDS[text]
+    if _INTEGER.fullmatch(text):
+        return int(text)
+    if _FLOAT.fullmatch(text):
+        return float(text)
+    return text
