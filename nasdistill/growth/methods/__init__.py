@@ -14,7 +14,9 @@ if TYPE_CHECKING:
     import torch
 
     from nasdistill.models.base import NetworkSpec
+    from nasdistill.training.checkpoints import Checkpoints
     from nasdistill.training.engine import Engine
+    from nasdistill.training.records import Records
 
 
 @dataclass(frozen=True)
@@ -23,8 +25,9 @@ class Grown:
 
     Attributes:
         spec: rebuilt from JSON alone.
-        steps: one mapping a step (`cell`, `widths`, `parameters`, `ratio`, `importance`, ...), plain data.
-        importance: per cell at the first and at the last scoring, where the method scores.
+        steps: one mapping a step (`widths`, `parameters`, `ratio`, and what the method adds, such as the `cell` that
+            grew and the `importance` of each), plain data.
+        importance: per cell, `before` and `after` growing, where the method scores.
     """
 
     spec: NetworkSpec
@@ -46,12 +49,16 @@ class GrowthMethod(Component):
         batches: Iterable[tuple[torch.Tensor, torch.Tensor]],
         engine: Engine,
         seed: int,
+        checkpoints: Checkpoints,
+        records: Records,
     ) -> Grown:
         """Grow `spec` to `ratio` times its size.
 
         Args:
-            network: the student, trained or not, built from `spec`.
+            network: the student, trained or not, built from `spec`; it is left as it was.
             batches: normalised images and labels; can be iterated again and again, in the same order.
+            checkpoints: where a method that takes long saves its steps, and goes on from.
+            records: where it tells its scores.
 
         Raises:
             UserError: this kind of model cannot grow, or the ratio cannot be reached within the tolerance.
