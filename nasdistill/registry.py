@@ -6,17 +6,22 @@ import hashlib
 import importlib
 import importlib.metadata
 import importlib.util
+import logging
 import pkgutil
 import sys
-from collections.abc import Callable, Mapping
+import typing
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar, Generic, TypeVar
 
-from pydantic import BaseModel, ConfigDict, GetCoreSchemaHandler, ValidationError
-from pydantic_core import CoreSchema, core_schema
+from pydantic import BaseModel, ConfigDict, GetCoreSchemaHandler, GetJsonSchemaHandler, ValidationError
+from pydantic_core import CoreSchema, ErrorDetails, core_schema
 
 from nasdistill.errors import SpecError, UserError, unknown
+
+log = logging.getLogger(__name__)
 
 # Each kind lives in one package: its `__init__` holds the base class and the registry, its modules one component each.
 # The packages import no torch, so that names and help are quick; the modules may.
@@ -45,6 +50,7 @@ class Component(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
+    registered_kind: ClassVar[str] = ""
     registered_name: ClassVar[str] = ""
     source: ClassVar[str] = ""
 
@@ -63,7 +69,12 @@ C = TypeVar("C", bound=Component)
 
 @dataclass(frozen=True)
 class Origin:
-    """Where a component comes from: `built-in`, a distribution with its version, or a file with its SHA-256."""
+    """Where a component comes from.
+
+    Attributes:
+        name: `built-in`, a distribution, or a file.
+        version: a distribution's version and the SHA-256 of the module in it, or a file's SHA-256; empty for built-ins.
+    """
 
     name: str
     version: str
@@ -101,7 +112,7 @@ class Registry(Generic[C]):
 
     @property
     def singular(self) -> str:
-        return "strategy" if self.kind == "strategies" else self.kind.removesuffix("s").replace("-", " ")
+        return _singular(self.kind).replace("-", " ")
 
     def register(self, name: str) -> Callable[[type[C]], type[C]]:
         """Class decorator that adds a component under `name`.
@@ -121,6 +132,7 @@ class Registry(Generic[C]):
             raise UserError(f"{self.singular} {name!r} must be a subclass of {self.base.__name__}, got {component!r}")
         taken = self._components.get(name)
         if taken is component:
+            self._origins[name] = origin or self._origins[name]
             return
         if taken is not None or (origin is None and not self._is_builtin(component) and name in self._builtin_names()):
             there = f"{taken.__module__}.{taken.__qualname__}" if taken else self.package
@@ -128,6 +140,7 @@ class Registry(Generic[C]):
                 f"the {self.singular} name {name!r} is taken by {there}; "
                 f"register {component.__module__}.{component.__qualname__} under another name"
             )
+        component.registered_kind = self.kind
         component.registered_name = name
         self._components[name] = component
         self._origins[name] = origin or _origin_of(component)
@@ -137,51 +150,58 @@ class Registry(Generic[C]):
 
     def _builtin_names(self) -> set[str]:
         self._load_builtin()
-        return set(self._components)
+        return {name for name, component in self._components.items() if self._is_builtin(component)}
 
     def _load_builtin(self) -> None:
         if self._builtin_loaded:
             return
-        self._builtin_loaded = True
-        package = importlib.import_module(self.package)
-        for module in pkgutil.iter_modules(package.__path__):
-            importlib.import_module(f"{self.package}.{module.name}")
+        self._builtin_loaded = True  # before the imports: a module may itself ask this registry
+        try:
+            package = importlib.import_module(self.package)
+            for module in pkgutil.iter_modules(package.__path__):
+                importlib.import_module(f"{self.package}.{module.name}")
+        except BaseException:
+            self._builtin_loaded = False
+            raise
 
     def _installed(self) -> dict[str, importlib.metadata.EntryPoint]:
         if self._entry_points is None:
             self._entry_points = {}
+            taken = dict.fromkeys(self._builtin_names(), self.package)
             for point in importlib.metadata.entry_points(group=self.group):
-                other = self._entry_points.get(point.name)
-                if other is not None:
-                    plugins.broken[point.value] = f"{self.singular} {point.name!r} is also offered by {other.value}"
+                if point.name in taken:
+                    _broken(point.value, f"the {self.singular} name {point.name!r} is taken by {taken[point.name]}")
                 else:
+                    taken[point.name] = point.value
                     self._entry_points[point.name] = point
         return self._entry_points
 
     def _load_installed(self, name: str) -> None:
         point = self._installed()[name]
         package = point.dist.name if point.dist else point.module
-        version = point.dist.version if point.dist else "unknown"
+        version = point.dist.version if point.dist else "unknown version"
         try:
-            component = point.load()
-            self._add(name, component, Origin(package, version))
-        except Exception as error:  # a plugin may fail in any way, and must not take the rest down
-            plugins.broken[point.value] = f"{type(error).__name__}: {error}"
-            raise UserError(
-                f"the plugin {package!r} offers {self.singular} {name!r} but does not load: "
-                f"{type(error).__name__}: {error}"
+            with _nothing_left_behind():
+                component = point.load()
+                origin = Origin(package, f"{version}, {_digest_of_module(point.module)}")
+                self._add(name, component, origin)
+        except (Exception, SystemExit) as error:  # a plugin may fail in any way, and must not take the rest down
+            why = _broken(point.value, f"{type(error).__name__}: {error}")
+            raise SpecError(
+                f"the plugin {package!r} offers {self.singular} {name!r} but does not load ({why})"
             ) from error
-        plugins.loaded[package] = Origin(package, version)
+        plugins.loaded[package] = origin
 
     def names(self) -> list[str]:
         """All known names, those of installed plugins included (without importing them)."""
-        return sorted(self._builtin_names() | set(self._installed()))
+        self._load_builtin()
+        return sorted({*self._components, *self._installed()})
 
     def get(self, name: str) -> type[C]:
         """The component class called `name`.
 
         Raises:
-            UserError: nothing of that name is known, or the plugin that offers it is broken.
+            SpecError: nothing of that name is known, or the plugin that offers it is broken.
         """
         self._load_builtin()
         if name not in self._components and name in self._installed():
@@ -223,7 +243,7 @@ class Registry(Generic[C]):
 
     def _parse_text(self, text: str) -> C:
         self._load_builtin()
-        if text not in self._components:
+        if text not in self._components and text not in self._installed():
             shorthand = self._from_shorthand(text)
             if shorthand is not None:
                 return build(*shorthand)
@@ -255,9 +275,10 @@ def build(model: type[M], options: Mapping[str, Any]) -> M:
 
 def first_problem(error: ValidationError, model: type[BaseModel]) -> SpecError:
     """The first of pydantic's findings as one sentence with the path to the value."""
-    finding = error.errors()[0]
-    path = tuple(part for part in finding["loc"])
+    findings = error.errors()
+    finding = findings[0]
     cause = finding.get("ctx", {}).get("error")
+    path = finding["loc"]
     if isinstance(cause, SpecError):
         return SpecError(cause.problem, path + cause.path)
     if finding["type"] == "extra_forbidden":
@@ -265,16 +286,38 @@ def first_problem(error: ValidationError, model: type[BaseModel]) -> SpecError:
         return SpecError(unknown("key", str(path[-1]), known) if known else f"unknown key {path[-1]!r}", path)
     if finding["type"] == "missing":
         return SpecError(f"the key {path[-1]!r} is missing", path)
+    # Where a value may be one of several things, there is a finding for each, whose path ends in the thing's name.
+    alternatives = [other for other in findings if len(path) > 1 and _same_value(other, finding)]
+    if len(alternatives) > 1:
+        path = path[:-1]
+    messages = dict.fromkeys(_message(other) for other in alternatives or [finding])
+    return SpecError(f"{', or '.join(messages)}, got {finding['input']!r}", path)
+
+
+def _same_value(one: ErrorDetails, other: ErrorDetails) -> bool:
+    return one["loc"][:-1] == other["loc"][:-1] and one["input"] is other["input"]
+
+
+def _message(finding: ErrorDetails) -> str:
     message = finding["msg"].removeprefix("Value error, ")
-    return SpecError(f"{message[0].lower()}{message[1:]}, got {finding['input']!r}", path)
+    return message[:1].lower() + message[1:]
 
 
 def _fields_at(model: type[BaseModel], path: tuple[str | int, ...]) -> list[str]:
+    """The keys that are known where `path` leads, or none where that is no mapping with fixed keys."""
     current: Any = model
     for part in path:
-        fields = getattr(current, "model_fields", {})
-        current = fields[part].annotation if part in fields else None
-    return list(getattr(current, "model_fields", {}))
+        fields = _fields(current)
+        current = fields[str(part)].annotation if str(part) in fields else current
+    return list(_fields(current))
+
+
+def _fields(annotation: Any) -> Mapping[str, Any]:
+    """The fields of the first config in an annotation such as `list[Config] | None`."""
+    if hasattr(annotation, "model_fields"):
+        fields: Mapping[str, Any] = annotation.model_fields
+        return fields
+    return next((fields for part in typing.get_args(annotation) if (fields := _fields(part))), {})
 
 
 class ComponentOf:
@@ -287,8 +330,10 @@ class ComponentOf:
         return core_schema.no_info_plain_validator_function(
             lambda value: registry(self.kind).parse(value),
             serialization=core_schema.plain_serializer_function_ser_schema(lambda component: component.spec()),
-            metadata={"pydantic_js_functions": [lambda _schema, _handler: {"x-component": self.kind}]},
         )
+
+    def __get_pydantic_json_schema__(self, _schema: CoreSchema, _handler: GetJsonSchemaHandler) -> dict[str, Any]:
+        return {"x-component": self.kind}
 
 
 def registry(kind: str) -> Registry[Any]:
@@ -297,8 +342,7 @@ def registry(kind: str) -> Registry[Any]:
     Raises:
         UserError: there is no such kind.
     """
-    if kind not in KINDS and kind + "s" in KINDS:
-        kind += "s"
+    kind = next((known for known in KINDS if kind == _singular(known)), kind)
     if kind not in KINDS:
         raise UserError(unknown("kind", kind, KINDS))
     if kind not in _registries:
@@ -306,39 +350,83 @@ def registry(kind: str) -> Registry[Any]:
     return _registries[kind]
 
 
+def _singular(kind: str) -> str:
+    return "strategy" if kind == "strategies" else kind.removesuffix("s")
+
+
 def load_plugin(plugin: str, relative_to: Path | None = None) -> None:
     """Import a plugin named in a recipe or on the command line: a `.py` file or a module.
 
-    A plugin that fails is remembered in `plugins.broken` and does not take the rest down.
+    A plugin that fails is told in a warning and remembered in `plugins.broken`; it leaves nothing registered and does
+    not take the rest down.
     """
     try:
-        if plugin.endswith(".py"):
-            path = (relative_to or Path.cwd()) / plugin
-            digest = hashlib.sha256(path.read_bytes()).hexdigest()
-            module_name = f"nasdistill_plugin_{path.stem}_{digest[:12]}"
-            if module_name not in sys.modules:
-                spec = importlib.util.spec_from_file_location(module_name, path)
-                assert spec is not None and spec.loader is not None
-                module = importlib.util.module_from_spec(spec)
-                sys.modules[module_name] = module
-                try:
-                    spec.loader.exec_module(module)
-                except BaseException:
-                    del sys.modules[module_name]
-                    raise
-            plugins.loaded[plugin] = Origin(plugin, f"sha256:{digest}")
-        else:
-            module = importlib.import_module(plugin)
-            file = getattr(module, "__file__", None)
-            digest = hashlib.sha256(Path(file).read_bytes()).hexdigest() if file else "unknown"
-            plugins.loaded[plugin] = Origin(plugin, f"sha256:{digest}")
-    except Exception as error:  # a plugin may fail in any way, and must not take the rest down
-        plugins.broken[plugin] = f"{type(error).__name__}: {error}"
+        with _nothing_left_behind():
+            if plugin.endswith(".py"):
+                version = _load_file((relative_to or Path.cwd()) / plugin)
+            else:
+                version = _load_module(plugin)
+    except (Exception, SystemExit) as error:  # a plugin may fail in any way, and must not take the rest down
+        _broken(plugin, f"{type(error).__name__}: {error}")
+    else:
+        plugins.broken.pop(plugin, None)
+        plugins.loaded[plugin] = Origin(plugin, version)
+
+
+def _load_file(path: Path) -> str:
+    version = _digest(path)
+    name = f"nasdistill_plugin_{path.stem}_{version.removeprefix('sha256:')[:12]}"
+    if name not in sys.modules:
+        spec = importlib.util.spec_from_file_location(name, path)
+        assert spec is not None
+        assert spec.loader is not None
+        module = sys.modules[name] = importlib.util.module_from_spec(spec)
+        try:
+            spec.loader.exec_module(module)
+        except BaseException:
+            del sys.modules[name]
+            raise
+    return version
+
+
+def _load_module(name: str) -> str:
+    importlib.import_module(name)
+    return _digest_of_module(name)
+
+
+@contextmanager
+def _nothing_left_behind() -> Iterator[None]:
+    """If this block fails, what it registered is forgotten; built-in components that it happened to load stay."""
+    before = {each.kind: set(each._components) for each in _registries.values()}
+    try:
+        yield
+    except BaseException:
+        for each in _registries.values():
+            for name, component in list(each._components.items()):
+                if name not in before.get(each.kind, ()) and not each._is_builtin(component):
+                    del each._components[name], each._origins[name]
+        raise
+
+
+def _broken(plugin: str, why: str) -> str:
+    if plugins.broken.get(plugin) != why:
+        log.warning("the plugin %s is left out: %s", plugin, why)
+    plugins.broken[plugin] = why
+    return why
 
 
 def _origin_of(component: type[Component]) -> Origin:
-    if component.__module__.startswith("nasdistill."):
+    name = component.__module__
+    if name.startswith("nasdistill."):
         return Origin("built-in", "")
-    file = getattr(sys.modules.get(component.__module__), "__file__", None)
-    digest = hashlib.sha256(Path(file).read_bytes()).hexdigest() if file else "unknown"
-    return Origin(Path(file).name if file else component.__module__, f"sha256:{digest}")
+    file = getattr(sys.modules.get(name), "__file__", None)
+    return Origin(Path(file).name if file else name, _digest_of_module(name))
+
+
+def _digest_of_module(name: str) -> str:
+    file = getattr(sys.modules.get(name), "__file__", None)
+    return _digest(Path(file)) if file else "unknown"
+
+
+def _digest(path: Path) -> str:
+    return "sha256:" + hashlib.sha256(path.read_bytes()).hexdigest()

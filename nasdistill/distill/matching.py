@@ -1,0 +1,67 @@
+"""Which layer of a student learns from which layer of its teacher, where nobody said."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+
+from torch import nn
+
+from nasdistill.data.base import Shape
+from nasdistill.distill.taps import output_shapes
+from nasdistill.errors import UserError
+from nasdistill.models.inspection import feature_points
+
+Pairs = tuple[tuple[str, str], ...]
+_ADVICE = "give the pairs of module paths, `pairs: [[student's, teacher's], ...]`"
+
+
+def match_points(student: nn.Module, teacher: nn.Module, shape: Shape) -> Pairs:
+    """Pairs of the two networks' feature points, in the order of the forward pass.
+
+    Equally many points are paired in order. Otherwise each point of the network that has fewer goes with a point of the
+    other at the same height and width: the last such points, where the other has more of them.
+
+    Raises:
+        UserError: a network has no points, or a point has no counterpart of its size.
+    """
+    ours, theirs = feature_points(student, shape), feature_points(teacher, shape)
+    for whose, points in (("student", ours), ("teacher", theirs)):
+        if not points:
+            raise UserError(f"the {whose} has no feature points of its own; {_ADVICE}")
+    if len(ours) == len(theirs):
+        return tuple(zip(ours, theirs, strict=True))
+    sizes = _sizes(student, ours, shape, "student"), _sizes(teacher, theirs, shape, "teacher")
+    if len(ours) < len(theirs):
+        return by_size(*sizes)
+    return tuple((student_point, teacher_point) for teacher_point, student_point in by_size(*reversed(sizes)))
+
+
+def by_size(fewer: dict[str, tuple[int, ...]], more: dict[str, tuple[int, ...]]) -> Pairs:
+    """Pair each path of `fewer` with one of `more` that has the same size: with the last ones, in order.
+
+    Raises:
+        UserError: `more` has too few paths of a size.
+    """
+    groups: dict[tuple[int, ...], list[str]] = defaultdict(list)
+    for path, size in fewer.items():
+        groups[size].append(path)
+    pairs: list[tuple[str, str]] = []
+    for size, paths in groups.items():
+        counterparts = [path for path, other in more.items() if other == size]
+        if len(counterparts) < len(paths):
+            raise UserError(
+                f"student and teacher cannot be matched by themselves: {', '.join(paths)} at {_text(size)} "
+                f"{'has' if len(paths) == 1 else 'have'} {len(counterparts)} of "
+                f"{', '.join(f'{path} at {_text(other)}' for path, other in more.items())} to go with; {_ADVICE}"
+            )
+        pairs += zip(paths, counterparts[-len(paths) :], strict=True)
+    return tuple(pairs)
+
+
+def _sizes(network: nn.Module, points: tuple[str, ...], shape: Shape, whose: str) -> dict[str, tuple[int, ...]]:
+    """Height and width at each point; nothing for a point without space."""
+    return {path: found[1:] for path, found in output_shapes(network, points, shape, whose).items()}
+
+
+def _text(size: tuple[int, ...]) -> str:
+    return "x".join(map(str, size)) or "no space"

@@ -1,0 +1,109 @@
+"""Attention transfer: the student looks where the teacher looks."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from typing import Literal
+
+import torch
+from pydantic import Field
+from torch import nn
+from torch.nn import functional
+
+from nasdistill.data.base import Shape
+from nasdistill.distill.matching import match_points
+from nasdistill.distill.objectives import OBJECTIVES, Objective, Outputs, Term
+from nasdistill.distill.taps import output_shapes
+from nasdistill.errors import UserError
+
+log = logging.getLogger(__name__)
+
+Form = Literal["code", "paper"]
+
+
+def attention_map(activation: torch.Tensor, power: float = 2.0) -> torch.Tensor:
+    """Q = mean over channels of |A|^p, [N, C, H, W] to [N, H, W], in single precision at least.
+
+    Source: Zagoruyko, Komodakis, Paying More Attention to Attention (2017), section 3.1.
+    """
+    energy = activation.square() if power == 2 else activation.abs().pow(power)
+    return energy.mean(dim=1, dtype=torch.promote_types(activation.dtype, torch.float32))
+
+
+def attention_distance(student: torch.Tensor, teacher: torch.Tensor, form: Form) -> torch.Tensor:
+    """How far apart two attention maps [N, H, W] lie, each divided by its L2 norm over space: q = Q / ||Q||_2.
+
+    `code`:  mean over batch and space of (q_s - q_t)^2, as the paper's released code computes it.
+    `paper`: mean over the batch of ||q_s - q_t||_2, as the paper writes it.
+
+    Maps of unequal size are averaged down to the smaller one before they are normalised: mean energy per place, in
+    which activations of opposite sign do not cancel.
+
+    Source: Zagoruyko, Komodakis, Paying More Attention to Attention (2017), equation 2 (without its factor 1/2).
+    """
+    size = (min(student.shape[1], teacher.shape[1]), min(student.shape[2], teacher.shape[2]))
+    difference = _unit(student, size) - _unit(teacher, size)
+    if form == "code":
+        return difference.square().mean()
+    distances: torch.Tensor = torch.linalg.vector_norm(difference, dim=1)
+    return distances.mean()
+
+
+def _unit(attention: torch.Tensor, size: tuple[int, int]) -> torch.Tensor:
+    if attention.shape[1:] != size:
+        attention = functional.adaptive_avg_pool2d(attention, size)
+    return functional.normalize(attention.flatten(1), dim=1)
+
+
+@OBJECTIVES.register("attention")
+class Attention(Objective):
+    """beta times the sum over pairs of layers of the distance between the networks' normalised attention maps."""
+
+    source = "Zagoruyko, Komodakis, Paying More Attention to Attention (2017), equation 2, and its released code"
+
+    beta: float = Field(1000.0, ge=0, description="factor of the sum over pairs; 1000 is published for the form 'code'")
+    form: Form = Field(
+        "code", description="code: mean over batch and space of the squared difference; paper: its L2 norm"
+    )
+    power: float = Field(2.0, gt=0, description="p of |A|^p, whose mean over the channels is the attention")
+    pairs: tuple[tuple[str, str], ...] = Field(
+        (), description="pairs of module paths, [student's, teacher's]; by default the networks' feature points"
+    )
+
+    def bind(self, student: nn.Module, teacher: nn.Module, shape: Shape) -> Term:
+        pairs = self.pairs or match_points(student, teacher, shape)
+        student_points = tuple(pair[0] for pair in pairs)
+        teacher_points = tuple(pair[1] for pair in pairs)
+        student_shapes = _spatial(output_shapes(student, student_points, shape, "student"), "student")
+        teacher_shapes = _spatial(output_shapes(teacher, teacher_points, shape, "teacher"), "teacher")
+        for student_point, teacher_point in pairs:
+            ours, theirs = student_shapes[student_point][1:], teacher_shapes[teacher_point][1:]
+            if ours != theirs:
+                log.info(
+                    "attention: the student's %s is %dx%d, the teacher's %s %dx%d; the larger is pooled to the smaller",
+                    *(student_point, *ours, teacher_point, *theirs),
+                )
+
+        def loss(student: Outputs, teacher: Outputs, labels: torch.Tensor) -> torch.Tensor:
+            distances = [
+                attention_distance(
+                    attention_map(student.features[ours], self.power),
+                    attention_map(teacher.features[theirs], self.power),
+                    self.form,
+                )
+                for ours, theirs in pairs
+            ]
+            return self.beta * torch.stack(distances).sum()
+
+        return Term(loss, student_points, teacher_points)
+
+
+def _spatial(shapes: Mapping[str, tuple[int, ...]], whose: str) -> Mapping[str, tuple[int, ...]]:
+    for path, shape in shapes.items():
+        if len(shape) != 3:
+            raise UserError(
+                f"attention transfer needs maps of channels, height and width, "
+                f"but the {whose}'s module {path!r} puts out {list(shape)} per image"
+            )
+    return shapes

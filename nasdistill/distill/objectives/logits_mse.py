@@ -1,0 +1,19 @@
+"""Mean squared error between the logits."""
+
+from __future__ import annotations
+
+import torch
+from torch.nn import functional
+
+from nasdistill.distill.objectives import OBJECTIVES, Objective, Outputs
+
+
+@OBJECTIVES.register("logits-mse")
+class LogitsMSE(Objective):
+    """Mean over batch and classes of (s - t)^2, of logits, not of probabilities; replaces the labels by default."""
+
+    source = "Ba, Caruana, Do Deep Nets Really Need to be Deep? (2014), equation 1"
+    replaces_labels = True
+
+    def loss(self, student: Outputs, teacher: Outputs, labels: torch.Tensor) -> torch.Tensor:
+        return functional.mse_loss(student.logits, teacher.logits)
