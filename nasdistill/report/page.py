@@ -1,0 +1,143 @@
+"""The report of a run, and the comparison of several: one HTML file each, which asks nothing of the network."""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+from collections import Counter
+from collections.abc import Sequence
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from markupsafe import Markup
+
+from nasdistill.report import plots, tables, words
+from nasdistill.report.records import RunRecord
+from nasdistill.report.sections import provenance, sections
+from nasdistill.report.summaries import Difference, StageSummary, by_stage, comparable_pairs
+from nasdistill.storage import write_text
+
+
+def write_report(record: RunRecord, path: Path) -> None:
+    """Write the page of one run: what was run, what each step bought, and how to do it again."""
+    stages = by_stage(record.rows)
+    pairs = [(later.stage, earlier.stage, difference) for later, earlier, difference in comparable_pairs(stages)]
+    write_text(
+        path,
+        _render(
+            "page.html.j2",
+            record=record,
+            facts=_facts(record),
+            figures=_key_figures(stages),
+            steps=[(stage, words.bought(stage, stages[:number])) for number, stage in enumerate(stages)],
+            results=tables.results(stages),
+            differences=tables.differences(pairs) if pairs else None,
+            sections=sections(stages),
+            provenance=provenance(stages),
+        ),
+    )
+
+
+def write_comparison(records: Sequence[RunRecord], path: Path) -> None:
+    """Write one page that puts several runs side by side."""
+    runs = {name: by_stage(record.rows) for name, record in zip(_unique_names(records), records, strict=True)}
+    labelled = [
+        dataclasses.replace(stage, stage=f"{run}: {stage.stage}") for run, found in runs.items() for stage in found
+    ]
+    pairs = _pairs_across(runs)
+    points = {
+        run: [
+            (size.mean, accuracy.mean)
+            for stage in found
+            if (size := stage.numbers("parameters")) and (accuracy := stage.accuracy())
+        ]
+        for run, found in runs.items()
+    }
+    points = {run: places for run, places in points.items() if places}
+    write_text(
+        path,
+        _render(
+            "comparison.html.j2",
+            runs=[(name, record, _facts(record)) for name, record in zip(runs, records, strict=True)],
+            results=tables.results(labelled),
+            differences=tables.differences(pairs) if pairs else None,
+            picture=plots.scatter(points, "Accuracy and size", "parameters", "test accuracy, %") if points else None,
+        ),
+    )
+
+
+def _render(template: str, **values: Any) -> str:
+    environment = Environment(
+        loader=FileSystemLoader(Path(__file__).parent),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters["inline"] = _inline
+    return environment.get_template(template).render(**values)
+
+
+def _inline(svg: str) -> Markup:
+    """A picture of ours within the page, where an SVG element needs no namespace."""
+    return Markup(re.sub(r' xmlns(:xlink)?="[^"]*"', "", svg, count=2))  # noqa: S704  (plots and cells escape every name)
+
+
+def _facts(record: RunRecord) -> list[tuple[str, str]]:
+    return [
+        ("started", _moment(record.started)),
+        ("took", words.duration(record.seconds)),
+        ("machine", record.device),
+        ("seeds", ", ".join(map(str, record.seeds))),
+        ("versions", ", ".join(f"{name} {version}" for name, version in record.versions.items())),
+    ]
+
+
+def _moment(text: str) -> str:
+    try:
+        return datetime.fromisoformat(text).strftime("%Y-%m-%d %H:%M %Z").strip()
+    except ValueError:
+        return text
+
+
+def _key_figures(stages: Sequence[StageSummary]) -> list[tuple[str, str]]:
+    """What a hurried reader wants to know of the last trained network."""
+    trained = [stage for stage in stages if stage.accuracies()]
+    if not trained:
+        return []
+    last = trained[-1]
+    accuracy, cost, latency = last.accuracy(), last.numbers("multiply_adds"), last.numbers("latency_ms")
+    shown = [
+        (f"{words.spread(accuracy, 1)} %", f"test accuracy of {last.stage}"),
+        (words.counted(last.numbers("parameters")), "parameters"),
+        (words.short(cost.mean if cost else None), "multiply-adds"),
+        (f"{words.spread(latency)} ms", "for one image"),
+    ]
+    return [(figure, meaning) for figure, meaning in shown if not figure.startswith(words.NONE)]
+
+
+def _unique_names(records: Sequence[RunRecord]) -> list[str]:
+    """The runs' names, numbered where two are equal."""
+    total = Counter(record.name for record in records)
+    seen: Counter[str] = Counter()
+    names = []
+    for record in records:
+        seen[record.name] += 1
+        names.append(f"{record.name} ({seen[record.name]})" if total[record.name] > 1 else record.name)
+    return names
+
+
+def _pairs_across(runs: dict[str, list[StageSummary]]) -> list[tuple[str, str, Difference]]:
+    """Stages of one name in two runs, the later run against the earlier."""
+    names = list(runs)
+    found = []
+    for number, later in enumerate(names):
+        for earlier in names[:number]:
+            others = {stage.stage: stage for stage in runs[earlier]}
+            for stage in runs[later]:
+                difference = stage.over(others[stage.stage]) if stage.stage in others else None
+                if difference is not None:
+                    found.append((f"{later}: {stage.stage}", f"{earlier}: {stage.stage}", difference))
+    return found

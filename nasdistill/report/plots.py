@@ -1,0 +1,227 @@
+"""Pictures as SVG text: curves, bars and matrices that follow the light or dark palette of the page that shows them."""
+
+from __future__ import annotations
+
+import io
+import re
+import warnings
+from collections.abc import Callable, Mapping, Sequence
+from html import escape
+from typing import Any
+
+import matplotlib
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_svg import FigureCanvasSVG
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
+
+Curve = Sequence[tuple[float, float]]
+"""Points (x, y) in order of x."""
+
+# Okabe and Ito's colour-blind-safe hues, darkened until each has a contrast of 3 to white. The page's dark palette
+# overrides them: every colour below is written as a variable with itself as the fallback.
+SERIES = ("#0072b2", "#c65600", "#00805c", "#b0528a", "#a06f00", "#2b8cc4", "#6b7280", "#8a2c5a")
+INK = "#1b1f24"
+GRID = "#d4d9e0"
+DASHES = ("-", "-", "-", "-", "--", "--", "--", "--")
+
+_VARIABLES = {
+    **{colour: f"var(--series-{number}, {colour})" for number, colour in enumerate(SERIES)},
+    INK: "currentColor",
+    GRID: f"var(--grid, {GRID})",
+}
+_STYLE: Any = {
+    "svg.fonttype": "none",
+    "svg.hashsalt": "nasdistill",
+    "text.parse_math": False,  # names are shown as they are
+    "font.family": "sans-serif",
+    "font.size": 9.5,
+    "axes.titlesize": 11,
+    "axes.titleweight": "bold",
+    "axes.titlelocation": "left",
+    "axes.edgecolor": GRID,
+    "axes.labelcolor": INK,
+    "axes.titlecolor": INK,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.grid": True,
+    "axes.axisbelow": True,
+    "grid.color": GRID,
+    "grid.linewidth": 0.6,
+    "text.color": INK,
+    "xtick.color": INK,
+    "ytick.color": INK,
+    "legend.frameon": False,
+}
+LONGEST_NAME = 26
+
+
+def lines(series: Mapping[str, Sequence[Curve]], title: str, x: str, y: str) -> str:
+    """Named curves over one axis.
+
+    Args:
+        series: by name, one curve per seed; with several the mean is drawn strong and each seed faint.
+    """
+
+    def draw(axes: Axes) -> None:
+        handles = []
+        for number, curves in enumerate(series.values()):
+            colour, dash = SERIES[number % len(SERIES)], DASHES[number % len(DASHES)]
+            if len(curves) > 1:
+                for curve in curves:
+                    axes.plot(*_columns(curve), color=colour, linewidth=0.8, alpha=0.35)
+            mean = curves[0] if len(curves) == 1 else mean_curve(curves)
+            marker = "o" if len(mean) == 1 else None
+            handles += axes.plot(*_columns(mean), color=colour, linestyle=dash, linewidth=1.8, marker=marker)
+        axes.set_xlabel(x)
+        axes.set_ylabel(y)
+        axes.xaxis.set_major_locator(MaxNLocator("auto", integer=True))
+        if len(series) > 1:
+            _legend(axes, handles, list(series))
+
+    return _svg(title, draw)
+
+
+def mean_curve(curves: Sequence[Curve]) -> list[tuple[float, float]]:
+    """The mean over curves at every x that all of them have."""
+    tables = [dict(curve) for curve in curves]
+    shared = set(tables[0]).intersection(*tables[1:])
+    return [(at, sum(table[at] for table in tables) / len(tables)) for at in sorted(shared)]
+
+
+def bars(groups: Mapping[str, Sequence[float]], names: Sequence[str], title: str, x: str, y: str) -> str:
+    """Bars side by side, e.g. the width of every cell before and after growth.
+
+    Args:
+        groups: by name, one height per entry of `names`.
+    """
+
+    def draw(axes: Axes) -> None:
+        width = 0.8 / max(len(groups), 1)
+        handles = []
+        for number, heights in enumerate(groups.values()):
+            at = np.arange(len(heights)) + (number - (len(groups) - 1) / 2) * width
+            # From pale to strong, so that before and after differ in print and without colour as well.
+            alpha = 0.45 + 0.55 * (number + 1) / len(groups) if len(groups) > 1 else 1.0
+            handles.append(axes.bar(at, heights, width * 0.92, color=SERIES[number % len(SERIES)], alpha=alpha))
+        axes.set_xticks(range(len(names)), [_shortened(name) for name in names])
+        axes.set_xlabel(x)
+        axes.set_ylabel(y)
+        axes.grid(False, axis="x")
+        if len(groups) > 1:
+            _legend(axes, handles, list(groups))
+
+    return _svg(title, draw)
+
+
+def scatter(points: Mapping[str, Sequence[tuple[float, float]]], title: str, x: str, y: str) -> str:
+    """Named points, e.g. accuracy over parameters of every stage; x is logarithmic."""
+
+    def draw(axes: Axes) -> None:
+        handles = []
+        for number, places in enumerate(points.values()):
+            xs, ys = _columns(places)
+            marker = "osD^vPX*"[number % 8]
+            handles.append(axes.scatter(xs, ys, s=46, color=SERIES[number % len(SERIES)], marker=marker))
+        values = [value for places in points.values() for value, _ in places]
+        if min(values) > 0:
+            axes.set_xscale("log")
+            low, high = min(values), max(values)
+            axes.set_xlim(low / 1.4, high * 1.4)
+            ticks = sorted({low, high} | ({(low * high) ** 0.5} if high > 3 * low else set()))
+            axes.set_xticks(ticks, [f"{tick:,.0f}" for tick in ticks])
+            axes.set_xticks([], minor=True)
+        axes.margins(y=0.15)
+        axes.set_xlabel(x)
+        axes.set_ylabel(y)
+        _legend(axes, handles, list(points))
+
+    return _svg(title, draw)
+
+
+def confusion(matrix: Sequence[Sequence[float]], labels: Sequence[str], title: str) -> str:
+    """A confusion matrix: rows are the true classes, columns the predicted ones.
+
+    The diagonal is one hue, mistakes another; the strength is the square root of the share of the row, so that a few
+    mistakes in a thousand still show. Counts are written where they can be read.
+    """
+    counts = np.asarray(matrix, dtype=float)
+    share = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
+    pixels = np.empty((*counts.shape, 4))
+    pixels[..., :3] = _rgb(SERIES[1])
+    pixels[np.arange(len(counts)), np.arange(len(counts)), :3] = _rgb(SERIES[0])
+    pixels[..., 3] = 0.72 * np.sqrt(share)
+    np.einsum("iic->ic", pixels)[:, 3] *= 0.75
+
+    def draw(axes: Axes) -> None:
+        axes.imshow(pixels, interpolation="none")
+        axes.grid(False)
+        axes.set_xlabel("predicted")
+        axes.set_ylabel("true")
+        if len(labels) <= 25:
+            names = [_shortened(label, 12) for label in labels]
+            tilt: Any = {"rotation": 45, "ha": "right", "rotation_mode": "anchor"} if max(map(len, names)) > 2 else {}
+            axes.set_xticks(range(len(labels)), names, **tilt)
+            axes.set_yticks(range(len(labels)), names)
+        if len(labels) <= 15:
+            for (row, column), count in np.ndenumerate(counts):
+                if count:
+                    axes.text(column, row, f"{count:.0f}", ha="center", va="center", fontsize=8)
+
+    return _svg(title, draw, size=(5.0, 4.9))
+
+
+def _svg(title: str, draw: Callable[[Axes], None], size: tuple[float, float] = (5.2, 3.3)) -> str:
+    """Draw on fresh axes and return one SVG element that stands alone or within a page."""
+    with matplotlib.rc_context(_STYLE), warnings.catch_warnings():
+        # The reader's browser chooses the font; what matplotlib's own lacks does not matter.
+        warnings.filterwarnings("ignore", message="Glyph .* missing")
+        figure = Figure(figsize=size, layout="constrained")
+        FigureCanvasSVG(figure)
+        axes = figure.add_subplot()
+        draw(axes)
+        axes.set_title(_shortened(title, 60))
+        buffer = io.StringIO()
+        none = dict.fromkeys(("Date", "Creator", "Format", "Type"))
+        figure.savefig(buffer, format="svg", transparent=True, metadata=none)
+    return _themed(buffer.getvalue(), title)
+
+
+def _themed(text: str, title: str) -> str:
+    svg = text[text.index("<svg") :]
+    svg = re.sub(r"<!--.*?-->\s*", "", svg, flags=re.DOTALL)
+    svg = re.sub(r"<style.*?</style>", "", svg, flags=re.DOTALL)
+    svg = re.sub(r' id="[a-zA-Z0-9.]+_\d+"', "", svg)
+    head, body = svg.split(">", 1)
+    box = re.search(r'viewBox="[^"]*"', head)
+    assert box is not None
+    head = (
+        f'<svg xmlns="http://www.w3.org/2000/svg" xmlns:xlink="http://www.w3.org/1999/xlink" {box[0]} role="img" '
+        f'aria-label="{escape(title)}" stroke-linejoin="round"'
+    )
+    for colour, variable in _VARIABLES.items():
+        body = body.replace(colour, variable)
+    return f"{head}>{body}".strip()
+
+
+def _legend(axes: Axes, handles: Sequence[Any], names: Sequence[str]) -> None:
+    """Names below the axes; given with their handles, as matplotlib would drop names that begin with `_`."""
+    columns = 2 if max(map(len, names)) > 16 else min(3, len(names))
+    axes.figure.legend(
+        handles, [_shortened(name) for name in names], loc="outside lower center", ncols=columns, fontsize=9
+    )
+
+
+def _shortened(text: str, longest: int = LONGEST_NAME) -> str:
+    one_line = " ".join("".join(letter if letter.isprintable() else " " for letter in text).split())
+    return one_line if len(one_line) <= longest else one_line[: longest - 1] + "\N{HORIZONTAL ELLIPSIS}"
+
+
+def _columns(curve: Curve) -> tuple[list[float], list[float]]:
+    return [x for x, _ in curve], [y for _, y in curve]
+
+
+def _rgb(colour: str) -> tuple[float, float, float]:
+    red, green, blue = (int(colour[at : at + 2], 16) / 255 for at in (1, 3, 5))
+    return red, green, blue

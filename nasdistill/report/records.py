@@ -1,0 +1,86 @@
+"""What a run leaves for its report: plain data, so that a report can be written again years later."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from nasdistill.artifacts import Artifact
+
+ACCURACIES = ("last", "best", "selected")
+"""Test accuracy, in percent, of the last weights, of the best weights seen, and of those that validation selected."""
+
+
+@dataclass(frozen=True)
+class Row:
+    """One stage with one seed.
+
+    Attributes:
+        stage: its name in the recipe.
+        uses: the registered name of the stage.
+        accuracy: `last`, `best` and `selected`, in percent on the test set; None where the stage has none.
+        seconds: wall time of the work itself, also where it was done by an earlier run.
+        latency_ms: of one image on the run's machine, in milliseconds.
+        metrics: all that the stage told.
+        folder: the artifact.
+        cached: whether an earlier run had done the work.
+    """
+
+    stage: str
+    uses: str
+    seed: int
+    parameters: int | None = None
+    multiply_adds: int | None = None
+    accuracy: Mapping[str, float | None] | None = None
+    seconds: float | None = None
+    latency_ms: float | None = None
+    metrics: Mapping[str, Any] = field(default_factory=dict)
+    folder: Path | None = None
+    cached: bool = False
+
+    @classmethod
+    def of(cls, artifact: Artifact, cached: bool) -> Row:
+        """The row of a finished artifact."""
+        manifest = artifact.manifest
+        metrics = manifest.metrics
+        return cls(
+            stage=manifest.stage,
+            uses=manifest.uses,
+            seed=manifest.seed,
+            parameters=metrics.get("parameters"),
+            multiply_adds=metrics.get("multiply_adds"),
+            accuracy=metrics.get("accuracy"),
+            seconds=manifest.cost.get("seconds"),
+            latency_ms=manifest.cost.get("latency_ms"),
+            metrics=metrics,
+            folder=artifact.folder,
+            cached=cached,
+        )
+
+
+@dataclass(frozen=True)
+class RunRecord:
+    """One run of a recipe.
+
+    Attributes:
+        name: of the recipe.
+        recipe: the resolved recipe, as YAML text.
+        command: what to type to do it again.
+        rows: every stage with every seed, in the order of work.
+        versions: of this package, Python and the libraries.
+        device: the machine in words, e.g. `cpu (Intel Xeon, 2 cores)`.
+        started: when, as ISO 8601 with a time zone.
+        seconds: wall time of this run.
+    """
+
+    name: str
+    recipe: str
+    command: str
+    seeds: tuple[int, ...]
+    rows: tuple[Row, ...]
+    versions: Mapping[str, str]
+    device: str
+    started: str
+    seconds: float

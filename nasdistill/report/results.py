@@ -1,0 +1,108 @@
+"""The files of a run that tell its results: `results.json` for other programs, `run.json` for reports."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+from pathlib import Path
+from typing import Any
+
+from pydantic import TypeAdapter, ValidationError
+
+from nasdistill.errors import DamagedFile, UserError
+from nasdistill.report.records import ACCURACIES, Row, RunRecord
+from nasdistill.storage import read_json, write_json
+
+RESULTS = "results.json"
+RUN = "run.json"
+FORMAT = 1
+
+_ROW = TypeAdapter(Row)
+_RUN = TypeAdapter(RunRecord)
+
+
+def save_run(record: RunRecord, folder: Path) -> None:
+    """Write `results.json` and `run.json` into the run's folder."""
+    write_results(record.rows, folder)
+    rows = [{**dataclasses.asdict(row), "folder": _inside(row.folder, folder)} for row in record.rows]
+    write_json(folder / RUN, {"format": FORMAT, **dataclasses.asdict(record), "rows": rows})
+
+
+def load_run(folder: Path) -> RunRecord:
+    """Read what `save_run` wrote; the artifacts' folders are found below `folder`, wherever that was moved to.
+
+    Raises:
+        UserError: `folder` is no run, or one of another format.
+        DamagedFile: the record is not what was written.
+    """
+    path = folder / RUN
+    if not folder.is_dir():
+        raise UserError(f"{folder} is not a run: there is no such folder")
+    if not path.is_file():
+        raise UserError(f"{folder} is not a run: it holds no {RUN} (it is written when a run ends)")
+    content = read_json(path)
+    found = content.get("format") if isinstance(content, dict) else None
+    if found != FORMAT:
+        raise UserError(f"{path} has format {found!r}; this version reads format {FORMAT}")
+    record: RunRecord = _validated(_RUN, content, path)
+    return dataclasses.replace(record, rows=tuple(_placed(row, folder, path) for row in record.rows))
+
+
+def write_results(rows: tuple[Row, ...], folder: Path) -> None:
+    """Write `results.json`: a list with one mapping per stage and seed, null where a stage has no such number."""
+    write_json(folder / RESULTS, [_result(row, folder) for row in rows])
+
+
+def read_results(folder: Path) -> tuple[Row, ...]:
+    """The rows of `results.json`.
+
+    Raises:
+        UserError: there is no such file.
+        DamagedFile: it is not what was written.
+    """
+    path = folder / RESULTS
+    if not path.is_file():
+        raise UserError(f"{folder} holds no {RESULTS}")
+    content = read_json(path)
+    if not isinstance(content, list) or not all(isinstance(item, dict) for item in content):
+        raise DamagedFile(f"{path} is damaged: it must hold a list of rows")
+    return tuple(
+        _placed(_validated(_ROW, {**item, "folder": item.get("artifact")}, path), folder, path) for item in content
+    )
+
+
+def _result(row: Row, folder: Path) -> dict[str, Any]:
+    return {
+        "stage": row.stage,
+        "uses": row.uses,
+        "seed": row.seed,
+        "parameters": row.parameters,
+        "multiply_adds": row.multiply_adds,
+        "accuracy": row.accuracy and {name: row.accuracy.get(name) for name in ACCURACIES},
+        "seconds": row.seconds,
+        "latency_ms": row.latency_ms,
+        "artifact": _inside(row.folder, folder),
+        "cached": row.cached,
+    }
+
+
+def _validated(adapter: TypeAdapter[Any], content: Any, path: Path) -> Any:
+    try:
+        return adapter.validate_python(content)
+    except ValidationError as error:
+        first = error.errors()[0]
+        place = ".".join(str(part) for part in first["loc"])
+        raise DamagedFile(f"{path} is damaged: {first['msg']} at {place or 'the top'}") from None
+
+
+def _inside(artifact: Path | None, folder: Path) -> str | None:
+    """The artifact's place relative to the run, so that the run can be moved as a whole."""
+    return None if artifact is None else Path(os.path.relpath(artifact, folder)).as_posix()
+
+
+def _placed(row: Row, folder: Path, path: Path) -> Row:
+    if row.folder is None:
+        return row
+    if row.folder.is_absolute() or ".." in row.folder.parts:
+        raise DamagedFile(f"{path} names an artifact outside its folder: {str(row.folder)!r}")
+    return dataclasses.replace(row, folder=folder / row.folder)

@@ -1,0 +1,191 @@
+"""The parts of the page below the results table: pictures and tables made from what the stages left behind."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+from nasdistill.errors import DamagedFile
+from nasdistill.report import payloads, plots, tables
+from nasdistill.report.cells import draw_cell
+from nasdistill.report.summaries import StageSummary
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Group:
+    """Pictures and a table under one heading.
+
+    Attributes:
+        wide: the pictures need the whole width.
+        folded: shown after a click.
+    """
+
+    title: str
+    pictures: tuple[str, ...] = ()
+    table: tables.Table | None = None
+    note: str = ""
+    wide: bool = False
+    folded: bool = False
+
+
+@dataclass(frozen=True)
+class Section:
+    title: str
+    lead: str
+    groups: tuple[Group, ...] = field(default_factory=tuple)
+
+
+def sections(stages: Sequence[StageSummary]) -> list[Section]:
+    """Every section that has something to show."""
+    made = (_overview(stages), _training(stages), _cells(stages), _growth(stages), _confusions(stages))
+    return [section for section in made if section.groups]
+
+
+def _payloads(stage: StageSummary, kind: type[payloads.P]) -> dict[int, payloads.P]:
+    """A payload by seed. A damaged one is left out and named: a report must not fail for one picture."""
+    found = {}
+    for row in stage.rows:
+        try:
+            content = payloads.read(kind, row.folder)
+        except DamagedFile as error:
+            log.warning("%s; the report leaves it out", error)
+            continue
+        if content is not None:
+            found[row.seed] = content
+    return found
+
+
+def _overview(stages: Sequence[StageSummary]) -> Section:
+    points = {}
+    for stage in stages:
+        found = [(row.parameters, stage.accuracies().get(row.seed)) for row in stage.rows]
+        places = [(float(size), accuracy) for size, accuracy in found if size is not None and accuracy is not None]
+        if places:
+            points[stage.stage] = places
+    pictures = []
+    if points:
+        pictures.append(plots.scatter(points, "Accuracy and size", "parameters", "test accuracy, %"))
+    by_stage = {}
+    for stage in stages:
+        curves = [
+            curve for history in _payloads(stage, payloads.History).values() if (curve := _test_accuracy(history))
+        ]
+        if curves:
+            by_stage[stage.stage] = curves
+    if by_stage:
+        pictures.append(plots.lines(by_stage, "Test accuracy while training", "epoch", "test accuracy, %"))
+    groups = (Group("", tuple(pictures)),) if pictures else ()
+    return Section("At a glance", "Each point is one seed. Up and to the left is better.", groups)
+
+
+def _test_accuracy(history: payloads.History) -> plots.Curve | None:
+    return next(
+        (curve for name, curve in history.curves.items() if curve and panel_of(name) == ("accuracy", "test")), None
+    )
+
+
+def panel_of(name: str) -> tuple[str, str]:
+    """The picture that a curve belongs to, and what it is called there.
+
+    `loss/train` is `train` in `loss`; `alpha/normal/3/skip_connect`, of edge 3, is `skip_connect` in `alpha normal`.
+    """
+    parts = name.split("/")
+    if len(parts) == 1:
+        return name, name
+    if parts[0] == "alpha" and len(parts) == 4:
+        return f"alpha {parts[1]}", parts[3]
+    return " ".join(parts[:-1]), parts[-1]
+
+
+def panels(curves: Sequence[Mapping[str, plots.Curve]]) -> dict[str, dict[str, list[plots.Curve]]]:
+    """Pictures by title, each with its curves by name; those of several seeds or edges share a name."""
+    found: dict[str, dict[str, list[plots.Curve]]] = {}
+    for of_seed in curves:
+        for name, curve in of_seed.items():
+            panel, series = panel_of(name)
+            if curve:
+                found.setdefault(panel, {}).setdefault(series, []).append(curve)
+    return found
+
+
+def _training(stages: Sequence[StageSummary]) -> Section:
+    groups = []
+    for stage in stages:
+        histories = _payloads(stage, payloads.History)
+        pictures = [
+            plots.lines(series, title, "epoch", title)
+            for title, series in panels([history.curves for history in histories.values()]).items()
+        ]
+        if pictures:
+            groups.append(Group(stage.stage, tuple(pictures)))
+    lead = "With several seeds the strong line is their mean and each seed is faint."
+    return Section("How it went", lead, tuple(groups))
+
+
+def _cells(stages: Sequence[StageSummary]) -> Section:
+    groups = []
+    for stage in stages:
+        for number, (seed, genotype) in enumerate(_payloads(stage, payloads.Genotype).items()):
+            try:
+                pictures = (draw_cell(genotype.normal, "normal cell"), draw_cell(genotype.reduce, "reduction cell"))
+            except ValueError as error:
+                log.warning("the genotype of stage %r, seed %d cannot be drawn: %s", stage.stage, seed, error)
+                continue
+            title = stage.stage if len(stage.rows) == 1 else f"{stage.stage}, seed {seed}"
+            groups.append(Group(title, pictures, wide=True, folded=number > 0))
+    return Section(
+        "The cells that were found", "Boxes are operations, circles are what they are summed into.", tuple(groups)
+    )
+
+
+def _growth(stages: Sequence[StageSummary]) -> Section:
+    groups = []
+    for stage in stages:
+        for number, (seed, growth) in enumerate(_payloads(stage, payloads.Growth).items()):
+            pictures = [
+                plots.bars(values, [str(cell) for cell in range(_longest(values))], title, "cell", unit)
+                for values, title, unit in (
+                    (growth.widths, "Width of each cell", "channels"),
+                    (growth.importance, "Importance of each cell", "importance"),
+                )
+                if values
+            ]
+            title = stage.stage if len(stage.rows) == 1 else f"{stage.stage}, seed {seed}"
+            table = tables.plain(growth.steps) if growth.steps else None
+            groups.append(Group(title, tuple(pictures), table, folded=number > 0))
+    return Section(
+        "How the teacher grew", "Where the student's channels matter most, the teacher is wider.", tuple(groups)
+    )
+
+
+def _longest(values: Mapping[str, Sequence[float]]) -> int:
+    return max((len(numbers) for numbers in values.values()), default=0)
+
+
+def _confusions(stages: Sequence[StageSummary]) -> Section:
+    pictures = []
+    for stage in stages:
+        found = list(_payloads(stage, payloads.Confusion).values())
+        same = [confusion for confusion in found if confusion.labels == found[0].labels]
+        if same:
+            matrix = [
+                [sum(cells) for cells in zip(*rows, strict=True)]
+                for rows in zip(*(c.matrix for c in same), strict=True)
+            ]
+            title = stage.stage if len(same) == 1 else f"{stage.stage}, {len(same)} seeds"
+            pictures.append(plots.confusion(matrix, same[0].labels, title))
+    lead = "Test images by true and predicted class: blue is right, orange is wrong, stronger is a larger share."
+    return Section("What is confused with what", lead, (Group("", tuple(pictures)),) if pictures else ())
+
+
+def provenance(stages: Sequence[StageSummary]) -> tables.Table:
+    """One line per artifact: which it is, from what, at which cost."""
+    records = []
+    for stage in stages:
+        for row in stage.rows:
+            line = {"stage": row.stage, "seed": str(row.seed), "artifact": row.folder.name if row.folder else None}
+            records.append({**line, "made by": "an earlier run" if row.cached else "this run"})
+    return tables.plain(records)

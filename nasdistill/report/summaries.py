@@ -1,0 +1,127 @@
+"""Several seeds of a stage in a few numbers: mean, deviation, and how sure a difference is."""
+
+from __future__ import annotations
+
+import math
+import statistics
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from itertools import combinations
+
+from nasdistill.report.records import Row
+
+CONFIDENCE = 0.95
+
+
+@dataclass(frozen=True)
+class Summary:
+    """Numbers of one kind over seeds.
+
+    Attributes:
+        deviation: the sample standard deviation (divisor n - 1); None for a single number.
+    """
+
+    mean: float
+    deviation: float | None
+    values: tuple[float, ...]
+
+
+def summarise(values: Sequence[float]) -> Summary:
+    """Mean and sample standard deviation of at least one number."""
+    deviation = statistics.stdev(values) if len(values) > 1 else None
+    return Summary(statistics.fmean(values), deviation, tuple(values))
+
+
+@dataclass(frozen=True)
+class Difference:
+    """How much one stage is over another, in the unit of the numbers.
+
+    Attributes:
+        low, high: the ends of the 95 % confidence interval; None with a single pair.
+        pairs: number of seeds that both stages have.
+    """
+
+    mean: float
+    low: float | None
+    high: float | None
+    pairs: int
+
+    @property
+    def sure(self) -> bool:
+        """Whether the interval leaves out zero."""
+        return self.low is not None and self.high is not None and (self.low > 0 or self.high < 0)
+
+
+def paired_difference(values: Mapping[int, float], others: Mapping[int, float]) -> Difference | None:
+    """The mean of `values - others` over the seeds that both have, with Student's t interval of paired samples.
+
+    The interval is `mean ± t(0.975, n - 1) * s / sqrt(n)`, where s is the sample deviation of the n differences
+    (Student 1908). Pairing by seed takes out what the seeds share: the split, the searched student.
+
+    Returns:
+        None where no seed is shared.
+    """
+    differences = [values[seed] - others[seed] for seed in sorted(values.keys() & others.keys())]
+    if not differences:
+        return None
+    summary = summarise(differences)
+    if summary.deviation is None:
+        return Difference(summary.mean, None, None, 1)
+    from scipy.special import stdtrit  # the quantile alone; scipy.stats takes a second to import
+
+    count = len(differences)
+    quantile = float(stdtrit(count - 1, 0.5 + CONFIDENCE / 2))
+    half = quantile * summary.deviation / math.sqrt(count)
+    return Difference(summary.mean, summary.mean - half, summary.mean + half, count)
+
+
+@dataclass(frozen=True)
+class StageSummary:
+    """All seeds of one stage."""
+
+    stage: str
+    uses: str
+    rows: tuple[Row, ...]
+
+    def numbers(self, field: str) -> Summary | None:
+        """A field of the rows such as `parameters`, over the seeds that have it."""
+        values = [value for row in self.rows if (value := getattr(row, field)) is not None]
+        return summarise(values) if values else None
+
+    def accuracies(self, kind: str = "selected") -> dict[int, float]:
+        """Accuracy by seed, in percent."""
+        found = {row.seed: row.accuracy.get(kind) for row in self.rows if row.accuracy}
+        return {seed: value for seed, value in found.items() if value is not None}
+
+    def accuracy(self, kind: str = "selected") -> Summary | None:
+        values = list(self.accuracies(kind).values())
+        return summarise(values) if values else None
+
+    def over(self, other: StageSummary, kind: str = "selected") -> Difference | None:
+        """How many points of accuracy this stage has over `other`, by paired seeds."""
+        return paired_difference(self.accuracies(kind), other.accuracies(kind))
+
+    def same_size(self, other: StageSummary) -> bool:
+        """Whether both have the same number of parameters with every seed that both have."""
+        sizes = {row.seed: row.parameters for row in self.rows}
+        others = {row.seed: row.parameters for row in other.rows}
+        shared = sizes.keys() & others.keys()
+        return bool(shared) and all(sizes[seed] is not None and sizes[seed] == others[seed] for seed in shared)
+
+
+def by_stage(rows: Sequence[Row]) -> list[StageSummary]:
+    """The rows gathered by stage, in order of first appearance."""
+    gathered: dict[str, list[Row]] = {}
+    for row in rows:
+        gathered.setdefault(row.stage, []).append(row)
+    return [StageSummary(stage, found[0].uses, tuple(found)) for stage, found in gathered.items()]
+
+
+def comparable_pairs(stages: Sequence[StageSummary]) -> list[tuple[StageSummary, StageSummary, Difference]]:
+    """Every two stages that trained networks of one size: the later one, the earlier one, the difference."""
+    found = []
+    for earlier, later in combinations([stage for stage in stages if stage.accuracies()], 2):
+        difference = later.over(earlier) if later.same_size(earlier) else None
+        if difference is not None:
+            found.append((later, earlier, difference))
+    return found

@@ -1,0 +1,121 @@
+"""Tables: a few rows of text, written as Markdown, as CSV, or by the page as HTML."""
+
+from __future__ import annotations
+
+import csv
+import html
+import io
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from nasdistill.report import words
+from nasdistill.report.records import ACCURACIES
+from nasdistill.report.summaries import Difference, StageSummary
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One cell; `detail` is what stands below it in smaller type, e.g. the value of each seed."""
+
+    text: str
+    detail: str = ""
+
+    def __str__(self) -> str:
+        return f"{self.text} ({self.detail})" if self.detail else self.text
+
+
+@dataclass(frozen=True)
+class Table:
+    """Every row has as many cells as `header`; the first `words` columns hold words, the rest numbers."""
+
+    header: tuple[str, ...]
+    rows: tuple[tuple[Cell, ...], ...]
+    words: int = 1
+
+
+def results(stages: Sequence[StageSummary]) -> Table:
+    """Accuracy, size, latency and time of every stage: mean ± sample deviation and each seed's value."""
+    header = (
+        "stage",
+        "uses",
+        *(f"accuracy, {kind} %" for kind in ACCURACIES),
+        "parameters",
+        "multiply-adds",
+        "latency ms",
+        "time",
+    )
+    return Table(header, tuple(_result(stage) for stage in stages), words=2)
+
+
+def _result(stage: StageSummary) -> tuple[Cell, ...]:
+    accuracies = (stage.accuracy(kind) for kind in ACCURACIES)
+    cost, latency, seconds = (stage.numbers(name) for name in ("multiply_adds", "latency_ms", "seconds"))
+    return (
+        Cell(stage.stage),
+        Cell(stage.uses),
+        *(Cell(words.spread(accuracy), words.each(accuracy)) for accuracy in accuracies),
+        Cell(words.counted(stage.numbers("parameters"))),
+        Cell(words.short(cost.mean if cost else None)),
+        Cell(words.spread(latency)),
+        Cell(words.duration(seconds.mean if seconds else None)),
+    )
+
+
+def differences(pairs: Sequence[tuple[str, str, Difference]]) -> Table:
+    """Pairs of names with the difference of their accuracy in points and its confidence interval."""
+    header = ("this", "against", "difference, points", "95 % interval", "seeds", "leaves out zero")
+    rows = tuple(
+        (
+            Cell(name),
+            Cell(other),
+            Cell(f"{difference.mean:+.2f}"),
+            Cell(words.interval(difference)),
+            Cell(str(difference.pairs)),
+            Cell(words.NONE if difference.low is None else "yes" if difference.sure else "no"),
+        )
+        for name, other, difference in pairs
+    )
+    return Table(header, rows, words=2)
+
+
+def plain(records: Sequence[Mapping[str, Any]]) -> Table:
+    """A table of plain data, e.g. the steps of a growth plan: one column per key, in order of appearance."""
+    header = tuple(dict.fromkeys(key for record in records for key in record))
+    rows = tuple(tuple(Cell(_plain(record.get(key))) for key in header) for record in records)
+    return Table(tuple(key.replace("_", " ") for key in header), rows, words=0)
+
+
+def _plain(value: Any) -> str:
+    if value is None:
+        return words.NONE
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, int):
+        return words.whole(value)
+    if isinstance(value, float):
+        return f"{value:.4g}" if abs(value) < 1e4 else words.whole(value)
+    if isinstance(value, list | tuple):
+        return ", ".join(_plain(item) for item in value)
+    return str(value)
+
+
+def markdown(table: Table) -> str:
+    """A Markdown table; markup in names is inert."""
+    lines = [table.header, tuple("---" if i < table.words else "---:" for i in range(len(table.header)))]
+    lines += [tuple(str(cell) for cell in row) for row in table.rows]
+    return "".join("| " + " | ".join(_escape(text) for text in line) + " |\n" for line in lines)
+
+
+def _escape(text: str) -> str:
+    one_line = " ".join(html.escape(text, quote=False).split())
+    return "".join("\\" + letter if letter in "\\`*_[]|" else letter for letter in one_line)
+
+
+def to_csv(table: Table) -> str:
+    """Comma-separated values, a header first."""
+    buffer = io.StringIO()
+    writer = csv.writer(buffer, lineterminator="\n")
+    writer.writerow(table.header)
+    writer.writerows([str(cell) for cell in row] for row in table.rows)
+    return buffer.getvalue()

@@ -1,0 +1,118 @@
+"""Numbers as people read them, and one plain sentence for what each step bought."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from nasdistill.report.summaries import Difference, StageSummary, Summary
+
+NONE = "\N{EN DASH}"
+"""Stands where a stage has no such number."""
+
+
+def whole(value: float | None) -> str:
+    """`52334` as `52,334`."""
+    return NONE if value is None else f"{value:,.0f}"
+
+
+def short(value: float | None) -> str:
+    """`6103552` as `6.1 M`."""
+    if value is None:
+        return NONE
+    for size, letter in ((1e9, "G"), (1e6, "M"), (1e3, "k")):
+        if abs(value) >= size:
+            return f"{value / size:.3g} {letter}"
+    return f"{value:.0f}"
+
+
+def duration(seconds: float | None) -> str:
+    """`252.3` as `4 min 12 s`."""
+    if seconds is None:
+        return NONE
+    if seconds < 9.95:
+        return f"{seconds:.1f} s"
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    if hours:
+        return f"{hours} h {minutes} min"
+    return f"{minutes} min {rest} s" if minutes else f"{rest} s"
+
+
+def spread(summary: Summary | None, digits: int = 2) -> str:
+    """`97.22 ± 0.31`, or `97.22` where there is one value."""
+    if summary is None:
+        return NONE
+    mean = f"{summary.mean:.{digits}f}"
+    return mean if summary.deviation is None else f"{mean} ± {summary.deviation:.{digits}f}"
+
+
+def each(summary: Summary | None, digits: int = 2) -> str:
+    """Each value of several, `97.40, 97.10, 97.20`; nothing where there is only one."""
+    if summary is None or len(summary.values) < 2:
+        return ""
+    return ", ".join(f"{value:.{digits}f}" for value in summary.values)
+
+
+def counted(summary: Summary | None) -> str:
+    """A count over seeds: one number where all agree, else from the smallest to the largest."""
+    if summary is None:
+        return NONE
+    low, high = min(summary.values), max(summary.values)
+    return whole(low) if low == high else f"{whole(low)} to {whole(high)}"
+
+
+def interval(difference: Difference) -> str:
+    """`+0.31 to +1.29`; a dash where one seed allows none."""
+    if difference.low is None:
+        return NONE
+    return f"{difference.low:+.2f} to {difference.high:+.2f}"
+
+
+def against(other: str, difference: Difference) -> str:
+    """`0.80 points over alone`, and how sure that is."""
+    text = f"{abs(difference.mean):.2f} points {'over' if difference.mean > 0 else 'under'} {other}"
+    if abs(difference.mean) < 0.005:
+        text = f"level with {other}"
+    if difference.low is None:
+        return text
+    doubt = "" if difference.sure else ": it may be chance"
+    return f"{text} (95 % interval {interval(difference)}{doubt})"
+
+
+def bought(stage: StageSummary, earlier: Sequence[StageSummary]) -> str:
+    """One sentence: what this stage brought, beside the stages before it."""
+    parts = _accuracy_parts(stage, earlier) if stage.accuracies() else _size_parts(stage, earlier)
+    seconds = stage.numbers("seconds")
+    if seconds is not None:
+        parts.append(f"{duration(seconds.mean)} of work" + (" per seed" if len(stage.rows) > 1 else ""))
+    return "; ".join(parts) + "." if parts else "done."
+
+
+def _accuracy_parts(stage: StageSummary, earlier: Sequence[StageSummary]) -> list[str]:
+    """The accuracy, the difference to networks of the same size, and what the next larger network reaches."""
+    trained = [other for other in earlier if other.accuracies()]
+    same = [other for other in trained if stage.same_size(other)]
+    differences = [(other, stage.over(other)) for other in same]
+    gains = [against(other.stage, difference) for other, difference in differences if difference is not None]
+    parts = [", ".join([f"{spread(stage.accuracy())} %", *gains])]
+    own = stage.numbers("parameters")
+    for other in trained:
+        size = other.numbers("parameters")
+        if own is not None and size is not None and size.mean > own.mean and other not in same:
+            parts.append(f"{other.stage}, {size.mean / own.mean:.2f} times as large, has {spread(other.accuracy())} %")
+    return parts
+
+
+def _size_parts(stage: StageSummary, earlier: Sequence[StageSummary]) -> list[str]:
+    """The size, and how many times the size of the architecture before."""
+    size = stage.numbers("parameters")
+    if size is None:
+        return []
+    text = f"a network of {counted(size)} parameters"
+    cost = stage.numbers("multiply_adds")
+    if cost is not None:
+        text += f" and {short(cost.mean)} multiply-adds"
+    before = [other.numbers("parameters") for other in earlier if not other.accuracies()]
+    if before and before[-1] is not None and before[-1].mean != size.mean:
+        text += f", {size.mean / before[-1].mean:.2f} times {earlier[-1].stage}"
+    return [text]
