@@ -1,0 +1,74 @@
+"""`nasdistill list` and `nasdistill show`: every component with its options, types, defaults, meaning and source."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from nasdistill.cli.names import complete_kind, component_names
+from nasdistill.cli.options import first_line, options_of
+from nasdistill.errors import UserError
+from nasdistill.registry import KINDS, Component, Origin, Registry, plugins, registry
+
+
+def complete_name(context: typer.Context, incomplete: str) -> list[str]:
+    """Names of the kind that was typed before."""
+    kind = context.params.get("kind")
+    return [name for name in component_names(kind) if name.startswith(incomplete)] if kind in KINDS else []
+
+
+def list_components(
+    kind: Annotated[str | None, typer.Argument(help=f"one of {', '.join(KINDS)}", autocompletion=complete_kind)] = None,
+) -> None:
+    """List every component, or those of one kind, with where each comes from; plugins that are broken are named."""
+    from nasdistill.cli.tables import show, show_table
+
+    for one in [registry(kind)] if kind else [registry(every) for every in KINDS]:
+        show(one.kind)
+        show_table(("name", "what it is", "from"), [_row(one, name) for name in one.names()], words=3)
+    if plugins.broken:
+        show("plugins that did not load")
+        show_table(("plugin", "error"), list(plugins.broken.items()), words=2)
+
+
+def show_component(
+    kind: Annotated[str, typer.Argument(help=f"one of {', '.join(KINDS)}", autocompletion=complete_kind)],
+    name: Annotated[str, typer.Argument(help="as `nasdistill list` names it", autocompletion=complete_name)],
+) -> None:
+    """Show one component: what it is, its options with type, default and meaning, the paper or code that it follows."""
+    from nasdistill.cli.tables import show, show_table
+
+    components = registry(kind)
+    component = components.get(name)
+    show(f"{components.singular} {name}")
+    show()
+    show(_documentation(component))
+    show()
+    if component.source:
+        show(f"source: {component.source}")
+    show(f"from: {_words(components.origin(name))}")
+    options = options_of(component)
+    if options:
+        rows = [(option.name, option.type, option.default_text, option.meaning) for option in options]
+        show_table(("option", "type", "default", "meaning"), rows, words=4)
+    else:
+        show("no options")
+
+
+def _row(components: Registry[Component], name: str) -> tuple[str, str, str]:
+    try:
+        component = components.get(name)
+    except UserError as error:
+        return name, f"does not load: {error}", "plugin"
+    return name, first_line(component), _words(components.origin(name))
+
+
+def _words(origin: Origin) -> str:
+    return f"{origin.name} {origin.version[:19]}".strip()
+
+
+def _documentation(component: type[Component]) -> str:
+    from inspect import getdoc
+
+    return getdoc(component) or ""

@@ -1,0 +1,96 @@
+"""The entry point: run the command line, and turn what went wrong into one sentence and an exit status."""
+
+from __future__ import annotations
+
+import logging
+import os
+import shlex
+import signal
+import sys
+import traceback
+from collections.abc import Sequence
+from typing import cast
+
+import typer
+
+from nasdistill.cli.app import build_app
+from nasdistill.cli.general import General, general_in
+from nasdistill.errors import Interrupted, SpecError, UserError
+from nasdistill.registry import load_plugin, plugins
+
+MISTAKE = 2
+UNEXPECTED = 1
+
+# The common base of what a wrong command line raises; releases of typer keep it in different modules.
+UsageError = cast(type[Exception], typer.BadParameter.__base__)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run `nasdistill` with `arguments` (by default those of the process).
+
+    Returns:
+        the exit status: 0; 2 for a mistake of the user; 128 plus the signal where one stopped it; 1 otherwise.
+    """
+    general = general_in(list(sys.argv[1:] if arguments is None else arguments) or ["--help"])
+    _log_to_stderr(logging.WARNING if general.quiet else logging.INFO)
+    try:
+        return _run(general)
+    except (Exception, KeyboardInterrupt) as error:
+        if general.debug:
+            traceback.print_exc()
+        return _tell(error, general)
+
+
+def _run(general: General) -> int:
+    for plugin in general.plugins:
+        load_plugin(plugin)
+    for plugin, problem in plugins.broken.items():
+        _say(f"the plugin {plugin!r} did not load ({problem}); going on without it")
+    command = typer.main.get_command(build_app(general))
+    # outside its standalone mode typer returns the status of `typer.Exit`, or what the command returned: nothing
+    return command.main(args=list(general.arguments), prog_name="nasdistill", standalone_mode=False, obj=general) or 0
+
+
+def _tell(error: BaseException, general: General) -> int:
+    if isinstance(error, SpecError) and error.path:
+        _say(f"{'.'.join(str(part) for part in error.path)}: {error}")
+        return MISTAKE
+    if isinstance(error, UserError):
+        _say(str(error))
+        return MISTAKE
+    if isinstance(error, UsageError):
+        command = getattr(getattr(error, "ctx", None), "command_path", "nasdistill")
+        _say(f"{error.format_message()} (see '{command} --help')")  # type: ignore[attr-defined]
+        return MISTAKE
+    if isinstance(error, Interrupted):
+        again = shlex.join(["nasdistill", *general.arguments])
+        where = f" in {error.where}" if error.where else ""
+        _say(f"stopped{where}; what is done is saved, and the same command goes on from there: {again}")
+        return 128 + error.signal_number
+    if isinstance(error, KeyboardInterrupt | typer.Abort):
+        return 128 + signal.SIGINT
+    if isinstance(error, BrokenPipeError):
+        # whoever read the output has enough; nothing more may be written when Python closes it
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 128 + signal.SIGPIPE
+    hint = "" if general.debug else "; --debug shows the traceback"
+    _say(f"unexpected {type(error).__name__}: {error}{hint}")
+    return UNEXPECTED
+
+
+def _say(sentence: str) -> None:
+    print(f"nasdistill: {sentence}", file=sys.stderr, flush=True)
+
+
+class _ToStderr(logging.Handler):
+    """Looks up `sys.stderr` for each line, so that lines appear above a progress bar, which replaces it."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        print(self.format(record), file=sys.stderr, flush=True)
+
+
+def _log_to_stderr(level: int) -> None:
+    log = logging.getLogger("nasdistill")
+    log.handlers = [_ToStderr()]
+    log.setLevel(level)
+    log.propagate = False

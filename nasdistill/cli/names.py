@@ -1,0 +1,45 @@
+"""Names for tab completion, found without importing the components and so without torch."""
+
+from __future__ import annotations
+
+import importlib.util
+import re
+from collections.abc import Callable
+from importlib.metadata import entry_points
+from pathlib import Path
+
+from nasdistill import resources
+from nasdistill.registry import KINDS, registry
+
+_REGISTERED = re.compile(r"\.register\(\s*\"([^\"]+)\"")
+
+
+def component_names(kind: str) -> list[str]:
+    """A kind's names: built-in ones as their modules register them, and those of installed plugins."""
+    components = registry(kind)
+    names = {point.name for point in entry_points(group=components.group)}
+    spec = importlib.util.find_spec(components.package)
+    for folder in (spec.submodule_search_locations or []) if spec else []:
+        for module in Path(folder).glob("*.py"):
+            names.update(_REGISTERED.findall(module.read_text()))
+    if kind == "spaces":
+        names.update(path.stem for path in resources.search_spaces().glob("*.yaml"))
+    return sorted(names)
+
+
+def completing(kind: str) -> Callable[[str], list[str]]:
+    """A completion for typer over the components of `kind`."""
+    return lambda incomplete: [name for name in component_names(kind) if name.startswith(incomplete)]
+
+
+def complete_kind(incomplete: str) -> list[str]:
+    return [kind for kind in KINDS if kind.startswith(incomplete)]
+
+
+def complete_recipe(incomplete: str) -> list[str]:
+    """Recipes that come along by name, and YAML files below the folder typed so far."""
+    shipped = [path.stem for path in sorted(resources.recipes().glob("*.yaml"))]
+    folder, _, start = incomplete.rpartition("/")
+    here = [path for path in sorted(Path(folder or ".").glob(start + "*")) if path.is_dir() or path.suffix == ".yaml"]
+    files = [f"{path}/" if path.is_dir() else str(path) for path in here]
+    return [name for name in [*shipped, *files] if name.startswith(incomplete)]

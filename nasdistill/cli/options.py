@@ -1,0 +1,130 @@
+"""Options as people read them: the fields of a typed config, in words; help, `show` and the reference use these."""
+
+from __future__ import annotations
+
+import types
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any, Literal, Union, cast, get_args, get_origin
+
+import yaml
+from pydantic import BaseModel
+from pydantic.fields import FieldInfo
+
+from nasdistill.registry import Component, ComponentOf
+
+SIMPLE = {str: "text", int: "whole number", float: "number", bool: "yes or no", Path: "path"}
+
+
+@dataclass(frozen=True)
+class Option:
+    """One field of a config.
+
+    Attributes:
+        annotation: the field's type, annotations of components included.
+        required: whether a value must be given.
+        default: plain data, None where required.
+        meaning: the field's description.
+    """
+
+    name: str
+    annotation: Any
+    required: bool
+    default: Any
+    meaning: str
+
+    @property
+    def type(self) -> str:
+        """What it accepts, in words."""
+        return type_in_words(self.annotation)
+
+    @property
+    def default_text(self) -> str:
+        """The default as it would be written in a recipe, or `required`."""
+        return "required" if self.required else flow_text(self.default)
+
+    @property
+    def flag(self) -> str:
+        """How the command line calls it: `batch_size` is `--batch-size`."""
+        return "--" + self.name.replace("_", "-")
+
+    @property
+    def component_kind(self) -> str | None:
+        """The kind of the component, or of the components in the list, that this option holds."""
+        return next((part.kind for part in _parts(self.annotation) if isinstance(part, ComponentOf)), None)
+
+
+def options_of(model: type[BaseModel]) -> list[Option]:
+    """The fields of `model`, those that must be given first."""
+    options = [
+        Option(name, _annotation(info), info.is_required(), _default(info), info.description or "")
+        for name, info in model.model_fields.items()
+    ]
+    return sorted(options, key=lambda option: not option.required)
+
+
+def type_in_words(annotation: Any) -> str:
+    """What a type accepts, e.g. `params or flops`, `list of: text`, `whole number or none`."""
+    origin, arguments = get_origin(annotation), get_args(annotation)
+    if origin is Annotated:
+        kind = next((part.kind for part in arguments[1:] if isinstance(part, ComponentOf)), None)
+        return f"name or mapping, of {kind}" if kind else type_in_words(arguments[0])
+    if origin is Literal:
+        return " or ".join(str(value) for value in arguments)
+    if origin in (Union, types.UnionType):
+        return " or ".join(type_in_words(part) for part in arguments)
+    if origin is list or (origin is tuple and arguments[-1] is Ellipsis):
+        return f"list of: {type_in_words(arguments[0])}"
+    if origin is tuple:
+        return "[" + ", ".join(type_in_words(part) for part in arguments) + "]"
+    if origin in (dict, Mapping):
+        return "mapping"
+    if annotation is type(None):
+        return "null"
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return "mapping with " + ", ".join(annotation.model_fields)
+    return SIMPLE.get(annotation, "any value")
+
+
+def flow_text(value: Any) -> str:
+    """Plain data as one line of YAML, the way it is typed on the command line."""
+    if isinstance(value, str):
+        return value
+    text = yaml.safe_dump(value, default_flow_style=True, sort_keys=False, width=1_000_000, allow_unicode=True)
+    return text.removesuffix("\n").removesuffix("\n...")
+
+
+def first_line(component: type[BaseModel]) -> str:
+    """The first line of a docstring: what the component is."""
+    return (component.__doc__ or "").strip().partition("\n")[0]
+
+
+def _annotation(info: FieldInfo) -> Any:
+    # pydantic takes the outermost `Annotated` apart; component annotations are put back, constraints are not shown
+    kind = next((part for part in info.metadata if isinstance(part, ComponentOf)), None)
+    return info.annotation if kind is None else Annotated[info.annotation, kind]
+
+
+def _default(info: FieldInfo) -> Any:
+    if info.is_required():
+        return None
+    return _plain(cast(Callable[[], Any], info.default_factory)() if info.default_factory else info.default)
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, Component):
+        return value.spec()
+    if isinstance(value, BaseModel):
+        return value.model_dump(mode="json")
+    if isinstance(value, list | tuple):
+        return [_plain(item) for item in value]
+    if isinstance(value, Mapping):
+        return {key: _plain(item) for key, item in value.items()}
+    return str(value) if isinstance(value, Path) else value
+
+
+def _parts(annotation: Any) -> Iterator[Any]:
+    for part in get_args(annotation):
+        yield part
+        yield from _parts(part)

@@ -1,0 +1,128 @@
+"""From an option of a config to an option of the command line, and back to plain data."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Annotated, Any, Literal, Union, get_args, get_origin
+
+import typer
+
+from nasdistill.cli.names import completing
+from nasdistill.cli.options import Option, flow_text
+
+TYPED = (str, int, float, bool, Path)
+
+
+def declare(name: str, annotation: Any, default: Any, information: Any) -> inspect.Parameter:
+    """A parameter of a command; `information` is typer's `Option` or `Argument`."""
+    kind = inspect.Parameter.KEYWORD_ONLY
+    return inspect.Parameter(name, kind, default=default, annotation=Annotated[annotation, information])
+
+
+def with_parameters(
+    function: Callable[..., None], parameters: Sequence[inspect.Parameter], documentation: str | None
+) -> Callable[..., None]:
+    """Give a function of keywords the signature and the docstring that typer reads."""
+    keywords = [parameter.replace(kind=inspect.Parameter.KEYWORD_ONLY) for parameter in parameters]
+    function.__signature__ = inspect.Signature(keywords)  # type: ignore[attr-defined]
+    function.__annotations__ = {parameter.name: parameter.annotation for parameter in keywords}
+    function.__doc__ = documentation
+    return function
+
+
+def parameter(
+    option: Option,
+    *,
+    optional: bool = False,
+    show_default: bool = True,
+    panel: str | None = None,
+    completes: str | None = None,
+) -> inspect.Parameter:
+    """The parameter that typer makes an option of the command line from: typed where it can be, else YAML text.
+
+    Args:
+        optional: it may be left out although the config requires it.
+        completes: the kind of component whose names complete it, where the option itself does not tell.
+    """
+    item, many = _item(option.annotation)
+    simple = _is_simple(item)
+    flag = f"{option.flag}/--no-{option.flag[2:]}" if item is bool and not many else option.flag
+    kind = option.component_kind or completes
+    information = typer.Option(
+        flag,
+        help=escaped(option.meaning),
+        metavar=None if simple else option.type,
+        show_default=show_default,
+        rich_help_panel=panel,
+        autocompletion=completing(kind) if kind else None,
+    )
+    kept: Any = item if simple else str
+    annotation: Any = list[kept] if many else kept | None
+    default: Any = inspect.Parameter.empty
+    if not option.required or optional:
+        default = _default(option, many, simple)
+    return declare(option.name, annotation, default, information)
+
+
+def plain_value(option: Option, given: Any) -> Any:
+    """What was given for an option, as a recipe would hold it."""
+    item, many = _item(option.annotation)
+    if _is_simple(item):
+        return [_plain(value) for value in given] if many else _plain(given)
+    return [parse_value(text, option.flag) for text in given] if many else parse_value(given, option.flag)
+
+
+def parse_value(text: str, what: str) -> Any:
+    """Plain data from YAML flow text, as in a recipe.
+
+    Raises:
+        UserError: it is no YAML, or uses what recipes may not.
+    """
+    from nasdistill.recipes.source import parse
+
+    return parse(text, what).data
+
+
+def given_in(context: typer.Context, values: Mapping[str, Any]) -> dict[str, Any]:
+    """Those values that stood on the command line; all others are left to the config's own defaults."""
+    sources = {name: context.get_parameter_source(name) for name in values}
+    return {name: value for name, value in values.items() if (at := sources[name]) and at.name == "COMMANDLINE"}
+
+
+def escaped(text: str) -> str:
+    """Text whose brackets typer does not take for markup."""
+    return text.replace("[", r"\[")
+
+
+def _item(annotation: Any) -> tuple[Any, bool]:
+    """The type of a value, or of each of several; and whether there are several."""
+    if get_origin(annotation) is Annotated and not _names_component(annotation):
+        return _item(get_args(annotation)[0])
+    if get_origin(annotation) in (Union, type(int | str)):
+        inner = [part for part in get_args(annotation) if part is not type(None)]
+        return _item(inner[0]) if len(inner) == 1 else (annotation, False)
+    arguments = get_args(annotation)
+    if get_origin(annotation) is list or (get_origin(annotation) is tuple and arguments[-1] is Ellipsis):
+        return _item(arguments[0])[0], True
+    return annotation, False
+
+
+def _names_component(annotation: Any) -> bool:
+    return Option("", annotation, False, None, "").component_kind is not None
+
+
+def _is_simple(item: Any) -> bool:
+    return item in TYPED or get_origin(item) is Literal
+
+
+def _plain(value: Any) -> Any:
+    return str(value) if isinstance(value, Path) else value
+
+
+def _default(option: Option, many: bool, simple: bool) -> Any:
+    """The default as typer shows it."""
+    if many:
+        return [value if simple else flow_text(value) for value in option.default or []]
+    return option.default if simple or option.default is None else flow_text(option.default)

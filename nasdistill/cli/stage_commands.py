@@ -1,0 +1,182 @@
+"""One command per stage, its options made from the fields of the stage's config and written nowhere else."""
+
+from __future__ import annotations
+
+import inspect
+import shlex
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, Literal, get_args, get_origin
+
+import typer
+
+from nasdistill.cli.general import General
+from nasdistill.cli.names import completing, component_names
+from nasdistill.cli.options import Option, options_of
+from nasdistill.cli.parameters import declare, given_in, parameter, parse_value, plain_value, with_parameters
+from nasdistill.errors import UserError
+from nasdistill.stages import Stage
+from nasdistill.stages.base import references
+from nasdistill.training.engine import EngineSettings
+
+NETWORK = "positional_network"
+
+
+CONTEXT = inspect.Parameter("context", inspect.Parameter.KEYWORD_ONLY, annotation=typer.Context)
+
+
+def _shared(name: str, annotation: Any, meaning: str, *flags: str, **information: Any) -> inspect.Parameter:
+    flags = flags or ("--" + name.replace("_", "-"),)
+    option = typer.Option(*flags, help=meaning, rich_help_panel="Data, seeds and results", **information)
+    return declare(name, annotation | None, None, option)
+
+
+SHARED = (
+    _shared(
+        "data",
+        str,
+        "data set, by name or as '{name: image-folder, root: photos}'; digits if left out",
+        metavar="NAME or mapping",
+        autocompletion=completing("datasets"),
+    ),
+    _shared("data_root", Path, "folder of the data set"),
+    _shared(
+        "seed",
+        str,
+        "decides every random draw; several as 0,1,2 repeat the work and report the spread",
+        "--seed",
+        "--seeds",
+        metavar="NUMBERS",
+    ),
+    _shared("out", Path, "folder of the run; runs/<name> if left out"),
+    _shared(
+        "assignments",
+        list[str],
+        "any option by its path, e.g. optimizer.lr=0.05; may be repeated",
+        "--set",
+        metavar="KEY=VALUE",
+    ),
+)
+
+
+def engine_parameters(show_default: bool = True) -> list[inspect.Parameter]:
+    """The options of the engine; without defaults where a recipe has its own values."""
+    return [
+        parameter(option, panel="Engine", optional=True, show_default=show_default)
+        for option in options_of(EngineSettings)
+    ]
+
+
+def engine_given(given: dict[str, Any]) -> dict[str, Any]:
+    return {name: given[name] for name in EngineSettings.model_fields if name in given}
+
+
+def seeds_in(text: str) -> list[int]:
+    """Seeds from `0` or `0,1,2`.
+
+    Raises:
+        UserError: something else.
+    """
+    try:
+        return [int(part) for part in text.split(",")]
+    except ValueError:
+        raise UserError(f"--seed takes a whole number, or several as 0,1,2; got {text!r}") from None
+
+
+def stage_command(name: str, stage: type[Stage]) -> Callable[..., None]:
+    """The command of a stage, ready for typer: what was given becomes a recipe of one stage, and is run.
+
+    Options whose names the command line has for all stages (`--data`, `--seed`, ...) are reached with `--set`.
+    """
+    taken = {*(shared.name for shared in SHARED), *EngineSettings.model_fields}
+    options = [option for option in options_of(stage) if option.name not in taken]
+    read = references(stage)
+    network = _one_network(stage)
+
+    def call(context: typer.Context, **values: Any) -> None:
+        given = given_in(context, values)
+        config = {option.name: plain_value(option, given[option.name]) for option in options if option.name in given}
+        if network and NETWORK in given:
+            if network in config:
+                raise UserError(f"{name}: --{network} is given twice: {config[network]!r} and {given[NETWORK]!r}")
+            config[network] = given[NETWORK]
+        _run(name, config, options, given, context.obj)
+
+    parameters = [
+        parameter(
+            option,
+            optional=option.name == network,
+            completes="models" if option.name in read and read[option.name].or_model else None,
+        )
+        for option in options
+    ]
+    positional = [_positional(network)] if network else []
+    everything = [CONTEXT, *positional, *parameters, *SHARED, *engine_parameters()]
+    return with_parameters(call, everything, stage.__doc__)
+
+
+def _run(name: str, config: dict[str, Any], options: Sequence[Option], given: dict[str, Any], general: General) -> None:
+    from nasdistill.cli.runs import execute
+    from nasdistill.recipes.loading import recipe_of_stage
+
+    assignments = given.get("assignments", [])
+    recipe = recipe_of_stage(
+        name,
+        {**_defaults_below(assignments, options), **config},
+        overrides=assignments,
+        plugins=general.plugins,
+        data=_data(given),
+        engine=engine_given(given) or None,
+        seeds=seeds_in(given["seed"]) if "seed" in given else None,
+    )
+    execute(recipe, given.get("out"), general)
+
+
+def _defaults_below(assignments: Sequence[str], options: Sequence[Option]) -> dict[str, Any]:
+    """The defaults that assignments such as `optimizer.lr=0.05` change a part of."""
+    paths = [assignment.partition("=")[0].split(".") for assignment in assignments]
+    heads = {path[0] for path in paths if len(path) > 1}
+    return {option.name: option.default for option in options if option.name in heads and option.default is not None}
+
+
+def _data(given: dict[str, Any]) -> Any:
+    """The recipe's `data`; None where neither `--data` nor `--data-root` was given."""
+    if "data" not in given and "data_root" not in given:
+        return None
+    data = parse_value(given.get("data", "digits"), "--data")
+    if "data_root" not in given:
+        return data
+    return {**(data if isinstance(data, dict) else {"name": data}), "root": str(given["data_root"])}
+
+
+def _one_network(stage: type[Stage]) -> str | None:
+    """The one field that reads a network and must be given; it needs no flag."""
+    required = [name for name in references(stage) if stage.model_fields[name].is_required()]
+    return required[0] if len(required) == 1 else None
+
+
+def _positional(field: str) -> inspect.Parameter:
+    information = typer.Argument(
+        help=f"the same as --{field.replace('_', '-')}", metavar=field.upper(), show_default=False
+    )
+    return declare(NETWORK, str | None, None, information)
+
+
+def example_of(name: str, stage: type[Stage]) -> str:
+    """A command line that could be typed, with what the stage cannot do without."""
+    words = ["nasdistill", name]
+    for option in options_of(stage):
+        if option.required:
+            words += [option.flag, _example_value(option, stage)]
+    return shlex.join([*words, "--data", "digits"])
+
+
+def _example_value(option: Option, stage: type[Stage]) -> str:
+    reference = references(stage).get(option.name)
+    if reference is not None:
+        return "wrn-16-1" if reference.or_model else f"runs/{option.name}/artifacts/{option.name}-3f9a1c0b77de"
+    if option.component_kind is not None:
+        return next(iter(component_names(option.component_kind)), "NAME")
+    if get_origin(option.annotation) is Literal:
+        return str(get_args(option.annotation)[0])
+    return {int: "1", float: "1.0", bool: "true"}.get(option.annotation, option.name.upper())

@@ -1,0 +1,52 @@
+"""Tables in the terminal."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+
+from rich.box import SIMPLE_HEAD
+from rich.console import Console
+from rich.table import Table as RichTable
+from rich.text import Text
+
+from nasdistill.report import tables
+from nasdistill.report.records import Row
+from nasdistill.report.summaries import by_stage
+
+WIDTH_OF_A_FILE = 160  # where the output is no terminal, lines are not broken at 80 columns
+
+
+def show(text: str = "") -> None:
+    """Print a line as it is: no markup, no colours, no line breaks of our own."""
+    print(text, flush=True)
+
+
+def show_table(header: Sequence[str], rows: Sequence[Sequence[str]], words: int = 1) -> None:
+    """Print a table; the first `words` columns hold words, the others numbers."""
+    console = Console(width=None if sys.stdout.isatty() else WIDTH_OF_A_FILE)
+    table = RichTable(box=SIMPLE_HEAD, pad_edge=False)
+    for index, name in enumerate(header):
+        table.add_column(name, justify="left" if index < words else "right", overflow="fold")
+    for row in rows:
+        table.add_row(*(Text(text) for text in row))
+    console.print(table)
+
+
+def show_results(rows: Sequence[Row]) -> None:
+    """One line per stage: accuracy, size and time, over all seeds, and whether earlier runs had done it."""
+    stages = by_stage(rows)
+    table = tables.results(stages)
+    marks = [_cached(stage.rows) for stage in stages]
+    lines = [
+        [*("\n".join(filter(None, (cell.text, cell.detail))) for cell in row), mark]
+        for row, mark in zip(table.rows, marks, strict=True)
+    ]
+    show_table([*table.header, "cached"], lines, table.words)
+
+
+def _cached(rows: Sequence[Row]) -> str:
+    count = sum(row.cached for row in rows)
+    if count in (0, len(rows)):
+        return "yes" if count else "no"
+    return f"{count} of {len(rows)}"
