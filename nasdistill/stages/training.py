@@ -1,0 +1,90 @@
+"""What stages that train a network have in common: the network that fits the data, the loop, and the payload."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+from nasdistill.artifacts import Artifact
+from nasdistill.errors import SpecError
+from nasdistill.stages.base import Context, Outcome, network_for
+from nasdistill.storage import write_json
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from nasdistill.models.base import NetworkSpec
+    from nasdistill.training.settings import TrainingSettings
+    from nasdistill.training.tasks import Task
+
+HISTORY = "history.json"
+CONFUSION = "confusion.json"
+
+
+def network_for_data(
+    field: str, value: str, inputs: Mapping[str, Artifact], context: Context
+) -> tuple[NetworkSpec, nn.Module, bool]:
+    """What `network_for` returns for a config's `field`, checked to read the images of the stage's data.
+
+    Raises:
+        SpecError: at `field`: the network was made for images or classes of another shape or number.
+    """
+    spec, network, trained = network_for(value, inputs.get(field), context)
+    data = context.data
+    made_for, found = (spec.shape, spec.classes), (data.shape, len(data.classes))
+    if made_for != found:
+        raise SpecError(
+            f"the {field} {value!r} is made for images of {_text(spec.shape)} in {spec.classes} classes; "
+            f"the data set has {_text(data.shape)} in {len(data.classes)} classes",
+            (field,),
+        )
+    return spec, network, trained
+
+
+def train_task(task: Task, spec: NetworkSpec, settings: TrainingSettings, context: Context) -> Outcome:
+    """Train `task.network` on the stage's data, write it with its history and test confusion, and say what it scores.
+
+    Args:
+        spec: of `task.network`; the data's class names and normalisation are written into it.
+    """
+    from nasdistill.data.loaders import evaluation_batches, training_batches
+    from nasdistill.models.base import save_network
+    from nasdistill.models.inspection import count_parameters, latency_ms, multiply_adds
+    from nasdistill.training.fit import fit
+    from nasdistill.training.metrics import evaluate
+
+    data, engine = context.data, context.engine
+    test = evaluation_batches(data.test, data, engine)
+    fitted = fit(
+        task,
+        training_batches(data, settings.batch_size, context.seed, engine, settings.augment),
+        evaluation_batches(data.validation, data, engine),
+        test,
+        settings,
+        engine,
+        context.checkpoints(),
+        context.records,
+    )
+    network = task.network
+    score = evaluate(network, test, engine)
+    written = spec.model_copy(update={"labels": data.classes, "normalisation": data.normalisation})
+    save_network(context.folder, written, network)
+    write_json(context.folder / HISTORY, fitted.history)
+    write_json(context.folder / CONFUSION, {"labels": list(data.classes), "matrix": score.confusion})
+    return Outcome(
+        {
+            "accuracy": fitted.accuracy,
+            "top5": score.top5,
+            "loss": score.loss,
+            "calibration_error": score.calibration_error,
+            "best_epoch": fitted.best_epoch,
+            "parameters": count_parameters(network),
+            "multiply_adds": multiply_adds(network, spec.shape),
+            "samples_per_second": fitted.samples_per_second,
+            "latency_ms": latency_ms(network, spec.shape),
+        }
+    )
+
+
+def _text(shape: tuple[int, ...]) -> str:
+    return "x".join(map(str, shape))
