@@ -197,6 +197,11 @@ class Registry(Generic[C]):
         self._load_builtin()
         return sorted({*self._components, *self._installed()})
 
+    def loaded(self) -> list[str]:
+        """Those names whose code is imported: the built-in ones, and those of plugins that were asked for."""
+        self._load_builtin()
+        return sorted(self._components)
+
     def get(self, name: str) -> type[C]:
         """The component class called `name`.
 
