@@ -1,0 +1,267 @@
+"""What a network costs and where it can be tapped: parameters, multiply-adds, bytes, latency, layers, feature points.
+
+Nothing here changes the network: modes, buffers and the random state are as they were. An auxiliary head (the attribute
+`auxiliary`, used while training only) is no part of what a network costs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import nn
+from torch.utils.flop_counter import FlopCounterMode
+
+from nasdistill.data.base import Shape
+
+if TYPE_CHECKING:
+    from nasdistill.models.base import NetworkSpec
+
+AUXILIARY = "auxiliary"
+
+
+@dataclass(frozen=True)
+class Layer:
+    """A module that holds no others.
+
+    Attributes:
+        path: as in `named_modules`.
+        kind: the name of its class.
+        output: shape of its output without the batch, or None where that is no tensor.
+        multiply_adds: for one image.
+    """
+
+    path: str
+    kind: str
+    output: tuple[int, ...] | None
+    parameters: int
+    multiply_adds: int
+
+
+@dataclass(frozen=True)
+class Inspection:
+    """What `inspect` found; `layers` are in the order in which they run."""
+
+    parameters: int
+    multiply_adds: int
+    bytes: int
+    input: Shape
+    classes: int
+    feature_points: tuple[str, ...]
+    layers: tuple[Layer, ...]
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain data: everything but the layers."""
+        return {
+            "parameters": self.parameters,
+            "multiply_adds": self.multiply_adds,
+            "bytes": self.bytes,
+            "input": list(self.input),
+            "classes": self.classes,
+            "feature_points": list(self.feature_points),
+        }
+
+
+def inspect(spec: NetworkSpec, module: nn.Module) -> Inspection:
+    """Everything about a network that does not depend on the machine."""
+    return Inspection(
+        parameters=count_parameters(module),
+        multiply_adds=multiply_adds(module, spec.shape),
+        bytes=size_bytes(module),
+        input=spec.shape,
+        classes=spec.classes,
+        feature_points=feature_points(module, spec.shape),
+        layers=layers(module, spec.shape),
+    )
+
+
+def count_parameters(module: nn.Module) -> int:
+    """Number of learned values; a tensor that is used twice counts once."""
+    return sum(parameter.numel() for name, parameter in module.named_parameters() if not _is_auxiliary(name))
+
+
+def size_bytes(module: nn.Module) -> int:
+    """Bytes of the weights as they are saved: parameters and buffers such as BN's statistics."""
+    return sum(value.nbytes for name, value in module.state_dict().items() if not _is_auxiliary(name))
+
+
+def multiply_adds(module: nn.Module, shape: Shape) -> int:
+    """Multiply-adds of convolutions and matrix products for one image; norms, activations and pools are free."""
+    return _count(module, shape)[0]
+
+
+def layers(module: nn.Module, shape: Shape) -> tuple[Layer, ...]:
+    """The modules without children that run for an image, in the order in which they first run."""
+    _total, by_path = _count(module, shape)
+    leaves = {path: leaf for path, leaf in module.named_modules() if not any(leaf.children())}
+    shapes: dict[str, tuple[int, ...] | None] = {}
+    for call in _flat(_trace(module, shape)):
+        if call.path in leaves:
+            shapes.setdefault(call.path, call.output)
+    return tuple(
+        Layer(
+            path=path,
+            kind=type(leaves[path]).__name__,
+            output=output,
+            parameters=sum(parameter.numel() for parameter in leaves[path].parameters()),
+            multiply_adds=by_path.get(path, 0),
+        )
+        for path, output in shapes.items()
+    )
+
+
+def feature_points(module: nn.Module, shape: Shape) -> tuple[str, ...]:
+    """The paths of the modules whose outputs methods read by default.
+
+    A network of ours declares them as `feature_points`. For any other they are the last modules before each loss of
+    resolution, the outermost where one contains another; single pixels are left out.
+    """
+    declared = getattr(module, "feature_points", None)
+    if declared is not None:
+        return tuple(declared)
+    last: dict[int, str] = {}
+    pixels = shape[1] * shape[2]
+    for path, now in _trunk(_trace(module, shape), shape, pixels):
+        if 1 < now <= pixels:
+            pixels = now
+            last[pixels] = path
+    return tuple(last.values())
+
+
+def latency_ms(module: nn.Module, shape: Shape, seconds: float = 0.5) -> float:
+    """Median time of one image through the network, in milliseconds, on its device with torch's current threads.
+
+    Args:
+        seconds: how long to measure.
+    """
+    from torch.utils.benchmark import Timer
+
+    with _as_found(module):
+        timer = Timer(
+            "module(image)",
+            globals={"module": module, "image": _image(module, shape)},
+            num_threads=torch.get_num_threads(),
+        )
+        return float(timer.blocked_autorange(min_run_time=seconds).median) * 1000
+
+
+def _is_auxiliary(name: str) -> bool:
+    return name.split(".")[0] == AUXILIARY
+
+
+def _image(module: nn.Module, shape: Shape) -> torch.Tensor:
+    like = next((parameter for parameter in module.parameters() if parameter.is_floating_point()), torch.empty(0))
+    return torch.zeros(1, *shape, device=like.device, dtype=like.dtype)
+
+
+@contextmanager
+def _as_found(module: nn.Module) -> Iterator[None]:
+    """Evaluation mode without gradients; afterwards modes, buffers and the random state are what they were."""
+    modes = [(part, part.training) for part in module.modules()]
+    buffers = [(buffer, buffer.clone()) for buffer in module.buffers() if not buffer.is_meta]
+    devices = {parameter.device for parameter in module.parameters() if parameter.device.type == "cuda"}
+    module.eval()
+    try:
+        with torch.no_grad(), torch.random.fork_rng(devices):
+            yield
+    finally:
+        for part, mode in modes:
+            part.training = mode
+        with torch.no_grad():
+            for buffer, before in buffers:
+                buffer.copy_(before)
+
+
+def _count(module: nn.Module, shape: Shape) -> tuple[int, dict[str, int]]:
+    """Multiply-adds in all, and by module path."""
+    # The counter names modules below the root by the root's class, which is no part of their path.
+    root = type(module).__name__ + "."
+    with _as_found(module), _attention_in_the_open(), FlopCounterMode(display=False) as counter:
+        module(_image(module, shape))
+    by_path = {
+        name.removeprefix(root): sum(flops.values()) // 2
+        for name, flops in counter.get_flop_counts().items()
+        if name.startswith(root)
+    }
+    return counter.get_total_flops() // 2, by_path
+
+
+@contextmanager
+def _attention_in_the_open() -> Iterator[None]:
+    """Without torch's fused attention for evaluation, whose multiplications the counter does not see."""
+    fused = torch.backends.mha.get_fastpath_enabled()
+    torch.backends.mha.set_fastpath_enabled(False)
+    try:
+        yield
+    finally:
+        torch.backends.mha.set_fastpath_enabled(fused)
+
+
+@dataclass
+class _Call:
+    """One call of a module during a forward pass: the shape of its output, and the calls that it made."""
+
+    path: str
+    output: tuple[int, ...] | None = None
+    inner: list[_Call] = field(default_factory=list)
+
+
+def _trace(module: nn.Module, shape: Shape) -> _Call:
+    """The calls that one image causes."""
+    open_calls = [_Call("")]
+
+    def begin(path: str) -> None:
+        open_calls.append(_Call(path))
+
+    def end(output: object) -> None:
+        call = open_calls.pop()
+        call.output = tuple(output.shape[1:]) if isinstance(output, torch.Tensor) else None
+        open_calls[-1].inner.append(call)
+
+    handles = []
+    for path, part in module.named_modules():
+        handles.append(part.register_forward_pre_hook(lambda _part, _inputs, path=path: begin(path)))
+        handles.append(part.register_forward_hook(lambda _part, _inputs, output: end(output)))
+    try:
+        with _as_found(module):
+            module(_image(module, shape))
+    finally:
+        for handle in handles:
+            handle.remove()
+    return open_calls[0].inner[0]
+
+
+def _flat(call: _Call) -> Iterator[_Call]:
+    yield call
+    for inner in call.inner:
+        yield from _flat(inner)
+
+
+def _pixels(call: _Call, shape: Shape) -> int:
+    """Height times width of a call's output, or 0 where it is no map of the image."""
+    if call.output is None or len(call.output) != 3:
+        return 0
+    _channels, height, width = call.output
+    # Some networks hand maps around with the channels last; read as [C, H, W] they are distorted images.
+    undistorted = abs(shape[1] / height - shape[2] / width) < 1
+    return height * width if undistorted or height * width == 1 else 0
+
+
+def _trunk(call: _Call, shape: Shape, before: int) -> list[tuple[str, int]]:
+    """The path and the pixels of each output on the way from image to logits.
+
+    A module that loses resolution at most once stands for all that it contains.
+
+    Args:
+        before: pixels of the map that the call reads.
+    """
+    steps: list[tuple[str, int]] = []
+    for inner in call.inner:
+        after = _pixels(inner, shape)
+        passes_between = any(after < _pixels(part, shape) < before for part in _flat(inner))
+        steps += _trunk(inner, shape, before) if passes_between else [(inner.path, after)]
+        before = after or before
+    return steps

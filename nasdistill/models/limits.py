@@ -1,0 +1,36 @@
+"""What a family of networks can be: which depths exist, and how small an image may be."""
+
+from __future__ import annotations
+
+from nasdistill.data.base import Shape
+from nasdistill.errors import SpecError, UserError
+
+
+def repeats(family: str, depth: int, layers: int, fixed: int) -> int:
+    """The n of a family whose depth is `layers` * n + `fixed`.
+
+    Raises:
+        SpecError: there is no such n of at least 1; names the nearest depths that exist.
+    """
+    n, rest = divmod(depth - fixed, layers)
+    if n >= 1 and rest == 0:
+        return n
+    nearest = [layers * m + fixed for m in (n, n + 1) if m >= 1] or [layers + fixed]
+    raise SpecError(
+        f"a {family} has {layers}n+{fixed} layers, which {depth} is not; "
+        f"the nearest {'depth is' if len(nearest) == 1 else 'depths are'} {' and '.join(map(str, nearest))}"
+    )
+
+
+def require_images(family: str, shape: Shape, smallest: int = 1) -> None:
+    """Refuse images without pixels or with a side below `smallest`.
+
+    Raises:
+        UserError: says what the shape is and what it must be.
+    """
+    channels, height, width = shape
+    if channels < 1 or min(height, width) < smallest:
+        raise UserError(
+            f"a {family} needs images of at least 1x{smallest}x{smallest} "
+            f"(channels x height x width), got {channels}x{height}x{width}"
+        )

@@ -1,0 +1,128 @@
+"""Residual networks for small images."""
+
+from __future__ import annotations
+
+import re
+from typing import Any, ClassVar, Literal
+
+import torch
+from pydantic import Field, field_validator
+from torch import nn
+from torch.nn import functional
+
+from nasdistill.data.base import Shape
+from nasdistill.models.base import MODELS, Model
+from nasdistill.models.limits import repeats, require_images
+
+_FAMILY = "ResNet for small images"
+_SHORTHAND = re.compile(r"resnet-(\d+)", re.IGNORECASE)
+
+Shortcut = Literal["pad", "project"]
+
+
+@MODELS.register("resnet")
+class ResNet(Model):
+    """A residual network with three groups of 16, 32 and 64 channels. Shorthand: `resnet-DEPTH`, e.g. `resnet-56`."""
+
+    source: ClassVar[str] = "He et al. 2016, Deep Residual Learning for Image Recognition, section 4.2"
+
+    depth: int = Field(20, description="layers, 6n+2 for n blocks in each of the three groups")
+    shortcut: Shortcut = Field(
+        "pad",
+        description="where channels double: pad with zeros (option A, as published for CIFAR) or project (option B)",
+    )
+
+    @field_validator("depth")
+    @classmethod
+    def _depth_exists(cls, depth: int) -> int:
+        repeats(_FAMILY, depth, layers=6, fixed=2)
+        return depth
+
+    @classmethod
+    def parse_shorthand(cls, text: str) -> dict[str, Any] | None:
+        match = _SHORTHAND.fullmatch(text)
+        return {"depth": int(match[1])} if match else None
+
+    def build(self, shape: Shape, classes: int) -> nn.Module:
+        require_images(_FAMILY, shape, smallest=4)
+        blocks = repeats(_FAMILY, self.depth, layers=6, fixed=2)
+        return ResidualNetwork(blocks, self.shortcut, shape[0], classes)
+
+
+class PadShortcut(nn.Module):
+    """Every `stride`-th pixel, with the missing channels zero; it has no parameters."""
+
+    def __init__(self, missing_channels: int, stride: int) -> None:
+        super().__init__()
+        self.missing_channels = missing_channels
+        self.stride = stride
+
+    def forward(self, inputs: torch.Tensor) -> torch.Tensor:
+        before = self.missing_channels // 2
+        after = self.missing_channels - before
+        return functional.pad(inputs[:, :, :: self.stride, :: self.stride], (0, 0, 0, 0, before, after))
+
+
+class ProjectShortcut(nn.Sequential):
+    """A 1x1 convolution and BN."""
+
+    def __init__(self, channels_in: int, channels_out: int, stride: int) -> None:
+        super().__init__(
+            nn.Conv2d(channels_in, channels_out, 1, stride, bias=False),
+            nn.BatchNorm2d(channels_out),
+        )
+
+
+class Block(nn.Module):
+    """conv-BN-ReLU-conv-BN, plus the shortcut, ReLU."""
+
+    def __init__(self, channels_in: int, channels_out: int, stride: int, shortcut: Shortcut) -> None:
+        super().__init__()
+        self.conv1 = nn.Conv2d(channels_in, channels_out, 3, stride, padding=1, bias=False)
+        self.norm1 = nn.BatchNorm2d(channels_out)
+        self.conv2 = nn.Conv2d(channels_out, channels_out, 3, padding=1, bias=False)
+        self.norm2 = nn.BatchNorm2d(channels_out)
+        self.shortcut: nn.Module = nn.Identity()
+        if channels_in != channels_out:
+            self.shortcut = (
+                PadShortcut(channels_out - channels_in, stride)
+                if shortcut == "pad"
+                else ProjectShortcut(channels_in, channels_out, stride)
+            )
+
+    def forward(self, inputs: torch.Tensor) -> torch.Tensor:
+        branch = functional.relu(self.norm1(self.conv1(inputs)))
+        return functional.relu(self.norm2(self.conv2(branch)) + self.shortcut(inputs))
+
+
+class ResidualNetwork(nn.Module):
+    """Stem, three groups of blocks, global average, linear; the feature points are the outputs of the groups."""
+
+    feature_points = ("groups.0", "groups.1", "groups.2")
+
+    def __init__(self, blocks: int, shortcut: Shortcut, channels: int, classes: int) -> None:
+        super().__init__()
+        widths = (16, 16, 32, 64)
+        self.stem = nn.Conv2d(channels, widths[0], 3, padding=1, bias=False)
+        self.norm = nn.BatchNorm2d(widths[0])
+        self.groups = nn.ModuleList(
+            nn.Sequential(
+                Block(before, after, stride, shortcut), *(Block(after, after, 1, shortcut) for _ in range(blocks - 1))
+            )
+            for before, after, stride in zip(widths, widths[1:], (1, 2, 2), strict=False)
+        )
+        self.classifier = nn.Linear(widths[-1], classes)
+        self._draw_weights()
+
+    def _draw_weights(self) -> None:
+        for module in self.modules():
+            if isinstance(module, nn.Conv2d):
+                nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
+        nn.init.zeros_(self.classifier.bias)
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        features = functional.relu(self.norm(self.stem(images)))
+        for group in self.groups:
+            features = group(features)
+        logits: torch.Tensor = self.classifier(features.mean(dim=(2, 3)))
+        return logits

@@ -1,0 +1,105 @@
+"""Torchvision's classifiers by name, for any number of channels and classes."""
+
+from __future__ import annotations
+
+import math
+from typing import Any, ClassVar
+
+from pydantic import Field, field_validator
+from torch import nn
+
+from nasdistill.data.base import Shape
+from nasdistill.errors import SpecError, UserError, nearest
+from nasdistill.models.base import MODELS, Model
+from nasdistill.models.inspection import feature_points
+from nasdistill.models.limits import require_images
+
+_PREFIX = "torchvision:"
+
+
+@MODELS.register("torchvision")
+class Torchvision(Model):
+    """A classifier of torchvision, with fresh weights. Shorthand: `torchvision:NAME`, e.g. `torchvision:resnet18`."""
+
+    source: ClassVar[str] = "torchvision.models"
+
+    architecture: str = Field(description="a name that torchvision.models.list_models() gives for a classifier")
+
+    @field_validator("architecture")
+    @classmethod
+    def _architecture_exists(cls, architecture: str) -> str:
+        known = _classifiers()
+        if architecture not in known:
+            guess = nearest(architecture, known)
+            hint = f"did you mean {guess!r}?" if guess else f"it has {len(known)}, from {known[0]!r} to {known[-1]!r}"
+            raise SpecError(f"torchvision has no classifier {architecture!r}; {hint}")
+        return architecture
+
+    @classmethod
+    def parse_shorthand(cls, text: str) -> dict[str, Any] | None:
+        return {"architecture": text.removeprefix(_PREFIX)} if text.startswith(_PREFIX) else None
+
+    def build(self, shape: Shape, classes: int) -> nn.Module:
+        require_images(f"{_PREFIX}{self.architecture}", shape)
+        try:
+            network = self._build(shape, classes)
+            # Whether a network of another library takes images of a size is known only by running it.
+            points = feature_points(network, shape)
+        except (RuntimeError, ValueError, AssertionError) as error:
+            images, why = "x".join(map(str, shape)), str(error).splitlines()[0]
+            raise UserError(f"{_PREFIX}{self.architecture} does not exist for images of {images}: {why}") from None
+        network.feature_points = points  # type: ignore[assignment]  # nn.Module is typed to hold tensors and modules
+        return network
+
+    def _build(self, shape: Shape, classes: int) -> nn.Module:
+        from torchvision.models import get_model
+
+        options = {"weights": None, "num_classes": classes, **_options_of(self.architecture, shape)}
+        network: nn.Module = get_model(self.architecture, **options)
+        if shape[0] != 3:
+            _read_channels(network, shape[0])
+        return network
+
+
+def _classifiers() -> list[str]:
+    from torchvision import models
+
+    names: list[str] = models.list_models(module=models)
+    return names
+
+
+def _options_of(architecture: str, shape: Shape) -> dict[str, Any]:
+    """What some families must be told: transformers the image's size, inceptions to leave out their auxiliary heads."""
+    _channels, height, width = shape
+    if architecture.startswith("vit_"):
+        if height != width:
+            raise ValueError("a vision transformer reads square images")
+        return {"image_size": height}
+    if architecture.startswith("maxvit_"):
+        return {"input_size": (height, width)}
+    if architecture in ("googlenet", "inception_v3"):
+        return {"aux_logits": False, "init_weights": True}
+    return {}
+
+
+def _read_channels(network: nn.Module, channels: int) -> None:
+    """Replace the first convolution, which reads three channels, by one that reads `channels`.
+
+    Its weights are drawn anew, with the deviation of the old ones times sqrt(3 / channels), so that its output varies
+    as much as before.
+    """
+    path, old = next((path, part) for path, part in network.named_modules() if isinstance(part, nn.Conv2d))
+    assert old.in_channels == 3
+    assert isinstance(old.padding, tuple)
+    new = nn.Conv2d(
+        channels,
+        old.out_channels,
+        (old.kernel_size[0], old.kernel_size[1]),
+        (old.stride[0], old.stride[1]),
+        (old.padding[0], old.padding[1]),
+        bias=old.bias is not None,
+    )
+    nn.init.normal_(new.weight, std=float(old.weight.detach().std()) * math.sqrt(3 / channels))
+    new.bias = old.bias
+    parent, _, name = path.rpartition(".")
+    setattr(network.get_submodule(parent), name, new)

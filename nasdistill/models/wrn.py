@@ -1,0 +1,108 @@
+"""Wide residual networks."""
+
+from __future__ import annotations
+
+import re
+from typing import Any, ClassVar
+
+import torch
+from pydantic import Field, field_validator
+from torch import nn
+from torch.nn import functional
+
+from nasdistill.data.base import Shape
+from nasdistill.models.base import MODELS, Model
+from nasdistill.models.limits import repeats, require_images
+
+_FAMILY = "wide ResNet"
+_SHORTHAND = re.compile(r"wrn-(\d+)-(\d+)", re.IGNORECASE)
+
+
+@MODELS.register("wrn")
+class WideResNet(Model):
+    """A residual network of few, wide, pre-activated blocks. Shorthand: `wrn-DEPTH-WIDTH`, e.g. `wrn-40-2`."""
+
+    source: ClassVar[str] = "Zagoruyko and Komodakis 2016, Wide Residual Networks, table 1"
+
+    depth: int = Field(16, description="layers, 6n+4 for n blocks in each of the three groups")
+    width: int = Field(2, gt=0, description="channels of the three groups, as a multiple of 16, 32 and 64")
+    dropout: float = Field(0.0, ge=0, lt=1, description="probability of dropping a value inside a block")
+
+    @field_validator("depth")
+    @classmethod
+    def _depth_exists(cls, depth: int) -> int:
+        repeats(_FAMILY, depth, layers=6, fixed=4)
+        return depth
+
+    @classmethod
+    def parse_shorthand(cls, text: str) -> dict[str, Any] | None:
+        match = _SHORTHAND.fullmatch(text)
+        return {"depth": int(match[1]), "width": int(match[2])} if match else None
+
+    def build(self, shape: Shape, classes: int) -> nn.Module:
+        require_images(_FAMILY, shape, smallest=4)
+        blocks = repeats(_FAMILY, self.depth, layers=6, fixed=4)
+        return WideResNetwork(blocks, self.width, self.dropout, shape[0], classes)
+
+
+class Block(nn.Module):
+    """BN-ReLU-conv-BN-ReLU-dropout-conv, plus the shortcut.
+
+    Where the channels change, the shortcut is a 1x1 convolution of the same activated input that the branch reads;
+    elsewhere it is the raw input.
+    """
+
+    def __init__(self, channels_in: int, channels_out: int, stride: int, dropout: float) -> None:
+        super().__init__()
+        self.norm1 = nn.BatchNorm2d(channels_in)
+        self.conv1 = nn.Conv2d(channels_in, channels_out, 3, stride, padding=1, bias=False)
+        self.norm2 = nn.BatchNorm2d(channels_out)
+        self.dropout = nn.Dropout(dropout)
+        self.conv2 = nn.Conv2d(channels_out, channels_out, 3, padding=1, bias=False)
+        self.shortcut = (
+            nn.Conv2d(channels_in, channels_out, 1, stride, bias=False) if channels_in != channels_out else None
+        )
+
+    def forward(self, inputs: torch.Tensor) -> torch.Tensor:
+        activated = functional.relu(self.norm1(inputs))
+        shortcut = inputs if self.shortcut is None else self.shortcut(activated)
+        branch = functional.relu(self.norm2(self.conv1(activated)))
+        summed: torch.Tensor = self.conv2(self.dropout(branch)) + shortcut
+        return summed
+
+
+class WideResNetwork(nn.Module):
+    """Stem, three groups of blocks, BN-ReLU, global average, linear.
+
+    The feature points are the raw outputs of the groups, before the next BN-ReLU, as attention transfer reads them.
+    """
+
+    feature_points = ("groups.0", "groups.1", "groups.2")
+
+    def __init__(self, blocks: int, width: int, dropout: float, channels: int, classes: int) -> None:
+        super().__init__()
+        widths = (16, 16 * width, 32 * width, 64 * width)
+        self.stem = nn.Conv2d(channels, widths[0], 3, padding=1, bias=False)
+        self.groups = nn.ModuleList(
+            nn.Sequential(
+                Block(before, after, stride, dropout), *(Block(after, after, 1, dropout) for _ in range(blocks - 1))
+            )
+            for before, after, stride in zip(widths, widths[1:], (1, 2, 2), strict=False)
+        )
+        self.norm = nn.BatchNorm2d(widths[-1])
+        self.classifier = nn.Linear(widths[-1], classes)
+        self._draw_weights()
+
+    def _draw_weights(self) -> None:
+        for module in self.modules():
+            if isinstance(module, nn.Conv2d):
+                nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
+        nn.init.zeros_(self.classifier.bias)
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        features = self.stem(images)
+        for group in self.groups:
+            features = group(features)
+        pooled = functional.relu(self.norm(features)).mean(dim=(2, 3))
+        logits: torch.Tensor = self.classifier(pooled)
+        return logits
