@@ -13,6 +13,8 @@ from nasdistill.registry import Component, ComponentOf, Registry
 if TYPE_CHECKING:
     import torch
 
+    from nasdistill.data.augmentations import Augmentation
+
 Shape = tuple[int, int, int]
 """Channels, height, width."""
 
@@ -23,7 +25,9 @@ class Normalisation(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     mean: tuple[float, ...] = Field(description="mean per channel, of pixels scaled to [0, 1]")
-    std: tuple[float, ...] = Field(description="standard deviation per channel, of pixels scaled to [0, 1]")
+    std: tuple[Annotated[float, Field(gt=0)], ...] = Field(
+        description="standard deviation per channel, of pixels scaled to [0, 1]"
+    )
 
 
 @dataclass(frozen=True)
@@ -41,12 +45,71 @@ class ImageSet:
     def __len__(self) -> int:
         return len(self.labels)
 
+    @property
+    def shape(self) -> Shape:
+        channels, height, width = self.images.shape[1:]
+        return channels, height, width
+
+    def subset(self, indices: torch.Tensor) -> ImageSet:
+        """The images at `indices` (int64, [M]), in that order."""
+        return ImageSet(self.images[indices], self.labels[indices])
+
+
+@dataclass(frozen=True)
+class ImageFiles:
+    """Images that do not fit in memory: each is decoded again whenever it is needed.
+
+    Attributes:
+        paths: [N] files, each known to decode.
+        labels: int64, [N].
+        shape: channels, height and width that each file is converted and resized to.
+        sums: int64, [N, C], sum of the pixel values 0..255 of each image.
+        squares: int64, [N, C], sum of their squares.
+        workers: processes that decode.
+    """
+
+    paths: tuple[Path, ...]
+    labels: torch.Tensor
+    shape: Shape
+    sums: torch.Tensor
+    squares: torch.Tensor
+    workers: int
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def subset(self, indices: torch.Tensor) -> ImageFiles:
+        """The images at `indices` (int64, [M]), in that order."""
+        paths = tuple(self.paths[index] for index in indices.tolist())
+        chosen = self.labels[indices], self.shape, self.sums[indices], self.squares[indices]
+        return ImageFiles(paths, *chosen, workers=self.workers)
+
+
+Images = ImageSet | ImageFiles
+
+
+@dataclass(frozen=True)
+class Source:
+    """All images of a data set as its files hold them, before `limit` and the split.
+
+    Attributes:
+        validation: where the files come with a validation set of their own.
+        skipped: names of the broken files that were left out.
+    """
+
+    train: Images
+    test: Images
+    classes: tuple[str, ...]
+    validation: Images | None = None
+    skipped: tuple[str, ...] = ()
+
 
 class DataSet(Component):
-    """Base of all data sets: where the images come from. Subclasses add their options."""
+    """Base of all data sets: where the images come from.
 
-    root: Path = Field(Path("data"), description="folder that holds the files, as torchvision lays them out")
-    download: bool = Field(False, description="fetch the files if they are missing")
+    A subclass implements `fingerprint` and `read`, and adds its options.
+    """
+
     validation: float = Field(
         0.1,
         gt=0,
@@ -59,7 +122,11 @@ class DataSet(Component):
     augmentations: list[Annotated[Any, ComponentOf("augmentations")]] = Field(
         default_factory=list, description="what is done to each training batch, in order"
     )
-    limit: int | None = Field(None, gt=0, description="use only so many training images, stratified by class")
+    limit: int | None = Field(
+        None,
+        gt=0,
+        description="take only so many images of the training set, stratified by class, before validation is split off",
+    )
 
     def fingerprint(self) -> str:
         """SHA-256 over the bytes that the images are made from; a touched time does not change it.
@@ -69,30 +136,44 @@ class DataSet(Component):
         """
         raise NotImplementedError(type(self).__name__)
 
-    def load(self, seed: int) -> Data:
-        """Read the images and split off the validation set with `seed`.
+    def read(self) -> Source:
+        """All images, as the files hold them.
 
         Raises:
             UserError: files are missing or broken.
         """
         raise NotImplementedError(type(self).__name__)
 
+    def load(self, seed: int) -> Data:
+        """Read the images and split off the validation set with `seed`.
+
+        Raises:
+            UserError: files are missing or broken, or too few for a split.
+        """
+        from nasdistill.data.preparation import prepare
+
+        return prepare(self.read(), self, seed)
+
 
 @dataclass(frozen=True)
 class Data:
-    """A data set in memory, split."""
+    """A data set, split and ready for loaders.
 
-    train: ImageSet
-    validation: ImageSet
-    test: ImageSet
+    Attributes:
+        skipped: names of the broken files that were left out.
+    """
+
+    train: Images
+    validation: Images
+    test: Images
     classes: tuple[str, ...]
     normalisation: Normalisation
-    augmentations: tuple[Component, ...] = ()
+    augmentations: tuple[Augmentation, ...] = ()
+    skipped: tuple[str, ...] = ()
 
     @property
     def shape(self) -> Shape:
-        channels, height, width = self.train.images.shape[1:]
-        return channels, height, width
+        return self.train.shape
 
 
 DATASETS: Registry[DataSet] = Registry("datasets", DataSet, "nasdistill.data.sets")

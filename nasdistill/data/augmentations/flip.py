@@ -1,0 +1,24 @@
+"""Random horizontal flip."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+import torch
+from pydantic import Field
+
+from nasdistill.data.augmentations import AUGMENTATIONS, Augmentation
+
+
+@AUGMENTATIONS.register("flip")
+class Flip(Augmentation):
+    """Mirror an image left to right with a probability, drawn for each image."""
+
+    source: ClassVar[str] = "Krizhevsky, Sutskever and Hinton, ImageNet Classification with Deep CNNs, 2012"
+    normalised: ClassVar[bool] = False
+
+    probability: float = Field(0.5, ge=0, le=1, description="share of the images that are mirrored")
+
+    def apply(self, images: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
+        mirrored = torch.rand(len(images), generator=generator) < self.probability
+        return torch.where(mirrored.to(images.device)[:, None, None, None], images.flip(3), images)

@@ -1,0 +1,179 @@
+"""Batches: normalised, augmented images on the device; what a step sees is a function of its place, not of history."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING, Literal
+
+import torch
+
+from nasdistill.data.augmentations import Augmentation
+from nasdistill.data.base import Data, ImageFiles, Images, ImageSet, Normalisation
+from nasdistill.data.decoding import decoded_batches
+from nasdistill.data.seeds import generator_for
+
+if TYPE_CHECKING:
+    from nasdistill.training.engine import Engine
+
+
+class Batches:
+    """The batches of one set of images, epoch by epoch.
+
+    The order of epoch e is a pure function of (seed, e), the augmentation of its batch b one of (seed, e, b): an epoch
+    that is taken up again at a batch goes on with identical bits, whatever the number of workers.
+
+    Args:
+        images: `ImageSet`: all pixels move to the device as uint8; `ImageFiles`: decoded for each batch.
+        batch_size: images of a batch, over all processes together.
+        shuffle: a new order in each epoch; else the order of `images`.
+        augmentations: applied to each batch, in order.
+        drop_last: leave out the last batch if it is not full.
+        workers: processes that decode `ImageFiles`; 0 decodes in this one.
+        rank, world_size: this process and how many share each batch; where a batch does not divide evenly, its first
+            images are taken once more, so that all processes take the same number of steps.
+    """
+
+    def __init__(
+        self,
+        images: Images,
+        normalisation: Normalisation,
+        batch_size: int,
+        *,
+        seed: int,
+        shuffle: bool,
+        augmentations: Sequence[Augmentation] = (),
+        drop_last: bool = False,
+        device: torch.device | str = "cpu",
+        memory_format: torch.memory_format = torch.contiguous_format,
+        workers: int = 0,
+        rank: int = 0,
+        world_size: int = 1,
+    ) -> None:
+        self.device = torch.device(device)
+        self._labels = images.labels.to(self.device)
+        if isinstance(images, ImageSet):
+            images = ImageSet(images.images.to(self.device), self._labels)
+        self._images = images
+        self._scale, self._shift = scale_and_shift(normalisation, self.device)
+        self.batch_size = batch_size
+        self._seed = seed
+        self._shuffle = shuffle
+        self._augmentations = tuple(augmentations)
+        self._drop_last = drop_last
+        self._memory_format = memory_format
+        self._workers = workers
+        self._rank = rank
+        self._world_size = world_size
+
+    def __len__(self) -> int:
+        """Steps of an epoch."""
+        full, rest = divmod(len(self._images), self.batch_size)
+        return full + (rest > 0 and not self._drop_last)
+
+    @property
+    def samples(self) -> int:
+        """Images of an epoch, over all processes together."""
+        return min(len(self) * self.batch_size, len(self._images))
+
+    def epoch(self, number: int, start: int = 0) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+        """The batches of epoch `number` from batch `start` on.
+
+        Returns:
+            pairs of images, float, [N, C, H, W], normalised, and labels, int64, [N].
+
+        Raises:
+            UserError: a file can no longer be decoded.
+        """
+        places = self._places(number)[start:]
+        for batch, (pixels, indices) in enumerate(zip(self._pixels(places), places, strict=True), start):
+            yield self._views(pixels, number, batch), self._labels[indices.to(self.device)]
+
+    def _places(self, number: int) -> list[torch.Tensor]:
+        """The indices of each batch of an epoch, this process's share."""
+        count = len(self._images)
+        order = torch.arange(count)
+        if self._shuffle:
+            order = torch.randperm(count, generator=generator_for(self._seed, "order", number))
+        return [
+            _share(batch, self._rank, self._world_size) for batch in torch.split(order, self.batch_size)[: len(self)]
+        ]
+
+    def _pixels(self, places: list[torch.Tensor]) -> Iterator[torch.Tensor]:
+        if isinstance(self._images, ImageFiles):
+            for pixels in decoded_batches(self._images, places, self._workers):
+                yield pixels.to(self.device, non_blocking=True)
+        else:
+            for indices in places:
+                yield self._images.images.index_select(0, indices.to(self.device))
+
+    def _views(self, images: torch.Tensor, number: int, batch: int) -> torch.Tensor:
+        """Augment and normalise; pixels stay uint8 until something needs more."""
+        generator = generator_for(self._seed, "augmentation", number, batch, self._rank)
+        for augmentation in self._augmentations:
+            if augmentation.normalised and images.dtype == torch.uint8:
+                images = self._normalised(images)
+            images = augmentation.apply(images, generator)
+        return self._normalised(images) if images.dtype == torch.uint8 else images
+
+    def _normalised(self, pixels: torch.Tensor) -> torch.Tensor:
+        return torch.addcmul(self._shift, pixels.to(torch.float32, memory_format=self._memory_format), self._scale)
+
+
+def scale_and_shift(normalisation: Normalisation, device: torch.device) -> tuple[torch.Tensor, torch.Tensor]:
+    """(p / 255 - mean) / std as p * scale + shift: float32, each [1, C, 1, 1]."""
+    mean = torch.tensor(normalisation.mean, dtype=torch.float64).view(1, -1, 1, 1)
+    std = torch.tensor(normalisation.std, dtype=torch.float64).view(1, -1, 1, 1)
+    return (1 / (255 * std)).to(device, torch.float32), (-mean / std).to(device, torch.float32)
+
+
+def _share(batch: torch.Tensor, rank: int, world_size: int) -> torch.Tensor:
+    missing = -len(batch) % world_size
+    if missing:
+        batch = torch.cat([batch, batch.repeat(-(-missing // len(batch)))[:missing]])
+    return batch[rank::world_size]
+
+
+def training_batches(
+    data: Data,
+    batch_size: int,
+    seed: int,
+    engine: Engine,
+    augment: bool = True,
+    part: Literal["train", "validation"] = "train",
+) -> Batches:
+    """Shuffled batches to train on, shared by the engine's processes.
+
+    Args:
+        augment: apply the data set's augmentations.
+        part: "validation" where a search trains on it too.
+    """
+    images = data.train if part == "train" else data.validation
+    return Batches(
+        images,
+        data.normalisation,
+        batch_size,
+        seed=seed,
+        shuffle=True,
+        augmentations=data.augmentations if augment else (),
+        # Batch norm cannot learn from a single image.
+        drop_last=len(images) > batch_size and len(images) % batch_size == 1,
+        device=engine.device,
+        memory_format=engine.memory_format,
+        workers=images.workers if isinstance(images, ImageFiles) else 0,
+        rank=engine.fabric.global_rank,
+        world_size=engine.fabric.world_size,
+    )
+
+
+def evaluation_batches(part: Images, data: Data, engine: Engine, batch_size: int = 500) -> Batches:
+    """All images of a part in their own order, without augmentation; every process sees them all."""
+    return Batches(
+        part,
+        data.normalisation,
+        batch_size,
+        seed=0,
+        shuffle=False,
+        device=engine.device,
+        memory_format=engine.memory_format,
+        workers=part.workers if isinstance(part, ImageFiles) else 0,
+    )

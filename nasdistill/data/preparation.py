@@ -1,0 +1,68 @@
+"""From the images on disk to a data set that is split and knows its normalisation."""
+
+from __future__ import annotations
+
+from nasdistill.data.base import Data, DataSet, Images, Normalisation, Source
+from nasdistill.data.splits import stratified
+from nasdistill.data.statistics import computed_normalisation
+from nasdistill.errors import SpecError, UserError
+
+
+def prepare(source: Source, options: DataSet, seed: int) -> Data:
+    """Limit the training set, split off the validation set with `seed`, compute the normalisation.
+
+    Raises:
+        UserError: there are too few images for a split, or a normalisation for another number of channels was given.
+    """
+    train = source.train
+    if options.limit is not None and options.limit < len(train):
+        # The limit keeps to the same images for every seed, so that seeds differ in nothing but their randomness.
+        train = train.subset(stratified(train.labels, options.limit, seed=0)[0])
+    validation = source.validation
+    if validation is None:
+        train, validation = split_off(train, options.validation, seed, source.classes)
+    return Data(
+        train=train,
+        validation=validation,
+        test=source.test,
+        classes=source.classes,
+        normalisation=_normalisation(options, train),
+        augmentations=tuple(options.augmentations),
+        skipped=source.skipped,
+    )
+
+
+def split_off(images: Images, fraction: float, seed: int, classes: tuple[str, ...]) -> tuple[Images, Images]:
+    """Take a stratified `fraction` away; every class keeps at least one image.
+
+    Returns:
+        the remainder, and what was taken away.
+
+    Raises:
+        UserError: a class has fewer than two images, or the fraction leaves nothing on one side.
+    """
+    per_class = images.labels.bincount(minlength=len(classes)).tolist()
+    for name, count in zip(classes, per_class, strict=True):
+        if count < 2:
+            raise UserError(f"the class {name!r} has {count} training image(s); a split needs at least 2 of each class")
+    count = max(1, round(fraction * len(images)))
+    if count > len(images) - len(classes):
+        raise UserError(
+            f"splitting {fraction} off {len(images)} images leaves less than one image for each of {len(classes)} "
+            "classes; choose a smaller fraction"
+        )
+    taken, rest = stratified(images.labels, count, seed, keep=1)
+    return images.subset(rest), images.subset(taken)
+
+
+def _normalisation(options: DataSet, train: Images) -> Normalisation:
+    if options.normalisation == "computed":
+        return computed_normalisation(train)
+    channels = train.shape[0]
+    for name, values in (("mean", options.normalisation.mean), ("std", options.normalisation.std)):
+        if len(values) != channels:
+            raise SpecError(
+                f"the images have {channels} channel(s), but {len(values)} number(s) were given",
+                ("normalisation", name),
+            )
+    return options.normalisation

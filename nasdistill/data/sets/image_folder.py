@@ -1,0 +1,206 @@
+"""Any folder of class folders."""
+
+from __future__ import annotations
+
+import logging
+import os
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any, ClassVar, Literal
+
+import torch
+from pydantic import BeforeValidator, Field, PlainSerializer
+
+from nasdistill.data.base import DATASETS, DataSet, ImageFiles, Images, ImageSet, Shape, Source
+from nasdistill.data.decoding import SUFFIXES, Broken, Decoded, Header, decode_files, read_headers
+from nasdistill.data.files import fingerprint_of
+from nasdistill.data.preparation import split_off
+from nasdistill.errors import SpecError, UserError
+
+log = logging.getLogger(__name__)
+
+TRAIN, VALIDATION, TEST = "train", "val", "test"
+MEBIBYTE = 1 << 20
+
+
+def _size(value: Any) -> Any:
+    if isinstance(value, int) and not isinstance(value, bool):
+        value = f"{value}x{value}"
+    if isinstance(value, str):
+        sides = re.fullmatch(r"(\d+)x(\d+)", value)
+        if sides is None or min(map(int, sides.groups())) < 1:
+            raise SpecError(f"a size is height x width such as 32x32, or one number for both, got {value!r}")
+        return int(sides[1]), int(sides[2])
+    return value
+
+
+Size = Annotated[
+    tuple[int, int], BeforeValidator(_size), PlainSerializer(lambda size: f"{size[0]}x{size[1]}", return_type=str)
+]
+
+
+@dataclass(frozen=True)
+class _Listing:
+    """The image files below the root: of each part the paths and their labels."""
+
+    classes: tuple[str, ...]
+    parts: dict[str, list[tuple[Path, int]]]
+
+
+@DATASETS.register("image-folder")
+class ImageFolder(DataSet):
+    """Images in one folder per class: below `train/` and `test/` (and `val/` if it is there), or split by `test`."""
+
+    source: ClassVar[str] = "the layout of torchvision's ImageFolder"
+
+    root: Path = Field(
+        description="folder that holds the class folders, or train/ and test/ with class folders in each"
+    )
+    size: Size | None = Field(
+        None, description="resize to height x width, e.g. 32x32; needed where the images differ in size"
+    )
+    channels: Literal[1, 3, "auto"] = Field("auto", description="1 grey, 3 colour, auto: grey if all images are")
+    test: float = Field(
+        0.2, gt=0, lt=1, description="fraction of each class that is the test set, where there is no test/"
+    )
+    split_seed: int = Field(
+        0, description="seed of the choice of the test set; apart from the run's, so that all runs share one test set"
+    )
+    broken: Literal["stop", "skip"] = Field(
+        "stop", description="what a file that cannot be decoded does: stop with its name, or be left out and counted"
+    )
+    workers: int = Field(2, ge=0, description="processes that decode; 0 decodes in the main process")
+    memory_mb: int = Field(
+        4096, gt=0, description="images that need more MiB of memory are decoded anew in each epoch instead of kept"
+    )
+
+    def fingerprint(self) -> str:
+        return fingerprint_of(self.root, _image_files(self._root()))
+
+    def read(self) -> Source:
+        listing = self._list()
+        files = [file for part in listing.parts.values() for file in part]
+        paths = [path for path, _ in files]
+        headers = read_headers(paths, self.workers)
+        unreadable = {index: str(header) for index, header in enumerate(headers) if isinstance(header, Broken)}
+        self._stop_at(unreadable, paths)
+        shape = self._shape(paths, headers)
+        fits = len(paths) * shape[0] * shape[1] * shape[2] <= self.memory_mb * MEBIBYTE
+        decoded = decode_files(paths, shape, self.workers, keep=fits)
+        broken = {**unreadable, **decoded.broken}
+        self._stop_at(broken, paths)
+        skipped = tuple(str(paths[index].relative_to(self.root)) for index in sorted(broken))
+        if skipped:
+            log.warning(
+                "left out %d broken of %d images in %s, the first is %s",
+                len(skipped),
+                len(paths),
+                self.root,
+                skipped[0],
+            )
+        labels = torch.tensor([label for _, label in files])
+        parts: dict[str, Images] = {}
+        first = 0
+        for name, part in listing.parts.items():
+            good = torch.tensor([index for index in range(first, first + len(part)) if index not in broken])
+            if not len(good):
+                raise UserError(f"all {len(part)} images of the {name} set in {self.root} are broken")
+            parts[name] = self._images(paths, labels, shape, decoded).subset(good)
+            first += len(part)
+        return self._source(listing.classes, parts, skipped)
+
+    def _source(self, classes: tuple[str, ...], parts: dict[str, Images], skipped: tuple[str, ...]) -> Source:
+        train = parts[TRAIN]
+        if TEST in parts:
+            test = parts[TEST]
+        else:
+            train, test = split_off(train, self.test, self.split_seed, classes)
+        return Source(train, test, classes, parts.get(VALIDATION), skipped)
+
+    def _images(self, paths: list[Path], labels: torch.Tensor, shape: Shape, decoded: Decoded) -> Images:
+        if decoded.pixels is not None:
+            return ImageSet(decoded.pixels, labels)
+        return ImageFiles(tuple(paths), labels, shape, decoded.sums, decoded.squares, self.workers)
+
+    def _stop_at(self, broken: dict[int, str], paths: list[Path]) -> None:
+        if broken and self.broken == "stop":
+            index = min(broken)
+            raise UserError(
+                f"{paths[index]} is not a readable image ({broken[index]}); remove it, or leave out broken images with "
+                "data.broken=skip"
+            )
+
+    def _shape(self, paths: list[Path], headers: list[Header | Broken]) -> Shape:
+        good = [(path, header) for path, header in zip(paths, headers, strict=True) if isinstance(header, Header)]
+        if not good:
+            raise UserError(f"all {len(paths)} images in {self.root} are broken")
+        channels = self.channels
+        if channels == "auto":
+            channels = 1 if all(header.grey for _, header in good) else 3
+        if self.size is not None:
+            return channels, *self.size
+        first_path, first = good[0]
+        for path, header in good:
+            if (header.height, header.width) != (first.height, first.width):
+                raise UserError(
+                    f"{first_path} has {first.height}x{first.width} pixels but {path} {header.height}x{header.width}; "
+                    f"set data.size, e.g. data.size={first.height}x{first.width}"
+                )
+        return channels, first.height, first.width
+
+    def _root(self) -> Path:
+        if not self.root.is_dir():
+            raise UserError(f"there is no folder {self.root}; set data.root to the folder that holds the class folders")
+        return self.root
+
+    def _list(self) -> _Listing:
+        root = self._root()
+        folders = {name: root / name for name in (TRAIN, VALIDATION, TEST)}
+        with_parts = any(_subfolders(folder) for folder in folders.values())
+        if not with_parts:
+            return self._listing({TRAIN: root})
+        for name in (TRAIN, TEST):
+            if not _subfolders(folders[name]):
+                there = ", ".join(f"{part}/" for part, folder in folders.items() if _subfolders(folder))
+                raise UserError(
+                    f"{root} holds {there} but no {name}/ with class folders; add it, or set data.root to "
+                    "a folder of class folders to split it"
+                )
+        return self._listing({name: folder for name, folder in folders.items() if _subfolders(folder)})
+
+    def _listing(self, folders: dict[str, Path]) -> _Listing:
+        classes = tuple(_subfolders(folders[TRAIN]))
+        if len(classes) < 2:
+            raise UserError(
+                f"{folders[TRAIN]} holds {len(classes)} class folder(s){': ' if classes else ''}{', '.join(classes)}; "
+                "at least 2 are needed"
+            )
+        parts = {}
+        for part, folder in folders.items():
+            files: list[tuple[Path, int]] = []
+            for name in _subfolders(folder):
+                if name not in classes:
+                    raise UserError(f"{folder / name} is a class that {folders[TRAIN]} does not have")
+                found = [(path, classes.index(name)) for path in _image_files(folder / name)]
+                if not found:
+                    raise UserError(f"{folder / name} holds no image (of the kinds {', '.join(SUFFIXES)})")
+                files += found
+            parts[part] = files
+        return _Listing(classes, parts)
+
+
+def _subfolders(folder: Path) -> list[str]:
+    if not folder.is_dir():
+        return []
+    return sorted(entry.name for entry in folder.iterdir() if entry.is_dir() and not entry.name.startswith("."))
+
+
+def _image_files(folder: Path) -> Iterator[Path]:
+    """The image files below `folder` at any depth, in a fixed order; hidden ones, as some systems add, are left out."""
+    for here, folders, files in os.walk(folder):
+        folders[:] = sorted(name for name in folders if not name.startswith("."))
+        for name in sorted(files):
+            if name.lower().endswith(SUFFIXES) and not name.startswith("."):
+                yield Path(here, name)

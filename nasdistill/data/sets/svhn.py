@@ -1,0 +1,57 @@
+"""Street View House Numbers, the cropped digits."""
+
+from __future__ import annotations
+
+import io
+from typing import ClassVar
+
+import numpy as np
+import torch
+
+from nasdistill.data.base import DATASETS, ImageSet, Source
+from nasdistill.data.files import Download, FileSet, Layout, Located
+from nasdistill.errors import UserError
+
+MD5 = {
+    "train_32x32.mat": "e26dedcc434d2e4c54c9b2d4a06d8373",
+    "test_32x32.mat": "eb5a983be6a315427106f1b164d9cef3",
+}
+
+
+@DATASETS.register("svhn")
+class Svhn(FileSet):
+    """99,289 house-number digits in colour, cropped to 32x32 pixels, 26,032 of them the test set."""
+
+    source: ClassVar[str] = "Netzer et al., Reading Digits in Natural Images with Unsupervised Feature Learning, 2011"
+
+    layouts: ClassVar[tuple[Layout, ...]] = (Layout("", MD5), Layout("svhn", MD5))
+    downloads: ClassVar[tuple[Download, ...]] = tuple(
+        Download((f"https://ufldl.stanford.edu/housenumbers/{name}",), md5, name) for name, md5 in MD5.items()
+    )
+
+    def read(self) -> Source:
+        located = self.locate()
+        return Source(
+            train=_image_set(located, "train_32x32.mat"),
+            test=_image_set(located, "test_32x32.mat"),
+            classes=tuple(map(str, range(10))),
+        )
+
+
+def _image_set(located: Located, name: str) -> ImageSet:
+    """`X`, uint8, [32, 32, 3, N], and `y`, [N, 1], in which 10 stands for the digit 0."""
+    from scipy.io import loadmat
+
+    path = located.folder / name
+    data = located.read(name)
+    try:
+        content = loadmat(io.BytesIO(data), variable_names=["X", "y"])
+        images, labels = content["X"], content["y"].reshape(-1).astype(np.int64)
+    except Exception as error:  # scipy's reader fails on damaged files in many ways
+        raise UserError(f"{path} is not a file of SVHN: {type(error).__name__}: {error}") from None
+    if images.dtype != np.uint8 or images.shape != (32, 32, 3, len(labels)):
+        raise UserError(f"{path} is not a file of SVHN: X is {images.dtype} of shape {images.shape}")
+    if not len(labels) or labels.min() < 1 or labels.max() > 10:
+        raise UserError(f"{path} is not a file of SVHN: the labels in y are not 1 to 10")
+    pixels = np.ascontiguousarray(images.transpose(3, 2, 0, 1))
+    return ImageSet(torch.from_numpy(pixels), torch.from_numpy(labels % 10))
