@@ -169,6 +169,15 @@ def _put_tensors(skeleton: Any, tensors: Mapping[str, torch.Tensor]) -> Any:
     return skeleton["value"]
 
 
+def remove_leftovers(folder: Path) -> None:
+    """Remove what killed writes left directly in `folder`: half-written files and folders on their way out."""
+    for path in [*folder.glob(".*.partial"), *folder.glob(".*.retired")]:
+        if path.is_dir():
+            shutil.rmtree(path)
+        else:
+            path.unlink()
+
+
 def files_below(folder: Path) -> Iterator[Path]:
     """The regular files below `folder`, in a fixed order."""
     return iter(sorted(path for path in folder.rglob("*") if path.is_file()))

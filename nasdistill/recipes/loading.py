@@ -8,13 +8,11 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from nasdistill import resources
 from nasdistill.errors import SpecError, nearest, unknown
 from nasdistill.recipes.graph import check_graph
 from nasdistill.recipes.schema import RecipeFile
-from nasdistill.recipes.source import Key, RecipeError, Source, parse, read_source
+from nasdistill.recipes.source import Key, RecipeError, Source, dump, parse, read_source
 from nasdistill.registry import build, load_plugin
 from nasdistill.stages import STAGES, Stage
 
@@ -39,7 +37,7 @@ class Recipe:
 
     def text(self) -> str:
         """The recipe as it runs, overrides included."""
-        return yaml.safe_dump(self.source.data, sort_keys=False, default_flow_style=None, width=110)
+        return dump(self.source.data)
 
 
 def find_recipe(name: str) -> Path:

@@ -27,7 +27,7 @@ from nasdistill.report.records import Row, RunRecord
 from nasdistill.report.results import save_run
 from nasdistill.stages import Context, Stage
 from nasdistill.stages.base import references
-from nasdistill.storage import write_text
+from nasdistill.storage import remove_leftovers, write_text
 from nasdistill.training.engine import resolve
 
 log = logging.getLogger(__name__)
@@ -78,6 +78,8 @@ def run(recipe: Recipe, out: Path, command: str) -> RunRecord:
     started = time.monotonic()
     began = datetime.now(timezone.utc).isoformat(timespec="seconds")
     with run_lock(out), polite_stops():
+        for folder in (out, out / "artifacts"):
+            remove_leftovers(folder)
         text = recipe.text()
         write_text(out / "recipe.yaml", text)
         this_run = _Run(recipe, out)

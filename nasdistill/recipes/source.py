@@ -1,7 +1,7 @@
 """Recipe text: the part of YAML that is plain data, read with the line of every value.
 
-Tags, anchors, aliases, duplicate keys and several documents are refused: a recipe needs none of them, and each has been a
-way to run code, to eat memory or to hide a mistake. Scalars follow YAML 1.2's core schema, so `1e-3` is a number and
+Tags, anchors, aliases, duplicate keys and several documents are refused: a recipe needs none of them, and each has been
+a way to run code, to eat memory or to hide a mistake. Scalars follow YAML 1.2's core schema, so `1e-3` is a number and
 `no` is a word.
 """
 
@@ -84,7 +84,7 @@ def parse(text: str, file: str = "<text>") -> Source:
         for event in events:
             if isinstance(event, yaml.DocumentStartEvent):
                 if source.lines:
-                    raise source.error((), "a recipe is one document; remove the second '---'")
+                    raise RecipeError(f"{file}:{_line(event)}: a recipe is one document; remove the second '---'")
                 source.lines[()] = _line(event)
                 source.data = _value(next(events), events, source, ())
     except yaml.YAMLError as error:
@@ -93,6 +93,26 @@ def parse(text: str, file: str = "<text>") -> Source:
         problem = getattr(error, "problem", None) or str(error).splitlines()[0]
         raise RecipeError(f"{place}: not valid YAML: {problem}") from None
     return source
+
+
+def dump(data: Any) -> str:
+    """Plain data as YAML text that `parse` reads back as the same data."""
+    return yaml.dump(data, Dumper=_Dumper, sort_keys=False, default_flow_style=None, width=110, allow_unicode=True)
+
+
+class _Dumper(yaml.SafeDumper):
+    """PyYAML quotes what YAML 1.1 would misread; what YAML 1.2 would misread needs quotes too."""
+
+    def ignore_aliases(self, data: Any) -> bool:
+        return True
+
+
+def _represent_text(dumper: _Dumper, text: str) -> yaml.Node:
+    style = '"' if not text.isprintable() else None if _scalar(text) == text else "'"
+    return dumper.represent_scalar("tag:yaml.org,2002:str", text, style=style)
+
+
+_Dumper.add_representer(str, _represent_text)
 
 
 def _value(event: yaml.Event, events: Iterator[yaml.Event], source: Source, key: Key) -> Any:

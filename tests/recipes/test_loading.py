@@ -1,0 +1,176 @@
+"""Recipes and overrides: what is accepted, and the sentence that each mistake gets."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import pytest
+
+from nasdistill import resources
+from nasdistill.recipes.loading import Recipe, load_recipe, recipe_of_stage
+from nasdistill.recipes.source import RecipeError, parse
+from tests.recipes.toy import RECIPE
+
+
+@pytest.fixture
+def recipe_file(tmp_path: Path) -> Path:
+    path = tmp_path / "toy.yaml"
+    path.write_text(RECIPE)
+    return path
+
+
+def load(path: Path, *overrides: str) -> Recipe:
+    return load_recipe(str(path), overrides)
+
+
+def test_a_recipe_becomes_typed_stages(recipe_file: Path) -> None:
+    recipe = load(recipe_file)
+    assert recipe.seeds == (1,)
+    assert list(recipe.stages) == ["walk", "sum"]
+    assert recipe.stages["walk"].model_dump() == {"steps": 4}
+    assert recipe.stages["sum"].model_dump() == {"walk": "walk", "scale": 1.0}
+
+
+def test_overrides_reach_every_value(recipe_file: Path) -> None:
+    recipe = load(
+        recipe_file, "stages.walk.steps=9", "stages.sum.scale=2e-1", "data.salt=x", "engine.precision='32'", "seed=7"
+    )
+    assert recipe.stages["walk"].model_dump() == {"steps": 9}
+    assert recipe.stages["sum"].model_dump()["scale"] == 0.2
+    assert recipe.settings.data.salt == "x"
+    assert recipe.settings.engine.precision == "32"
+    assert recipe.seeds == (7,)
+
+
+def test_an_override_enters_lists_by_index(recipe_file: Path) -> None:
+    assert load(recipe_file, "seeds=[3, 4, 5]", "seed=null", "seeds.1=9").seeds == (3, 9, 5)
+
+
+def test_the_text_written_down_is_the_recipe_that_ran(recipe_file: Path, tmp_path: Path) -> None:
+    recipe = load(recipe_file, "stages.walk.steps=9", "data.salt='1e5'")
+    again = tmp_path / "again.yaml"
+    again.write_text(recipe.text())
+    assert load(again).stages == recipe.stages
+    assert load(again).settings == recipe.settings
+
+
+def test_a_command_is_a_recipe_with_one_stage(recipe_file: Path) -> None:
+    recipe = recipe_of_stage("toy-walk", {"steps": 3}, overrides=["steps=5"], data="toy-data", seed=2)
+    assert list(recipe.stages) == ["toy-walk"]
+    assert recipe.stages["toy-walk"].model_dump() == {"steps": 5}
+    assert recipe.seeds == (2,)
+
+
+@pytest.mark.parametrize(
+    ("change", "sentence"),
+    [
+        (("seed: 1", "sed: 1"), r"toy\.yaml:2: sed: unknown key 'sed'; did you mean 'seed'\?"),
+        (("seed: 1", "seed: -1"), r"toy\.yaml:2: seed: .*greater than or equal to 0, got -1"),
+        (("seed: 1", "seeds: []"), r"toy\.yaml:2: seeds"),
+        (("seed: 1", "seed: 1\nseeds: [1]"), r"toy\.yaml:3: seeds: give either seed or seeds"),
+        (("name: toy", "name: ../toy"), r"toy\.yaml:1: name"),
+        (("name: toy\n", ""), r"toy\.yaml:1: name: the key 'name' is missing"),
+        (
+            ("data: toy-data", "data: toydata"),
+            r"yaml:3: data.*unknown dataset 'toydata'; did you mean 'toy-data'\?",
+        ),
+        (("data: toy-data", "data: {name: toy-data, slat: x}"), r"toy\.yaml:3: data\.slat: .*did you mean 'salt'\?"),
+        (("uses: toy-walk", "uses: toywalk"), r"toy\.yaml:7: .*unknown stage 'toywalk'; did you mean 'toy-walk'\?"),
+        (("steps: 4", "step: 4"), r"toy\.yaml:8: .*unknown key 'step'; did you mean 'steps'\?"),
+        (("steps: 4", "steps: many"), r"toy\.yaml:8: stages\.0\.with\.steps: .*integer.*got 'many'"),
+        (("steps: 4", "steps: 0"), r"toy\.yaml:8: .*greater than 0, got 0"),
+        (
+            ("walk: walk", "walk: wlak"),
+            r"yaml:12: .*unknown stage or artifact folder 'wlak'; did you mean 'walk'\?",
+        ),
+        (
+            ("walk: walk", "walk: sum"),
+            r"yaml:12: .*'sum' is a toy-sum stage and makes metrics, but an architecture",
+        ),
+        (("      walk: walk\n", "      scale: 1\n"), r"the key 'walk' is missing"),
+        (("name: sum", "name: walk"), r"toy\.yaml:9: .*'walk' stands here twice"),
+        (("stages:", "stages: 3\nx:"), r"toy\.yaml"),
+        (("data: toy-data", "data: [toy-data]"), r"toy\.yaml:3: data: a dataset is a name or a mapping"),
+        (("data: toy-data", "data: torch.nn.Linear"), r"unknown dataset 'torch\.nn\.Linear'"),
+    ],
+)
+def test_a_mistake_gets_one_sentence_with_its_line(change: tuple[str, str], sentence: str, tmp_path: Path) -> None:
+    path = tmp_path / "toy.yaml"
+    assert change[0] in RECIPE
+    path.write_text(RECIPE.replace(*change, 1))
+    with pytest.raises(RecipeError, match=sentence) as caught:
+        load(path)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("override", "sentence"),
+    [
+        ("stages.wlak.steps=3", "unknown stage 'wlak'; did you mean 'walk'"),
+        ("stages.walk.stesp=3", "unknown key 'stesp'; did you mean 'steps'"),
+        ("stages.walk.steps", "write it as key.path=value"),
+        ("seed.x=3", "there is nothing below 'seed'"),
+        ("stages.walk.steps=[", "not valid YAML"),
+        ("stages.walk.steps=!!python/none x", "tag"),
+    ],
+)
+def test_a_wrong_override_is_told_in_a_sentence(override: str, sentence: str, recipe_file: Path) -> None:
+    with pytest.raises(RecipeError, match=sentence):
+        load(recipe_file, override)
+
+
+def test_circles_are_found_before_anything_runs(tmp_path: Path) -> None:
+    path = tmp_path / "r.yaml"
+    path.write_text(
+        "name: x\ndata: toy-data\nstages:\n"
+        "  - {name: a, uses: toy-link, with: {walk: c}}\n"
+        "  - {name: b, uses: toy-link, with: {walk: a}}\n"
+        "  - {name: c, uses: toy-link, with: {walk: b}}\n"
+    )
+    with pytest.raises(RecipeError, match=r"r\.yaml:[456]: .*in a circle: . -> . -> . -> .") as caught:
+        load(path)
+    around = str(caught.value).rsplit(": ", 1)[1].split(" -> ")
+    assert around[0] == around[-1]
+    assert sorted(around[1:]) == ["a", "b", "c"]
+
+
+def test_an_unknown_recipe_names_those_that_come_along() -> None:
+    shipped = sorted(path.stem for path in resources.recipes().glob("*.yaml"))
+    with pytest.raises(RecipeError) as caught:
+        load_recipe("no-such-recipe")
+    assert all(name in str(caught.value) for name in shipped)
+
+
+def test_a_broken_plugin_is_named_and_the_rest_still_loads(tmp_path: Path) -> None:
+    (tmp_path / "broken.py").write_text("raise RuntimeError('no such luck')\n")
+    path = tmp_path / "toy.yaml"
+    path.write_text("plugins: [broken.py]\n" + RECIPE)
+    assert list(load(path).stages) == ["walk", "sum"]
+    path.write_text("plugins: [broken.py]\n" + RECIPE.replace("toy-walk", "toy-run"))
+    with pytest.raises(RecipeError, match=r"broken\.py.*no such luck"):
+        load(path)
+
+
+@pytest.mark.parametrize("name", ["os.system", "antigravity", "nasdistill.cli:main", "__import__('os')", "../toy"])
+def test_names_that_look_like_code_resolve_nowhere_and_import_nothing(name: str, tmp_path: Path) -> None:
+    """Reliability S3."""
+    path = tmp_path / "toy.yaml"
+    load(_written(path, RECIPE))
+    before = set(sys.modules)
+    for place in ("toy-data", "toy-walk"):
+        with pytest.raises(RecipeError):
+            load(_written(path, RECIPE.replace(place, f'"{name}"')))
+    assert set(sys.modules) == before
+
+
+def _written(path: Path, text: str) -> Path:
+    path.write_text(text)
+    return path
+
+
+def test_every_recipe_that_comes_along_is_valid_and_has_a_header() -> None:
+    for path in resources.recipes().glob("*.yaml"):
+        text = path.read_text()
+        assert text.startswith("#"), f"{path.name} tells neither source, command nor expected result"
+        assert parse(text).data["name"] == path.stem

@@ -1,0 +1,321 @@
+"""Running recipes: what is cached, what runs again, that no kill changes a result (reliability R1, R3, R6, R7, R8)."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from nasdistill.artifacts import open_artifact
+from nasdistill.errors import Interrupted, UserError
+from nasdistill.recipes import provenance, runner
+from nasdistill.recipes.loading import load_recipe
+from nasdistill.recipes.runner import plan, run
+from nasdistill.report.records import RunRecord
+from nasdistill.storage import sha256_of
+from tests.recipes.toy import RECIPE
+
+ROOT = Path(__file__).parents[2]
+
+
+def ran(out: Path, *overrides: str) -> RunRecord:
+    recipe = out.parent / "toy.yaml"
+    if not recipe.exists():
+        recipe.write_text(RECIPE)
+    return run(load_recipe(str(recipe), overrides), out, "nasdistill run toy.yaml")
+
+
+def done_again(record: RunRecord) -> list[str]:
+    """The stages that ran, rather than being found."""
+    return [row.stage for row in record.rows if not row.cached]
+
+
+def contents(out: Path) -> dict[str, str]:
+    """Hash of every artifact's payload and metrics by folder name."""
+    found = {}
+    for folder in sorted((out / "artifacts").iterdir()):
+        manifest = open_artifact(folder).manifest
+        found[folder.name] = json.dumps([manifest.files, manifest.metrics, manifest.inputs], sort_keys=True)
+    return found
+
+
+def test_a_run_leaves_artifacts_with_their_provenance(tmp_path: Path) -> None:
+    record = ran(tmp_path / "out")
+    assert done_again(record) == ["walk", "sum"]
+    folder = record.rows[0].folder
+    assert folder is not None
+    manifest = open_artifact(folder).manifest
+    assert manifest.config == {"steps": 4}
+    assert manifest.seed == 1
+    assert manifest.cost["seconds"] > 0
+    assert manifest.cost["peak_memory_bytes"] > 1_000_000
+    assert manifest.cost["samples_per_second"] == 1.0
+    assert manifest.provenance["versions"]["torch"]
+    assert manifest.provenance["data"]["fingerprint"] == "bytes "
+    assert manifest.provenance["plugins"]["toy.py"].startswith("sha256:")
+    assert open_artifact(record.rows[1].folder).manifest.inputs == {"walk": open_artifact(folder).content}  # type: ignore[arg-type]
+    rows = json.loads((tmp_path / "out" / "results.json").read_text())
+    assert [row["stage"] for row in rows] == ["walk", "sum"]
+    assert (tmp_path / "out" / "report.html").is_file()
+    assert not list((tmp_path / "out" / "work").iterdir())
+
+
+def test_a_finished_stage_never_runs_again(tmp_path: Path) -> None:
+    ran(tmp_path / "out")
+    before = contents(tmp_path / "out")
+    for path in (tmp_path / "out").rglob("*"):
+        os.utime(path, (1, 1))
+    assert done_again(ran(tmp_path / "out")) == []
+    assert contents(tmp_path / "out") == before
+
+
+@pytest.mark.parametrize(
+    ("override", "again"),
+    [
+        ("stages.walk.steps=5", ["walk", "sum"]),
+        ("stages.sum.scale=2", ["sum"]),
+        ("seed=2", ["walk", "sum"]),
+        ("data.salt=other", ["walk", "sum"]),
+        ("data.validation=0.2", ["walk", "sum"]),
+        ("engine.channels_last=false", ["walk", "sum"]),
+        ("data.root=/elsewhere", []),
+        ("data.download=true", []),
+        ("name=other", []),
+        ("checkpoint_seconds=5", []),
+        ("stages.sum.name=total", []),
+        ("stages.walk.name=stroll", None),
+    ],
+)
+def test_exactly_what_a_change_affects_runs_again(override: str, again: list[str] | None, tmp_path: Path) -> None:
+    """Reliability R8; None: the change alone makes no valid recipe."""
+    ran(tmp_path / "out")
+    if again is None:
+        with pytest.raises(UserError):
+            ran(tmp_path / "out", override)
+        assert done_again(ran(tmp_path / "out", override, "stages.sum.walk=stroll")) == []
+    else:
+        assert done_again(ran(tmp_path / "out", override)) == again
+
+
+def test_other_code_runs_everything_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    ran(tmp_path / "out")
+    monkeypatch.setattr(provenance, "code_version", lambda: "another")
+    assert done_again(ran(tmp_path / "out")) == ["walk", "sum"]
+
+
+def test_the_plan_says_what_is_cached_and_runs_nothing(tmp_path: Path) -> None:
+    (tmp_path / "toy.yaml").write_text(RECIPE)
+    recipe = load_recipe(str(tmp_path / "toy.yaml"))
+    assert [(stage.name, stage.cached) for stage in plan(recipe, tmp_path / "out")] == [("walk", False), ("sum", False)]
+    assert not (tmp_path / "out").exists()
+    ran(tmp_path / "out")
+    planned = plan(load_recipe(str(tmp_path / "toy.yaml"), ["stages.sum.scale=3"]), tmp_path / "out")
+    assert [(stage.name, stage.cached, stage.inputs) for stage in planned] == [
+        ("walk", True, {}),
+        ("sum", False, {"walk": "walk"}),
+    ]
+
+
+def test_seeds_repeat_the_recipe(tmp_path: Path) -> None:
+    record = ran(tmp_path / "out", "seed=null", "seeds=[1, 2]")
+    assert [(row.stage, row.seed) for row in record.rows] == [("walk", 1), ("sum", 1), ("walk", 2), ("sum", 2)]
+    assert len(contents(tmp_path / "out")) == 4
+
+
+def test_a_damaged_artifact_is_named_and_made_again(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    record = ran(tmp_path / "out")
+    before = contents(tmp_path / "out")
+    assert record.rows[0].folder is not None
+    payload = record.rows[0].folder / "position.safetensors"
+    data = bytearray(payload.read_bytes())
+    data[-1] ^= 1
+    payload.write_bytes(data)
+    assert done_again(ran(tmp_path / "out")) == ["walk"]
+    assert "position.safetensors is damaged" in caplog.text
+    assert contents(tmp_path / "out") == before
+
+
+# -- kills ----------------------------------------------------------------------------------------------------------
+
+
+def in_a_child(act: Callable[[], object]) -> int:
+    """Run `act` in a forked process; its wait status. A fork spares the seconds that importing torch takes."""
+    child = os.fork()
+    if child == 0:
+        status = 1
+        try:
+            act()
+            status = 0
+        finally:
+            os._exit(status)
+    return os.waitpid(child, 0)[1]
+
+
+def killed_at(call: int, names: tuple[str, ...]) -> None:
+    """From now on, SIGKILL this process at the `call`-th of its calls of `os.<name>`, before it takes effect."""
+    count = 0
+
+    def wrap(original: Callable[..., object]) -> Callable[..., object]:
+        def counted(*args: object, **options: object) -> object:
+            nonlocal count
+            count += 1
+            if count == call:
+                os.kill(os.getpid(), signal.SIGKILL)
+            return original(*args, **options)
+
+        return counted
+
+    for name in names:
+        setattr(os, name, wrap(getattr(os, name)))
+
+
+POINTS = ("fsync", "replace", "rename", "unlink", "rmdir", "mkdir")
+
+
+def test_killed_at_every_named_point_a_plain_rerun_ends_the_same(tmp_path: Path) -> None:
+    """Before and after each write, flush, rename and removal, and so also between the stages."""
+    (tmp_path / "toy.yaml").write_text(RECIPE)
+    ran(tmp_path / "whole")
+    unbroken = contents(tmp_path / "whole")
+    point = kills = 0
+    while True:
+        point += 1
+        out = tmp_path / f"killed-{point}"
+
+        def attempt(out: Path = out, point: int = point) -> None:
+            killed_at(point, POINTS)
+            ran(out)
+
+        status = in_a_child(attempt)
+        if status == 0:
+            break
+        assert os.WTERMSIG(status) == signal.SIGKILL
+        kills += 1
+        assert in_a_child(lambda out=out: ran(out)) == 0
+        assert contents(out) == unbroken, f"killed at point {point}"
+        assert not list(out.rglob("*.partial"))
+    assert kills > 40
+
+
+def test_ten_kills_in_one_run_never_lose_more_than_a_step(tmp_path: Path) -> None:
+    """Reliability R3: progress never goes back; at most one checkpoint interval is done again per kill."""
+    (tmp_path / "toy.yaml").write_text(RECIPE.replace("steps: 4", "steps: 40"))
+    ran(tmp_path / "whole")
+    out = tmp_path / "out"
+    reached = 0
+    chance = random.Random(0)  # noqa: S311  (chooses where to kill, no secret)
+    for _ in range(10):
+        in_a_child(lambda: (killed_at(chance.randrange(8, 40), ("replace", "fsync")), ran(out)))
+        states = list(out.glob("work/walk-*/checkpoints/0*"))
+        now = max((int(path.name.split("-")[0]) for path in states), default=40)
+        assert now >= reached
+        reached = now
+    assert reached > 10
+    ran(out)
+    assert contents(out) == contents(tmp_path / "whole")
+
+
+# -- signals and locks ----------------------------------------------------------------------------------------------
+
+
+DRIVER = """
+import sys
+from pathlib import Path
+import nasdistill.stages.base
+import tests.recipes.toy
+from nasdistill.errors import Interrupted, UserError
+from nasdistill.recipes.loading import load_recipe
+from nasdistill.recipes.runner import run
+recipe = load_recipe(sys.argv[1])
+print("ready", flush=True)
+try:
+    run(recipe, Path(sys.argv[2]), "")
+except Interrupted as stop:
+    print(stop.where); sys.exit(128 + stop.signal_number)
+except UserError as error:
+    print(error); sys.exit(2)
+"""
+
+
+def started(recipe: Path, out: Path) -> subprocess.Popen[str]:
+    process = subprocess.Popen(
+        [sys.executable, "-c", DRIVER, str(recipe), str(out)], cwd=ROOT, stdout=subprocess.PIPE, text=True
+    )
+    assert process.stdout is not None
+    assert process.stdout.readline() == "ready\n"
+    return process
+
+
+def until(there: Callable[[], object], seconds: float = 20) -> None:
+    end = time.monotonic() + seconds
+    while not there():
+        assert time.monotonic() < end, "nothing happened"
+        time.sleep(0.02)
+
+
+@pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_signal_saves_and_leaves_with_its_status(number: int, status: int, tmp_path: Path) -> None:
+    recipe = tmp_path / "toy.yaml"
+    recipe.write_text(RECIPE.replace("steps: 4", "steps: 100_0000".replace("_", "")))
+    process = started(recipe, tmp_path / "out")
+    until(lambda: list(tmp_path.glob("out/work/walk-*/checkpoints/0*")))
+    process.send_signal(number)
+    said, _ = process.communicate(timeout=10)
+    assert process.returncode == status
+    assert said.strip() == "stage 'walk', seed 1"
+    assert list(tmp_path.glob("out/work/walk-*/checkpoints/0*"))
+
+
+def test_two_starts_at_once_and_a_killed_holder(tmp_path: Path) -> None:
+    """Reliability R6: one runs, the other leaves at once naming the holder; after a kill no unlock is needed."""
+    recipe = tmp_path / "toy.yaml"
+    recipe.write_text(RECIPE.replace("steps: 4", "steps: 1000000"))
+    first = started(recipe, tmp_path / "out")
+    until(lambda: (tmp_path / "out" / "run.holder.json").is_file())
+    second = started(recipe, tmp_path / "out")
+    begun = time.monotonic()
+    said, _ = second.communicate(timeout=10)
+    assert time.monotonic() - begun < 2
+    assert second.returncode == 2
+    assert f"in use by process {first.pid}" in said
+    first.kill()
+    first.wait()
+    recipe.write_text(RECIPE)
+    assert done_again(ran(tmp_path / "out")) == ["walk", "sum"]
+
+
+def test_a_stop_between_stages_is_obeyed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "toy.yaml").write_text(RECIPE)
+    original = runner.publish
+
+    def publish_then_stop(*args: object, **options: object) -> object:
+        os.kill(os.getpid(), signal.SIGTERM)
+        return original(*args, **options)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(runner, "publish", publish_then_stop)
+    with pytest.raises(Interrupted):
+        ran(tmp_path / "out")
+    monkeypatch.undo()
+    assert done_again(ran(tmp_path / "out")) == ["sum"]
+
+
+def test_the_artifact_of_another_run_is_an_input_by_its_folder(tmp_path: Path) -> None:
+    record = ran(tmp_path / "first")
+    folder = record.rows[0].folder
+    recipe = tmp_path / "other.yaml"
+    recipe.write_text(
+        f"name: other\ndata: toy-data\nstages:\n  - {{name: total, uses: toy-sum, with: {{walk: '{folder}'}}}}\n"
+    )
+    second = run(load_recipe(str(recipe)), tmp_path / "second", "")
+    assert second.rows[0].folder is not None
+    total = json.loads((second.rows[0].folder / "sum.json").read_text())
+    assert total["of"] == open_artifact(folder).content  # type: ignore[arg-type]
+    assert sha256_of(second.rows[0].folder / "sum.json")
