@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from nasdistill.errors import DamagedFile
 from nasdistill.interrupts import leave_if_requested, stop_requested
-from nasdistill.storage import load_state, save_state
+from nasdistill.storage import load_state, save_state, sync_folder
 
 if TYPE_CHECKING:
     import torch
@@ -23,21 +23,25 @@ class Checkpoints:
     """The checkpoints of one loop in a folder of their own.
 
     A loop calls `load` once before it starts and `step` after every step, with a function that captures all that
-    decides the rest of the loop: weights, optimiser, position, random state, history.
+    decides the rest of the loop: weights, optimiser, position, random state, history. Of several processes that
+    train together all load, and the one with `writes` saves.
     """
 
-    def __init__(self, folder: Path, every_seconds: float = 30.0) -> None:
+    def __init__(self, folder: Path, every_seconds: float = 30.0, writes: bool = True) -> None:
         self.folder = folder
         self.every_seconds = every_seconds
+        self.writes = writes
         self._saved_at = time.monotonic()
 
     def load(self) -> dict[str, Any] | None:
-        """The newest checkpoint that is what was written, or None; damaged ones are named in a warning."""
+        """The newest checkpoint that is what was written, or None; damaged ones are named in a warning and dropped."""
         for path in reversed(self._states()):
             try:
                 return load_state(path, expected_sha256=path.stem.split("-")[1])
             except DamagedFile as error:
                 log.warning("%s; going on from the one before", error)
+                if self.writes:
+                    path.unlink()
         return None
 
     def step(self, number: int, capture: Callable[[], Mapping[str, Any]]) -> None:
@@ -50,7 +54,7 @@ class Checkpoints:
         Raises:
             Interrupted: a stop was asked for; the state is on disk.
         """
-        if stop_requested() or time.monotonic() - self._saved_at >= self.every_seconds:
+        if self.writes and (stop_requested() or time.monotonic() - self._saved_at >= self.every_seconds):
             self.save(number, capture())
         leave_if_requested()
 
@@ -60,9 +64,15 @@ class Checkpoints:
         incoming = self.folder / "incoming"
         digest = save_state(incoming, state)
         incoming.replace(self.folder / f"{number:012d}-{digest}.safetensors")
+        sync_folder(self.folder)
         for old in self._states()[:-KEPT]:
             old.unlink()
         self._saved_at = time.monotonic()
+
+    @property
+    def newest(self) -> Path | None:
+        """The file of the last checkpoint."""
+        return self._states()[-1] if self._states() else None
 
     def _states(self) -> list[Path]:
         return sorted(self.folder.glob("*-*.safetensors"))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import os
 import sys
 from contextlib import AbstractContextManager
 from pathlib import Path
@@ -55,6 +56,9 @@ def resolve(settings: EngineSettings) -> tuple[str, str]:
 class Engine:
     """One device with its precision; every loop of the project runs on it.
 
+    With several devices each is a process of its own, started by torchrun or by Fabric, and all run the same program:
+    each computes its share of every batch, gradients are averaged, and the first one writes.
+
     Attributes:
         fabric: the launched Lightning Fabric.
         precision: "32" or "bf16", resolved.
@@ -67,9 +71,13 @@ class Engine:
 
         accelerator, self.precision = resolve(settings)
         self.memory_format = torch.channels_last if settings.channels_last else torch.contiguous_format
+        # torchrun has decided already how many processes there are.
+        devices = int(os.environ.get("LOCAL_WORLD_SIZE", settings.devices))
+        nodes = int(os.environ.get("WORLD_SIZE", devices)) // devices
         self.fabric: Fabric = Fabric(
             accelerator=accelerator,
-            devices=settings.devices,
+            devices=devices,
+            num_nodes=nodes,
             precision="bf16-mixed" if self.precision == "bf16" else "32-true",
         )
         self.fabric.launch()
@@ -77,6 +85,15 @@ class Engine:
     @property
     def device(self) -> torch.device:
         return self.fabric.device
+
+    @property
+    def processes(self) -> int:
+        return self.fabric.world_size
+
+    @property
+    def writes(self) -> bool:
+        """Whether this process is the one that writes files."""
+        return self.fabric.is_global_zero
 
     def place(self, module: nn.Module) -> nn.Module:
         """Move a module to the device and its convolutions to the memory format, in place."""
@@ -89,3 +106,25 @@ class Engine:
     def autocast(self) -> AbstractContextManager[Any]:
         """The engine's precision, for forward passes of modules that Fabric does not wrap."""
         return self.fabric.autocast()
+
+    def agree(self, tensor: torch.Tensor) -> torch.Tensor:
+        """The first process's values of a tensor that all have, in place where `tensor` lies on the device."""
+        if self.processes == 1:
+            return tensor
+        import torch
+
+        on_device = tensor.to(self.device)
+        torch.distributed.broadcast(on_device, 0)
+        return on_device.to(tensor.device)
+
+    def align(self, module: nn.Module) -> None:
+        """Give all processes the first one's buffers: normalisation statistics differ as the shares do."""
+        for buffer in module.buffers():
+            self.agree(buffer)
+
+    def diversify_random_state(self) -> None:
+        """Let each process but the first draw numbers of its own, e.g. for dropout, where all were seeded alike."""
+        if self.fabric.global_rank > 0:
+            import torch
+
+            torch.manual_seed(torch.initial_seed() + self.fabric.global_rank)

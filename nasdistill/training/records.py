@@ -39,16 +39,24 @@ class Progress:
 
 
 class Records:
-    """The record of one stage: scalars go to TensorBoard under `folder`, steps to the terminal."""
+    """The record of one stage: scalars go to TensorBoard under `folder`, steps to the terminal.
 
-    def __init__(self, folder: Path, title: str, quiet: bool = False) -> None:
+    Args:
+        quiet: no bar, plain lines in the log only.
+        writes: false in all but the first of several processes, which then record nothing.
+    """
+
+    def __init__(self, folder: Path, title: str, quiet: bool = False, writes: bool = True) -> None:
         self.folder = folder
         self.title = title
         self.quiet = quiet
+        self.writes = writes
         self._writer: object = None
 
     def scalars(self, values: Mapping[str, float], step: int) -> None:
         """Write `{tag: value}` at `step`."""
+        if not self.writes:
+            return
         from torch.utils.tensorboard import SummaryWriter
 
         if self._writer is None:
@@ -71,7 +79,7 @@ class Records:
             done: steps done before, when a loop resumes.
         """
         title = f"{self.title} {what}".strip()
-        if self.quiet or not sys.stderr.isatty():
+        if self.quiet or not self.writes or not sys.stderr.isatty():
             yield Progress(title, total, done)
             return
         from rich.console import Console

@@ -44,8 +44,11 @@ class Supervised(Task):
 
 
 def logits_with_auxiliary(network: nn.Module, images: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor | None]:
-    """A network's logits and, in training mode, those of its auxiliary head if it has one."""
+    """A network's logits and, in training mode, those of its auxiliary head if it has one.
+
+    In single precision, whatever the network computes in, so that losses do not round.
+    """
     if network.training and hasattr(network, "forward_with_auxiliary"):
-        both: tuple[torch.Tensor, torch.Tensor | None] = cast(Any, network).forward_with_auxiliary(images)
-        return both
-    return network(images), None
+        logits, auxiliary = cast(Any, network).forward_with_auxiliary(images)
+        return logits.float(), None if auxiliary is None else auxiliary.float()
+    return network(images).float(), None

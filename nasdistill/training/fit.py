@@ -1,0 +1,187 @@
+"""The loop of supervised training, for any task."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, cast
+
+import torch
+from torch import nn
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+
+from nasdistill.training.checkpoints import Checkpoints, random_state, set_random_state
+from nasdistill.training.history import History, scores
+from nasdistill.training.losses import Diverged, RunningLosses
+from nasdistill.training.metrics import Batches, evaluate
+from nasdistill.training.records import Records
+from nasdistill.training.settings import TrainingSettings
+from nasdistill.training.tasks import Task
+
+if TYPE_CHECKING:
+    from nasdistill.training.engine import Engine
+
+STEPS_BETWEEN_LOOKS = 50
+
+
+@dataclass(frozen=True)
+class Fitted:
+    """What a training led to.
+
+    Attributes:
+        history: `{"curves": {name: [[epochs done, value], ...]}, "selected_epoch": epochs done}`, plain data.
+        accuracy: on the test images in percent: `last`, `best` of all evaluations (chosen by the test images, so only
+            for comparison with papers that do so), and `selected`, of the epoch that the validation images chose.
+        best_epoch: epochs done at that epoch.
+        samples_per_second: training images per second, evaluations left out.
+    """
+
+    history: dict[str, Any]
+    accuracy: dict[str, float]
+    best_epoch: int
+    samples_per_second: float
+
+
+def fit(
+    task: Task,
+    batches: Batches,
+    validation: Batches,
+    test: Batches,
+    settings: TrainingSettings,
+    engine: Engine,
+    checkpoints: Checkpoints,
+    records: Records,
+) -> Fitted:
+    """Minimise the sum of the losses that `task` returns; afterwards `task.network` holds the kept weights.
+
+    A loop that was killed goes on from its last checkpoint and ends, on a CPU, with the same bits as an unbroken one.
+
+    Raises:
+        UserError: a loss is not a number; names the step and the last good checkpoint.
+        Interrupted: a stop was asked for; everything is on disk.
+    """
+    engine.place(task)
+    optimizer = settings.optimizer.build(parameter for parameter in task.parameters() if parameter.requires_grad)
+    module, stepper = engine.setup(task, optimizer)
+    average = _average_of(task.network, settings.ema) if settings.ema is not None else None
+    scored: nn.Module = average.module if average is not None else task.network
+
+    steps_per_epoch = len(batches)
+    epoch = position = trained = 0
+    seconds = 0.0
+    losses, history = RunningLosses(), History()
+    kept: dict[str, torch.Tensor] = {}
+
+    def capture() -> dict[str, Any]:
+        state = {"losses": losses.state(), "task": task.state_dict(), "optimizer": optimizer.state_dict()}
+        _refuse_broken_weights(state["task"], epoch * steps_per_epoch + position)
+        return {
+            **state,
+            "average": average.state_dict() if average is not None else {},
+            "epoch": epoch,
+            "position": position,
+            "trained": trained,
+            "seconds": seconds,
+            "random": random_state(),
+            "curves": history.curves,
+            "kept": kept,
+        }
+
+    saved = checkpoints.load()
+    if saved is not None:
+        task.load_state_dict(saved["task"])
+        _load_optimizer(optimizer, saved["optimizer"])
+        if average is not None:
+            average.load_state_dict(saved["average"])
+        epoch, position, trained, seconds = (saved[key] for key in ("epoch", "position", "trained", "seconds"))
+        losses, history = RunningLosses(saved["losses"]), History(saved["curves"])
+        kept = saved["kept"]
+        set_random_state(saved["random"])
+    engine.diversify_random_state()
+
+    total = settings.epochs * steps_per_epoch
+    with _naming_the_last_good(checkpoints), records.progress(total, epoch * steps_per_epoch + position) as progress:
+        while epoch < settings.epochs and not history.stale(settings.patience):
+            module.train()
+            _raise_drop_path(task.network, epoch / settings.epochs)
+            clock = time.perf_counter()
+            for images, labels in batches.epoch(epoch, position):
+                step = epoch * steps_per_epoch + position
+                for group in optimizer.param_groups:
+                    group["lr"] = settings.learning_rate(step, steps_per_epoch)
+                named = module(images, labels)
+                values = torch.stack(list(named.values()))
+                engine.fabric.backward(values.sum())
+                if settings.clip is not None:
+                    engine.fabric.clip_gradients(module, stepper, max_norm=settings.clip, error_if_nonfinite=False)
+                stepper.step()
+                stepper.zero_grad()
+                if average is not None:
+                    average.update_parameters(task.network)
+                losses.add(step + 1, list(named), values)
+                position += 1
+                trained += len(labels) * engine.processes
+                if position % STEPS_BETWEEN_LOOKS == 0 or position == steps_per_epoch:
+                    losses.look()
+                    records.scalars({"train/latest loss": losses.latest}, step + 1)
+                seconds, clock = seconds + time.perf_counter() - clock, time.perf_counter()
+                # An evaluation counts as a step, so that the number grows at an epoch's edge too.
+                checkpoints.step(epoch * (steps_per_epoch + 1) + position, capture)
+                progress.step(f"loss {losses.latest:.4f}")
+
+            news = {f"train/{name}": mean for name, mean in losses.means().items()}
+            news["learning rate"] = optimizer.param_groups[0]["lr"]
+            losses = RunningLosses()
+            epoch, position = epoch + 1, 0
+            if epoch % settings.evaluate_every == 0 or epoch == settings.epochs:
+                news |= scores(evaluate(scored, validation, engine), evaluate(scored, test, engine))
+            history.add(news, epoch)
+            records.scalars(news, epoch * steps_per_epoch)
+            if settings.keep == "selected" and history.selected == epoch:
+                kept = {name: value.detach().clone() for name, value in scored.state_dict().items()}
+            checkpoints.step(epoch * (steps_per_epoch + 1), capture)
+
+    task.network.load_state_dict(kept or scored.state_dict())
+    return Fitted(history.plain(), history.accuracy(), history.selected, trained / seconds)
+
+
+def _average_of(network: nn.Module, decay: float) -> AveragedModel:
+    """An exponential moving average of a network's weights and statistics, which begins at the first step."""
+    blend = get_ema_multi_avg_fn(decay)  # type: ignore[no-untyped-call]
+    return AveragedModel(network, multi_avg_fn=blend, use_buffers=True)
+
+
+def _raise_drop_path(network: nn.Module, done: float) -> None:
+    """Drop path of a network that has it rises linearly with the epochs, from none towards its maximum."""
+    if hasattr(network, "set_drop_path"):
+        cast(Any, network).set_drop_path(cast(Any, network).drop_path * done)
+
+
+def _load_optimizer(optimizer: torch.optim.Optimizer, state: dict[str, Any]) -> None:
+    """Load an optimiser's state in the memory layout of its parameters, which fused updates take for granted."""
+    optimizer.load_state_dict(state)
+    for parameter, values in optimizer.state.items():
+        for name, value in values.items():
+            if isinstance(value, torch.Tensor) and value.shape == parameter.shape:
+                values[name] = torch.empty_like(parameter, dtype=value.dtype).copy_(value)
+
+
+def _refuse_broken_weights(state: dict[str, torch.Tensor], step: int) -> None:
+    """A checkpoint must be good: the step that broke the weights shows in the loss of the next one only."""
+    for name, value in state.items():
+        if value.is_floating_point() and not bool(value.isfinite().all()):
+            raise Diverged(f"{name} is not finite after step {step}")
+
+
+@contextlib.contextmanager
+def _naming_the_last_good(checkpoints: Checkpoints) -> Iterator[None]:
+    try:
+        yield
+    except Diverged as error:
+        newest = checkpoints.newest
+        where = f"the last good checkpoint is {newest}" if newest is not None else "there is no checkpoint yet"
+        raise Diverged(
+            f"{error}; {where}; a lower learning rate, a warm-up or gradient clipping usually helps"
+        ) from None

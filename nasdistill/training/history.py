@@ -1,0 +1,64 @@
+"""The curves of a training, and what follows from them: the selected epoch and when to stop early."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from nasdistill.training.metrics import Metrics
+
+VALIDATION = "validation/accuracy"
+VALIDATION_LOSS = "validation/loss"
+TEST = "test/accuracy"
+
+
+class History:
+    """Values by name and epoch; the validation images alone select.
+
+    Attributes:
+        curves: name to [[epochs done, value], ...].
+    """
+
+    def __init__(self, curves: Mapping[str, list[list[float]]] | None = None) -> None:
+        self.curves: dict[str, list[list[float]]] = dict(curves or {})
+
+    def add(self, values: Mapping[str, float], epoch: int) -> None:
+        for name, value in values.items():
+            self.curves.setdefault(name, []).append([epoch, value])
+
+    @property
+    def selected(self) -> int:
+        """Epochs done at the best validation accuracy; small sets have ties, and the lower loss decides them."""
+        return self._evaluations()[self._selected_index()]
+
+    def stale(self, patience: int | None) -> bool:
+        """Whether the last `patience` evaluations were no better than one before."""
+        evaluations = len(self._evaluations())
+        return patience is not None and evaluations > 0 and evaluations - 1 - self._selected_index() >= patience
+
+    def accuracy(self) -> dict[str, float]:
+        """The test accuracy in percent: of the last evaluation, the best one, and the selected one."""
+        test = [value for _, value in self.curves[TEST]]
+        return {"last": test[-1], "best": max(test), "selected": test[self._selected_index()]}
+
+    def plain(self) -> dict[str, Any]:
+        """The content of `history.json`."""
+        return {"curves": self.curves, "selected_epoch": self.selected}
+
+    def _evaluations(self) -> list[int]:
+        return [int(epoch) for epoch, _ in self.curves.get(VALIDATION, [])]
+
+    def _selected_index(self) -> int:
+        accuracies = [value for _, value in self.curves[VALIDATION]]
+        losses = [value for _, value in self.curves[VALIDATION_LOSS]]
+        return min(range(len(accuracies)), key=lambda index: (-accuracies[index], losses[index]))
+
+
+def scores(validation: Metrics, test: Metrics) -> dict[str, float]:
+    """The curves that an evaluation adds to."""
+    return {
+        VALIDATION: validation.accuracy,
+        VALIDATION_LOSS: validation.loss,
+        TEST: test.accuracy,
+        "test/loss": test.loss,
+    }

@@ -1,0 +1,62 @@
+"""The losses of the steps behind us, read from the device now and then, and the stop when one is not a number."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+
+from nasdistill.errors import UserError
+
+
+class Diverged(UserError):
+    """A loss or a weight is not a number."""
+
+
+class RunningLosses:
+    """Sums the named losses of an epoch.
+
+    Reading a number from an accelerator waits for it, so `add` keeps tensors and `look` reads them all at once. The
+    sums do not depend on when it looks.
+    """
+
+    def __init__(self, state: Mapping[str, Any] | None = None) -> None:
+        self._sums: dict[str, float] = dict(state["sums"]) if state else {}
+        self._steps: int = state["steps"] if state else 0
+        self._unread: list[tuple[int, torch.Tensor]] = []
+        self.latest = math.nan
+
+    def add(self, step: int, names: list[str], losses: torch.Tensor) -> None:
+        """The losses, [len(names)], of the step that was the `step`-th, counted from 1."""
+        for name in names:
+            self._sums.setdefault(name, 0.0)
+        self._unread.append((step, losses.detach()))
+
+    def look(self) -> None:
+        """Read what was added since the last look.
+
+        Raises:
+            Diverged: naming the first step whose loss is not a finite number.
+        """
+        if not self._unread:
+            return
+        rows = torch.stack([losses for _, losses in self._unread]).tolist()
+        for (step, _), row in zip(self._unread, rows, strict=True):
+            for name, value in zip(self._sums, row, strict=True):
+                if not math.isfinite(value):
+                    raise Diverged(f"the {name} loss is {value} at step {step}")
+                self._sums[name] += value
+        self._steps += len(rows)
+        self._unread.clear()
+        self.latest = sum(rows[-1])
+
+    def means(self) -> dict[str, float]:
+        """The mean of each loss since the start of the epoch, as last looked at."""
+        return {name: value / self._steps for name, value in self._sums.items()}
+
+    def state(self) -> dict[str, Any]:
+        """Plain data from which the sums go on; looks first."""
+        self.look()
+        return {"sums": dict(self._sums), "steps": self._steps}

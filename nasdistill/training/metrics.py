@@ -1,0 +1,117 @@
+"""How good a classifier is: accuracy, loss, calibration and confusion."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Protocol
+
+import torch
+from torch import nn
+from torch.nn import functional
+
+if TYPE_CHECKING:
+    from nasdistill.training.engine import Engine
+
+BINS = 15
+
+
+class Batches(Protocol):
+    """Images in batches, as `nasdistill.data.loaders` makes them."""
+
+    @property
+    def samples(self) -> int:
+        """Images of an epoch."""
+        ...
+
+    def __len__(self) -> int: ...
+
+    def epoch(self, number: int, start: int = 0) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+        """The batches of epoch `number` from the batch `start` on: float images [N, C, H, W], int64 labels [N]."""
+        ...
+
+
+@dataclass(frozen=True)
+class Metrics:
+    """What a network scores on a set of images.
+
+    Attributes:
+        accuracy: top-1, in percent.
+        top5: share of images whose class is among the five likeliest, in percent; 100 for five classes or fewer.
+        loss: mean cross-entropy, in nats.
+        calibration_error: expected calibration error in [0, 1], see `calibration_error`.
+        confusion: images by true class (row) and predicted class (column).
+    """
+
+    accuracy: float
+    top5: float
+    loss: float
+    calibration_error: float
+    confusion: list[list[int]]
+
+
+def calibration_error(correct: torch.Tensor, confidence: torch.Tensor, images: int) -> float:
+    """Expected calibration error: sum over bins b of (n_b / N) * |accuracy_b - confidence_b|.
+
+    As n_b * |correct_b / n_b - confidence_b / n_b| needs no division, empty bins need no care.
+    Source: Guo et al. 2017, On calibration of modern neural networks (arXiv:1706.04599), eq. 3.
+
+    Args:
+        correct: [bins], how many images of each bin were classified correctly.
+        confidence: [bins], the sum of their confidences.
+        images: N, those of all bins together.
+    """
+    return float((correct - confidence).abs().sum() / images)
+
+
+def bin_of(confidence: torch.Tensor, bins: int = BINS) -> torch.Tensor:
+    """The index of the bin that holds each confidence in (0, 1]; bin i is (i/bins, (i+1)/bins]."""
+    return (confidence * bins).ceil().long().sub(1).clamp(0, bins - 1)
+
+
+def evaluate(network: nn.Module, batches: Batches, engine: Engine) -> Metrics:
+    """Score a network, in evaluation mode and the engine's precision; every module keeps the mode that it was in.
+
+    Every process scores all images; what the first one found counts for all, so that they decide alike.
+    """
+    engine.align(network)
+    scored: list[tuple[torch.Tensor, ...]] = []
+    classes = 0
+    with in_evaluation_mode(network), torch.inference_mode():
+        for images, truth in batches.epoch(0):
+            with engine.autocast():
+                logits = network(images)
+            logits = logits.float()
+            classes = logits.shape[1]
+            confidence, predicted = logits.softmax(1).max(1)
+            likeliest = logits.topk(min(5, classes)).indices
+            loss = functional.cross_entropy(logits, truth, reduction="none")
+            scored.append((truth, predicted, confidence, loss, (likeliest == truth[:, None]).any(1)))
+        truth, predicted, confidence, loss, in_top5 = (
+            engine.agree(torch.cat(column)).cpu() for column in zip(*scored, strict=True)
+        )
+    correct = predicted == truth
+    bins = bin_of(confidence)
+    confusion = torch.bincount(truth * classes + predicted, minlength=classes * classes).view(classes, classes)
+    return Metrics(
+        accuracy=100 * float(correct.double().mean()),
+        top5=100 * float(in_top5.double().mean()),
+        loss=float(loss.double().mean()),
+        calibration_error=calibration_error(
+            torch.bincount(bins, correct.double(), BINS), torch.bincount(bins, confidence.double(), BINS), len(truth)
+        ),
+        confusion=[[int(count) for count in row] for row in confusion.tolist()],
+    )
+
+
+@contextlib.contextmanager
+def in_evaluation_mode(network: nn.Module) -> Iterator[None]:
+    """Evaluation mode within the block; afterwards each module is in the mode that it was in, frozen ones too."""
+    modes = [(module, module.training) for module in network.modules()]
+    network.eval()
+    try:
+        yield
+    finally:
+        for module, training in modes:
+            module.training = training
