@@ -1,0 +1,106 @@
+"""Training of wide residual networks: our loop with our defaults beside plain torch, in one run.
+
+    python -m benchmarks.training
+
+Ours is all of `fit`: shuffling, crops and flips, loss, optimiser, schedule, bookkeeping. The plain loops get their
+batch for nothing: it lies ready in memory and is the same in every step.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import math
+import tempfile
+from pathlib import Path
+
+import torch
+from torch.nn import functional
+
+from benchmarks.common import Comparison, Turn, arguments, compare, show, timed
+from nasdistill.data.base import Data, ImageSet, Normalisation
+from nasdistill.data.loaders import evaluation_batches, training_batches
+from nasdistill.models.base import MODELS
+from nasdistill.registry import registry
+from nasdistill.training.checkpoints import Checkpoints
+from nasdistill.training.engine import Engine, EngineSettings
+from nasdistill.training.fit import fit
+from nasdistill.training.records import Records
+from nasdistill.training.settings import TrainingSettings
+from nasdistill.training.tasks import Supervised
+
+BATCH = 128
+SHAPE = (3, 32, 32)
+CLASSES = 10
+BASELINE = "plain, fp32, contiguous"
+
+
+def random_images(count: int) -> ImageSet:
+    images = torch.randint(0, 256, (count, *SHAPE), dtype=torch.uint8)
+    return ImageSet(images, torch.randint(0, CLASSES, (count,)))
+
+
+def plain(model: str, device: torch.device, channels_last: bool, bf16: bool) -> Turn:
+    """The loop that everybody writes."""
+    layout = torch.channels_last if channels_last else torch.contiguous_format
+    network = MODELS.parse(model).build(SHAPE, CLASSES).to(device, memory_format=layout)
+    optimizer = torch.optim.SGD(network.parameters(), lr=0.1, momentum=0.9, weight_decay=5e-4, nesterov=True)
+    images = torch.randn(BATCH, *SHAPE, device=device).to(memory_format=layout)
+    labels = torch.randint(0, CLASSES, (BATCH,), device=device)
+
+    def step() -> None:
+        optimizer.zero_grad()
+        with torch.autocast(device.type, torch.bfloat16) if bf16 else contextlib.nullcontext():
+            loss = functional.cross_entropy(network(images), labels)
+        loss.backward()
+        optimizer.step()
+
+    return timed(step)
+
+
+def ours(model: str, engine: Engine) -> Turn:
+    """One epoch of `fit` with our defaults; evaluations are left out, as `fit` itself leaves them out of its rate."""
+    augmentations = tuple(registry("augmentations").parse(name) for name in ("crop", "flip"))
+    network = MODELS.parse(model).build(SHAPE, CLASSES)
+
+    def turn(steps: int) -> float:
+        few = random_images(CLASSES)
+        normalisation = Normalisation(mean=(0.5, 0.5, 0.5), std=(0.25, 0.25, 0.25))
+        names = tuple(map(str, range(CLASSES)))
+        data = Data(random_images(steps * BATCH), few, few, names, normalisation, augmentations)
+        settings = TrainingSettings(epochs=1, batch_size=BATCH)
+        with tempfile.TemporaryDirectory() as folder:
+            fitted = fit(
+                Supervised(network),
+                training_batches(data, BATCH, 0, engine),
+                evaluation_batches(few, data, engine),
+                evaluation_batches(few, data, engine),
+                settings,
+                engine,
+                Checkpoints(Path(folder), math.inf),
+                Records(Path(folder), model, quiet=True, writes=False),
+            )
+        return steps * BATCH / fitted.samples_per_second
+
+    return turn
+
+
+def main() -> None:
+    parser = arguments("training of wide residual networks beside plain torch")
+    parser.add_argument("--models", nargs="+", default=["wrn-16-1", "wrn-16-2"], help="models to train")
+    options = parser.parse_args()
+    engine = Engine(EngineSettings())
+    comparisons: list[Comparison] = []
+    for model in options.models:
+        rivals = {
+            BASELINE: plain(model, engine.device, channels_last=False, bf16=False),
+            "plain, fp32, channels_last": plain(model, engine.device, channels_last=True, bf16=False),
+            "plain, bf16, channels_last": plain(model, engine.device, channels_last=True, bf16=True),
+            f"nasdistill ({'bf16' if engine.precision == 'bf16' else 'fp32'}, channels_last)": ours(model, engine),
+        }
+        title = f"training {model}, batch {BATCH}"
+        comparisons.append(compare(title, rivals, work=BATCH, baseline=BASELINE, options=options))
+    show(comparisons, options.json)
+
+
+if __name__ == "__main__":
+    main()
