@@ -1,0 +1,184 @@
+"""Fisher importance of channels: how much the loss would change, to first order, if a channel were taken away."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Literal
+
+import torch
+from torch import nn
+from torch.nn import functional
+
+from nasdistill.errors import UserError, unknown
+from nasdistill.training.engine import Engine
+
+Batches = Iterable[tuple[torch.Tensor, torch.Tensor]]
+
+Read = Literal["output", "after-norm"]
+"""Where a cell's activations are read: at its concatenated output, or behind each batch norm in it.
+
+Behind the batch norm is behind the ReLU as well wherever the ReLU is the only reader, because
+x * [x > 0] * G = relu(x) * G; and DARTS operations begin with a ReLU.
+"""
+
+
+def effect_of_scaling(activation: torch.Tensor, gradient: torch.Tensor) -> torch.Tensor:
+    """g_nc = sum over space of A * G: the derivative of a sample's loss with respect to a factor on channel c.
+
+    Args:
+        activation: A, [N, C, ...].
+        gradient: G, the gradient of the summed loss at A, of the same shape.
+
+    Returns:
+        [N, C], in single precision at least.
+    """
+    precise = torch.promote_types(activation.dtype, torch.float32)
+    product = activation.to(precise) * gradient
+    return product.sum(dim=tuple(range(2, product.ndim))) if product.ndim > 2 else product
+
+
+def channel_importance(
+    network: nn.Module, points: Sequence[str], batches: Batches, engine: Engine
+) -> dict[str, torch.Tensor]:
+    """Fisher scores Delta_c = 1/(2N) sum_n g_nc^2 of each channel of each point, over all images of `batches`.
+
+    The loss is the cross-entropy summed over the batch, not its mean, so that no 1/N of the batch hides in the
+    gradients; and the network is in evaluation mode, because the statistics of a batch would mix the gradients of its
+    samples. So the scores do not depend on how the images are batched. Where several modules read a channel, its
+    gradient is the sum over all of them, and likewise where a module runs several times, before anything is squared.
+
+    Only activations get gradients, and the backward pass ends at the first point. The network is left as it was.
+
+    Source: Theis et al. 2018, Faster gaze prediction with dense networks and Fisher pruning, section 2.2.
+
+    Args:
+        points: paths of modules whose outputs are [N, C, ...].
+
+    Returns:
+        by point, [C].
+
+    Raises:
+        UserError: a point is no module of the network, there are no images, or a score is not finite.
+    """
+    modules = dict(network.named_modules())
+    for point in points:
+        if point not in modules:
+            raise UserError(unknown("module", point, modules))
+    totals: dict[str, torch.Tensor] = {}
+    images_seen = 0
+    engine.place(network)
+    with _frozen(network), _effects(modules, points) as effects:
+        for images, labels in batches:
+            effects.clear()
+            with engine.autocast():
+                logits = network(images.to(engine.device))
+                loss = functional.cross_entropy(logits, labels.to(engine.device), reduction="sum")
+            loss.backward()  # type: ignore[no-untyped-call]
+            images_seen += len(labels)
+            for point, effect in effects.items():
+                squares = effect.square().sum(dim=0)
+                totals[point] = totals[point] + squares if point in totals else squares
+    if not images_seen:
+        raise UserError("there are no images to measure the importance of channels on")
+    for point, total in totals.items():
+        if not total.isfinite().all():
+            raise UserError(
+                f"the importance of the channels of {point!r} is not finite: the network computes no numbers"
+            )
+    return {point: totals[point] / (2 * images_seen) for point in points}
+
+
+@contextmanager
+def _effects(modules: dict[str, nn.Module], points: Sequence[str]) -> Iterator[dict[str, torch.Tensor]]:
+    """While this lasts, each backward pass adds g of each point, [N, C], to the mapping."""
+    effects: dict[str, torch.Tensor] = {}
+
+    def tap(point: str) -> torch.utils.hooks.RemovableHandle:
+        def after_forward(_module: nn.Module, _inputs: object, output: torch.Tensor) -> torch.Tensor:
+            if not output.requires_grad:  # the first point: what comes before it needs no gradient
+                output = output.detach().requires_grad_()
+            # A hook that held its own tensor would keep it alive for ever; the detached one shares memory, no more.
+            activation = output.detach()
+            version = activation._version
+
+            def on_gradient(gradient: torch.Tensor) -> None:
+                if activation._version != version:
+                    raise UserError(f"the output of {point!r} is changed in place by its reader; read it there instead")
+                effect = effect_of_scaling(activation, gradient)
+                effects[point] = effects[point] + effect if point in effects else effect
+
+            output.register_hook(on_gradient)  # type: ignore[no-untyped-call]
+            return output
+
+        return modules[point].register_forward_hook(after_forward)
+
+    handles = [tap(point) for point in points]
+    try:
+        yield effects
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+@contextmanager
+def _frozen(network: nn.Module) -> Iterator[None]:
+    """Evaluation mode and no gradients of weights, for a while."""
+    modes = {module: module.training for module in network.modules()}
+    wanted = {parameter: parameter.requires_grad for parameter in network.parameters()}
+    network.eval().requires_grad_(False)
+    try:
+        yield
+    finally:
+        for module, mode in modes.items():
+            module.training = mode
+        for parameter, flag in wanted.items():
+            parameter.requires_grad_(flag)
+
+
+def cell_points(network: nn.Module, read: Read) -> list[list[str]]:
+    """The module paths to read, per cell of a network with `cells`."""
+    cells = network.get_submodule("cells")
+    if read == "output":
+        return [[f"cells.{name}"] for name, _cell in cells.named_children()]
+    return [
+        [f"cells.{name}.{path}" for path, module in cell.named_modules() if isinstance(module, nn.BatchNorm2d)]
+        for name, cell in cells.named_children()
+    ]
+
+
+def cell_importance(network: nn.Module, read: Read, batches: Batches, engine: Engine) -> list[torch.Tensor]:
+    """The Fisher scores of all channels of each cell, in one tensor per cell, on the CPU."""
+    points = cell_points(network, read)
+    scores = channel_importance(network, [point for cell in points for point in cell], batches, engine)
+    return [torch.cat([scores[point] for point in cell]).cpu() for cell in points]
+
+
+def is_trained(network: nn.Module) -> bool:
+    """Whether the batch norms of a network have ever seen data."""
+    norms = [module for module in network.modules() if isinstance(module, nn.BatchNorm2d)]
+    return all(norm.num_batches_tracked is None or norm.num_batches_tracked > 0 for norm in norms)
+
+
+@torch.no_grad()
+def estimate_statistics(network: nn.Module, batches: Batches, engine: Engine) -> None:
+    """Give every batch norm the mean and variance of its input, averaged over `batches`.
+
+    An untrained network needs them before it can be scored in evaluation mode: with the mean 0 and variance 1 that it
+    was drawn with, activations fade or explode over the cells, and the scores with them. Only the batch norms are in
+    training mode meanwhile, so drop path and dropout do not act.
+    """
+    engine.place(network)
+    mode = network.training
+    network.eval()
+    norms = [module for module in network.modules() if isinstance(module, nn.BatchNorm2d)]
+    momenta = [norm.momentum for norm in norms]
+    for norm in norms:
+        norm.train().reset_running_stats()
+        norm.momentum = None  # the plain average over batches
+    for images, _labels in batches:
+        with engine.autocast():
+            network(images.to(engine.device))
+    for norm, momentum in zip(norms, momenta, strict=True):
+        norm.momentum = momentum
+    network.train(mode)

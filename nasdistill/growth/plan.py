@@ -1,0 +1,225 @@
+"""Growth plans: which widths and depths a network of cells is given until it has the size that was asked for.
+
+Everything here is arithmetic on specs: sizes are counted on networks without memory (torch's meta device), so a plan
+of many steps takes seconds and no weights.
+"""
+
+from __future__ import annotations
+
+import math
+from bisect import bisect_left
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal, Protocol
+
+import torch
+
+from nasdistill.errors import UserError
+from nasdistill.models.base import MODELS, NetworkSpec
+from nasdistill.models.inspection import count_parameters, multiply_adds
+from nasdistill.registry import build
+
+Budget = Literal["params", "flops"]
+
+
+class Growable(Protocol):
+    """A model that can grow: a chain of cells with a width each. Any model with these fields and methods is one."""
+
+    channels: int
+    cells: int
+    widths: tuple[int, ...] | None
+
+    def cell_widths(self) -> tuple[int, ...]:
+        """Channels of each cell, also where `widths` is None."""
+
+    def reductions(self) -> frozenset[int]:
+        """The cells that halve the resolution."""
+
+
+def growable(spec: NetworkSpec) -> Growable:
+    """The model of a spec, if it can grow.
+
+    Raises:
+        UserError: it cannot; names those that can.
+    """
+    if not _can_grow(type(spec.model)):
+        able = [name for name in MODELS.names() if _can_grow(MODELS.get(name))]
+        name = spec.model.registered_name
+        raise UserError(f"the model {name!r} cannot grow: it has no cells with widths (can grow: {', '.join(able)})")
+    model: Growable = spec.model
+    return model
+
+
+def _can_grow(model: type[Any]) -> bool:
+    return {"channels", "cells", "widths"} <= set(model.model_fields) and hasattr(model, "cell_widths")
+
+
+def with_options(spec: NetworkSpec, **options: Any) -> NetworkSpec:
+    """`spec` with other options of its model, validated."""
+    model = build(type(spec.model), {**spec.model.model_dump(), **options})
+    return spec.model_copy(update={"model": model})
+
+
+def size(spec: NetworkSpec, budget: Budget) -> int:
+    """Parameters, or multiply-adds for one image, of the network that a spec builds, its auxiliary head left out."""
+    with torch.device("meta"):
+        network = spec.build()
+    return count_parameters(network) if budget == "params" else multiply_adds(network, spec.shape)
+
+
+@dataclass(frozen=True)
+class Target:
+    """The size that a teacher is to reach.
+
+    Attributes:
+        student: size of the student, in the budget's unit.
+        ratio: size of the teacher over that of the student.
+        tolerance: how far from the ratio the result may be, as a fraction of it.
+    """
+
+    budget: Budget
+    student: int
+    ratio: float
+    tolerance: float
+
+    @classmethod
+    def for_student(cls, spec: NetworkSpec, budget: Budget, ratio: float, tolerance: float) -> Target:
+        return cls(budget, size(spec, budget), ratio, tolerance)
+
+    def ratio_of(self, spec: NetworkSpec) -> float:
+        """Size of `spec` over that of the student."""
+        return size(spec, self.budget) / self.student
+
+    def distance(self, spec: NetworkSpec) -> float:
+        """How far from the ratio `spec` is, as a fraction of it."""
+        return abs(self.ratio_of(spec) / self.ratio - 1)
+
+    def reached(self, spec: NetworkSpec) -> bool:
+        return self.distance(spec) <= self.tolerance
+
+    def checked(self, spec: NetworkSpec, how: str) -> NetworkSpec:
+        """`spec`, if it has the size.
+
+        Raises:
+            UserError: it has not; says how near `how` came.
+        """
+        if self.reached(spec):
+            return spec
+        raise UserError(
+            f"{how} cannot reach {self.ratio:g} times the student's {self.budget} within {self.tolerance:.1%}: "
+            f"the closest is {self.ratio_of(spec):.3f} times"
+        )
+
+    def crossing(self, make: Callable[[int], NetworkSpec], low: int, high: int) -> int:
+        """The smallest number above `low` at which the growing sequence `make` passes the ratio; at `high` it does."""
+        numbers = range(low + 1, high)
+        return low + 1 + bisect_left(numbers, True, key=lambda number: self.ratio_of(make(number)) > self.ratio)
+
+    def nearest(self, make: Callable[[int], NetworkSpec]) -> NetworkSpec:
+        """The member of the growing sequence `make(1), make(2), ...` whose size comes nearest to the ratio."""
+        high = 2
+        while self.ratio_of(make(high)) <= self.ratio:
+            high *= 2
+        over = self.crossing(make, 1, high)
+        return min((make(over - 1), make(over)), key=self.distance)
+
+
+def fitted(spec: NetworkSpec, target: Target) -> NetworkSpec:
+    """`spec` with all widths scaled alike, the stem's too, so that its size comes nearest to the target.
+
+    Whole multiples of the published kind, in which every width is that of the first cell times a power of two, are
+    taken where one lies within the tolerance; else the widths are scaled finely and rounded cell by cell.
+    """
+    channels = growable(spec).channels
+    whole = target.nearest(lambda number: scaled(spec, number / channels))
+    if target.reached(whole):
+        return whole
+    return target.nearest(lambda number: scaled(spec, number / 1024))
+
+
+def scaled(spec: NetworkSpec, factor: float) -> NetworkSpec:
+    """`spec` with every width, and the stem's, multiplied by `factor`.
+
+    Cells of equal width are rounded at different points, so that over a small change of the factor they gain their
+    next channel one after the other: no width is off by a whole channel, and sizes lie close together.
+    """
+    model = growable(spec)
+    widths = tuple(
+        max(1, math.floor(factor * width + (cell + 0.5) / model.cells))
+        for cell, width in enumerate(model.cell_widths())
+    )
+    channels = max(1, round(factor * model.channels))
+    doubling = with_options(spec, channels=channels, widths=None)
+    if growable(doubling).cell_widths() == widths:
+        return doubling
+    return with_options(spec, channels=channels, widths=widths)
+
+
+def with_width(spec: NetworkSpec, cell: int, width: int) -> NetworkSpec:
+    """`spec` with another width of one cell."""
+    widths = growable(spec).cell_widths()
+    return with_options(spec, widths=(*widths[:cell], width, *widths[cell + 1 :]))
+
+
+def channel_costs(spec: NetworkSpec, budget: Budget) -> list[int]:
+    """What one more channel of each cell costs, in parameters or multiply-adds."""
+    before = size(spec, budget)
+    return [
+        size(with_width(spec, cell, width + 1), budget) - before
+        for cell, width in enumerate(growable(spec).cell_widths())
+    ]
+
+
+@dataclass(frozen=True)
+class Step:
+    """One step of a plan: the cell that was widened, what became of the spec, and whether the target is reached."""
+
+    cell: int
+    spec: NetworkSpec
+    last: bool
+
+
+def next_step(
+    spec: NetworkSpec, target: Target, order: Sequence[int], step: float, widest: Sequence[int]
+) -> Step | None:
+    """Widen the first cell of `order` that can take a step.
+
+    A step that would pass the target is shortened to the width that comes nearest to it, and is the last one if it
+    lies within the tolerance. A cell whose smallest step would pass it too far is left for the next in `order`.
+
+    Args:
+        step: channels to add, as a fraction of the cell's; one at least.
+        widest: per cell, the most channels that it may have.
+
+    Returns:
+        None if no cell can come nearer to the target.
+    """
+    widths = growable(spec).cell_widths()
+    for cell in order:
+        most = min(widths[cell] + max(1, round(step * widths[cell])), widest[cell])
+        found = _step_of(spec, target, cell, widths[cell], most) if most > widths[cell] else None
+        if found is not None:
+            return found
+    return None
+
+
+def _step_of(spec: NetworkSpec, target: Target, cell: int, width: int, most: int) -> Step | None:
+    def make(width: int) -> NetworkSpec:
+        return with_width(spec, cell, width)
+
+    if target.ratio_of(make(most)) <= target.ratio:
+        return Step(cell, make(most), last=False)
+    over = target.crossing(make, width, most)
+    nearest = min((over - 1, over), key=lambda width: target.distance(make(width)))
+    if nearest > width and target.reached(make(nearest)):
+        return Step(cell, make(nearest), last=True)
+    return Step(cell, make(over - 1), last=False) if over - 1 > width else None
+
+
+def record(spec: NetworkSpec, target: Target) -> dict[str, Any]:
+    """What a report tells of a step: `widths`, `parameters`, and `ratio` in the target's budget."""
+    return {
+        "widths": list(growable(spec).cell_widths()),
+        "parameters": size(spec, "params"),
+        "ratio": round(target.ratio_of(spec), 4),
+    }

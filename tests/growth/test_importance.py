@@ -1,0 +1,216 @@
+"""Fisher scores against per-sample autograd, by the formula of the facts."""
+
+from __future__ import annotations
+
+import gc
+import weakref
+
+import pytest
+import torch
+from torch import nn
+from torch.nn import functional
+
+from nasdistill.errors import UserError
+from nasdistill.growth.importance import (
+    cell_importance,
+    cell_points,
+    channel_importance,
+    estimate_statistics,
+    is_trained,
+)
+from nasdistill.models.base import MODELS
+from nasdistill.training.engine import Engine, EngineSettings
+
+
+@pytest.fixture(scope="module")
+def engine() -> Engine:
+    return Engine(EngineSettings(accelerator="cpu", precision="32"))
+
+
+class TwoReaders(nn.Module):
+    """The output of `tapped` is read by a convolution and, past it, by a skip connection; `tapped` has batch norm."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.tapped = nn.Sequential(nn.Conv2d(2, 5, 3), nn.BatchNorm2d(5))
+        self.reader = nn.Conv2d(5, 5, 3, padding=1)
+        self.classifier = nn.Linear(5, 3)
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        return self.after(self.tapped(images))
+
+    def after(self, activation: torch.Tensor) -> torch.Tensor:
+        return self.classifier((activation.tanh() + self.reader(activation.relu())).mean(dim=(2, 3)))
+
+
+@pytest.fixture
+def network() -> TwoReaders:
+    torch.manual_seed(0)
+    network = TwoReaders().double()
+    network.tapped[1].running_mean.uniform_(-1, 1)
+    network.tapped[1].running_var.uniform_(0.5, 2)
+    return network
+
+
+@pytest.fixture
+def images_and_labels() -> tuple[torch.Tensor, torch.Tensor]:
+    torch.manual_seed(1)
+    return torch.randn(20, 2, 6, 6, dtype=torch.float64), torch.randint(3, (20,))
+
+
+def scores_by_factors(network: TwoReaders, images: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+    """Delta_c from one sample at a time: g_nc is the derivative of the loss by a factor of 1 on channel c."""
+    network.eval()
+    squares = torch.zeros(5, dtype=torch.float64)
+    for image, label in zip(images, labels, strict=True):
+        factors = torch.ones(5, dtype=torch.float64, requires_grad=True)
+        logits = network.after(network.tapped(image[None]) * factors.view(1, 5, 1, 1))
+        (g,) = torch.autograd.grad(functional.cross_entropy(logits, label[None]), factors)
+        squares += g**2
+    return squares / (2 * len(images))
+
+
+@pytest.mark.parametrize("size", [1, 7, 20])
+def test_scores_are_those_of_single_samples_however_they_are_batched(
+    network: TwoReaders, images_and_labels: tuple[torch.Tensor, torch.Tensor], engine: Engine, size: int
+) -> None:
+    images, labels = images_and_labels
+    expected = scores_by_factors(network, images, labels)
+    batches = zip(images.split(size), labels.split(size), strict=True)
+    scores = channel_importance(network.train(), ["tapped"], batches, engine)["tapped"]
+    torch.testing.assert_close(scores, expected, rtol=1e-10, atol=0)
+
+
+def test_two_readers_are_summed_before_squaring(engine: Engine) -> None:
+    """One channel of one pixel, read with weights 2 and 3 into the two logits' difference; all by hand."""
+
+    class Hand(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.tapped = nn.Identity()
+
+        def forward(self, images: torch.Tensor) -> torch.Tensor:
+            channel = self.tapped(images)
+            logit = (2 * channel + 3 * channel).sum(dim=(2, 3))
+            return torch.cat([logit, torch.zeros_like(logit)], dim=1)
+
+    pixel = 0.2
+    batch = (torch.full((1, 1, 1, 1), pixel, dtype=torch.float64), torch.tensor([1]))
+    # The loss of label 1 is log(1 + e^z) with z = 5 a; its derivative by a is 5 / (1 + e^-z).
+    g = pixel * 5 / (1 + torch.tensor(-5 * pixel, dtype=torch.float64).exp())
+    score = channel_importance(Hand(), ["tapped"], [batch], engine)["tapped"]
+    torch.testing.assert_close(score, (g**2 / 2).view(1))
+
+
+def test_a_module_that_runs_twice_is_one_channel(engine: Engine) -> None:
+    class Twice(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.layer = nn.Linear(3, 3)
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return self.layer(self.layer(x).tanh())
+
+    torch.manual_seed(0)
+    network, batch = Twice().double(), (torch.randn(4, 3, dtype=torch.float64), torch.tensor([0, 1, 2, 0]))
+    factors = torch.ones(4, 3, dtype=torch.float64, requires_grad=True)
+    logits = network.layer((network.layer(batch[0]) * factors).tanh()) * factors
+    (g,) = torch.autograd.grad(functional.cross_entropy(logits, batch[1], reduction="sum"), factors)
+    score = channel_importance(network, ["layer"], [batch], engine)["layer"]
+    torch.testing.assert_close(score, (g**2).mean(dim=0) / 2)
+
+
+def test_behind_a_batch_norm_is_behind_its_relu(
+    images_and_labels: tuple[torch.Tensor, torch.Tensor], engine: Engine
+) -> None:
+    torch.manual_seed(0)
+    network = nn.Sequential(nn.Conv2d(2, 4, 3), nn.BatchNorm2d(4), nn.ReLU(), nn.Conv2d(4, 3, 4), nn.Flatten()).double()
+    scores = channel_importance(network, ["1", "2"], [images_and_labels], engine)
+    torch.testing.assert_close(scores["1"], scores["2"])
+    assert scores["1"].min() > 0
+
+
+def test_the_network_is_left_as_it_was(
+    network: TwoReaders, images_and_labels: tuple[torch.Tensor, torch.Tensor], engine: Engine
+) -> None:
+    network.train()
+    network.reader.eval()
+    network.classifier.bias.requires_grad_(False)
+    before = {name: value.clone() for name, value in network.state_dict().items()}
+    channel_importance(network, ["tapped"], [images_and_labels], engine)
+    assert network.training
+    assert not network.reader.training
+    assert [name for name, p in network.named_parameters() if not p.requires_grad] == ["classifier.bias"]
+    assert all(parameter.grad is None for parameter in network.parameters())
+    assert all(torch.equal(value, before[name]) for name, value in network.state_dict().items())
+    assert not network.tapped._forward_hooks
+
+
+def test_activations_are_let_go_and_weights_get_no_gradients(
+    network: TwoReaders, images_and_labels: tuple[torch.Tensor, torch.Tensor], engine: Engine
+) -> None:
+    images, labels = images_and_labels
+    seen: list[weakref.ref[torch.Tensor]] = []
+    computed = []
+    after = network.after
+
+    def noting(activation: torch.Tensor) -> torch.Tensor:
+        seen.append(weakref.ref(activation))
+        return after(activation)
+
+    network.after = noting  # type: ignore[method-assign]
+    network.reader.register_full_backward_pre_hook(lambda _m, _g: computed.append(network.reader.weight.requires_grad))
+    gc.disable()  # what only the collector would free is a leak for as long as a pass lasts
+    try:
+        channel_importance(network, ["tapped"], zip(images.split(5), labels.split(5), strict=True), engine)
+        assert len(seen) == 4
+        assert all(reference() is None for reference in seen)
+    finally:
+        gc.enable()
+    assert computed == [False] * 4
+
+
+def test_a_reader_that_changes_the_activation_in_place_is_told(engine: Engine) -> None:
+    network = nn.Sequential(nn.Linear(3, 3), nn.Linear(3, 3), nn.ReLU(inplace=True))
+    with pytest.raises(UserError, match="output of '1' is changed in place"):
+        channel_importance(network, ["0", "1"], [(torch.randn(2, 3), torch.tensor([0, 1]))], engine)
+
+
+def test_wrong_points_and_no_images_are_told(network: TwoReaders, engine: Engine) -> None:
+    with pytest.raises(UserError, match="did you mean 'tapped'"):
+        channel_importance(network, ["taped"], [], engine)
+    with pytest.raises(UserError, match="no images"):
+        channel_importance(network, ["tapped"], [], engine)
+
+
+@pytest.fixture
+def darts() -> nn.Module:
+    torch.manual_seed(0)
+    model = MODELS.parse({"name": "darts", "genotype": "DARTS_V2", "channels": 4, "cells": 3, "widths": (4, 6, 8)})
+    return model.build((3, 8, 8), 4)
+
+
+def test_a_cell_has_a_score_per_output_channel_or_per_normalised_one(darts: nn.Module, engine: Engine) -> None:
+    batches = [(torch.randn(4, 3, 8, 8), torch.tensor([0, 1, 2, 3]))]
+    estimate_statistics(darts, batches, engine)
+    output = cell_importance(darts, "output", batches, engine)
+    assert [len(scores) for scores in output] == [4 * 4, 4 * 6, 4 * 8]
+    # The first cell: two preprocessors, five separable convolutions of two norms each, one dilated one.
+    inside = cell_importance(darts, "after-norm", batches, engine)
+    assert len(cell_points(darts, "after-norm")[0]) == 2 + 5 * 2 + 1
+    assert len(inside[0]) == 13 * 4
+    assert all((scores >= 0).all() and scores.sum() > 0 for scores in output + inside)
+
+
+def test_statistics_of_an_untrained_network_are_those_of_the_images(engine: Engine) -> None:
+    torch.manual_seed(0)
+    network = nn.Sequential(nn.Dropout(0.5), nn.BatchNorm2d(2)).double()
+    assert not is_trained(network)
+    images = torch.randn(8, 2, 5, 5, dtype=torch.float64) * 3 + 1
+    estimate_statistics(network, [(images, torch.zeros(8)), (images, torch.zeros(8))], engine)
+    assert is_trained(network)
+    torch.testing.assert_close(network[1].running_mean, images.mean(dim=(0, 2, 3)))
+    torch.testing.assert_close(network[1].running_var, images.var(dim=(0, 2, 3)))
+    assert network[1].momentum == 0.1
+    assert network.training
+    assert network[1].training
