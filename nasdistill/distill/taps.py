@@ -11,6 +11,7 @@ from torch.utils.hooks import RemovableHandle
 
 from nasdistill.data.base import Shape
 from nasdistill.errors import UserError, nearest
+from nasdistill.training.metrics import in_evaluation_mode
 
 
 class Taps:
@@ -107,16 +108,10 @@ def output_shapes(
         UserError: as `Taps` does.
     """
     taps = Taps(network, paths, whose)
-    parameter = next(network.parameters(), None)
-    device = parameter.device if parameter is not None else torch.device("cpu")
-    modes = {module: module.training for module in network.modules()}
-    network.eval()
-    try:
-        with torch.no_grad(), taps as features:
-            network(torch.zeros(1, *shape, device=device))
-    finally:
-        for module, training in modes.items():
-            module.training = training
+    parameter = next(network.parameters(), torch.empty(0))
+    image = torch.zeros(1, *shape, device=parameter.device, dtype=parameter.dtype)
+    with in_evaluation_mode(network), torch.no_grad(), taps as features:
+        network(image)
     return {path: tuple(feature.shape[1:]) for path, feature in features.items()}
 
 

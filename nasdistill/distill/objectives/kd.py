@@ -31,12 +31,14 @@ def softened_divergence(
 
     Source: Hinton, Vinyals, Dean, Distilling the Knowledge in a Neural Network (2015), section 2.
     """
-    return temperature**2 * functional.kl_div(
+    # The sum, divided here: torch has announced that its "mean" will come to mean "batchmean".
+    divergence = functional.kl_div(
         functional.log_softmax(student / temperature, dim=1),
         functional.log_softmax(teacher / temperature, dim=1),
-        reduction=reduction,
+        reduction="sum",
         log_target=True,
     )
+    return temperature**2 * divergence / (len(student) if reduction == "batchmean" else student.numel())
 
 
 @OBJECTIVES.register("kd")
