@@ -113,7 +113,7 @@ def _key_figures(stages: Sequence[StageSummary]) -> list[tuple[str, str]]:
         (f"{words.spread(accuracy, 1)} %", f"test accuracy of {last.stage}"),
         (words.counted(last.numbers("parameters")), "parameters"),
         (words.short(cost.mean if cost else None), "multiply-adds"),
-        (f"{words.spread(latency)} ms", "for one image"),
+        (f"{latency.mean:.2f} ms" if latency else words.NONE, "for one image"),
     ]
     return [(figure, meaning) for figure, meaning in shown if not figure.startswith(words.NONE)]
 

@@ -57,7 +57,7 @@ _STYLE: Any = {
 LONGEST_NAME = 26
 
 
-def lines(series: Mapping[str, Sequence[Curve]], title: str, x: str, y: str) -> str:
+def lines(series: Mapping[str, Sequence[Curve]], title: str, x: str, y: str = "") -> str:
     """Named curves over one axis.
 
     Args:

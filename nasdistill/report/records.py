@@ -26,6 +26,8 @@ class Row:
         metrics: all that the stage told.
         folder: the artifact.
         cached: whether an earlier run had done the work.
+        content: a hash of what the artifact holds.
+        inputs: field of the stage's config to the content of the artifact that it read.
     """
 
     stage: str
@@ -39,6 +41,8 @@ class Row:
     metrics: Mapping[str, Any] = field(default_factory=dict)
     folder: Path | None = None
     cached: bool = False
+    content: str | None = None
+    inputs: Mapping[str, str] = field(default_factory=dict)
 
     @classmethod
     def of(cls, artifact: Artifact, cached: bool) -> Row:
@@ -57,6 +61,8 @@ class Row:
             metrics=metrics,
             folder=artifact.folder,
             cached=cached,
+            content=artifact.content,
+            inputs=manifest.inputs,
         )
 
 

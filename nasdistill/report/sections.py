@@ -6,9 +6,12 @@ import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-from nasdistill.errors import DamagedFile
-from nasdistill.report import payloads, plots, tables
+from nasdistill.artifacts import open_artifact
+from nasdistill.errors import DamagedFile, UserError
+from nasdistill.report import payloads, plots, tables, words
 from nasdistill.report.cells import draw_cell
+from nasdistill.report.panels import TEST_ACCURACY, panels
+from nasdistill.report.records import Row
 from nasdistill.report.summaries import StageSummary
 
 log = logging.getLogger(__name__)
@@ -71,7 +74,9 @@ def _overview(stages: Sequence[StageSummary]) -> Section:
     by_stage = {}
     for stage in stages:
         curves = [
-            curve for history in _payloads(stage, payloads.History).values() if (curve := _test_accuracy(history))
+            curve
+            for history in _payloads(stage, payloads.History).values()
+            if (curve := history.curves.get(TEST_ACCURACY))
         ]
         if curves:
             by_stage[stage.stage] = curves
@@ -81,42 +86,12 @@ def _overview(stages: Sequence[StageSummary]) -> Section:
     return Section("At a glance", "Each point is one seed. Up and to the left is better.", groups)
 
 
-def _test_accuracy(history: payloads.History) -> plots.Curve | None:
-    return next(
-        (curve for name, curve in history.curves.items() if curve and panel_of(name) == ("accuracy", "test")), None
-    )
-
-
-def panel_of(name: str) -> tuple[str, str]:
-    """The picture that a curve belongs to, and what it is called there.
-
-    `loss/train` is `train` in `loss`; `alpha/normal/3/skip_connect`, of edge 3, is `skip_connect` in `alpha normal`.
-    """
-    parts = name.split("/")
-    if len(parts) == 1:
-        return name, name
-    if parts[0] == "alpha" and len(parts) == 4:
-        return f"alpha {parts[1]}", parts[3]
-    return " ".join(parts[:-1]), parts[-1]
-
-
-def panels(curves: Sequence[Mapping[str, plots.Curve]]) -> dict[str, dict[str, list[plots.Curve]]]:
-    """Pictures by title, each with its curves by name; those of several seeds or edges share a name."""
-    found: dict[str, dict[str, list[plots.Curve]]] = {}
-    for of_seed in curves:
-        for name, curve in of_seed.items():
-            panel, series = panel_of(name)
-            if curve:
-                found.setdefault(panel, {}).setdefault(series, []).append(curve)
-    return found
-
-
 def _training(stages: Sequence[StageSummary]) -> Section:
     groups = []
     for stage in stages:
         histories = _payloads(stage, payloads.History)
         pictures = [
-            plots.lines(series, title, "epoch", title)
+            plots.lines(series, title, "epoch")
             for title, series in panels([history.curves for history in histories.values()]).items()
         ]
         if pictures:
@@ -182,10 +157,24 @@ def _confusions(stages: Sequence[StageSummary]) -> Section:
 
 
 def provenance(stages: Sequence[StageSummary]) -> tables.Table:
-    """One line per artifact: which it is, from what, at which cost."""
-    records = []
-    for stage in stages:
-        for row in stage.rows:
-            line = {"stage": row.stage, "seed": str(row.seed), "artifact": row.folder.name if row.folder else None}
-            records.append({**line, "made by": "an earlier run" if row.cached else "this run"})
-    return tables.plain(records)
+    """One line per artifact: which it is, who made it, at which cost."""
+    return tables.plain([_origin(row) for stage in stages for row in stage.rows])
+
+
+def _origin(row: Row) -> dict[str, str]:
+    line = {"stage": row.stage, "seed": str(row.seed), "made by": "an earlier run" if row.cached else "this run"}
+    if row.folder is None:
+        return line
+    try:
+        manifest = open_artifact(row.folder, verify=False).manifest
+    except UserError as error:
+        log.warning("%s; the report leaves its origin out", error)
+        return line
+    memory, rate = manifest.cost.get("peak_memory_bytes"), manifest.cost.get("samples_per_second")
+    return {
+        **line,
+        "images/s": words.whole(rate),
+        "peak memory": words.NONE if memory is None else f"{memory / 2**20:,.0f} MiB",
+        "git commit": (manifest.provenance.get("git") or words.NONE)[:12],
+        "artifact": row.folder.name,
+    }

@@ -101,6 +101,11 @@ class StageSummary:
         """How many points of accuracy this stage has over `other`, by paired seeds."""
         return paired_difference(self.accuracies(kind), other.accuracies(kind))
 
+    def reads(self, other: StageSummary) -> bool:
+        """Whether this stage was given what `other` made, with any seed."""
+        made = {row.content for row in other.rows if row.content is not None}
+        return any(content in made for row in self.rows for content in row.inputs.values())
+
     def same_size(self, other: StageSummary) -> bool:
         """Whether both have the same number of parameters with every seed that both have."""
         sizes = {row.seed: row.parameters for row in self.rows}

@@ -38,14 +38,14 @@ def results(stages: Sequence[StageSummary]) -> Table:
     """Accuracy, size, latency and time of every stage: mean ± sample deviation and each seed's value."""
     header = (
         "stage",
-        "uses",
-        *(f"accuracy, {kind} %" for kind in ACCURACIES),
+        *(f"accuracy %, {kind}" for kind in ACCURACIES),
         "parameters",
         "multiply-adds",
         "latency ms",
         "time",
+        "uses",
     )
-    return Table(header, tuple(_result(stage) for stage in stages), words=2)
+    return Table(header, tuple(_result(stage) for stage in stages))
 
 
 def _result(stage: StageSummary) -> tuple[Cell, ...]:
@@ -53,12 +53,12 @@ def _result(stage: StageSummary) -> tuple[Cell, ...]:
     cost, latency, seconds = (stage.numbers(name) for name in ("multiply_adds", "latency_ms", "seconds"))
     return (
         Cell(stage.stage),
-        Cell(stage.uses),
         *(Cell(words.spread(accuracy), words.each(accuracy)) for accuracy in accuracies),
         Cell(words.counted(stage.numbers("parameters"))),
         Cell(words.short(cost.mean if cost else None)),
         Cell(words.spread(latency)),
         Cell(words.duration(seconds.mean if seconds else None)),
+        Cell(stage.uses),
     )
 
 
@@ -96,7 +96,7 @@ def _plain(value: Any) -> str:
     if isinstance(value, float):
         return f"{value:.4g}" if abs(value) < 1e4 else words.whole(value)
     if isinstance(value, list | tuple):
-        return ", ".join(_plain(item) for item in value)
+        return " ".join(_plain(item) for item in value)
     return str(value)
 
 

@@ -85,34 +85,41 @@ def bought(stage: StageSummary, earlier: Sequence[StageSummary]) -> str:
     seconds = stage.numbers("seconds")
     if seconds is not None:
         parts.append(f"{duration(seconds.mean)} of work" + (" per seed" if len(stage.rows) > 1 else ""))
-    return "; ".join(parts) + "." if parts else "done."
+    return "; ".join(parts) + "." if parts else ""
 
 
 def _accuracy_parts(stage: StageSummary, earlier: Sequence[StageSummary]) -> list[str]:
-    """The accuracy, the difference to networks of the same size, and what the next larger network reaches."""
+    """The accuracy, the difference to the first network of the same size, and what the larger one it read reaches."""
     trained = [other for other in earlier if other.accuracies()]
-    same = [other for other in trained if stage.same_size(other)]
-    differences = [(other, stage.over(other)) for other in same]
-    gains = [against(other.stage, difference) for other, difference in differences if difference is not None]
-    parts = [", ".join([f"{spread(stage.accuracy())} %", *gains])]
-    own = stage.numbers("parameters")
+    baseline = next((other for other in trained if stage.same_size(other)), None)
+    difference = stage.over(baseline) if baseline is not None else None
+    text = f"{spread(stage.accuracy())} %"
+    if baseline is not None and difference is not None:
+        text += f", {against(baseline.stage, difference)}"
+    parts = [text]
     for other in trained:
-        size = other.numbers("parameters")
-        if own is not None and size is not None and size.mean > own.mean and other not in same:
-            parts.append(f"{other.stage}, {size.mean / own.mean:.2f} times as large, has {spread(other.accuracy())} %")
+        times = _times(other, stage)
+        if stage.reads(other) and times is not None and times > 1:
+            parts.append(f"{other.stage}, {times:.2f} times as large, has {spread(other.accuracy())} %")
     return parts
 
 
 def _size_parts(stage: StageSummary, earlier: Sequence[StageSummary]) -> list[str]:
-    """The size, and how many times the size of the architecture before."""
-    size = stage.numbers("parameters")
+    """The size, and how many times the size of what it was made from."""
+    size, cost = stage.numbers("parameters"), stage.numbers("multiply_adds")
     if size is None:
         return []
     text = f"a network of {counted(size)} parameters"
-    cost = stage.numbers("multiply_adds")
     if cost is not None:
         text += f" and {short(cost.mean)} multiply-adds"
-    before = [other.numbers("parameters") for other in earlier if not other.accuracies()]
-    if before and before[-1] is not None and before[-1].mean != size.mean:
-        text += f", {size.mean / before[-1].mean:.2f} times {earlier[-1].stage}"
+    for other in earlier:
+        times = _times(stage, other)
+        if stage.reads(other) and times is not None:
+            text += f", {times:.2f} times {other.stage}"
     return [text]
+
+
+def _times(stage: StageSummary, other: StageSummary) -> float | None:
+    """How many times the parameters of `other` this stage has."""
+    size, of_other = stage.numbers("parameters"), other.numbers("parameters")
+    return size.mean / of_other.mean if size is not None and of_other is not None else None

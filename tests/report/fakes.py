@@ -8,9 +8,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from nasdistill.artifacts import publish
+from nasdistill.artifacts import Artifact, publish
 from nasdistill.report.records import Row, RunRecord
-from nasdistill.storage import write_json
+from nasdistill.storage import sha256_of_json, write_json
 
 OPERATIONS = ("max_pool_3x3", "avg_pool_3x3", "skip_connect", "sep_conv_3x3", "sep_conv_5x5", "dil_conv_3x3", "none")
 NORMAL = [
@@ -46,10 +46,10 @@ def curve(final: float, start: float, epochs: int = 12, noise: float = 0.0, seed
 
 def trained(final: float, seed: int) -> dict[str, Any]:
     curves = {
-        "loss/train": curve(0.08, 2.3, noise=0.03, seed=seed),
-        "loss/validation": curve(0.15, 2.3, noise=0.05, seed=seed + 1),
-        "accuracy/validation": curve(final + 0.4, 10, noise=0.4, seed=seed + 2),
-        "accuracy/test": curve(final, 10, noise=0.4, seed=seed + 3),
+        "train/cross-entropy": curve(0.08, 2.3, noise=0.03, seed=seed),
+        "validation/loss": curve(0.15, 2.3, noise=0.05, seed=seed + 1),
+        "validation/accuracy": curve(final + 0.4, 10, noise=0.4, seed=seed + 2),
+        "test/accuracy": curve(final, 10, noise=0.4, seed=seed + 3),
     }
     draw = random.Random(seed)  # noqa: S311
     matrix = [[36 if row == column else int(draw.random() < 0.09) for column in range(10)] for row in range(10)]
@@ -68,7 +68,7 @@ def searched(seed: int) -> dict[str, Any]:
         for operation in OPERATIONS
     }
     curves |= {f"entropy/{cell}": curve(1.3, 1.95, epochs=8) for cell in ("normal", "reduce")}
-    curves |= {"loss/train": curve(0.4, 2.3, epochs=8), "loss/validation": curve(0.5, 2.3, epochs=8)}
+    curves |= {"train/cross-entropy": curve(0.4, 2.3, epochs=8), "validation/loss": curve(0.5, 2.3, epochs=8)}
     return {"history.json": {"curves": curves}, "genotype.json": {"normal": NORMAL, "reduce": REDUCE}}
 
 
@@ -86,17 +86,24 @@ GROWN = {
 
 
 def write_artifact(
-    out: Path, stage: str, uses: str, seed: int, payload: Mapping[str, Any], metrics: Mapping[str, Any], cost: Any
-) -> Any:
+    out: Path,
+    stage: str,
+    uses: str,
+    seed: int,
+    payload: Mapping[str, Any],
+    metrics: Mapping[str, Any],
+    cost: Mapping[str, Any],
+    inputs: Mapping[str, str],
+) -> Artifact:
     """Publish an artifact as a stage would."""
-    key = f"{abs(hash((stage, seed))):064x}"[-64:]
+    key = sha256_of_json([stage, seed])
     prepared = out / "work" / f"stage-{key[:12]}"
     prepared.mkdir(parents=True)
     for name, content in payload.items():
         write_json(prepared / name, content)
     return publish(
-        prepared, out / "artifacts" / f"stage-{key[-12:]}", kind="metrics", stage=stage, uses=uses, key=key, config={},
-        inputs={}, seed=seed, metrics=dict(metrics), cost=cost, provenance={"versions": {}},
+        prepared, out / "artifacts" / f"stage-{key[:12]}", kind="metrics", stage=stage, uses=uses, key=key, config={},
+        inputs=dict(inputs), seed=seed, metrics=dict(metrics), cost=dict(cost), provenance={"git": "3f2a9c01d4e5b6a7"},
     )  # fmt: skip
 
 
@@ -107,16 +114,17 @@ def fake_run(out: Path, seeds: tuple[int, ...] = (0,), name: str = "quickstart",
         prefix: put before every stage's name, to try out hostile names.
     """
     small, large = 52_334, 104_151
-    stages: list[tuple[str, str, float | None, int]] = [
-        ("student-arch", "search", None, small),
-        ("teacher-arch", "grow-teacher", None, large),
-        ("teacher", "train", 98.06, large),
-        ("alone", "train", 96.39, small),
-        ("student", "distill", 97.22, small),
+    stages: list[tuple[str, str, float | None, int, dict[str, str]]] = [
+        ("student-arch", "search", None, small, {}),
+        ("teacher-arch", "grow-teacher", None, large, {"student": "student-arch"}),
+        ("teacher", "train", 98.06, large, {"model": "teacher-arch"}),
+        ("alone", "train", 96.39, small, {"model": "student-arch"}),
+        ("student", "distill", 97.22, small, {"student": "student-arch", "teacher": "teacher"}),
     ]
     rows = []
     for seed in seeds:
-        for number, (stage, uses, accuracy, parameters) in enumerate(stages):
+        done: dict[str, Artifact] = {}
+        for number, (stage, uses, accuracy, parameters, reads) in enumerate(stages):
             metrics: dict[str, Any] = {"parameters": parameters, "multiply_adds": parameters * 57}
             cost: dict[str, Any] = {"seconds": 21.4 + 13 * number, "peak_memory_bytes": 612_000_000 + number}
             payload: Mapping[str, Any] = searched(seed) if uses == "search" else GROWN
@@ -126,8 +134,9 @@ def fake_run(out: Path, seeds: tuple[int, ...] = (0,), name: str = "quickstart",
                                        "selected": accuracy + shift}  # fmt: skip
                 cost |= {"latency_ms": 1.31 * (1.7 if parameters == large else 1), "samples_per_second": 1520.0}
                 payload = trained(accuracy + shift, seed * 100 + number)
-            artifact = write_artifact(out, prefix + stage, uses, seed, payload, metrics, cost)
-            rows.append(Row.of(artifact, cached=number == 0))
+            inputs = {field: done[name].content for field, name in reads.items()}
+            done[stage] = write_artifact(out, prefix + stage, uses, seed, payload, metrics, cost, inputs)
+            rows.append(Row.of(done[stage], cached=number == 0))
     return RunRecord(
         name=name,
         recipe=RECIPE,

@@ -1,0 +1,50 @@
+"""Which curves of a stage's history share a picture."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from nasdistill.report.plots import Curve
+
+TEST_ACCURACY = "test/accuracy"
+PARTS = ("train", "validation", "test")
+FIRST = ("loss", "accuracy")
+
+
+def panel_of(name: str) -> tuple[str, str]:
+    """The picture that a curve belongs to, and what it is called there.
+
+    Examples:
+        >>> panel_of("validation/accuracy")
+        ('accuracy', 'validation')
+        >>> panel_of("train/kd")
+        ('loss', 'train: kd')
+        >>> panel_of("entropy/normal")
+        ('entropy', 'normal')
+        >>> panel_of("alpha/normal/3/skip_connect")  # edge 3: one faint line per edge, their mean strong
+        ('alpha, normal cell', 'skip_connect')
+        >>> panel_of("learning rate")
+        ('learning rate', 'learning rate')
+    """
+    first, slash, rest = name.partition("/")
+    if not slash:
+        return name, name
+    if first in PARTS:
+        if rest in FIRST:
+            return rest, first
+        return "loss", f"{first}: {rest}"
+    if first == "alpha" and rest.count("/") == 2:
+        cell, _edge, operation = rest.split("/")
+        return f"alpha, {cell} cell", operation
+    return first, rest
+
+
+def panels(of_seeds: Sequence[Mapping[str, Curve]]) -> dict[str, dict[str, list[Curve]]]:
+    """Pictures by title, each with its curves by name, one curve per seed; losses and accuracies come first."""
+    found: dict[str, dict[str, list[Curve]]] = {title: {} for title in FIRST}
+    for curves in of_seeds:
+        for name, curve in curves.items():
+            if curve:
+                title, series = panel_of(name)
+                found.setdefault(title, {}).setdefault(series, []).append(curve)
+    return {title: series for title, series in found.items() if series}
