@@ -5,9 +5,7 @@ from __future__ import annotations
 import torch
 
 from nasdistill.models.genotypes import Cell, Genotype
-from nasdistill.search.spaces import NONE, SearchSpace
-
-SKIP = "skip_connect"
+from nasdistill.search.spaces import NONE, SKIP, SearchSpace
 
 
 def discretise_cell(space: SearchSpace, weights: torch.Tensor) -> Cell:

@@ -9,7 +9,8 @@ and a node is the sum of its edges. Pools are followed by a batch norm; no batch
 Computed edge by edge, that is thousands of small kernels. The same sums come out of far fewer, larger ones, because all
 edges that leave one state have the same input, and these are identities, not approximations:
 
-- ReLU, pools, their batch norms and the identity are computed once per state and weighted once per edge;
+- ReLU, pools, their batch norms and the identity are computed once per state; weighting them for all edges is one 1x1
+  convolution, whose kernel is the Kronecker product of the weights and an identity;
 - the convolutions of all E edges are one: the state is repeated E times along its channels, so that a depthwise
   convolution has E * C groups and a pointwise one E groups, each seeing its own edge only;
 - batch norm without scale, times p_k, is batch norm with scale p_k;
@@ -20,7 +21,6 @@ Source: Liu et al. 2019, DARTS, section 2.2 and the released code.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import cast
 
 import torch
@@ -31,7 +31,7 @@ from nasdistill.data.base import Shape
 from nasdistill.models.operations import OPERATIONS, Operation
 from nasdistill.models.operations.convolutions import ReLUConvNorm
 from nasdistill.models.operations.skip import FactorizedReduce
-from nasdistill.search.spaces import NONE, SearchSpace
+from nasdistill.search.spaces import NONE, SKIP, SearchSpace
 
 INITIAL_SPREAD = 1e-3
 """Standard deviation of the first alphas: small enough that all operations start about equal."""
@@ -42,13 +42,23 @@ def normalise(x: torch.Tensor, scale: torch.Tensor | None = None) -> torch.Tenso
     return functional.batch_norm(x, None, None, scale, None, training=True)
 
 
-def weigh(x: torch.Tensor, weights: torch.Tensor) -> torch.Tensor:
-    """Copies of [N, C, H, W], one for each of the weights [E] and multiplied by it: [N, E * C, H, W]."""
-    return (x.unsqueeze(1) * weights.view(1, -1, 1, 1, 1)).flatten(1, 2)
+def mix(features: torch.Tensor, weights: torch.Tensor) -> torch.Tensor:
+    """E weighted sums of K features, as one 1x1 convolution with the kernel weights (x) identity.
+
+    Args:
+        features: beside each other, [N, K * C, H, W].
+        weights: [E, K].
+
+    Returns:
+        beside each other, [N, E * C, H, W].
+    """
+    channels = features.shape[1] // weights.shape[1]
+    identity = torch.eye(channels, dtype=weights.dtype, device=weights.device)
+    return functional.conv2d(features, torch.kron(weights, identity)[:, :, None, None])
 
 
 class Edges(nn.Module):
-    """One operation on all E edges that leave a state."""
+    """One operation with weights of its own on each of the E edges that leave a state."""
 
     def forward(self, state: torch.Tensor, repeated: torch.Tensor, weights: torch.Tensor) -> torch.Tensor:
         """The operation's term on every edge.
@@ -64,28 +74,6 @@ class Edges(nn.Module):
         raise NotImplementedError(type(self).__name__)
 
 
-class Shared(Edges):
-    """An operation without weights: the same on all edges."""
-
-    def __init__(self, operation: nn.Module) -> None:
-        super().__init__()
-        self.operation = operation
-
-    def forward(self, state: torch.Tensor, repeated: torch.Tensor, weights: torch.Tensor) -> torch.Tensor:
-        return weigh(self.operation(state), weights)
-
-
-class Pool(nn.Module):
-    """A pool and a batch norm."""
-
-    def __init__(self, pool: nn.Module) -> None:
-        super().__init__()
-        self.pool = pool
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        return normalise(self.pool(x))
-
-
 class Convolutions(Edges):
     """Depthwise and pointwise convolutions, `repeats` times, as in separable and dilated convolutions.
 
@@ -95,8 +83,12 @@ class Convolutions(Edges):
     def __init__(self, channels: int, edges: int, kernel: int, stride: int, dilation: int, repeats: int) -> None:
         super().__init__()
         width = channels * edges
-        padding = dilation * (kernel - 1) // 2
         self.channels = channels
+        # With dilation 2 and stride 2 every output reads pixels of even coordinates only.
+        self.thinned = stride if stride == dilation else 1
+        if self.thinned > 1:
+            stride = dilation = 1
+        padding = dilation * (kernel - 1) // 2
         self.depthwise = nn.ModuleList(
             nn.Conv2d(width, width, kernel, stride if turn == 0 else 1, padding, dilation, groups=width, bias=False)
             for turn in range(repeats)
@@ -104,7 +96,7 @@ class Convolutions(Edges):
         self.pointwise = nn.ModuleList(nn.Conv2d(width, width, 1, groups=edges, bias=False) for _ in range(repeats))
 
     def forward(self, state: torch.Tensor, repeated: torch.Tensor, weights: torch.Tensor) -> torch.Tensor:
-        x = repeated
+        x = repeated[:, :, :: self.thinned, :: self.thinned]
         for turn, (depthwise, pointwise) in enumerate(zip(self.depthwise, self.pointwise, strict=True)):
             if turn > 0:
                 x = functional.relu(normalise(x))
@@ -142,54 +134,64 @@ class Separate(Edges):
         return torch.cat(terms, dim=1)
 
 
-def _pool(name: str) -> Callable[[int, int, int], Edges]:
-    return lambda channels, edges, stride: Shared(Pool(OPERATIONS.get(name)().build(channels, stride, affine=False)))
+class Pool(nn.Module):
+    """A pool and a batch norm."""
+
+    def __init__(self, pool: nn.Module) -> None:
+        super().__init__()
+        self.pool = pool
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return normalise(self.pool(x))
 
 
-def _convolutions(kernel: int, dilation: int, repeats: int) -> Callable[[int, int, int], Edges]:
-    return lambda channels, edges, stride: Convolutions(channels, edges, kernel, stride, dilation, repeats)
-
-
-FUSED: dict[str, Callable[[int, int, int], Edges]] = {
-    "max_pool_3x3": _pool("max_pool_3x3"),
-    "avg_pool_3x3": _pool("avg_pool_3x3"),
-    "skip_connect": lambda channels, edges, stride: (
-        Shared(nn.Identity()) if stride == 1 else Reductions(channels, edges)
-    ),
-    "sep_conv_3x3": _convolutions(kernel=3, dilation=1, repeats=2),
-    "sep_conv_5x5": _convolutions(kernel=5, dilation=1, repeats=2),
-    "dil_conv_3x3": _convolutions(kernel=3, dilation=2, repeats=1),
-    "dil_conv_5x5": _convolutions(kernel=5, dilation=2, repeats=1),
+# By operation: its kernel, its dilation, and how many times it applies its convolutions.
+CONVOLUTIONS = {
+    "sep_conv_3x3": (3, 1, 2),
+    "sep_conv_5x5": (5, 1, 2),
+    "dil_conv_3x3": (3, 2, 1),
+    "dil_conv_5x5": (5, 2, 1),
 }
-"""By operation: (channels, edges, stride) to the module that computes it on all edges of a state."""
+POOLS = ("max_pool_3x3", "avg_pool_3x3")
 
 
 class Fan(nn.Module):
-    """All edges that leave one state, with all operations.
+    """All edges that leave one state, with all operations but `none`, whose share of the softmax is all that it does.
 
     Attributes:
-        operations: by name, without `none`, whose share of the softmax is all that it contributes.
+        shared: by name, the operations without weights, which are the same on all edges.
+        separate: by name, the others.
     """
 
     def __init__(self, space: SearchSpace, channels: int, edges: int, stride: int) -> None:
         super().__init__()
         self.edges = edges
-        self.columns = [column for column, name in enumerate(space.operations) if name != NONE]
-        self.operations = nn.ModuleDict()
+        self.column = {name: column for column, name in enumerate(space.operations)}
+        self.shared = nn.ModuleDict()
+        self.separate = nn.ModuleDict()
         for name in space.operations:
-            if name in FUSED:
-                self.operations[name] = FUSED[name](channels, edges, stride)
+            operation: Operation = OPERATIONS.get(name)()
+            if name in CONVOLUTIONS:
+                kernel, dilation, repeats = CONVOLUTIONS[name]
+                self.separate[name] = Convolutions(channels, edges, kernel, stride, dilation, repeats)
+            elif name in POOLS:
+                self.shared[name] = Pool(operation.build(channels, stride, affine=False))
+            elif name == SKIP and stride == 1:
+                self.shared[name] = nn.Identity()
+            elif name == SKIP:
+                self.separate[name] = Reductions(channels, edges)
             elif name != NONE:
-                self.operations[name] = Separate(OPERATIONS.get(name)(), channels, edges, stride)
+                self.separate[name] = Separate(operation, channels, edges, stride)
 
     def forward(self, state: torch.Tensor, weights: torch.Tensor) -> torch.Tensor:
         """From a state [N, C, H, W] and the weights [E, operations] to all edges' mixtures, [N, E * C, H', W']."""
-        repeated = functional.relu(state).repeat(1, self.edges, 1, 1)
         columns = weights.unbind(1)
-        terms = [
-            operation(state, repeated, columns[column])
-            for column, operation in zip(self.columns, self.operations.values(), strict=True)
-        ]
+        repeated = torch.cat([functional.relu(state)] * self.edges, dim=1)
+        terms = [edges(state, repeated, columns[self.column[name]]) for name, edges in self.separate.items()]
+        if self.shared:
+            features = torch.cat([operation(state) for operation in self.shared.values()], dim=1)
+            shares = torch.stack([columns[self.column[name]] for name in self.shared], dim=1)
+            terms.append(mix(features, shares))
         return cast(torch.Tensor, sum(terms[1:], terms[0]))
 
 
@@ -220,17 +222,17 @@ class MixedCell(nn.Module):
 
     def forward(self, before_last: torch.Tensor, last: torch.Tensor, weights: torch.Tensor) -> torch.Tensor:
         """From the outputs of the two cells before and the weights [edges, operations] to [N, nodes * width, H', W']."""
-        first, *others = zip(self.fans, self.rows, strict=True)
-        fan, rows = first
+        state = self.preprocess0(before_last)
         # The sums of all nodes that are still incomplete, beside each other.
-        pending = fan(self.preprocess0(before_last), weights[rows])
+        pending = self.fans[0](state, weights[self.rows[0]])
         state = self.preprocess1(last)
         nodes = []
-        for fan, rows in others:
+        for fan, rows in zip(self.fans[1:], self.rows[1:], strict=True):
             pending = pending + fan(state, weights[rows])
-            state, pending = pending.split([self.width, pending.shape[1] - self.width], dim=1)
-            nodes.append(state)
-        return torch.cat(nodes, dim=1)
+            if pending.shape[1] > self.width:
+                state, pending = pending.split([self.width, pending.shape[1] - self.width], dim=1)
+                nodes.append(state)
+        return torch.cat([*nodes, pending], dim=1)
 
 
 class Supernet(nn.Module):
@@ -280,7 +282,7 @@ class Supernet(nn.Module):
         before_last = last = self.stem(images)
         for cell in self.cells:
             before_last, last = last, cell(before_last, last, reduce if cell.reduction else normal)
-        return cast(torch.Tensor, self.classifier(last.mean(dim=(2, 3))))
+        return cast(torch.Tensor, self.classifier(functional.avg_pool2d(last, last.shape[2:]).flatten(1)))
 
 
 def _forget_statistics(module: nn.Module) -> None:

@@ -12,6 +12,9 @@ from nasdistill.registry import Component, Registry, registry
 NONE = "none"
 """The operation that a search may prefer but that no found network keeps."""
 
+SKIP = "skip_connect"
+"""The operation that takes over when a search collapses."""
+
 
 class SearchSpace(Component):
     """Base of all search spaces: a chain of cells, each a directed acyclic graph of nodes.
