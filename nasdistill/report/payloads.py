@@ -37,7 +37,7 @@ class Growth(BaseModel):
 class Confusion(BaseModel):
     """`confusion.json`: counts of the test set, rows true and columns predicted."""
 
-    labels: list[str] = Field(description="Names of the classes.")
+    labels: list[str] = Field(min_length=1, description="Names of the classes.")
     matrix: list[list[float]] = Field(description="Square, in the order of the labels.")
 
     @model_validator(mode="after")

@@ -70,7 +70,7 @@ def lines(series: Mapping[str, Sequence[Curve]], title: str, x: str, y: str = ""
             colour, dash = SERIES[number % len(SERIES)], DASHES[number % len(DASHES)]
             if len(curves) > 1:
                 for curve in curves:
-                    axes.plot(*_columns(curve), color=colour, linewidth=0.8, alpha=0.35)
+                    axes.plot(*_columns(curve), color=colour, linewidth=0.9, alpha=0.35)
             mean = curves[0] if len(curves) == 1 else mean_curve(curves)
             marker = "o" if len(mean) == 1 else None
             handles += axes.plot(*_columns(mean), color=colour, linestyle=dash, linewidth=1.8, marker=marker)

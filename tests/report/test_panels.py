@@ -1,0 +1,24 @@
+from __future__ import annotations
+
+import doctest
+
+import nasdistill.report.panels
+from nasdistill.report.panels import panel_of, panels
+
+
+def test_the_examples_hold() -> None:
+    result = doctest.testmod(nasdistill.report.panels)
+    assert (result.failed, result.attempted) == (0, 5)
+
+
+def test_names_of_no_known_form_have_a_picture_too() -> None:
+    assert panel_of("alpha/normal") == ("alpha", "normal")
+    assert panel_of("a/b/c") == ("a", "b/c")
+
+
+def test_seeds_share_a_picture_and_losses_come_first() -> None:
+    one = {"learning rate": [(1, 0.1)], "test/accuracy": [(1, 90.0)], "train/kd": [(1, 2.0)], "never": []}
+    other = {"test/accuracy": [(1, 91.0)]}
+    found = panels([one, other])
+    assert list(found) == ["loss", "accuracy", "learning rate"]
+    assert found["accuracy"] == {"test": [[(1, 90.0)], [(1, 91.0)]]}

@@ -1,0 +1,99 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from scipy import stats
+
+from nasdistill.report.records import Row
+from nasdistill.report.summaries import by_stage, comparable_pairs, paired_difference, summarise
+
+accuracies = st.floats(0, 100).map(lambda value: round(value, 3))
+
+
+def row(stage: str, seed: int, accuracy: float | None, parameters: int | None = 100, **more: object) -> Row:
+    percent = None if accuracy is None else {"selected": accuracy}
+    return Row(stage, "train", seed, parameters=parameters, accuracy=percent, **more)  # type: ignore[arg-type]
+
+
+def test_mean_and_sample_deviation() -> None:
+    summary = summarise([2.0, 4.0, 4.0, 4.0, 5.0, 5.0, 7.0, 9.0])
+    assert summary.mean == 5
+    assert summary.deviation == pytest.approx((32 / 7) ** 0.5)  # divisor n - 1
+    assert summarise([3.5]).deviation is None
+
+
+def test_interval_with_the_tabulated_quantile() -> None:
+    # Differences 1, 2 and 3: mean 2, s = 1; Student's table has t(0.975, 2) = 4.303.
+    difference = paired_difference({0: 11.0, 1: 12.0, 2: 13.0}, {0: 10.0, 1: 10.0, 2: 10.0})
+    assert difference is not None
+    assert difference.mean == 2
+    assert difference.low == pytest.approx(2 - 4.303 / 3**0.5, abs=1e-3)
+    assert difference.high == pytest.approx(2 + 4.303 / 3**0.5, abs=1e-3)
+    assert not difference.sure  # the interval is -0.48 to 4.48
+
+
+@given(st.lists(st.tuples(accuracies, accuracies), min_size=2, max_size=8))
+def test_interval_is_that_of_scipys_paired_test(pairs: list[tuple[float, float]]) -> None:
+    first, second = (dict(enumerate(values)) for values in zip(*pairs, strict=True))
+    difference = paired_difference(first, second)
+    differences = np.array([a - b for a, b in pairs])
+    assert difference is not None
+    assert difference.mean == pytest.approx(differences.mean(), abs=1e-9)
+    if differences.std() > 1e-9:
+        interval = stats.ttest_rel(*zip(*pairs, strict=True)).confidence_interval(0.95)
+        assert (difference.low, difference.high) == pytest.approx((interval.low, interval.high), abs=1e-6)
+
+
+def test_pairs_are_made_by_seed_and_not_by_order() -> None:
+    difference = paired_difference({2: 20.0, 0: 1.0}, {0: 0.0, 1: 7.0, 2: 10.0})
+    assert difference is not None
+    assert (difference.mean, difference.pairs) == (5.5, 2)
+    assert paired_difference({0: 1.0}, {1: 1.0}) is None
+
+
+def test_a_single_pair_allows_no_interval() -> None:
+    difference = paired_difference({0: 97.2}, {0: 96.4})
+    assert difference is not None
+    assert difference.mean == pytest.approx(0.8)
+    assert difference.low is None
+    assert difference.high is None
+    assert not difference.sure
+
+
+def test_rows_are_gathered_by_stage_in_order_of_appearance() -> None:
+    stages = by_stage([row("b", 0, 90.0), row("a", 0, None), row("b", 1, 92.0)])
+    assert [stage.stage for stage in stages] == ["b", "a"]
+    assert stages[0].accuracies() == {0: 90.0, 1: 92.0}
+    assert stages[1].accuracy() is None
+
+
+def test_only_networks_of_one_size_are_compared() -> None:
+    stages = by_stage(
+        [row("teacher", 0, 98.0, 200), row("alone", 0, 96.0), row("student", 0, 97.0), row("found", 0, None)]
+    )
+    pairs = comparable_pairs(stages)
+    assert [(later.stage, earlier.stage, difference.mean) for later, earlier, difference in pairs] == [
+        ("student", "alone", 1.0)
+    ]
+
+
+def test_sizes_are_compared_seed_by_seed() -> None:
+    alone, same, other = by_stage(
+        [row("alone", 0, 1.0, 10), row("alone", 1, 1.0, 12), row("same", 0, 1.0, 10), row("same", 1, 1.0, 12),
+         row("other", 0, 1.0, 12), row("other", 1, 1.0, 10)]
+    )  # fmt: skip
+    assert same.same_size(alone)
+    assert not other.same_size(alone)
+    nothing = by_stage([row("unknown", 0, 1.0, None), row("unknown too", 0, 1.0, None)])
+    assert not nothing[0].same_size(nothing[1])
+
+
+def test_a_stage_reads_what_it_was_given() -> None:
+    made, user, other = by_stage(
+        [row("made", 0, None, content="aa"), row("user", 0, None, inputs={"model": "aa"}), row("other", 0, None)]
+    )
+    assert user.reads(made)
+    assert not other.reads(made)
+    assert not made.reads(user)

@@ -1,0 +1,68 @@
+from __future__ import annotations
+
+import csv
+import io
+
+from nasdistill.report import tables
+from nasdistill.report.records import Row
+from nasdistill.report.summaries import Difference, by_stage
+
+ROWS = [
+    Row("alone", "train", 0, 50_000, 6_100_000, {"last": 95.0, "best": 97.0, "selected": 96.0}, 60.0, 1.25),
+    Row("alone", "train", 1, 50_000, 6_100_000, {"last": 96.0, "best": 98.0, "selected": 97.0}, 62.0, 1.35),
+    Row("a | b <i>\n`x`", "export", 0),
+]
+
+
+def test_results_over_two_seeds() -> None:
+    table = tables.results(by_stage(ROWS))
+    lines = [dict(zip(table.header, map(str, row), strict=True)) for row in table.rows]
+    assert lines[0] == {
+        "stage": "alone",
+        "accuracy %, last": "95.50 ± 0.71 (95.00, 96.00)",
+        "accuracy %, best": "97.50 ± 0.71 (97.00, 98.00)",
+        "accuracy %, selected": "96.50 ± 0.71 (96.00, 97.00)",
+        "parameters": "50,000",
+        "multiply-adds": "6.1 M",
+        "latency ms": "1.30 ± 0.07",
+        "time": "1 min 1 s",
+        "uses": "train",
+    }
+    assert set(lines[1].values()) == {"a | b <i>\n`x`", "export", "\N{EN DASH}"}
+
+
+def test_markdown_is_a_table_and_names_are_inert() -> None:
+    lines = tables.markdown(tables.results(by_stage(ROWS))).splitlines()
+    assert len(lines) == 4
+    assert lines[1] == "| --- |" + " ---: |" * 8
+    assert lines[3].startswith(r"| a \| b &lt;i&gt; \`x\` |")
+
+
+def test_csv_reads_back() -> None:
+    table = tables.results(by_stage(ROWS))
+    back = list(csv.reader(io.StringIO(tables.to_csv(table))))
+    assert back == [list(table.header), *([str(cell) for cell in row] for row in table.rows)]
+
+
+def test_differences_say_whether_they_leave_out_zero() -> None:
+    table = tables.differences(
+        [
+            ("b", "a", Difference(0.8, 0.3, 1.3, 3)),
+            ("c", "a", Difference(0.8, -0.3, 1.9, 3)),
+            ("d", "a", Difference(-0.8, None, None, 1)),
+        ]
+    )
+    assert [[cell.text for cell in row] for row in table.rows] == [
+        ["b", "a", "+0.80", "+0.30 to +1.30", "3", "yes"],
+        ["c", "a", "+0.80", "-0.30 to +1.90", "3", "no"],
+        ["d", "a", "-0.80", "\N{EN DASH}", "1", "\N{EN DASH}"],
+    ]
+
+
+def test_plain_data_have_a_column_per_key() -> None:
+    table = tables.plain([{"cell": 3, "ratio": 1.23456}, {"cell": 12_000, "new_widths": [8, 16], "done": True}])
+    assert table.header == ("cell", "ratio", "new widths", "done")
+    assert [[cell.text for cell in row] for row in table.rows] == [
+        ["3", "1.235", "\N{EN DASH}", "\N{EN DASH}"],
+        ["12,000", "\N{EN DASH}", "8 16", "yes"],
+    ]

@@ -1,0 +1,75 @@
+from __future__ import annotations
+
+import pytest
+
+from nasdistill.report import words
+from nasdistill.report.records import Row
+from nasdistill.report.summaries import Difference, by_stage, summarise
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [(0.04, "0.0 s"), (9.94, "9.9 s"), (9.96, "10 s"), (59.7, "1 min 0 s"), (252.3, "4 min 12 s"), (3725, "1 h 2 min")],
+)
+def test_durations(seconds: float, text: str) -> None:
+    assert words.duration(seconds) == text
+
+
+@pytest.mark.parametrize(
+    ("number", "text"), [(999, "999"), (52_334, "52.3 k"), (6_103_552, "6.1 M"), (1_814_073_344, "1.81 G")]
+)
+def test_short_numbers(number: float, text: str) -> None:
+    assert words.short(number) == text
+
+
+def test_missing_numbers_are_a_dash() -> None:
+    missing = [words.whole(None), words.short(None), words.duration(None), words.spread(None), words.counted(None)]
+    assert missing == ["\N{EN DASH}"] * 5
+
+
+def test_spread_and_each_value() -> None:
+    summary = summarise([97.0, 97.5, 98.0])
+    assert words.spread(summary) == "97.50 ± 0.50"
+    assert words.each(summary) == "97.00, 97.50, 98.00"
+    assert words.spread(summarise([97.0])) == "97.00"
+    assert words.each(summarise([97.0])) == ""
+    assert words.counted(summarise([52_334, 52_334])) == "52,334"
+    assert words.counted(summarise([52_334, 50_000])) == "50,000 to 52,334"
+
+
+@pytest.mark.parametrize(
+    ("difference", "text"),
+    [
+        (Difference(0.8, None, None, 1), "0.80 points over alone"),
+        (Difference(-0.8, None, None, 1), "0.80 points under alone"),
+        (Difference(0.001, None, None, 1), "level with alone"),
+        (Difference(0.8, 0.3, 1.3, 3), "0.80 points over alone (95 % interval +0.30 to +1.30)"),
+        (Difference(0.8, -0.1, 1.7, 3), "0.80 points over alone (95 % interval -0.10 to +1.70: it may be chance)"),
+    ],
+)
+def test_differences_in_words(difference: Difference, text: str) -> None:
+    assert words.against("alone", difference) == text
+
+
+def test_what_each_step_bought() -> None:
+    def percent(value: float) -> dict[str, float | None]:
+        return {"last": 1.0, "best": 100.0, "selected": value}
+
+    stages = by_stage(
+        [
+            Row("found", "search", 0, 50_000, 6_100_000, seconds=38.2, content="s"),
+            Row("grown", "grow-teacher", 0, 100_000, 12_200_000, content="g", inputs={"student": "s"}),
+            Row("teacher", "train", 0, 100_000, 12_200_000, percent(98.1), content="t", inputs={"model": "g"}),
+            Row("alone", "train", 0, 50_000, 6_100_000, percent(96.4), inputs={"model": "s"}),
+            Row("student", "distill", 0, 50_000, None, percent(97.2), 60.0, inputs={"student": "s", "teacher": "t"}),
+            Row("onnx", "export", 0),
+        ]
+    )
+    assert [words.bought(stage, stages[:number]) for number, stage in enumerate(stages)] == [
+        "a network of 50,000 parameters and 6.1 M multiply-adds; 38 s of work.",
+        "a network of 100,000 parameters and 12.2 M multiply-adds, 2.00 times found.",
+        "98.10 %.",
+        "96.40 %.",
+        "97.20 %, 0.80 points over alone; teacher, 2.00 times as large, has 98.10 %; 1 min 0 s of work.",
+        "",
+    ]
