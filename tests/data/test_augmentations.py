@@ -1,0 +1,122 @@
+"""Augmentations against slicing of padded images, and against the distributions that the papers state."""
+
+import pytest
+import torch
+from torch.nn import functional
+
+from nasdistill.data.augmentations import AUGMENTATIONS, Augmentation
+from nasdistill.data.augmentations.crop import shift
+from nasdistill.errors import SpecError
+
+EACH = [{"name": "crop", "padding": 2}, {"name": "crop", "border": "reflect"}, {"name": "flip"}, {"name": "cutout"}]
+
+
+def make(spec: object) -> Augmentation:
+    return AUGMENTATIONS.parse(spec)
+
+
+def generator(seed: int = 0) -> torch.Generator:
+    return torch.Generator().manual_seed(seed)
+
+
+def noise(count: int, size: int = 8) -> torch.Tensor:
+    return torch.randn(count, 3, size, size, generator=generator(1))
+
+
+@pytest.mark.parametrize(("border", "mode"), [("zero", "constant"), ("reflect", "reflect")])
+def test_a_shift_is_a_slice_of_the_padded_image(border: str, mode: str) -> None:
+    images = noise(25)
+    top, left = torch.arange(25) // 5 - 2, torch.arange(25) % 5 - 2
+    shifted = shift(images, top, left, border)
+    padded = functional.pad(images, (2, 2, 2, 2), mode=mode)
+    for n in range(25):
+        y, x = int(top[n]) + 2, int(left[n]) + 2
+        assert torch.equal(shifted[n], padded[n, :, y : y + 8, x : x + 8])
+
+
+def test_crop_cuts_every_place_equally_often() -> None:
+    # One bright pixel tells where the window lay.
+    images = torch.zeros(25_000, 1, 9, 9, dtype=torch.uint8)
+    images[:, 0, 4, 4] = 255
+    cropped = make({"name": "crop", "padding": 2}).apply(images, generator())
+    times = (cropped > 0).sum(0)[0]
+    assert int(times.sum()) == 25_000
+    inside = times[2:7, 2:7]
+    assert int(inside.sum()) == 25_000
+    # 25 places, 1000 times each; the 99.99 % point of chi-squared with 24 degrees of freedom is 60.
+    assert float(((inside - 1000.0) ** 2 / 1000).sum()) < 60
+
+
+def test_flip_mirrors_whole_images_and_the_share_it_says() -> None:
+    images = noise(4000)
+    flipped = make({"name": "flip", "probability": 0.25}).apply(images, generator())
+    kept = (flipped == images).flatten(1).all(1)
+    mirrored = (flipped == torch.flip(images, (3,))).flatten(1).all(1)
+    assert bool((kept ^ mirrored).all())
+    assert abs(float(mirrored.float().mean()) - 0.25) < 0.035  # five deviations
+
+
+def test_cutout_is_a_square_around_every_pixel_clipped_at_the_borders() -> None:
+    images = torch.ones(20_000, 1, 6, 7)
+    cut = make({"name": "cutout", "size": 4}).apply(images, generator()) == 0
+    expected = set()
+    for y in range(6):
+        for x in range(7):
+            square = torch.zeros(6, 7, dtype=torch.bool)
+            square[max(y - 2, 0) : y + 2, max(x - 2, 0) : x + 2] = True
+            expected.add(tuple(square.flatten().tolist()))
+    shapes, times = torch.unique(cut.flatten(1), dim=0, return_counts=True)
+    assert {tuple(shape) for shape in shapes.tolist()} == expected
+    # Every pixel is a centre equally often: 42 of them; 99.99 % point of chi-squared with 41 degrees of freedom is 86.
+    mean = 20_000 / 42
+    assert float(((times - mean) ** 2 / mean).sum()) < 86
+
+
+@pytest.mark.parametrize("spec", EACH, ids=lambda spec: "-".join(map(str, spec.values())))
+class TestEach:
+    def test_the_generator_alone_decides(self, spec: dict[str, object]) -> None:
+        images = noise(16, 20)
+        torch.manual_seed(0)
+        before = torch.get_rng_state()
+        first = make(spec).apply(images, generator(5))
+        assert torch.equal(torch.get_rng_state(), before)
+        assert torch.equal(first, make(spec).apply(images, generator(5)))
+        assert not torch.equal(first, make(spec).apply(images, generator(6)))
+
+    def test_images_of_a_batch_are_treated_independently(self, spec: dict[str, object]) -> None:
+        same = noise(1, 20).expand(64, -1, -1, -1)
+        views = torch.unique(make(spec).apply(same, generator()).flatten(1), dim=0)
+        assert len(views) == 2 if spec["name"] == "flip" else len(views) > 16
+
+    def test_the_input_is_left_alone(self, spec: dict[str, object]) -> None:
+        images = noise(16, 20)
+        copy = images.clone()
+        make(spec).apply(images, generator())
+        assert torch.equal(images, copy)
+
+    def test_channels_last_stays_and_changes_nothing(self, spec: dict[str, object]) -> None:
+        images = noise(16, 20)
+        views = make(spec).apply(images.contiguous(memory_format=torch.channels_last), generator())
+        assert views.is_contiguous(memory_format=torch.channels_last)
+        assert torch.equal(views, make(spec).apply(images, generator()))
+
+    def test_bytes_are_treated_as_floats_are(self, spec: dict[str, object]) -> None:
+        if make(spec).normalised:
+            pytest.skip("needs normalised images")
+        images = torch.randint(256, (16, 3, 20, 20), dtype=torch.uint8, generator=generator())
+        views = make(spec).apply(images, generator())
+        assert views.dtype == torch.uint8
+        assert torch.equal(views.float(), make(spec).apply(images.float(), generator()))
+
+    @pytest.mark.gpu
+    def test_an_accelerator_gives_the_same_views(self, spec: dict[str, object]) -> None:
+        images = noise(16, 20)
+        views = make(spec).apply(images.cuda(), generator()).cpu()
+        assert torch.equal(views, make(spec).apply(images, generator()))
+
+
+def test_wrong_options_are_refused() -> None:
+    with pytest.raises(SpecError, match="multiple of 2"):
+        make({"name": "cutout", "size": 5})
+    with pytest.raises(SpecError, match="less than or equal to 1"):
+        make({"name": "flip", "probability": 1.5})
