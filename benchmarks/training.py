@@ -42,7 +42,7 @@ def random_images(count: int) -> ImageSet:
 def plain(model: str, device: torch.device, channels_last: bool, bf16: bool) -> Turn:
     """The loop that everybody writes."""
     layout = torch.channels_last if channels_last else torch.contiguous_format
-    network = MODELS.parse(model).build(SHAPE, CLASSES).to(device, memory_format=layout)
+    network = MODELS.parse(model).build(SHAPE, CLASSES).to(device).to(memory_format=layout)
     optimizer = torch.optim.SGD(network.parameters(), lr=0.1, momentum=0.9, weight_decay=5e-4, nesterov=True)
     images = torch.randn(BATCH, *SHAPE, device=device).to(memory_format=layout)
     labels = torch.randint(0, CLASSES, (BATCH,), device=device)
@@ -51,7 +51,7 @@ def plain(model: str, device: torch.device, channels_last: bool, bf16: bool) -> 
         optimizer.zero_grad()
         with torch.autocast(device.type, torch.bfloat16) if bf16 else contextlib.nullcontext():
             loss = functional.cross_entropy(network(images), labels)
-        loss.backward()
+        torch.autograd.backward(loss)
         optimizer.step()
 
     return timed(step)
@@ -77,7 +77,7 @@ def ours(model: str, engine: Engine) -> Turn:
                 settings,
                 engine,
                 Checkpoints(Path(folder), math.inf),
-                Records(Path(folder), model, quiet=True, writes=False),
+                Records(Path(folder), model, quiet=True),
             )
         return steps * BATCH / fitted.samples_per_second
 

@@ -126,8 +126,13 @@ def references(stage: type[Stage]) -> dict[str, Reference]:
     }
 
 
-def network_for(value: str | None, artifact: Artifact | None, context: Context) -> tuple[NetworkSpec, nn.Module, bool]:
-    """The network that a reference means: from an artifact, trained or not, or freshly drawn from a model's name.
+def network_for(
+    value: str | dict[str, Any] | None, artifact: Artifact | None, context: Context
+) -> tuple[NetworkSpec, nn.Module, bool]:
+    """The network that a reference means: from an artifact, trained or not, or freshly drawn from a model.
+
+    Args:
+        value: a model's name, shorthand, or mapping of a name and options; read where there is no artifact.
 
     Returns:
         its spec, the network (drawn with the stage's seed where it has no weights), whether it is trained.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from nasdistill.artifacts import Artifact
 from nasdistill.errors import SpecError
@@ -22,7 +22,7 @@ CONFUSION = "confusion.json"
 
 
 def network_for_data(
-    field: str, value: str, inputs: Mapping[str, Artifact], context: Context
+    field: str, value: str | dict[str, Any], inputs: Mapping[str, Artifact], context: Context
 ) -> tuple[NetworkSpec, nn.Module, bool]:
     """What `network_for` returns for a config's `field`, checked to read the images of the stage's data.
 
@@ -47,6 +47,8 @@ def train_task(task: Task, spec: NetworkSpec, settings: TrainingSettings, contex
     Args:
         spec: of `task.network`; the data's class names and normalisation are written into it.
     """
+    import torch
+
     from nasdistill.data.loaders import evaluation_batches, training_batches
     from nasdistill.models.base import save_network
     from nasdistill.models.inspection import count_parameters, latency_ms, multiply_adds
@@ -55,6 +57,7 @@ def train_task(task: Task, spec: NetworkSpec, settings: TrainingSettings, contex
 
     data, engine = context.data, context.engine
     test = evaluation_batches(data.test, data, engine)
+    torch.manual_seed(context.seed)  # dropout must not depend on which stages this process ran before
     fitted = fit(
         task,
         training_batches(data, settings.batch_size, context.seed, engine, settings.augment),

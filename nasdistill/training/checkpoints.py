@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from nasdistill.errors import DamagedFile
 from nasdistill.interrupts import leave_if_requested, stop_requested
 from nasdistill.storage import load_state, save_state, sync_folder
+from nasdistill.training.engine import is_first_process
 
 if TYPE_CHECKING:
     import torch
@@ -24,13 +25,13 @@ class Checkpoints:
 
     A loop calls `load` once before it starts and `step` after every step, with a function that captures all that
     decides the rest of the loop: weights, optimiser, position, random state, history. Of several processes that
-    train together all load, and the one with `writes` saves.
+    train together all load, and the first one saves.
     """
 
-    def __init__(self, folder: Path, every_seconds: float = 30.0, writes: bool = True) -> None:
+    def __init__(self, folder: Path, every_seconds: float = 30.0) -> None:
         self.folder = folder
         self.every_seconds = every_seconds
-        self.writes = writes
+        self.writes = is_first_process()
         self._saved_at = time.monotonic()
 
     def load(self) -> dict[str, Any] | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import logging
 import os
 import sys
 from contextlib import AbstractContextManager
@@ -53,6 +54,11 @@ def resolve(settings: EngineSettings) -> tuple[str, str]:
     return accelerator, precision
 
 
+def is_first_process() -> bool:
+    """Whether this process is the one of several that writes files: torchrun and Fabric number those they start."""
+    return int(os.environ.get("RANK", os.environ.get("LOCAL_RANK", "0"))) == 0
+
+
 class Engine:
     """One device with its precision; every loop of the project runs on it.
 
@@ -69,6 +75,8 @@ class Engine:
         import torch
         from lightning.fabric import Fabric
 
+        for name in ("lightning.fabric", "lightning.pytorch"):
+            logging.getLogger(name).setLevel(logging.WARNING)  # they announce what we asked them for
         accelerator, self.precision = resolve(settings)
         self.memory_format = torch.channels_last if settings.channels_last else torch.contiguous_format
         # torchrun has decided already how many processes there are.
@@ -89,11 +97,6 @@ class Engine:
     @property
     def processes(self) -> int:
         return self.fabric.world_size
-
-    @property
-    def writes(self) -> bool:
-        """Whether this process is the one that writes files."""
-        return self.fabric.is_global_zero
 
     def place(self, module: nn.Module) -> nn.Module:
         """Move a module to the device and its convolutions to the memory format, in place."""

@@ -9,6 +9,8 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
+from nasdistill.training.engine import is_first_process
+
 log = logging.getLogger(__name__)
 SECONDS_BETWEEN_LINES = 10.0
 
@@ -41,16 +43,17 @@ class Progress:
 class Records:
     """The record of one stage: scalars go to TensorBoard under `folder`, steps to the terminal.
 
+    Of several processes that train together the first one alone records.
+
     Args:
         quiet: no bar, plain lines in the log only.
-        writes: false in all but the first of several processes, which then record nothing.
     """
 
-    def __init__(self, folder: Path, title: str, quiet: bool = False, writes: bool = True) -> None:
+    def __init__(self, folder: Path, title: str, quiet: bool = False) -> None:
         self.folder = folder
         self.title = title
         self.quiet = quiet
-        self.writes = writes
+        self.writes = is_first_process()
         self._writer: object = None
 
     def scalars(self, values: Mapping[str, float], step: int) -> None:

@@ -1,0 +1,69 @@
+"""Stage `evaluate`: what a trained network scores and costs."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from nasdistill.artifacts import Artifact
+from nasdistill.errors import SpecError
+from nasdistill.stages.base import STAGES, Context, Outcome, Reference, Stage
+from nasdistill.stages.training import CONFUSION, network_for_data
+from nasdistill.storage import write_json
+
+log = logging.getLogger(__name__)
+
+
+@STAGES.register("evaluate")
+class Evaluate(Stage):
+    """Score a trained network: accuracy, top-5, loss, calibration error, confusion; size and latency on this machine.
+
+    Images are normalised as the network was trained, which its spec says, whatever the data set's own numbers are.
+    """
+
+    source = "calibration error: Guo et al. 2017 (arXiv:1706.04599)"
+    makes = "metrics"
+
+    network: Annotated[str, Reference("network")] = Field(
+        description="what is scored: a stage or an artifact's folder with a trained network"
+    )
+    part: Literal["test", "validation", "train"] = Field("test", description="which images of the data set")
+    batch_size: int = Field(500, gt=0, description="images at a time; decides speed and memory alone")
+
+    def run(self, inputs: Mapping[str, Artifact], context: Context) -> Outcome:
+        from dataclasses import replace
+
+        from nasdistill.data.loaders import evaluation_batches
+        from nasdistill.models.inspection import count_parameters, latency_ms, multiply_adds
+        from nasdistill.training.metrics import evaluate
+
+        spec, network, trained = network_for_data("network", self.network, inputs, context)
+        if not trained:
+            raise SpecError(f"{self.network!r} holds no trained weights to score", ("network",))
+        data, engine = context.data, context.engine
+        if spec.normalisation is not None:
+            data = replace(data, normalisation=spec.normalisation)
+        if spec.labels is not None and spec.labels != data.classes:
+            log.warning("%s was trained on classes %s, the data set has %s", self.network, spec.labels, data.classes)
+        parts = {"test": data.test, "validation": data.validation, "train": data.train}
+        score = evaluate(
+            engine.place(network), evaluation_batches(parts[self.part], data, engine, self.batch_size), engine
+        )
+        labels = list(spec.labels or data.classes)
+        write_json(context.folder / CONFUSION, {"labels": labels, "matrix": score.confusion})
+        return Outcome(
+            {
+                # No epochs, so no choice among them.
+                "accuracy": {"last": score.accuracy, "best": score.accuracy, "selected": score.accuracy},
+                "top5": score.top5,
+                "loss": score.loss,
+                "calibration_error": score.calibration_error,
+                "images": len(parts[self.part]),
+                "parameters": count_parameters(network),
+                "multiply_adds": multiply_adds(network, spec.shape),
+                "latency_ms": latency_ms(network, spec.shape),
+            }
+        )

@@ -1,0 +1,42 @@
+"""Stage `train`: train a network on labels."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Annotated, Any
+
+from pydantic import Field
+
+from nasdistill.artifacts import Artifact
+from nasdistill.stages.base import STAGES, Context, Outcome, Reference, Stage
+from nasdistill.stages.training import network_for_data, train_task
+from nasdistill.training.settings import TrainingSettings
+
+
+@STAGES.register("train")
+class Train(TrainingSettings, Stage):
+    """Train a network on the labels, with cross-entropy.
+
+    Accuracy on the test images is reported of the last epoch, of the best one, and of the one that the validation
+    images select, whose weights are kept.
+    """
+
+    makes = "network"
+
+    model: Annotated[str | dict[str, Any], Reference("architecture", or_model=True)] = Field(
+        description="what is trained: a stage, an artifact's folder, or a model such as wrn-16-1 "
+        "or {name: wrn, depth: 16, width: 1}"
+    )
+    fresh: bool = Field(False, description="draw new weights even where the model comes with trained ones")
+
+    def run(self, inputs: Mapping[str, Artifact], context: Context) -> Outcome:
+        import torch
+
+        from nasdistill.training.tasks import Supervised
+
+        spec, network, trained = network_for_data("model", self.model, inputs, context)
+        if trained and self.fresh:
+            torch.manual_seed(context.seed)
+            network = spec.build()
+        task = Supervised(network, label_smoothing=self.label_smoothing, auxiliary_weight=self.auxiliary_weight)
+        return train_task(task, spec, self, context)
