@@ -1,0 +1,127 @@
+"""Networks that were trained elsewhere: their weights become an artifact that every stage can read."""
+
+from __future__ import annotations
+
+import tempfile
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import nn
+
+import nasdistill
+from nasdistill.artifacts import MANIFEST, Artifact, open_artifact, publish
+from nasdistill.data.base import Normalisation, Shape
+from nasdistill.errors import UserError
+from nasdistill.models.base import Model, NetworkSpec, save_network
+from nasdistill.models.inspection import count_parameters, multiply_adds, size_bytes
+from nasdistill.models.matching import Match, match
+from nasdistill.models.reading import read_state
+from nasdistill.storage import sha256_of, sha256_of_json
+
+USES = "import"
+
+# A checkpoint may hold the weights in double precision, averaged weights, and an optimiser's two moments.
+_TIMES_THE_WEIGHTS = 8
+_SPARE_BYTES = 64 * 2**20
+
+
+@dataclass(frozen=True)
+class Imported:
+    """The artifact that an import wrote, and which tensor became which."""
+
+    artifact: Artifact
+    match: Match
+
+
+def load_foreign(network: nn.Module, path: Path) -> Match:
+    """Put the weights of a safetensors file or a file of `torch.save` into `network`.
+
+    Raises:
+        UserError: the file is unreadable, or its tensors do not fit; `network` is as it was.
+    """
+    state = read_state(path, _TIMES_THE_WEIGHTS * size_bytes(network) + _SPARE_BYTES)
+    own = network.state_dict()
+    try:
+        found = match(
+            {name: tuple(tensor.shape) for name, tensor in state.tensors.items()},
+            {name: tuple(tensor.shape) for name, tensor in own.items()},
+            state.in_order,
+        )
+    except UserError as error:
+        raise UserError(f"{path} does not fit: {error}") from None
+    with torch.no_grad():
+        for pair in found.pairs:
+            own[pair.ours].copy_(state.tensors[pair.theirs])
+    return found
+
+
+def import_network(
+    model: Model,
+    weights: Path,
+    out: Path,
+    shape: Shape,
+    classes: int,
+    normalisation: Normalisation | None = None,
+    labels: tuple[str, ...] | None = None,
+) -> Imported:
+    """Write the artifact `out`, a network of `model` with the weights of a file.
+
+    Args:
+        shape: of the images that it was trained on.
+        normalisation: what these images were normalised with; with none, a stage uses its data set's.
+        labels: names of the classes, in order.
+
+    Raises:
+        UserError: the model does not exist for `shape`, the weights do not fit it, or `out` holds something else.
+    """
+    started = time.monotonic()
+    _refuse_to_replace(out)
+    if normalisation is not None and not len(normalisation.mean) == len(normalisation.std) == shape[0]:
+        raise UserError(
+            f"the normalisation has {len(normalisation.mean)} means and {len(normalisation.std)} deviations "
+            f"for images of {shape[0]} channels"
+        )
+    spec = NetworkSpec(model=model, shape=shape, classes=classes, labels=labels, normalisation=normalisation)
+    network = spec.build()
+    found = load_foreign(network, weights)
+    config = {**spec.model_dump(mode="json"), "weights": {"file": weights.name, "sha256": sha256_of(weights)}}
+    out.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=out.parent, prefix=f".{out.name}.") as folder:
+        payload = Path(folder) / "payload"
+        save_network(payload, spec, network)
+        artifact = publish(
+            payload,
+            out,
+            kind="network",
+            stage=USES,
+            uses=USES,
+            key=sha256_of_json(config),
+            config=config,
+            inputs={},
+            seed=0,
+            metrics={"parameters": count_parameters(network), "multiply_adds": multiply_adds(network, shape)},
+            cost={"seconds": time.monotonic() - started},
+            provenance={
+                "versions": {"nasdistill": nasdistill.__version__, "torch": torch.__version__},
+                "matched": {"by": found.how, "names": {pair.ours: pair.theirs for pair in found.pairs}},
+            },
+        )
+    return Imported(artifact, found)
+
+
+def _refuse_to_replace(out: Path) -> None:
+    """Refuse a place that holds anything but an earlier import.
+
+    Raises:
+        UserError: publishing there would delete it.
+    """
+    if not out.exists():
+        return
+    if not out.is_dir():
+        raise UserError(f"{out} is a file; name a folder that does not exist yet")
+    if not any(out.iterdir()):
+        return
+    if not (out / MANIFEST).is_file() or open_artifact(out, verify=False).manifest.uses != USES:
+        raise UserError(f"{out} holds something else than an imported network; name a folder that does not exist yet")

@@ -1,0 +1,143 @@
+"""Files that somebody else wrote: what is read, and what hostile or broken ones get."""
+
+from __future__ import annotations
+
+import os
+import pickle
+import struct
+import time
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import save, save_file
+
+from nasdistill.errors import UserError
+from nasdistill.models.reading import find_tensors, read_state
+
+MOST = 2**20
+STATE = {"b.weight": torch.arange(6.0).reshape(2, 3), "a.bias": torch.tensor([1, 2]), "half": torch.ones(2).half()}
+
+
+def same(found: dict[str, torch.Tensor]) -> bool:
+    return list(found) == list(STATE) and all(torch.equal(found[name], value) for name, value in STATE.items())
+
+
+def test_a_file_of_torch_save_keeps_its_order_and_its_key(tmp_path: Path) -> None:
+    path = tmp_path / "checkpoint.pth"
+    torch.save({"epoch": 3, "optimizer": {"lr": 0.1}, "model": STATE}, path)
+    state = read_state(path, MOST)
+    assert same(state.tensors)
+    assert state.under == ("model",)
+    assert state.in_order
+
+
+def test_the_older_format_of_torch_save(tmp_path: Path) -> None:
+    path = tmp_path / "old.pt"
+    torch.save(STATE, path, _use_new_zipfile_serialization=False)
+    assert same(read_state(path, MOST).tensors)
+
+
+def test_safetensors_under_any_name(tmp_path: Path) -> None:
+    path = tmp_path / "weights.bin"
+    save_file(STATE, path)
+    state = read_state(path, MOST)
+    assert {name: value.tolist() for name, value in state.tensors.items()} == {
+        name: value.tolist() for name, value in STATE.items()
+    }
+    assert not state.in_order
+
+
+def test_where_checkpoints_keep_their_weights() -> None:
+    assert find_tensors(STATE)[1] == ()
+    assert find_tensors({"state_dict": STATE, "ema": {}})[1] == ("state_dict",)
+    assert find_tensors({"model": {"module": STATE}})[1] == ("model", "module")
+    tensors, _under = find_tensors({"epoch": 4, **STATE})
+    assert same(tensors)
+
+
+class Payload:
+    """A pickle that creates a file when it is loaded."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def __reduce__(self) -> tuple[Callable[[str], None], tuple[str]]:
+        return os.mkdir, (str(self.path),)
+
+
+@pytest.mark.parametrize("packed", [True, False])
+def test_code_in_a_pickle_is_named_and_never_run(tmp_path: Path, packed: bool) -> None:
+    path, trace = tmp_path / "evil.pth", tmp_path / "trace"
+    if packed:
+        torch.save({"model": Payload(trace)}, path)
+    else:
+        path.write_bytes(pickle.dumps(Payload(trace)))
+    with pytest.raises(UserError, match="it names 'posix.mkdir', code" if packed else "pickles are not run"):
+        read_state(path, MOST)
+    assert not trace.exists()
+    pickle.loads(pickle.dumps(Payload(trace)))  # noqa: S301  (the payload works: it is the reader that stopped it)
+    assert trace.exists()
+
+
+def test_a_tensor_that_grows_when_it_is_copied_is_stopped(tmp_path: Path) -> None:
+    path = tmp_path / "bomb.pt"
+    torch.save({"w": torch.zeros(1).expand(10**10)}, path)
+    with pytest.raises(UserError, match="more memory"):
+        read_state(path, MOST)
+
+
+def test_a_damaged_pickle(tmp_path: Path) -> None:
+    path = tmp_path / "cut.pt"
+    torch.save(STATE, path, _use_new_zipfile_serialization=False)
+    path.write_bytes(path.read_bytes()[:-40])
+    with pytest.raises(UserError, match=r"cut.pt (is damaged|cannot be read)"):
+        read_state(path, MOST)
+
+
+def test_an_archive_that_unpacks_to_more_than_it_weighs(tmp_path: Path) -> None:
+    path = tmp_path / "bomb.pt"
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("archive/data.pkl", b"\0" * 10**6)
+    with pytest.raises(UserError, match=r"unpacks from [\d,]+ to 1,000,000 bytes"):
+        read_state(path, MOST)
+
+
+def _cut_archive(path: Path) -> None:
+    torch.save(STATE, path)
+    path.write_bytes(path.read_bytes()[:300])
+
+
+def _sparse(path: Path) -> None:
+    with open(path, "wb") as file:
+        file.truncate(10 * 2**30)
+
+
+@pytest.mark.parametrize(
+    ("write", "sentence"),
+    [
+        (lambda path: None, "is not there"),
+        (lambda path: path.mkdir(), "is no file of weights"),
+        (lambda path: path.write_bytes(b""), "neither a safetensors file nor"),
+        (lambda path: path.write_text("import os"), "neither a safetensors file nor"),
+        (lambda path: path.write_bytes(save(STATE)[:-1]), "is damaged"),
+        (lambda path: path.write_bytes(save(STATE).replace(b"F32", b"X32")), "is damaged"),
+        (lambda path: path.write_bytes(struct.pack("<Q", 2**60) + b"{}"), "its header claims"),
+        (lambda path: path.write_bytes(struct.pack("<Q", 30) + b"{" * 30), "is damaged"),
+        (_cut_archive, "is damaged"),
+        (_sparse, "has 10,737,418,240 bytes, more than"),
+    ],
+)
+def test_what_is_no_file_of_weights_is_refused_at_once(
+    tmp_path: Path, write: Callable[[Path], object], sentence: str
+) -> None:
+    path = tmp_path / "weights"
+    write(path)
+    started = time.monotonic()
+    with pytest.raises(UserError, match=sentence) as caught:
+        read_state(path, MOST)
+    assert time.monotonic() - started < 2
+    assert str(caught.value).startswith(str(path))
+    assert "\n" not in str(caught.value)
