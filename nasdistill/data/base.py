@@ -22,7 +22,7 @@ Shape = tuple[int, int, int]
 class Normalisation(BaseModel):
     """Per-channel mean and standard deviation of pixels in [0, 1]."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     mean: tuple[float, ...] = Field(description="mean per channel, of pixels scaled to [0, 1]")
     std: tuple[Annotated[float, Field(gt=0)], ...] = Field(

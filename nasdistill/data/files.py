@@ -98,9 +98,9 @@ class FileSet(DataSet):
             located = self._find()
         if located is None:
             first = self.layouts[0]
-            looked = dict.fromkeys(str(self.root / layout.folder) for layout in self.layouts)
+            looked = dict.fromkeys(str(folder) for folder in (*(self.root / x.folder for x in self.layouts), self.root))
             raise UserError(
-                f"the files of {self.registered_name!r} are missing: looked in {', '.join(looked)} and {self.root}; "
+                f"the files of {self.registered_name!r} are missing: looked in {', '.join(looked)}; "
                 f"set data.download=true to fetch them, data.root to the folder that holds them, "
                 f"or put {', '.join(first.md5)} into {self.root / first.folder}"
             )

@@ -23,7 +23,7 @@ class Cutout(Augmentation):
         y = torch.randint(height, (count,), generator=generator)
         x = torch.randint(width, (count,), generator=generator)
         inside = _band(y, self.size, height)[:, :, None] & _band(x, self.size, width)[:, None, :]
-        return images.masked_fill(inside.to(images.device)[:, None], 0)
+        return torch.where(inside.to(images.device)[:, None], images.new_zeros(()), images)
 
 
 def _band(centre: torch.Tensor, size: int, length: int) -> torch.Tensor:
