@@ -13,39 +13,36 @@ from nasdistill import __version__
 from nasdistill.cli.components import list_components, show_component
 from nasdistill.cli.general import General, with_general_options
 from nasdistill.cli.networks import inspect_network
-from nasdistill.cli.parameters import escaped, with_parameters
+from nasdistill.cli.parameters import with_parameters
 from nasdistill.cli.runs import report, run
 from nasdistill.cli.stage_commands import engine_parameters, example_of, stage_command
 from nasdistill.stages import STAGES
-
-RECIPES, STAGE_PANEL, LOOK = "Recipes and their reports", "Single stages", "Components and networks"
 
 
 def build_app(general: General) -> typer.Typer:
     """The application; a plugin's stage is imported only where `general.arguments` name it."""
     app = typer.Typer(
-        rich_markup_mode="rich",
+        rich_markup_mode=None,  # its tables cut long options short on a terminal of 80 columns
         pretty_exceptions_enable=False,
-        context_settings={"help_option_names": ["--help", "-h"]},
+        context_settings={"help_option_names": ["--help", "-h"], "max_content_width": 110},
     )
-    app.callback(help=about, epilog="Example: nasdistill run quickstart")(_program)
-    _add(app, "run", _run_with_engine(), RECIPES, "nasdistill run quickstart stages.student.epochs=20 --out runs/long")
-    _add(app, "report", report, RECIPES, "nasdistill report runs/fisher runs/uniform --out comparison.html")
+    app.callback(help=about, epilog="Example: nasdistill run quickstart")(with_general_options(_program))
+    _add(app, "run", _run_with_engine(), "nasdistill run quickstart stages.student.epochs=20 --out runs/long")
+    _add(app, "report", report, "nasdistill report runs/fisher runs/uniform --out comparison.html")
     for name in STAGES.names():
         if name in general.arguments or name in STAGES.loaded():
             stage = STAGES.get(name)
-            _add(app, name, stage_command(name, stage), STAGE_PANEL, example_of(name, stage))
+            _add(app, name, stage_command(name, stage), example_of(name, stage))
         else:
-            app.command(name, rich_help_panel=STAGE_PANEL, help="of an installed plugin; loaded when named")(_unnamed)
-    _add(app, "list", list_components, LOOK, "nasdistill list objectives")
-    _add(app, "show", show_component, LOOK, "nasdistill show objectives kd")
-    _add(app, "inspect", inspect_network, LOOK, "nasdistill inspect wrn-40-2 --input 3x32x32 --classes 100 --json")
+            app.command(name, help="of an installed plugin; loaded when named")(_unnamed)
+    _add(app, "list", list_components, "nasdistill list objectives")
+    _add(app, "show", show_component, "nasdistill show objectives kd")
+    _add(app, "inspect", inspect_network, "nasdistill inspect wrn-40-2 --input 3x32x32 --classes 100 --json")
     return app
 
 
-def _add(app: typer.Typer, name: str, command: Callable[..., None], panel: str, example: str) -> None:
-    epilog = escaped(f"Example: {example}")
-    app.command(name, rich_help_panel=panel, epilog=epilog)(with_general_options(command))
+def _add(app: typer.Typer, name: str, command: Callable[..., None], example: str) -> None:
+    app.command(name, epilog=f"Example: {example}")(with_general_options(command))
 
 
 def _run_with_engine() -> Callable[..., None]:

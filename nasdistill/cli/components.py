@@ -21,7 +21,10 @@ def complete_name(context: typer.Context, incomplete: str) -> list[str]:
 def list_components(
     kind: Annotated[str | None, typer.Argument(help=f"one of {', '.join(KINDS)}", autocompletion=complete_kind)] = None,
 ) -> None:
-    """List every component, or those of one kind, with where each comes from; plugins that are broken are named."""
+    """List all components, or those of a kind.
+
+    Each with what it is and where it comes from. Plugins that do not load are named with their error.
+    """
     from nasdistill.cli.tables import show, show_table
 
     for one in [registry(kind)] if kind else [registry(every) for every in KINDS]:
@@ -36,7 +39,10 @@ def show_component(
     kind: Annotated[str, typer.Argument(help=f"one of {', '.join(KINDS)}", autocompletion=complete_kind)],
     name: Annotated[str, typer.Argument(help="as `nasdistill list` names it", autocompletion=complete_name)],
 ) -> None:
-    """Show one component: what it is, its options with type, default and meaning, the paper or code that it follows."""
+    """Show a component with its options and source.
+
+    Every option with its type, default and meaning, and the paper or code that the component follows.
+    """
     from nasdistill.cli.tables import show, show_table
 
     components = registry(kind)

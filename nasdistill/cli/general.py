@@ -11,8 +11,6 @@ import typer
 
 from nasdistill.cli.parameters import declare, with_parameters
 
-PANEL = "General"
-
 
 @dataclass(frozen=True)
 class General:
@@ -42,12 +40,12 @@ def _plugins_in(arguments: Sequence[str]) -> Iterator[str]:
 
 
 def _option(name: str, annotation: Any, default: Any, meaning: str, metavar: str | None = None) -> inspect.Parameter:
-    information = typer.Option("--" + name, help=meaning, rich_help_panel=PANEL, metavar=metavar, show_default=False)
+    information = typer.Option("--" + name, help=meaning, metavar=metavar, show_default=False)
     return declare(name, annotation, default, information)
 
 
 OPTIONS = (
-    _option("plugin", list[str], [], "a plugin to load, a .py file or a module; may be repeated", "PLUGIN"),
+    _option("plugin", list[str], [], "a plugin to load, a .py file or a module; may be repeated", "<plugin>"),
     _option("quiet", bool, False, "print results and errors, but no progress"),
     _option("debug", bool, False, "show the traceback of an error"),
 )

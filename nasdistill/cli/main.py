@@ -16,7 +16,7 @@ import typer
 from nasdistill.cli.app import build_app
 from nasdistill.cli.general import General, general_in
 from nasdistill.errors import Interrupted, SpecError, UserError
-from nasdistill.registry import load_plugin, plugins
+from nasdistill.registry import load_plugin
 
 MISTAKE = 2
 UNEXPECTED = 1
@@ -44,8 +44,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _run(general: General) -> int:
     for plugin in general.plugins:
         load_plugin(plugin)
-    for plugin, problem in plugins.broken.items():
-        _say(f"the plugin {plugin!r} did not load ({problem}); going on without it")
     command = typer.main.get_command(build_app(general))
     # outside its standalone mode typer returns the status of `typer.Exit`, or what the command returned: nothing
     return command.main(args=list(general.arguments), prog_name="nasdistill", standalone_mode=False, obj=general) or 0

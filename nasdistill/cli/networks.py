@@ -35,16 +35,19 @@ def inspect_network(
     ],
     input_shape: Annotated[
         str | None,
-        typer.Option("--input", help=f"channels x height x width of an image; {SHAPE} if left out", metavar="CxHxW"),
+        typer.Option("--input", help=f"channels x height x width of an image; {SHAPE} if left out", metavar="<CxHxW>"),
     ] = None,
     classes: Annotated[int | None, typer.Option(help=f"number of classes; {CLASSES} if left out")] = None,
     assignments: Annotated[
         list[str] | None,
-        typer.Option("--set", help="an option of the model, e.g. dropout=0.3; may be repeated", metavar="KEY=VALUE"),
+        typer.Option("--set", help="an option of the model, e.g. dropout=0.3; may be repeated", metavar="<key=value>"),
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="print JSON instead of tables")] = False,
 ) -> None:
-    """Count a network's parameters, multiply-adds and bytes, and list its layers and feature points."""
+    """Count a network's parameters and multiply-adds.
+
+    Also its bytes, its layers, and the feature points that methods read by default.
+    """
     from nasdistill.cli.tables import show
     from nasdistill.models.inspection import inspect
 

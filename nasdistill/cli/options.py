@@ -46,13 +46,17 @@ class Option:
 
     @property
     def flag(self) -> str:
-        """How the command line calls it: `batch_size` is `--batch-size`."""
-        return "--" + self.name.replace("_", "-")
+        return flag_of(self.name)
 
     @property
     def component_kind(self) -> str | None:
         """The kind of the component, or of the components in the list, that this option holds."""
         return next((part.kind for part in _parts(self.annotation) if isinstance(part, ComponentOf)), None)
+
+
+def flag_of(field: str) -> str:
+    """How the command line calls a field: `batch_size` is `--batch-size`."""
+    return "--" + field.replace("_", "-")
 
 
 def options_of(model: type[BaseModel]) -> list[Option]:

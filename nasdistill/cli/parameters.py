@@ -10,7 +10,7 @@ from typing import Annotated, Any, Literal, Union, get_args, get_origin
 import typer
 
 from nasdistill.cli.names import completing
-from nasdistill.cli.options import Option, flow_text
+from nasdistill.cli.options import Option, flow_text, type_in_words
 
 TYPED = (str, int, float, bool, Path)
 
@@ -37,7 +37,6 @@ def parameter(
     *,
     optional: bool = False,
     show_default: bool = True,
-    panel: str | None = None,
     completes: str | None = None,
 ) -> inspect.Parameter:
     """The parameter that typer makes an option of the command line from: typed where it can be, else YAML text.
@@ -52,10 +51,9 @@ def parameter(
     kind = option.component_kind or completes
     information = typer.Option(
         flag,
-        help=escaped(option.meaning),
-        metavar=None if simple else option.type,
+        help=option.meaning + ("; may be repeated" if many else ""),
+        metavar=None if simple else "<name|mapping>" if option.component_kind else f"<{type_in_words(item)}>",
         show_default=show_default,
-        rich_help_panel=panel,
         autocompletion=completing(kind) if kind else None,
     )
     kept: Any = item if simple else str
@@ -71,7 +69,12 @@ def plain_value(option: Option, given: Any) -> Any:
     item, many = _item(option.annotation)
     if _is_simple(item):
         return [_plain(value) for value in given] if many else _plain(given)
-    return [parse_value(text, option.flag) for text in given] if many else parse_value(given, option.flag)
+    if not many:
+        return parse_value(given, option.flag)
+    values = [parse_value(text, option.flag) for text in given]
+    # the list may be given at once, as in a recipe, where its items are no lists themselves
+    at_once = len(values) == 1 and isinstance(values[0], list) and get_origin(item) not in (list, tuple)
+    return values[0] if at_once else values
 
 
 def parse_value(text: str, what: str) -> Any:
@@ -89,11 +92,6 @@ def given_in(context: typer.Context, values: Mapping[str, Any]) -> dict[str, Any
     """Those values that stood on the command line; all others are left to the config's own defaults."""
     sources = {name: context.get_parameter_source(name) for name in values}
     return {name: value for name, value in values.items() if (at := sources[name]) and at.name == "COMMANDLINE"}
-
-
-def escaped(text: str) -> str:
-    """Text whose brackets typer does not take for markup."""
-    return text.replace("[", r"\[")
 
 
 def _item(annotation: Any) -> tuple[Any, bool]:

@@ -27,17 +27,17 @@ def run(
     ],
     overrides: Annotated[
         list[str] | None,
-        typer.Argument(help="any value of the recipe, e.g. stages.teacher.epochs=20", metavar="[KEY=VALUE]"),
+        typer.Argument(help="any value of the recipe, e.g. stages.teacher.epochs=20", metavar="KEY=VALUE"),
     ] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="print the plan: stages, inputs, what is done")] = False,
     out: Annotated[Path | None, typer.Option(help="folder of the run; runs/<name> if left out")] = None,
     seed: Annotated[
         str | None,
-        typer.Option("--seed", "--seeds", help="instead of the recipe's; several as 0,1,2", metavar="NUMBERS"),
+        typer.Option("--seed", "--seeds", help="instead of the recipe's; several as 0,1,2", metavar="<int,...>"),
     ] = None,
     **engine: Any,
 ) -> None:
-    """Run a recipe: every stage that is not done yet, in order, then the report.
+    """Run a recipe: the stages not done yet, then the report.
 
     A run that was stopped, in whatever way, goes on where it was when the same command is given again.
     """
@@ -96,7 +96,10 @@ def report(
         Path | None, typer.Option(help="the page to write; RUN/report.html or comparison.html if left out")
     ] = None,
 ) -> None:
-    """Write the page of a run again, or join several runs into one comparison."""
+    """Join runs into one comparison, as a page and a table.
+
+    Of a single run, the page is written again.
+    """
     from nasdistill.cli.tables import show, show_results
     from nasdistill.report.page import write_comparison, write_report
     from nasdistill.report.results import load_run

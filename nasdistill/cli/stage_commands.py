@@ -12,7 +12,7 @@ import typer
 
 from nasdistill.cli.general import General
 from nasdistill.cli.names import completing, component_names
-from nasdistill.cli.options import Option, options_of
+from nasdistill.cli.options import Option, flag_of, options_of
 from nasdistill.cli.parameters import declare, given_in, parameter, parse_value, plain_value, with_parameters
 from nasdistill.errors import UserError
 from nasdistill.stages import Stage
@@ -20,14 +20,11 @@ from nasdistill.stages.base import references
 from nasdistill.training.engine import EngineSettings
 
 NETWORK = "positional_network"
-
-
 CONTEXT = inspect.Parameter("context", inspect.Parameter.KEYWORD_ONLY, annotation=typer.Context)
 
 
 def _shared(name: str, annotation: Any, meaning: str, *flags: str, **information: Any) -> inspect.Parameter:
-    flags = flags or ("--" + name.replace("_", "-"),)
-    option = typer.Option(*flags, help=meaning, rich_help_panel="Data, seeds and results", **information)
+    option = typer.Option(*(flags or (flag_of(name),)), help=meaning, **information)
     return declare(name, annotation | None, None, option)
 
 
@@ -36,7 +33,7 @@ SHARED = (
         "data",
         str,
         "data set, by name or as '{name: image-folder, root: photos}'; digits if left out",
-        metavar="NAME or mapping",
+        metavar="<name|mapping>",
         autocompletion=completing("datasets"),
     ),
     _shared("data_root", Path, "folder of the data set"),
@@ -46,7 +43,7 @@ SHARED = (
         "decides every random draw; several as 0,1,2 repeat the work and report the spread",
         "--seed",
         "--seeds",
-        metavar="NUMBERS",
+        metavar="<int,...>",
     ),
     _shared("out", Path, "folder of the run; runs/<name> if left out"),
     _shared(
@@ -54,17 +51,14 @@ SHARED = (
         list[str],
         "any option by its path, e.g. optimizer.lr=0.05; may be repeated",
         "--set",
-        metavar="KEY=VALUE",
+        metavar="<key=value>",
     ),
 )
 
 
 def engine_parameters(show_default: bool = True) -> list[inspect.Parameter]:
     """The options of the engine; without defaults where a recipe has its own values."""
-    return [
-        parameter(option, panel="Engine", optional=True, show_default=show_default)
-        for option in options_of(EngineSettings)
-    ]
+    return [parameter(option, optional=True, show_default=show_default) for option in options_of(EngineSettings)]
 
 
 def engine_given(given: dict[str, Any]) -> dict[str, Any]:
@@ -98,8 +92,12 @@ def stage_command(name: str, stage: type[Stage]) -> Callable[..., None]:
         config = {option.name: plain_value(option, given[option.name]) for option in options if option.name in given}
         if network and NETWORK in given:
             if network in config:
-                raise UserError(f"{name}: --{network} is given twice: {config[network]!r} and {given[NETWORK]!r}")
+                raise UserError(
+                    f"{name}: {flag_of(network)} is given twice: {config[network]!r} and {given[NETWORK]!r}"
+                )
             config[network] = given[NETWORK]
+        if network and network not in config and not given.get("assignments"):
+            raise UserError(f"{name} needs {flag_of(network)}, which may also be its first word without the flag")
         _run(name, config, options, given, context.obj)
 
     parameters = [
@@ -112,7 +110,7 @@ def stage_command(name: str, stage: type[Stage]) -> Callable[..., None]:
     ]
     positional = [_positional(network)] if network else []
     everything = [CONTEXT, *positional, *parameters, *SHARED, *engine_parameters()]
-    return with_parameters(call, everything, stage.__doc__)
+    return with_parameters(call, everything, inspect.getdoc(stage))
 
 
 def _run(name: str, config: dict[str, Any], options: Sequence[Option], given: dict[str, Any], general: General) -> None:
@@ -156,9 +154,7 @@ def _one_network(stage: type[Stage]) -> str | None:
 
 
 def _positional(field: str) -> inspect.Parameter:
-    information = typer.Argument(
-        help=f"the same as --{field.replace('_', '-')}", metavar=field.upper(), show_default=False
-    )
+    information = typer.Argument(help=f"the same as {flag_of(field)}", metavar=field.upper(), show_default=False)
     return declare(NETWORK, str | None, None, information)
 
 

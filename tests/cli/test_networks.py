@@ -1,0 +1,61 @@
+"""`inspect` counts what is published, of models and of artifacts."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from tests.cli.conftest import Command
+
+
+def test_inspect_as_json_has_the_published_count(nasdistill: Command) -> None:
+    done = nasdistill("inspect", "wrn-40-1", "--json")
+    told = json.loads(done.stdout)
+    assert told["parameters"] == 563_930
+    assert told["input"] == [3, 32, 32]
+    assert told["classes"] == 10
+    assert set(told) == {"parameters", "multiply_adds", "bytes", "input", "classes", "feature_points"}
+
+
+def test_input_classes_and_options_change_the_network(nasdistill: Command) -> None:
+    told = json.loads(
+        nasdistill(
+            *("inspect", "mlp", "--set", "hidden=[5]", "--input", "1x2x3", "--classes", "4", "--json"),
+        ).stdout
+    )
+    assert told["parameters"] == (6 * 5 + 5) + (5 * 4 + 4)
+    assert told["multiply_adds"] == 6 * 5 + 5 * 4
+
+
+def test_an_artifact_is_inspected_as_it_was_made(nasdistill: Command, tmp_path: Path) -> None:
+    spec = {"model": "wrn-10-1", "shape": [1, 8, 8], "classes": 3}
+    (tmp_path / "network").mkdir()
+    (tmp_path / "network" / "spec.json").write_text(json.dumps(spec))
+    told = json.loads(nasdistill("inspect", "network", "--json").stdout)
+    assert (told["input"], told["classes"]) == ([1, 8, 8], 3)
+
+
+def test_the_table_lists_layers_and_totals(nasdistill: Command) -> None:
+    told = nasdistill("inspect", "wrn-10-1").stdout
+    assert "classifier" in told
+    assert "parameters      77,850" in told
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (("wrn-10-1", "--input", "32x32"), "--input takes channels x height x width, as 3x32x32; got '32x32'"),
+        (("wrn-10-1", "--classes", "1"), "classes: input should be greater than 1"),
+        (("wrn-10-1", "--set", "dropout"), "--set takes key=value; got 'dropout'"),
+        (("wrn-10-1", "--set", "droput=0.1"), "did you mean 'dropout'"),
+        (("wrn-11-1",), "nearest depths are 10 and 16"),
+        ((".",), "holds no network: spec.json is missing"),
+        ((".", "--classes", "5"), "is an artifact and fixes its own input, classes and options"),
+    ],
+)
+def test_mistakes(nasdistill: Command, arguments: tuple[str, ...], words: str) -> None:
+    done = nasdistill("inspect", *arguments)
+    assert done.returncode == 2, done.stdout
+    assert words in done.stderr
