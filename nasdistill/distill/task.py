@@ -132,7 +132,7 @@ class Distillation(Task):
         taught = self.teach(images)
         with self._student_taps as features:
             logits, auxiliary = logits_with_auxiliary(self.network, images)
-        said = Outputs(_precise(logits), features)
+        said = Outputs(logits, features)
         losses = {name: self.weights[name] * term.loss(said, taught, labels) for name, term in self.terms.items()}
         if auxiliary is not None:
             loss = functional.cross_entropy(auxiliary, labels, label_smoothing=self.label_smoothing)
@@ -147,18 +147,13 @@ class Distillation(Task):
         if isinstance(self._scale, torch.Tensor) and isinstance(self._shift, torch.Tensor):
             images = torch.addcmul(self._shift, images, self._scale)
         with self._teacher_taps as features:
-            logits = self.teacher(images)
-        return Outputs(_precise(logits), features)
+            logits = self.teacher(images).float()
+        return Outputs(logits, features)
 
     def _apply(self, fn: Callable[[torch.Tensor], torch.Tensor], recurse: bool = True) -> Any:
         """Device, precision and memory format: the teacher goes along."""
         self.teacher._apply(fn)  # type: ignore[no-untyped-call]
         return super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
-
-
-def _precise(logits: torch.Tensor) -> torch.Tensor:
-    """In single precision at least: probabilities and their divergences need it."""
-    return logits.to(torch.promote_types(logits.dtype, torch.float32))
 
 
 def _unused(name: str, taken: dict[str, Term]) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Annotated, Any
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import Field, model_validator
 
 from nasdistill.artifacts import Artifact
 from nasdistill.errors import SpecError
@@ -28,8 +28,8 @@ class Distill(TrainingSettings, Stage):
     source = "Hinton, Vinyals, Dean 2015; Zagoruyko, Komodakis 2017"
     makes = "network"
 
-    student: Annotated[str, Reference("architecture", or_model=True)] = Field(
-        description="who learns: a stage, an artifact's folder, or a model; trained weights are its start"
+    student: Annotated[str | dict[str, Any], Reference("architecture", or_model=True)] = Field(
+        description="who learns: a stage, an artifact's folder, or a model; starts from its trained weights, if any"
     )
     teacher: Annotated[str, Reference("network")] = Field(
         description="who teaches: a stage or an artifact's folder with a trained network"
@@ -40,13 +40,6 @@ class Distill(TrainingSettings, Stage):
         validate_default=True,
         description="what the student minimises, e.g. [{name: kd, temperature: 4, weight: 0.9}, attention]",
     )
-
-    @field_validator("student", "teacher")
-    @classmethod
-    def _named(cls, value: str) -> str:
-        if not value:
-            raise SpecError("a network is named by a stage, a folder or a model")
-        return value
 
     @model_validator(mode="after")
     def _label_term_is_clear(self) -> Distill:

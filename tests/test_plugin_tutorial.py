@@ -1,0 +1,101 @@
+"""The tutorial's plug-ins work as it says: one by one, and together in its recipe."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from nasdistill.distill.task import Distillation, with_label_term
+from nasdistill.growth.methods import GROWTH_METHODS
+from nasdistill.models.base import MODELS, NetworkSpec
+from nasdistill.models.inspection import count_parameters
+from nasdistill.registry import load_plugin, plugins, registry
+from nasdistill.training.checkpoints import Checkpoints
+from nasdistill.training.engine import Engine, EngineSettings
+from nasdistill.training.records import Records
+
+REPOSITORY = Path(__file__).parent.parent
+PAGE = REPOSITORY / "docs/tutorial/plugins.md"
+FOLDER = REPOSITORY / "docs/tutorial/plugins"
+KINDS = ("objectives", "growth-methods", "spaces")
+
+
+@pytest.fixture(autouse=True)
+def _loaded(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    for kind in KINDS:
+        registry(kind).names()
+        monkeypatch.setattr(registry(kind), "_components", dict(registry(kind)._components))
+    monkeypatch.setattr(plugins, "broken", {})
+    for file in ("my_objective.py", "my_growth_method.py", "my_space.py"):
+        load_plugin(file, FOLDER)
+    assert plugins.broken == {}
+    yield
+    for name in [name for name in sys.modules if name.startswith("nasdistill_plugin_my_")]:
+        del sys.modules[name]
+
+
+def test_the_objective_is_pearsons_correlation_and_trains_a_student() -> None:
+    objective = registry("objectives").parse({"name": "correlation", "temperature": 4})
+    torch.manual_seed(0)
+    student, teacher = (nn.Sequential(nn.Flatten(), nn.Linear(16, 5)) for _ in range(2))
+    images, labels = torch.randn(6, 1, 4, 4), torch.arange(6) % 5
+    task = Distillation(student, teacher, with_label_term([objective]), (1, 4, 4))
+    losses = task(images, labels)
+    rows = zip(*((network(images) / 4).softmax(1).detach().numpy() for network in (student, teacher)), strict=True)
+    expected = 1 - np.mean([np.corrcoef(*pair)[0, 1] for pair in rows])
+    assert losses["correlation"].item() == pytest.approx(expected, rel=1e-5)
+    assert losses["cross-entropy"].item() == pytest.approx(nn.functional.cross_entropy(student(images), labels).item())
+    torch.stack(list(losses.values())).sum().backward()
+    assert student[1].weight.grad is not None
+
+
+def test_the_growth_method_widens_the_last_cells_to_the_ratio(tmp_path: Path) -> None:
+    method = GROWTH_METHODS.parse({"name": "last-cells-first", "ratio": 2.0})
+    spec = NetworkSpec(model=MODELS.parse("darts-v2-8-6"), shape=(1, 8, 8), classes=10)
+    engine = Engine(EngineSettings(accelerator="cpu", precision="32"))
+    records = Records(tmp_path / "tensorboard", "grow", quiet=True)
+    network = spec.build()
+    grown = method.grow(spec, network, [], engine, 0, Checkpoints(tmp_path / "checkpoints"), records)
+    ratio = count_parameters(grown.spec.build()) / count_parameters(network)
+    assert 1.96 <= ratio <= 2.04
+    before, after = spec.model.cell_widths(), grown.spec.model.cell_widths()
+    assert after[-1] == int(2 * before[-1])
+    assert after[0] == before[0]
+    assert [step["cell"] for step in grown.steps] == sorted((step["cell"] for step in grown.steps), reverse=True)
+
+
+def test_the_space_can_be_named() -> None:
+    space = registry("spaces").parse("frugal")
+    assert space.spec()["operations"] == ["none", "skip_connect", "avg_pool_3x3", "sep_conv_3x3"]
+    assert registry("spaces").parse({"name": "frugal", "cells": 6}).cells == 6
+
+
+def test_the_page_shows_the_files_that_are_tested() -> None:
+    shown = [line for line in PAGE.read_text().splitlines() if line.startswith("```{literalinclude}")]
+    files = [line.removeprefix("```{literalinclude} ") for line in shown]
+    assert sorted(files) == sorted(f"plugins/{path.name}" for path in FOLDER.iterdir() if path.is_file())
+
+
+def test_the_recipe_runs(tmp_path: Path) -> None:
+    tiny = [f"stages.{stage}.epochs=1" for stage in ("teacher", "student")]
+    command = "import sys; from nasdistill.cli.main import main; sys.exit(main())"
+    arguments = ["run", str(FOLDER / "recipe.yaml"), "--out", str(tmp_path), "data.limit=200", *tiny]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    done = subprocess.run(
+        [sys.executable, "-c", command, *arguments], capture_output=True, text=True, env=environment, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    rows = {row["stage"]: row for row in json.loads((tmp_path / "results.json").read_text())}
+    assert list(rows) == ["student-arch", "teacher-arch", "teacher", "student"]
+    assert 1.96 <= rows["teacher"]["parameters"] / rows["student"]["parameters"] <= 2.04
+    manifest = json.loads((tmp_path / rows["student"]["artifact"] / "artifact.json").read_text())
+    assert any("my_objective.py" in name for name in json.dumps(manifest["provenance"]).split('"'))
