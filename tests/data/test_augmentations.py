@@ -6,7 +6,7 @@ from torch.nn import functional
 
 from nasdistill.data.augmentations import AUGMENTATIONS, Augmentation
 from nasdistill.data.augmentations.crop import shift
-from nasdistill.errors import SpecError
+from nasdistill.errors import SpecError, UserError
 
 EACH = [{"name": "crop", "padding": 2}, {"name": "crop", "border": "reflect"}, {"name": "flip"}, {"name": "cutout"}]
 
@@ -113,6 +113,14 @@ class TestEach:
         images = noise(16, 20)
         views = make(spec).apply(images.cuda(), generator()).cpu()
         assert torch.equal(views, make(spec).apply(images, generator()))
+
+
+def test_padding_may_be_wider_than_the_image_unless_it_mirrors() -> None:
+    images = noise(200, 3)
+    cropped = make({"name": "crop", "padding": 4}).apply(images, generator())
+    assert (cropped == 0).flatten(1).all(1).any()
+    with pytest.raises(UserError, match="cannot mirror 4 pixels of images that are 3 pixels wide or high"):
+        make({"name": "crop", "padding": 4, "border": "reflect"}).apply(images, generator())
 
 
 def test_wrong_options_are_refused() -> None:

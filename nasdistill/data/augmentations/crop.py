@@ -8,6 +8,7 @@ import torch
 from pydantic import Field
 
 from nasdistill.data.augmentations import AUGMENTATIONS, Augmentation
+from nasdistill.errors import UserError
 
 
 @AUGMENTATIONS.register("crop")
@@ -23,6 +24,11 @@ class Crop(Augmentation):
     )
 
     def apply(self, images: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
+        smallest = min(images.shape[2:])
+        if self.border == "reflect" and self.padding >= smallest:
+            raise UserError(
+                f"crop cannot mirror {self.padding} pixels of images that are {smallest} pixels wide or high"
+            )
         places = torch.randint(2 * self.padding + 1, (2, len(images)), generator=generator) - self.padding
         top, left = places.to(images.device)
         return shift(images, top, left, self.border)
