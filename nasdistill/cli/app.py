@@ -12,7 +12,7 @@ from nasdistill import __doc__ as about
 from nasdistill import __version__
 from nasdistill.cli.components import list_components, show_component
 from nasdistill.cli.general import General, with_general_options
-from nasdistill.cli.networks import inspect_network
+from nasdistill.cli.networks import import_network, inspect_network
 from nasdistill.cli.parameters import with_parameters
 from nasdistill.cli.runs import report, run
 from nasdistill.cli.stage_commands import engine_parameters, example_of, stage_command
@@ -38,6 +38,7 @@ def build_app(general: General) -> typer.Typer:
     _add(app, "list", list_components, "nasdistill list objectives")
     _add(app, "show", show_component, "nasdistill show objectives kd")
     _add(app, "inspect", inspect_network, "nasdistill inspect wrn-40-2 --input 3x32x32 --classes 100 --json")
+    _add(app, "import", import_network, "nasdistill import --model wrn-40-1 --weights wrn.pth --out imported")
     return app
 
 

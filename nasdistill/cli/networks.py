@@ -12,6 +12,7 @@ import typer
 
 from nasdistill.cli.names import completing
 from nasdistill.cli.parameters import parse_value
+from nasdistill.data.base import Normalisation
 from nasdistill.errors import UserError
 from nasdistill.registry import build
 
@@ -24,6 +25,17 @@ SHAPE = "3x32x32"
 CLASSES = 10
 
 
+Input = Annotated[
+    str | None,
+    typer.Option("--input", help=f"channels x height x width of an image; {SHAPE} if left out", metavar="<CxHxW>"),
+]
+Classes = Annotated[int | None, typer.Option(help=f"number of classes; {CLASSES} if left out")]
+Assignments = Annotated[
+    list[str] | None,
+    typer.Option("--set", help="an option of the model, e.g. dropout=0.3; may be repeated", metavar="<key=value>"),
+]
+
+
 def inspect_network(
     network: Annotated[
         str,
@@ -33,15 +45,9 @@ def inspect_network(
             autocompletion=completing("models"),
         ),
     ],
-    input_shape: Annotated[
-        str | None,
-        typer.Option("--input", help=f"channels x height x width of an image; {SHAPE} if left out", metavar="<CxHxW>"),
-    ] = None,
-    classes: Annotated[int | None, typer.Option(help=f"number of classes; {CLASSES} if left out")] = None,
-    assignments: Annotated[
-        list[str] | None,
-        typer.Option("--set", help="an option of the model, e.g. dropout=0.3; may be repeated", metavar="<key=value>"),
-    ] = None,
+    input_shape: Input = None,
+    classes: Classes = None,
+    assignments: Assignments = None,
     as_json: Annotated[bool, typer.Option("--json", help="print JSON instead of tables")] = False,
 ) -> None:
     """Count a network's parameters and multiply-adds.
@@ -49,9 +55,15 @@ def inspect_network(
     Also its bytes, its layers, and the feature points that methods read by default.
     """
     from nasdistill.cli.tables import show
+    from nasdistill.models.base import load_spec
     from nasdistill.models.inspection import inspect
 
-    spec = _spec(network, input_shape, classes, assignments or [])
+    if Path(network).is_dir():
+        if input_shape is not None or classes is not None or assignments:
+            raise UserError(f"{network} is an artifact and fixes its own input, classes and options")
+        spec = load_spec(Path(network))
+    else:
+        spec = _spec(network, input_shape, classes, assignments)
     found = inspect(spec, spec.build())
     if as_json:
         show(json.dumps(found.to_json(), indent=2))
@@ -59,17 +71,66 @@ def inspect_network(
         _show_inspection(found)
 
 
-def _spec(network: str, input_shape: str | None, classes: int | None, assignments: Sequence[str]) -> NetworkSpec:
-    from nasdistill.models.base import MODELS, NetworkSpec, load_spec
+def import_network(
+    model: Annotated[
+        str, typer.Option(help="the model that was trained, by name or shorthand", autocompletion=completing("models"))
+    ],
+    weights: Annotated[Path, typer.Option(help="safetensors, or a state dict of torch.save; never unpickled")],
+    out: Annotated[Path, typer.Option(help="folder of the new artifact")],
+    input_shape: Input = None,
+    classes: Classes = None,
+    mean: Annotated[
+        str | None, typer.Option(help="what its images were normalised with, per channel", metavar="<float,...>")
+    ] = None,
+    std: Annotated[str | None, typer.Option(help="the same, the deviation", metavar="<float,...>")] = None,
+    labels: Annotated[str | None, typer.Option(help="names of the classes, in order", metavar="<name,...>")] = None,
+    assignments: Assignments = None,
+) -> None:
+    """Make an artifact of weights trained elsewhere.
 
-    if Path(network).is_dir():
-        if input_shape is not None or classes is not None or assignments:
-            raise UserError(f"{network} is an artifact and fixes its own input, classes and options")
-        return load_spec(Path(network))
-    options = assigned(assignments)
-    model = MODELS.parse({"name": network, **options} if options else network)
-    shape = shape_in(input_shape or SHAPE)
-    return build(NetworkSpec, {"model": model, "shape": shape, "classes": CLASSES if classes is None else classes})
+    Tensors are matched by name, else by order and shape; what was matched to what is printed.
+    """
+    from nasdistill.cli.tables import show
+    from nasdistill.models import foreign
+
+    if (mean is None) != (std is None):
+        raise UserError("--mean and --std come together")
+    spec = _spec(model, input_shape, classes, assignments)
+    normalisation = None
+    if mean is not None and std is not None:
+        normalisation = build(Normalisation, {"mean": numbers_in("--mean", mean), "std": numbers_in("--std", std)})
+    imported = foreign.import_network(
+        *(spec.model, weights, out, spec.shape, spec.classes),
+        normalisation=normalisation,
+        labels=None if labels is None else tuple(label.strip() for label in labels.split(",")),
+    )
+    for line in imported.match.lines():
+        show(line)
+    show(f"artifact: {imported.artifact.folder}")
+
+
+def _spec(model: str, input_shape: str | None, classes: int | None, assignments: Sequence[str] | None) -> NetworkSpec:
+    from nasdistill.models.base import MODELS, NetworkSpec
+
+    options = assigned(assignments or [])
+    settings = {
+        "model": MODELS.parse({"name": model, **options} if options else model),
+        "shape": shape_in(input_shape or SHAPE),
+        "classes": CLASSES if classes is None else classes,
+    }
+    return build(NetworkSpec, settings)
+
+
+def numbers_in(flag: str, text: str) -> list[float]:
+    """Numbers from `0.49,0.48,0.45`.
+
+    Raises:
+        UserError: something else.
+    """
+    try:
+        return [float(part) for part in text.split(",")]
+    except ValueError:
+        raise UserError(f"{flag} takes numbers separated by commas; got {text!r}") from None
 
 
 def shape_in(text: str) -> Shape:

@@ -81,9 +81,7 @@ def plugin(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def nasdistill(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
-) -> Iterator[Command]:
+def nasdistill(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> Iterator[Command]:
     """Run the command in this process, in `tmp_path`; plugins and the log are as before afterwards."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(STAGES, "_components", dict(STAGES._components))

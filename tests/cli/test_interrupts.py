@@ -50,7 +50,8 @@ def waiting(folder: Path, *options: str) -> Iterator[subprocess.Popen[str]]:
         try:
             until = time.monotonic() + 60
             while not (folder / "started").exists():
-                assert process.poll() is None and time.monotonic() < until
+                assert process.poll() is None
+                assert time.monotonic() < until
                 time.sleep(0.02)
             yield process
         finally:

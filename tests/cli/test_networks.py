@@ -59,3 +59,40 @@ def test_mistakes(nasdistill: Command, arguments: tuple[str, ...], words: str) -
     done = nasdistill("inspect", *arguments)
     assert done.returncode == 2, done.stdout
     assert words in done.stderr
+
+
+def test_import_prints_what_it_matched_and_writes_an_artifact(nasdistill: Command, tmp_path: Path) -> None:
+    import torch
+    from safetensors.torch import save_file
+
+    save_file({"a.weight": torch.arange(12.0).reshape(3, 4), "a.bias": torch.zeros(3)}, tmp_path / "linear.safetensors")
+    arguments = ("--model", "mlp", "--set", "hidden=[]", "--weights", "linear.safetensors", "--out", "mine")
+    shape = ("--input", "1x2x2", "--classes", "3", "--mean", "0.5", "--std", "0.25", "--labels", "cat,dog,eel")
+    done = nasdistill("import", *arguments, *shape)
+    assert done.returncode == 0, done.stderr
+    assert "2 tensors matched by" in done.stdout
+    assert "a.weight -> " in done.stdout
+    assert done.stdout.endswith("artifact: mine\n")
+    spec = json.loads((tmp_path / "mine" / "spec.json").read_text())
+    assert spec["labels"] == ["cat", "dog", "eel"]
+    assert spec["normalisation"] == {"mean": [0.5], "std": [0.25]}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        ((), "does not fit"),
+        (("--mean", "0.5"), "--mean and --std come together"),
+        (("--mean", "half", "--std", "1"), "--mean takes numbers separated by commas; got 'half'"),
+        (("--mean", "0.5,0.5", "--std", "1,1"), "2 means"),
+    ],
+)
+def test_mistakes_of_an_import(nasdistill: Command, tmp_path: Path, arguments: tuple[str, ...], words: str) -> None:
+    import torch
+    from safetensors.torch import save_file
+
+    save_file({"w": torch.zeros(5, 5)}, tmp_path / "odd.safetensors")
+    where = ("--model", "mlp", "--input", "1x2x2", "--weights", "odd.safetensors", "--out", "mine")
+    done = nasdistill("import", *where, *arguments)
+    assert (done.returncode, words in done.stderr) == (2, True), done.stderr
+    assert not (tmp_path / "mine").exists()

@@ -19,7 +19,13 @@ def echoed(folder: Path) -> dict[str, object]:
 def test_a_plugins_stage_is_a_command_with_its_fields_as_options(nasdistill: Command, plugin: Path) -> None:
     told = nasdistill("echo", "--help", "--plugin", plugin.name).stdout
     assert "Write down the options." in told
-    for words in ("--times <int>", "how often  [default: 3]", "--how <up|down>", "--where <path>", "--loud / --no-loud"):
+    for words in (
+        "--times <int>",
+        "how often  [default: 3]",
+        "--how <up|down>",
+        "--where <path>",
+        "--loud / --no-loud",
+    ):
         assert words in told
     assert "--optimizer <name|mapping>" in told
     assert "--devices <int>" in told, "the engine's settings belong to every stage"
@@ -30,7 +36,16 @@ def test_every_kind_of_value_arrives_as_it_was_meant(nasdistill: Command, plugin
     done = nasdistill(
         *("echo", "wrn-10-1", "--plugin", plugin.name, "--times", "2", "--loud", "--share", "1e-3", "--where", "a/b"),
         *("--words", "x", "--words", "null", "--optimizer", "{name: sgd, lr: 0.2}", "--rules", "adam"),
-        *("--rules", "{name: sgd, lr: 1}", "--pairs", "[a, b]", "--set", "data=mine", "--set", "optimizer.momentum=0.5"),
+        *(
+            "--rules",
+            "{name: sgd, lr: 1}",
+            "--pairs",
+            "[a, b]",
+            "--set",
+            "data=mine",
+            "--set",
+            "optimizer.momentum=0.5",
+        ),
     )
     assert done.returncode == 0, done.stderr
     told = echoed(plugin.parent)
@@ -63,10 +78,13 @@ def test_setting_a_part_of_a_default_keeps_the_rest_of_it(nasdistill: Command, p
     assert (optimizer["name"], optimizer["lr"]) == ("sgd", 0.05)
 
 
+MNIST = ("--data", "mnist", "--data-root", "pictures")
+
+
 def test_only_what_was_given_stands_in_the_recipe(nasdistill: Command, plugin: Path) -> None:
-    nasdistill("echo", "wrn-10-1", "--plugin", plugin.name, "--how", "up", "--data-root", "pictures", "--seeds", "3,4")
+    nasdistill("echo", "wrn-10-1", "--how", "up", "--plugin", plugin.name, "--seeds", "3,4", *MNIST)
     recipe = (plugin.parent / "runs" / "echo" / "recipe.yaml").read_text()
-    for words in ("how: up", "root: pictures", "name: digits", "seeds: [3, 4]"):
+    for words in ("how: up", "root: pictures", "name: mnist", "seeds: [3, 4]"):
         assert words in recipe
     assert "times" not in recipe
 
