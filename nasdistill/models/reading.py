@@ -17,7 +17,6 @@ import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from pickle import UnpicklingError  # noqa: S403  (the error alone; nothing is unpickled)
 from typing import Any
 
 import torch
@@ -159,7 +158,7 @@ def _refusal(error: Exception) -> str:
         return f"is no plain state dict: it names {named[1]!r}, code that nasdistill does not run"
     if isinstance(error, MemoryError) or "allocate memory" in str(error):
         return "takes more memory than a state dict of its size does"
-    if isinstance(error, UnpicklingError):
+    if type(error).__name__ == "UnpicklingError":
         return "is a pickle of something else than a state dict of tensors, and pickles are not run"
     return f"is damaged: {(str(error) or type(error).__name__).splitlines()[0][:200]}"
 

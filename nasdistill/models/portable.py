@@ -1,0 +1,80 @@
+"""What every export of a network has in common: the network alone, what must be known to feed it, and the check."""
+
+from __future__ import annotations
+
+import copy
+import json
+from collections.abc import Callable
+
+import torch
+from torch import nn
+
+import nasdistill
+from nasdistill.data.base import Shape
+from nasdistill.errors import UserError
+from nasdistill.models.base import NetworkSpec
+from nasdistill.models.inspection import AUXILIARY
+
+IMAGES = "images"
+LOGITS = "logits"
+BATCHES = (1, 3)
+"""Sizes of the batches that an export is checked on; it must take any."""
+
+
+def alone(network: nn.Module) -> nn.Module:
+    """A copy as it is used: on the CPU, in evaluation mode, without the auxiliary head."""
+    copied = copy.deepcopy(network).cpu().eval()
+    if getattr(copied, AUXILIARY, None) is not None:
+        setattr(copied, AUXILIARY, None)
+    return copied
+
+
+def metadata(spec: NetworkSpec) -> dict[str, str]:
+    """What goes into the file beside the network: each value is JSON.
+
+    `input_shape` is channels, height, width; `normalisation` holds the mean and std per channel that pixels in [0, 1]
+    are normalised with before the network reads them; `labels` are the classes' names, in the order of the logits.
+    """
+    content = spec.model_dump(mode="json")
+    values = {
+        "labels": content["labels"],
+        "normalisation": content["normalisation"],
+        "input_shape": content["shape"],
+        "classes": content["classes"],
+        "spec": content,
+        "producer": f"nasdistill {nasdistill.__version__}",
+    }
+    return {name: json.dumps(value) for name, value in values.items()}
+
+
+def check(
+    exported: Callable[[torch.Tensor], torch.Tensor], network: nn.Module, shape: Shape, tolerance: float
+) -> float:
+    """The largest difference of an exported network's logits from the network's, on random images.
+
+    Args:
+        exported: from images [N, C, H, W] to logits [N, classes].
+        tolerance: of the difference, as a fraction of the largest logit or of 1.
+
+    Raises:
+        UserError: they differ by more.
+    """
+    generator = torch.Generator().manual_seed(0)
+    largest = 0.0
+    for batch in BATCHES:
+        images = torch.randn(batch, *shape, generator=generator)
+        with torch.no_grad():
+            expected = network(images)
+        found = exported(images)
+        if found.shape != expected.shape:
+            raise UserError(
+                f"the exported network gives {tuple(found.shape)} for {batch} images, not {tuple(expected.shape)}"
+            )
+        difference = float((found - expected).abs().max())
+        allowed = tolerance * max(1.0, float(expected.abs().max()))
+        if not difference <= allowed:
+            raise UserError(
+                f"the exported network's logits are off by {difference:.2g} on random images, more than {allowed:.2g}"
+            )
+        largest = max(largest, difference)
+    return largest

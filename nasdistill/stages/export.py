@@ -1,0 +1,46 @@
+"""Stage `export`: a trained network alone, in formats of other programs."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Annotated, Any, ClassVar
+
+from pydantic import BeforeValidator, Field
+
+from nasdistill.artifacts import Artifact
+from nasdistill.registry import ComponentOf
+from nasdistill.stages.base import STAGES, Context, Outcome, Reference, Stage
+
+
+def _listed(value: Any) -> Any:
+    return value if isinstance(value, list | tuple) else [value]
+
+
+@STAGES.register("export")
+class Export(Stage):
+    """Write a trained network in formats of other programs, each checked against the network on random images."""
+
+    source: ClassVar[str] = "the exporters' own"
+    makes: ClassVar[str] = "export"
+    reads_data: ClassVar[bool] = False
+
+    network: Annotated[str, Reference("network")] = Field(
+        description="what to export: a stage or an artifact's folder with a trained network"
+    )
+    format: Annotated[list[Annotated[Any, ComponentOf("exporters")]], BeforeValidator(_listed)] = Field(
+        ["onnx"], min_length=1, validate_default=True, description="one format, or a list of them: onnx, torch"
+    )
+
+    def run(self, inputs: Mapping[str, Artifact], context: Context) -> Outcome:
+        from nasdistill.models.base import load_network
+        from nasdistill.models.inspection import count_parameters, multiply_adds
+
+        spec, network = load_network(inputs["network"].folder)
+        exports = {exporter.registered_name: exporter.export(spec, network, context.folder) for exporter in self.format}
+        return Outcome(
+            metrics={
+                "parameters": count_parameters(network),
+                "multiply_adds": multiply_adds(network, spec.shape),
+                "exports": exports,
+            }
+        )

@@ -1,0 +1,127 @@
+"""Exported files, opened by the programs that they are for."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import onnx
+import onnxruntime
+import pytest
+import torch
+from torch import nn
+
+from nasdistill.data.base import Normalisation
+from nasdistill.errors import UserError
+from nasdistill.models.base import NetworkSpec
+from nasdistill.models.exporters import EXPORTERS
+from nasdistill.models.portable import alone, check
+
+IMAGES = np.random.default_rng(0).normal(size=(5, 1, 8, 8)).astype(np.float32)
+
+
+def spec_of(model: object) -> NetworkSpec:
+    return NetworkSpec(
+        model=model,
+        shape=(1, 8, 8),
+        classes=3,
+        labels=("ant", "bee", "<cat>"),
+        normalisation=Normalisation(mean=(0.25,), std=(0.5,)),
+    )
+
+
+@pytest.fixture(scope="module")
+def trained() -> tuple[NetworkSpec, nn.Module]:
+    """A network with an auxiliary head, drop path and statistics, left in training mode."""
+    torch.manual_seed(0)
+    spec = spec_of({"name": "darts-v2-4-3", "auxiliary": True, "drop_path": 0.2})
+    network = spec.build()
+    with torch.no_grad():
+        network(torch.randn(16, 1, 8, 8))
+    return spec, network.train()
+
+
+def expected(network: nn.Module) -> np.ndarray:
+    with torch.no_grad():
+        logits = network.eval()(torch.from_numpy(IMAGES)).numpy()
+    network.train()
+    return logits
+
+
+def check_metadata(found: dict[str, str], spec: NetworkSpec) -> None:
+    assert json.loads(found["labels"]) == ["ant", "bee", "<cat>"]
+    assert json.loads(found["normalisation"]) == {"mean": [0.25], "std": [0.5]}
+    assert json.loads(found["input_shape"]) == [1, 8, 8]
+    assert json.loads(found["classes"]) == 3
+    assert NetworkSpec.model_validate(json.loads(found["spec"])) == spec
+
+
+def test_onnx_runs_alone_on_any_batch_and_says_how_to_feed_it(
+    tmp_path: Path, trained: tuple[NetworkSpec, nn.Module]
+) -> None:
+    spec, network = trained
+    told = EXPORTERS.parse("onnx").export(spec, network, tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == [told["file"]] == ["network.onnx"]
+    model = onnx.load(tmp_path / "network.onnx")
+    check_metadata({entry.key: entry.value for entry in model.metadata_props}, spec)
+    assert not any("auxiliary" in weight.name for weight in model.graph.initializer)
+    session = onnxruntime.InferenceSession(str(tmp_path / "network.onnx"), providers=["CPUExecutionProvider"])
+    (logits,) = session.run(["logits"], {"images": IMAGES})
+    assert np.abs(logits - expected(network)).max() < 1e-4
+    assert told["difference"] < 1e-4
+    assert network.training
+    assert network.auxiliary is not None
+
+
+def test_torch_runs_without_nasdistill(tmp_path: Path, trained: tuple[NetworkSpec, nn.Module]) -> None:
+    spec, network = trained
+    told = EXPORTERS.parse("torch").export(spec, network, tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == [told["file"]] == ["network.pt2"]
+    np.save(tmp_path / "images.npy", IMAGES)
+    script = """
+import sys; sys.modules["nasdistill"] = None
+import json, numpy, torch
+extra = dict.fromkeys(["labels", "normalisation", "input_shape", "classes", "spec"], "")
+program = torch.export.load("network.pt2", extra_files=extra)
+assert not any("auxiliary" in name for name in program.state_dict)
+numpy.save("logits.npy", program.module()(torch.from_numpy(numpy.load("images.npy"))).detach().numpy())
+json.dump(extra, open("extra.json", "w"))
+"""
+    subprocess.run([sys.executable, "-c", script], cwd=tmp_path, check=True)
+    assert np.abs(np.load(tmp_path / "logits.npy") - expected(network)).max() < 1e-5
+    check_metadata(json.loads((tmp_path / "extra.json").read_text()), spec)
+
+
+@pytest.mark.parametrize("model", ["mlp-8", "resnet-8", "densenet-10-4"])
+def test_onnx_of_the_other_families(tmp_path: Path, model: str) -> None:
+    spec = spec_of(model)
+    assert EXPORTERS.parse("onnx").export(spec, spec.build(), tmp_path)["difference"] < 1e-4
+
+
+def test_a_difference_beyond_the_tolerance_is_refused() -> None:
+    network = nn.Sequential(nn.Flatten(), nn.Linear(4, 2, bias=False))
+    nn.init.ones_(network[1].weight)
+    assert check(lambda images: network(images).detach(), network, (1, 2, 2), 1e-6) == 0
+    # The largest logits lie between 1 and 10 here: 0.01 is within 1 % of them, and not within 0.1 %.
+    off = check(lambda images: network(images).detach() + 0.01, network, (1, 2, 2), 0.01)
+    assert off == pytest.approx(0.01, rel=1e-3)
+    with pytest.raises(UserError, match=r"off by 0.01 on random images, more than 0.00\d+"):
+        check(lambda images: network(images).detach() + 0.01, network, (1, 2, 2), 0.001)
+    with pytest.raises(UserError, match="off by nan"):
+        check(lambda images: network(images).detach() * torch.nan, network, (1, 2, 2), 0.1)
+    with pytest.raises(UserError, match=r"gives \(1, 1\) for 1 images, not \(1, 2\)"):
+        check(lambda images: network(images).detach()[:, :1], network, (1, 2, 2), 0.1)
+
+
+def test_the_network_itself_is_not_changed(trained: tuple[NetworkSpec, nn.Module]) -> None:
+    _spec, network = trained
+    copied = alone(network)
+    with torch.no_grad():
+        next(copied.parameters()).zero_()
+    assert not copied.training
+    assert copied.auxiliary is None
+    assert network.training
+    assert next(network.parameters()).abs().sum() > 0
