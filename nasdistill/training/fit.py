@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
 import time
-from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, cast
 
@@ -12,9 +10,9 @@ import torch
 from torch import nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
-from nasdistill.training.checkpoints import Checkpoints, random_state, set_random_state
+from nasdistill.training.checkpoints import Checkpoints, load_optimizer, random_state, set_random_state
 from nasdistill.training.history import History, scores
-from nasdistill.training.losses import Diverged, RunningLosses
+from nasdistill.training.losses import RunningLosses, naming_the_last_good, refuse_broken_weights
 from nasdistill.training.metrics import Batches, evaluate
 from nasdistill.training.records import Records
 from nasdistill.training.settings import TrainingSettings
@@ -76,7 +74,7 @@ def fit(
 
     def capture() -> dict[str, Any]:
         state = {"losses": losses.state(), "task": task.state_dict(), "optimizer": optimizer.state_dict()}
-        _refuse_broken_weights(state["task"], epoch * steps_per_epoch + position)
+        refuse_broken_weights(state["task"], epoch * steps_per_epoch + position)
         return {
             **state,
             "average": average.state_dict() if average is not None else {},
@@ -92,7 +90,7 @@ def fit(
     saved = checkpoints.load()
     if saved is not None:
         task.load_state_dict(saved["task"])
-        _load_optimizer(optimizer, saved["optimizer"])
+        load_optimizer(optimizer, saved["optimizer"])
         if average is not None:
             average.load_state_dict(saved["average"])
         epoch, position, trained, seconds = (saved[key] for key in ("epoch", "position", "trained", "seconds"))
@@ -102,7 +100,7 @@ def fit(
     engine.diversify_random_state()
 
     total = settings.epochs * steps_per_epoch
-    with _naming_the_last_good(checkpoints), records.progress(total, epoch * steps_per_epoch + position) as progress:
+    with naming_the_last_good(checkpoints), records.progress(total, epoch * steps_per_epoch + position) as progress:
         while epoch < settings.epochs and not history.stale(settings.patience):
             module.train()
             _raise_drop_path(task.network, epoch / settings.epochs)
@@ -135,11 +133,13 @@ def fit(
             news["learning rate"] = optimizer.param_groups[0]["lr"]
             losses = RunningLosses()
             epoch, position = epoch + 1, 0
-            if epoch % settings.evaluate_every == 0 or epoch == settings.epochs:
+            refuse_broken_weights(task.state_dict(), epoch * steps_per_epoch)
+            evaluated = epoch % settings.evaluate_every == 0 or epoch == settings.epochs
+            if evaluated:
                 news |= scores(evaluate(scored, validation, engine), evaluate(scored, test, engine))
             history.add(news, epoch)
             records.scalars(news, epoch * steps_per_epoch)
-            if settings.keep == "selected" and history.selected == epoch:
+            if evaluated and settings.keep == "selected" and history.selected == epoch:
                 kept = {name: value.detach().clone() for name, value in scored.state_dict().items()}
             checkpoints.step(epoch * (steps_per_epoch + 1), capture)
 
@@ -157,31 +157,3 @@ def _raise_drop_path(network: nn.Module, done: float) -> None:
     """Drop path of a network that has it rises linearly with the epochs, from none towards its maximum."""
     if hasattr(network, "set_drop_path"):
         cast(Any, network).set_drop_path(cast(Any, network).drop_path * done)
-
-
-def _load_optimizer(optimizer: torch.optim.Optimizer, state: dict[str, Any]) -> None:
-    """Load an optimiser's state in the memory layout of its parameters, which fused updates take for granted."""
-    optimizer.load_state_dict(state)
-    for parameter, values in optimizer.state.items():
-        for name, value in values.items():
-            if isinstance(value, torch.Tensor) and value.shape == parameter.shape:
-                values[name] = torch.empty_like(parameter, dtype=value.dtype).copy_(value)
-
-
-def _refuse_broken_weights(state: dict[str, torch.Tensor], step: int) -> None:
-    """A checkpoint must be good: the step that broke the weights shows in the loss of the next one only."""
-    for name, value in state.items():
-        if value.is_floating_point() and not bool(value.isfinite().all()):
-            raise Diverged(f"{name} is not finite after step {step}")
-
-
-@contextlib.contextmanager
-def _naming_the_last_good(checkpoints: Checkpoints) -> Iterator[None]:
-    try:
-        yield
-    except Diverged as error:
-        newest = checkpoints.newest
-        where = f"the last good checkpoint is {newest}" if newest is not None else "there is no checkpoint yet"
-        raise Diverged(
-            f"{error}; {where}; a lower learning rate, a warm-up or gradient clipping usually helps"
-        ) from None

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import torch
 
 from nasdistill.errors import UserError
+from nasdistill.training.checkpoints import Checkpoints
 
 
 class Diverged(UserError):
@@ -60,3 +62,23 @@ class RunningLosses:
         """Plain data from which the sums go on; looks first."""
         self.look()
         return {"sums": dict(self._sums), "steps": self._steps}
+
+
+def refuse_broken_weights(state: Mapping[str, torch.Tensor], step: int) -> None:
+    """What is saved or scored must be good: a step that breaks weights shows in the loss of the next one only."""
+    for name, value in state.items():
+        if value.is_floating_point() and not bool(value.isfinite().all()):
+            raise Diverged(f"{name} is not finite after step {step}")
+
+
+@contextlib.contextmanager
+def naming_the_last_good(checkpoints: Checkpoints) -> Iterator[None]:
+    """Whoever diverges within this block is told where the last good state lies."""
+    try:
+        yield
+    except Diverged as error:
+        newest = checkpoints.newest
+        where = f"the last good checkpoint is {newest}" if newest is not None else "there is no checkpoint yet"
+        raise Diverged(
+            f"{error}; {where}; a lower learning rate, a warm-up or gradient clipping usually helps"
+        ) from None
