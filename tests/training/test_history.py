@@ -1,0 +1,39 @@
+"""What follows from the curves of a training."""
+
+from __future__ import annotations
+
+import pytest
+
+from nasdistill.training.history import History, scores
+from nasdistill.training.metrics import Metrics
+
+
+def history(*evaluations: tuple[float, float, float], every: int = 1) -> History:
+    """From (validation accuracy, validation loss, test accuracy) of each evaluation."""
+    made = History()
+    for number, (validation, loss, test) in enumerate(evaluations, 1):
+        made.add(scores(Metrics(validation, 100.0, loss, 0.0, []), Metrics(test, 100.0, 1.0, 0.0, [])), number * every)
+    return made
+
+
+def test_validation_selects_and_a_lower_loss_decides_ties() -> None:
+    made = history((90, 0.5, 80), (95, 0.4, 85), (95, 0.3, 84), (95, 0.3, 99), (94, 0.1, 70), every=2)
+    assert made.selected == 6
+    assert made.accuracy() == {"last": 70, "best": 99, "selected": 84}
+
+
+@pytest.mark.parametrize(("patience", "stale"), [(None, False), (1, True), (2, True), (3, False)])
+def test_patience_counts_evaluations_since_the_selected_one(patience: int | None, stale: bool) -> None:
+    assert history((90, 0.5, 0), (95, 0.5, 0), (95, 0.6, 0), (91, 0.2, 0)).stale(patience) is stale
+
+
+def test_a_training_without_evaluations_is_not_stale() -> None:
+    assert not History().stale(1)
+
+
+def test_it_goes_on_from_its_curves() -> None:
+    made = history((90, 0.5, 80), (95, 0.4, 85))
+    again = History(made.curves)
+    again.add({"test/accuracy": 86.0, "validation/accuracy": 96.0, "validation/loss": 0.3}, 3)
+    assert again.plain()["selected_epoch"] == 3
+    assert again.curves["test/accuracy"] == [[1, 80], [2, 85], [3, 86.0]]

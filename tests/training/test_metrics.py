@@ -1,0 +1,83 @@
+"""Metrics against scikit-learn and against cases worked out by hand."""
+
+from __future__ import annotations
+
+import numpy
+import pytest
+import torch
+from sklearn import metrics as sklearn_metrics
+from torch import nn
+
+from nasdistill.training.metrics import BINS, bin_of, calibration_error, evaluate, in_evaluation_mode
+from tests.training.parts import FixedBatches, engine
+
+
+class Given(nn.Module):
+    """Says what its images hold: logits, as [N, classes, 1, 1]."""
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        assert not self.training
+        return images.flatten(1)
+
+
+def batches_of(logits: torch.Tensor, labels: torch.Tensor) -> FixedBatches:
+    return FixedBatches(logits[:, :, None, None], labels, batch_size=7)
+
+
+def test_all_agree_with_scikit_learn() -> None:
+    generator = torch.Generator().manual_seed(1)
+    logits, labels = torch.randn(101, 9, generator=generator), torch.randint(0, 9, (101,), generator=generator)
+    found = evaluate(Given(), batches_of(logits, labels), engine())
+    probabilities = logits.double().softmax(1).numpy()
+    classes = numpy.arange(9)
+    assert found.accuracy == pytest.approx(100 * sklearn_metrics.accuracy_score(labels, logits.argmax(1)))
+    assert found.top5 == pytest.approx(
+        100 * sklearn_metrics.top_k_accuracy_score(labels, probabilities, k=5, labels=classes)
+    )
+    assert found.loss == pytest.approx(sklearn_metrics.log_loss(labels, probabilities, labels=classes), rel=1e-5)
+    expected = sklearn_metrics.confusion_matrix(labels, logits.argmax(1), labels=classes)
+    assert found.confusion == expected.tolist()
+
+
+def test_calibration_error_by_hand() -> None:
+    # Two classes; a logit difference of log(p / (1 - p)) gives the confidence p.
+    # Confidence 0.9, bin 13: two right, one wrong. Confidence 0.6, bin 8: one right, one wrong.
+    # ECE = 3/5 * |2/3 - 0.9| + 2/5 * |1/2 - 0.6| = 0.14 + 0.04.
+    confidences = torch.tensor([0.9, 0.9, 0.9, 0.6, 0.6])
+    logits = torch.stack([torch.zeros(5), (confidences / (1 - confidences)).log()], 1)
+    labels = torch.tensor([1, 1, 0, 1, 0])
+    found = evaluate(Given(), batches_of(logits, labels), engine())
+    assert found.calibration_error == pytest.approx(0.18, abs=1e-6)
+    assert found.top5 == 100.0
+
+
+def test_overconfident_and_underconfident_bins_do_not_cancel() -> None:
+    correct, confidence = torch.tensor([4.0, 0.0, 6.0]), torch.tensor([3.0, 0.0, 8.0])
+    assert calibration_error(correct, confidence, 20) == pytest.approx(3 / 20)
+
+
+def test_bins_are_open_below_and_closed_above() -> None:
+    edges = torch.arange(1, BINS + 1, dtype=torch.float64) / BINS
+    assert bin_of(edges - 1e-9).tolist() == list(range(BINS))
+    assert bin_of(edges + 1e-9)[:-1].tolist() == list(range(1, BINS))
+    assert bin_of(torch.tensor([1.0])).tolist() == [BINS - 1]
+
+
+def test_every_module_keeps_its_mode() -> None:
+    network = nn.Sequential(nn.Dropout(), nn.BatchNorm1d(1))
+    network.train()
+    network[1].eval()  # frozen statistics must stay frozen
+    with in_evaluation_mode(network):
+        assert not any(module.training for module in network.modules())
+    assert [module.training for module in network.modules()] == [True, True, False]
+
+
+def test_bf16_is_scored_in_single_precision() -> None:
+    network = nn.Sequential(nn.Flatten(), nn.Linear(4, 3))
+    seen: list[torch.dtype] = []
+    network.register_forward_hook(lambda _module, _inputs, output: seen.append(output.dtype))
+    images, labels = torch.randn(6, 1, 2, 2), torch.tensor([0, 1, 2, 0, 1, 2])
+    found = evaluate(network, FixedBatches(images, labels, 3), engine("bf16"))
+    assert seen == [torch.bfloat16, torch.bfloat16]
+    exact = evaluate(network, FixedBatches(images, labels, 3), engine("32"))
+    assert found.loss == pytest.approx(exact.loss, rel=1e-2)

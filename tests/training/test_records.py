@@ -1,0 +1,45 @@
+"""Records: what TensorBoard and the log get."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+
+import pytest
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+from nasdistill.training.records import Records
+
+
+def read(folder: Path) -> dict[int, float]:
+    events = EventAccumulator(str(folder))
+    events.Reload()
+    return {event.step: event.value for event in events.Scalars("train/loss")}
+
+
+def test_scalars_of_a_killed_run_are_replaced_by_those_of_the_next(tmp_path: Path) -> None:
+    killed = Records(tmp_path, "train", quiet=True)
+    for step in (10, 20, 30):
+        killed.scalars({"train/loss": float(step)}, step)
+    killed.close()
+    again = Records(tmp_path, "train", quiet=True)
+    again.scalars({"train/loss": 21.0}, 20)
+    again.close()
+    assert read(tmp_path) == {10: 10.0, 20: 21.0}
+
+
+def test_only_the_first_of_several_processes_records(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LOCAL_RANK", "1")
+    records = Records(tmp_path, "train")
+    records.scalars({"train/loss": 1.0}, 1)
+    records.close()
+    assert not list(tmp_path.iterdir())
+
+
+def test_plain_lines_tell_rate_and_total(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level(logging.INFO), Records(tmp_path, "teacher", quiet=True).progress(12, done=10) as progress:
+        progress.step("loss 0.5")
+        progress.step("loss 0.4")
+    (line,) = caplog.messages
+    assert line.startswith("teacher: 12/12, ")
+    assert line.endswith("loss 0.4")
