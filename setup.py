@@ -39,7 +39,7 @@ setup(
         "tensorboard",
         "matplotlib",
         "pydantic>=2.6",
-        "typer>=0.12",
+        "typer>=0.19",
         "rich",
         "safetensors>=0.4.3",
         "scikit-learn",

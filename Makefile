@@ -1,0 +1,42 @@
+# Each target makes what it needs: a virtual environment in .venv, from the files of this checkout. Made once, it costs
+# nothing again. `make PYTHON=python3.12 test` takes another Python; an activated environment is left alone.
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+
+.PHONY: demo test lint types docs bench clean
+
+# The main job on the embedded digits: search a student, grow its teacher, distil it back; the page is in runs/quickstart.
+demo: $(STAMP)
+	$(BIN)/nasdistill run recipes/quickstart.yaml
+
+test: $(STAMP)
+	$(BIN)/pytest -m "not gpu and not shared and not slow"
+
+lint: $(STAMP)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/lint-imports
+
+types: $(STAMP)
+	$(BIN)/mypy
+
+docs: $(VENV)/.docs-installed
+	$(BIN)/sphinx-build -W --keep-going -b html docs docs/_build/html
+
+bench: $(STAMP)
+	$(BIN)/python -m benchmarks
+
+$(STAMP): setup.py pyproject.toml
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable ".[test]"
+	touch $@
+
+$(VENV)/.docs-installed: $(STAMP)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable ".[docs]"
+	touch $@
+
+clean:
+	rm -rf $(VENV) build dist *.egg-info docs/_build

@@ -1,0 +1,104 @@
+"""The package as others get it: source archive, wheel built from it, run from an empty folder."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+import tarfile
+import zipfile
+from pathlib import Path
+
+import pytest
+
+from nasdistill import resources
+
+ROOT = Path(__file__).parents[1]
+SOURCES = (
+    "setup.py",
+    "pyproject.toml",
+    "MANIFEST.in",
+    "README.md",
+    "Makefile",
+    "nasdistill",
+    "search_spaces",
+    "recipes",
+)
+
+
+@pytest.fixture(scope="module")
+def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A wheel, built without a network from the unpacked source archive of this checkout."""
+    folder = tmp_path_factory.mktemp("package")
+    copy = folder / "checkout"
+    copy.mkdir()
+    for name in SOURCES:
+        source = ROOT / name
+        if source.is_dir():
+            shutil.copytree(source, copy / name, ignore=shutil.ignore_patterns("__pycache__"))
+        else:
+            shutil.copy(source, copy)
+    build(copy, "build_sdist", folder)
+    (archive,) = folder.glob("*.tar.gz")
+    with tarfile.open(archive) as file:
+        file.extractall(folder / "unpacked", filter="data")
+    (unpacked,) = (folder / "unpacked").iterdir()
+    build(unpacked, "build_wheel", folder)
+    (found,) = folder.glob("*.whl")
+    return found
+
+
+def build(source: Path, hook: str, into: Path) -> None:
+    """Call a hook of the build backend, as `pip` and `build` do."""
+    code = f"from setuptools import build_meta; build_meta.{hook}({str(into)!r})"
+    done = subprocess.run([sys.executable, "-c", code], cwd=source, capture_output=True, text=True, timeout=240)
+    assert done.returncode == 0, done.stderr
+
+
+def test_the_wheel_holds_all_code_and_yaml_and_nothing_else(wheel: Path) -> None:
+    with zipfile.ZipFile(wheel) as file:
+        names = {name for name in file.namelist() if ".dist-info/" not in name}
+    code = {str(path.relative_to(ROOT)) for path in (ROOT / "nasdistill").rglob("*.py")}
+    templates = {
+        str(path.relative_to(ROOT)) for path in (ROOT / "nasdistill").rglob("*") if path.suffix in (".j2", ".css")
+    }
+    spaces = {f"nasdistill/search_spaces/{path.name}" for path in resources.search_spaces().glob("*.yaml")}
+    recipes = {f"nasdistill/library/{path.name}" for path in resources.recipes().glob("*.yaml")}
+    assert spaces
+    assert recipes
+    assert names == code | page | spaces | recipes | {"nasdistill/py.typed"}
+
+
+@pytest.fixture(scope="module")
+def installed(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    """An environment in which the unpacked wheel is what Python imports."""
+    place = tmp_path_factory.mktemp("site")
+    with zipfile.ZipFile(wheel) as file:
+        file.extractall(place)  # noqa: S202  (built above)
+    return {**os.environ, "PYTHONPATH": str(place)}
+
+
+def run(environment: dict[str, str], folder: Path, *command: str) -> str:
+    done = subprocess.run(
+        [sys.executable, *command], cwd=folder, env=environment, capture_output=True, text=True, timeout=240
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def test_the_wheel_runs_from_an_empty_folder(installed: dict[str, str], tmp_path: Path) -> None:
+    file = run(installed, tmp_path, "-c", "import nasdistill; print(nasdistill.__file__)")
+    assert file.startswith(installed["PYTHONPATH"]), "the wheel is what runs, not the checkout"
+    assert "Example: nasdistill run quickstart" in run(installed, tmp_path, "-m", "nasdistill", "--help")
+    assert " darts-tiny " in run(installed, tmp_path, "-m", "nasdistill", "list", "spaces")
+    plan = run(installed, tmp_path, "-m", "nasdistill", "run", "quickstart", "--dry-run")
+    for stage in ("student-arch", "teacher-arch", "teacher", "alone", "student"):
+        assert f"\n {stage} " in plan
+    assert not any(tmp_path.iterdir()), "a plan writes nothing"
+
+
+def test_the_command_is_declared(wheel: Path) -> None:
+    with zipfile.ZipFile(wheel) as file:
+        (name,) = (name for name in file.namelist() if name.endswith("entry_points.txt"))
+        assert "nasdistill = nasdistill.cli.main:main" in file.read(name).decode()
