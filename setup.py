@@ -43,6 +43,8 @@ setup(
         "rich",
         "safetensors>=0.4.3",
         "scikit-learn",
+        "scipy",
+        "pillow",
         "filelock",
         "jinja2",
         "pyyaml",

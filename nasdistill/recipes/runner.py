@@ -35,7 +35,7 @@ log = logging.getLogger(__name__)
 # Numbers that differ from one machine to the next count as cost, so that metrics stay comparable bit for bit.
 COSTS = ("samples_per_second", "latency_ms")
 # How data reach the memory is no part of what they are.
-_HOW_DATA_ARE_READ = {"root", "download", "workers"}
+_HOW_DATA_ARE_READ = {"root", "download", "workers", "memory_mb"}
 
 
 @dataclass(frozen=True)

@@ -71,7 +71,11 @@ class Context:
     @property
     def data(self) -> Data:
         if ("data", self.seed) not in self.shared:
-            self.shared["data", self.seed] = self.dataset.load(self.seed)
+            from nasdistill.data.preparation import prepare
+
+            if "images" not in self.shared:
+                self.shared["images"] = self.dataset.read()  # once for all seeds: only the split differs
+            self.shared["data", self.seed] = prepare(self.shared["images"], self.dataset, self.seed)
         data: Data = self.shared["data", self.seed]
         return data
 
