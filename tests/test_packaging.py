@@ -33,12 +33,10 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("package")
     copy = folder / "checkout"
     copy.mkdir()
-    for name in SOURCES:
-        source = ROOT / name
-        if source.is_dir():
-            shutil.copytree(source, copy / name, ignore=shutil.ignore_patterns("__pycache__"))
-        else:
-            shutil.copy(source, copy)
+    for name in FILES:
+        shutil.copy(ROOT / name, copy)
+    for name in FOLDERS:
+        shutil.copytree(ROOT / name, copy / name, ignore=shutil.ignore_patterns("__pycache__"))
     build(copy, "build_sdist", folder)
     (archive,) = folder.glob("*.tar.gz")
     with tarfile.open(archive) as file:
@@ -60,9 +58,7 @@ def test_the_wheel_holds_all_code_and_yaml_and_nothing_else(wheel: Path) -> None
     with zipfile.ZipFile(wheel) as file:
         names = {name for name in file.namelist() if ".dist-info/" not in name}
     code = {str(path.relative_to(ROOT)) for path in (ROOT / "nasdistill").rglob("*.py")}
-    templates = {
-        str(path.relative_to(ROOT)) for path in (ROOT / "nasdistill").rglob("*") if path.suffix in (".j2", ".css")
-    }
+    page = {str(path.relative_to(ROOT)) for end in ("*.j2", "*.css") for path in (ROOT / "nasdistill").rglob(end)}
     spaces = {f"nasdistill/search_spaces/{path.name}" for path in resources.search_spaces().glob("*.yaml")}
     recipes = {f"nasdistill/library/{path.name}" for path in resources.recipes().glob("*.yaml")}
     assert spaces

@@ -89,13 +89,12 @@ def stage_command(name: str, stage: type[Stage]) -> Callable[..., None]:
 
     def call(context: typer.Context, **values: Any) -> None:
         given = given_in(context, values)
-        config = {option.name: plain_value(option, given[option.name]) for option in options if option.name in given}
         if network and NETWORK in given:
-            if network in config:
-                raise UserError(
-                    f"{name}: {flag_of(network)} is given twice: {config[network]!r} and {given[NETWORK]!r}"
-                )
-            config[network] = given[NETWORK]
+            if network in given:
+                both = f"{given[network]!r} and {given[NETWORK]!r}"
+                raise UserError(f"{name}: {flag_of(network)} is given twice: {both}")
+            given[network] = given[NETWORK]
+        config = {option.name: plain_value(option, given[option.name]) for option in options if option.name in given}
         if network and network not in config and not given.get("assignments"):
             raise UserError(f"{name} needs {flag_of(network)}, which may also be its first word without the flag")
         _run(name, config, options, given, context.obj)
