@@ -17,16 +17,18 @@ import torch
 
 Tensors = Sequence[torch.Tensor]
 Loss = Callable[[], torch.Tensor]
+Combine = Callable[[Tensors], list[torch.Tensor]]
+"""What is done to gradients before they are used, e.g. averaging over processes that each see a share of the batch."""
 
 
-def gradients(loss: torch.Tensor, tensors: Tensors) -> list[torch.Tensor]:
+def gradients(loss: torch.Tensor, tensors: Tensors, combine: Combine = list) -> list[torch.Tensor]:
     """The gradient of `loss` for each of `tensors` and for nothing else; zeros for those that it does not read."""
-    return list(torch.autograd.grad(loss, tuple(tensors), allow_unused=True, materialize_grads=True))
+    return combine(torch.autograd.grad(loss, tuple(tensors), allow_unused=True, materialize_grads=True))
 
 
-def first_order(validation_loss: Loss, alphas: Tensors) -> list[torch.Tensor]:
+def first_order(validation_loss: Loss, alphas: Tensors, combine: Combine = list) -> list[torch.Tensor]:
     """grad_alpha L_val(w, alpha): takes the present weights for the optimal ones."""
-    return gradients(validation_loss(), alphas)
+    return gradients(validation_loss(), alphas, combine)
 
 
 def second_order(
@@ -40,14 +42,16 @@ def second_order(
     momentum: float = 0.0,
     weight_decay: float = 0.0,
     step: float = 0.01,
+    combine: Combine = list,
 ) -> list[torch.Tensor]:
     """The gradient for alpha of L_val(w', alpha), where w' is one step of SGD with momentum from w:
 
         w' = w - rate (momentum * velocity + grad_w L_train(w, alpha) + weight_decay * w)
 
-        grad = grad_alpha L_val(w', alpha) - rate * d/dalpha (grad_w L_train(w, alpha) . v),   v = grad_w' L_val(w', alpha)
+        grad = grad_alpha L_val(w', alpha) - rate * d/dalpha (grad_w L_train(w, alpha) . v)
+        v = grad_w' L_val(w', alpha)
 
-    The second term is a product with a mixed Hessian, taken by central differences around w (not w'):
+    with v held fixed. The second term is a product with a mixed Hessian, taken by central differences around w (not w'):
 
         (grad_alpha L_train(w + eps v, alpha) - grad_alpha L_train(w - eps v, alpha)) / (2 eps),   eps = step / ||v||
 
@@ -62,18 +66,18 @@ def second_order(
         one gradient for each of `alphas`.
     """
     kept = [weight.detach().clone() for weight in weights]
-    slopes = gradients(training_loss(), weights)
+    slopes = gradients(training_loss(), weights, combine)
     with torch.no_grad():
         for weight, slope, velocity in zip(weights, slopes, velocities, strict=True):
             weight.sub_(rate * (momentum * velocity + slope + weight_decay * weight))
-    both = gradients(validation_loss(), [*alphas, *weights])
+    both = gradients(validation_loss(), [*alphas, *weights], combine)
     direct, direction = both[: len(alphas)], both[len(alphas) :]
 
     # Where the validation loss is flat the direction is zero, and so are the differences whatever eps is.
     norm = torch.linalg.vector_norm(torch.stack(torch._foreach_norm(direction)))
     eps = step / norm.clamp_min(torch.finfo(norm.dtype).tiny ** 0.5)
-    above = first_order(_moved(training_loss, weights, kept, direction, eps), alphas)
-    below = first_order(_moved(training_loss, weights, kept, direction, -eps), alphas)
+    above = first_order(_moved(training_loss, weights, kept, direction, eps), alphas, combine)
+    below = first_order(_moved(training_loss, weights, kept, direction, -eps), alphas, combine)
     _restore(weights, kept)
     return [g - rate * (a - b) / (2 * eps) for g, a, b in zip(direct, above, below, strict=True)]
 

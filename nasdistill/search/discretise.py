@@ -22,7 +22,7 @@ def discretise_cell(space: SearchSpace, weights: torch.Tensor) -> Cell:
     candidates = [index for index, name in enumerate(space.operations) if name != NONE]
     best: dict[int, list[tuple[float, int, str]]] = {node: [] for node in range(space.nodes)}
     for (state, node), row in zip(space.edges(), weights.tolist(), strict=True):
-        strongest = max(candidates, key=lambda index: row[index])  # noqa: B023  (used within this turn only)
+        strongest = max(candidates, key=lambda index: row[index])
         best[node].append((-row[strongest], state, space.operations[strongest]))
     return tuple(
         tuple((operation, state) for _strength, state, operation in sorted(edges)[: space.edges_per_node])
@@ -42,4 +42,4 @@ def count_skips(cell: Cell) -> int:
 
 def entropy(weights: torch.Tensor) -> float:
     """Mean over the edges of the entropy of their operations' weights [edges, operations], in nats."""
-    return float(torch.special.entr(weights).sum(dim=1).mean())
+    return torch.special.entr(weights).sum(dim=1).mean().item()

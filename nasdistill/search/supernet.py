@@ -42,7 +42,7 @@ def normalise(x: torch.Tensor, scale: torch.Tensor | None = None) -> torch.Tenso
     y = functional.batch_norm(x, None, None, scale, None, training=True)
     if y.requires_grad:
         # Slices of a concatenation's gradient have gaps, with which its backward pass is several times slower.
-        y.register_hook(torch.clone)
+        y.register_hook(torch.clone)  # type: ignore[no-untyped-call]
     return y
 
 
@@ -78,6 +78,17 @@ class Edges(nn.Module):
         raise NotImplementedError(type(self).__name__)
 
 
+def _depthwise(depthwise: nn.Conv2d, x: torch.Tensor) -> torch.Tensor:
+    """A depthwise convolution, in full precision if it is strided.
+
+    On a CPU the backward pass of a strided one in bfloat16 takes about ten times as long as in float32.
+    """
+    if depthwise.stride[0] == 1:
+        return cast(torch.Tensor, depthwise(x))
+    with torch.autocast(x.device.type, enabled=False):
+        return cast(torch.Tensor, depthwise(x.to(depthwise.weight.dtype)))
+
+
 class Convolutions(Edges):
     """Depthwise and pointwise convolutions, `repeats` times, as in separable and dilated convolutions.
 
@@ -104,14 +115,8 @@ class Convolutions(Edges):
         for turn, (depthwise, pointwise) in enumerate(zip(self.depthwise, self.pointwise, strict=True)):
             if turn > 0:
                 x = functional.relu(normalise(x))
-            x = pointwise(_full_precision(depthwise, x) if depthwise.stride[0] > 1 else depthwise(x))
+            x = pointwise(_depthwise(cast(nn.Conv2d, depthwise), x))
         return normalise(x, weights.repeat_interleave(self.channels))
-
-
-def _full_precision(convolution: nn.Module, x: torch.Tensor) -> torch.Tensor:
-    """For strided depthwise convolutions, whose backward pass in bfloat16 is about twenty times slower on a CPU."""
-    with torch.autocast(x.device.type, enabled=False):
-        return cast(torch.Tensor, convolution(x.to(convolution.weight.dtype)))
 
 
 class Reductions(Edges):
@@ -232,7 +237,12 @@ class MixedCell(nn.Module):
         )
 
     def forward(self, before_last: torch.Tensor, last: torch.Tensor, weights: torch.Tensor) -> torch.Tensor:
-        """From the outputs of the two cells before and the weights [edges, operations] to [N, nodes * width, H', W']."""
+        """The nodes beside each other, [N, nodes * width, H', W'].
+
+        Args:
+            before_last, last: outputs of the two cells before.
+            weights: of the operations on each edge, [edges, operations].
+        """
         state = self.preprocess0(before_last)
         # The sums of all nodes that are still incomplete, beside each other.
         pending = self.fans[0](state, weights[self.rows[0]])
@@ -285,11 +295,11 @@ class Supernet(nn.Module):
         return [parameter for parameter in self.parameters() if id(parameter) not in alphas]
 
     def mixture(self) -> tuple[torch.Tensor, torch.Tensor]:
-        """The weights of the operations in normal and in reduction cells, each [edges, operations]."""
-        return self.normal.softmax(dim=1), self.reduce.softmax(dim=1)
+        """The present weights of the operations in normal and in reduction cells, each [edges, operations]."""
+        return self.normal.detach().softmax(dim=1), self.reduce.detach().softmax(dim=1)
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
-        normal, reduce = self.mixture()
+        normal, reduce = self.normal.softmax(dim=1), self.reduce.softmax(dim=1)
         before_last = last = self.stem(images)
         for cell in self.cells:
             before_last, last = last, cell(before_last, last, reduce if cell.reduction else normal)

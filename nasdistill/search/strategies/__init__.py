@@ -5,8 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from pydantic import Field
-
 from nasdistill.registry import Component, Registry
 
 if TYPE_CHECKING:
@@ -24,7 +22,7 @@ class Found:
 
     Attributes:
         genotype: the discretised cells.
-        history: curves by name (alphas, entropy, skips per cell, losses), as plain data for the report.
+        history: `{"curves": {name: [[epochs done, value], ...]}}` where the strategy learns, plain data.
         metrics: numbers for the results table, e.g. `samples_per_second`.
     """
 
@@ -36,12 +34,13 @@ class Found:
 class Strategy(Component):
     """Base of all search strategies."""
 
-    epochs: int = Field(50, gt=0, description="passes over the half of the training set that the weights learn from")
-
     def search(
         self, space: SearchSpace, data: Data, engine: Engine, seed: int, checkpoints: Checkpoints, records: Records
     ) -> Found:
-        """Search `space` on the training images of `data`; goes on from `checkpoints` if there are any."""
+        """Search `space` on the training images of `data`; goes on from `checkpoints` if there are any.
+
+        The validation and the test images stay unseen: they are for judging what was found.
+        """
         raise NotImplementedError(type(self).__name__)
 
 

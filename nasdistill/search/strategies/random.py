@@ -1,0 +1,42 @@
+"""The control: an architecture drawn by lot."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, ClassVar
+
+import torch
+
+from nasdistill.data.seeds import generator_for
+from nasdistill.models.genotypes import Cell, Genotype
+from nasdistill.search.spaces import NONE, SearchSpace
+from nasdistill.search.strategies import STRATEGIES, Found, Strategy
+
+if TYPE_CHECKING:
+    from nasdistill.data.base import Data
+    from nasdistill.training.checkpoints import Checkpoints
+    from nasdistill.training.engine import Engine
+    from nasdistill.training.records import Records
+
+
+def draw_cell(space: SearchSpace, generator: torch.Generator) -> Cell:
+    """A cell whose nodes each read different earlier states, all choices and operations equally likely."""
+    names = [name for name in space.operations if name != NONE]
+    nodes = []
+    for node in range(space.nodes):
+        states = torch.randperm(node + 2, generator=generator)[: space.edges_per_node].sort().values.tolist()
+        picks = torch.randint(len(names), (len(states),), generator=generator).tolist()
+        nodes.append(tuple((names[pick], state) for pick, state in zip(picks, states, strict=True)))
+    return tuple(nodes)
+
+
+@STRATEGIES.register("random")
+class Random(Strategy):
+    """Draw the cells by lot, as a function of the seed alone: what a search must beat to be worth its time."""
+
+    source: ClassVar[str] = "Li and Talwalkar 2019, Random Search and Reproducibility for NAS (arXiv:1902.07638)"
+
+    def search(
+        self, space: SearchSpace, data: Data, engine: Engine, seed: int, checkpoints: Checkpoints, records: Records
+    ) -> Found:
+        generator = generator_for(seed, "random architecture")
+        return Found(Genotype(normal=draw_cell(space, generator), reduce=draw_cell(space, generator)))
