@@ -15,16 +15,8 @@ import pytest
 from nasdistill import resources
 
 ROOT = Path(__file__).parents[1]
-SOURCES = (
-    "setup.py",
-    "pyproject.toml",
-    "MANIFEST.in",
-    "README.md",
-    "Makefile",
-    "nasdistill",
-    "search_spaces",
-    "recipes",
-)
+FILES = ("setup.py", "pyproject.toml", "MANIFEST.in", "README.md", "Makefile")
+FOLDERS = ("nasdistill", "search_spaces", "recipes")
 
 
 @pytest.fixture(scope="module")
