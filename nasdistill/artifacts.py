@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import Any
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from nasdistill.errors import DamagedFile, UserError
-from nasdistill.storage import files_below, publish_folder, read_json, sha256_of, sha256_of_json, write_json
+from nasdistill.storage import files_below, publish_folder, read_sealed, sha256_of, sha256_of_json, write_sealed
 
 MANIFEST = "artifact.json"
 NETWORK_FILES = ("spec.json", "weights.safetensors")
@@ -94,15 +94,20 @@ def open_artifact(folder: Path, verify: bool = True) -> Artifact:
     path = folder / MANIFEST
     if not path.is_file():
         raise UserError(f"{folder} is not an artifact: it holds no {MANIFEST}")
-    content = read_json(path)
-    found = content.get("format") if isinstance(content, dict) else None
+    content = read_sealed(path)
+    found = content.get("format")
     if found != FORMAT:
         raise UserError(f"{path} has format {found!r}; this version reads format {FORMAT}")
     try:
         manifest = Manifest.model_validate(content)
     except ValidationError as error:
         raise DamagedFile(f"{path} is damaged: {error.errors()[0]['msg']} at {error.errors()[0]['loc']}") from None
-    if any(Path(name).is_absolute() or ".." in Path(name).parts for name in manifest.files):
+    # A manifest may come from another system, so both kinds of path count.
+    if any(
+        kind(name).is_absolute() or kind(name).drive or ".." in kind(name).parts
+        for name in manifest.files
+        for kind in (PurePosixPath, PureWindowsPath)
+    ):
         raise DamagedFile(f"{path} names a file outside its folder")
     artifact = Artifact(folder, manifest)
     if verify:
@@ -116,9 +121,9 @@ def publish(prepared: Path, place: Path, **manifest: Any) -> Artifact:
     Args:
         manifest: the fields of `Manifest` but `files`, which are hashed here.
     """
-    files = {str(path.relative_to(prepared)): sha256_of(path) for path in files_below(prepared)}
+    files = {path.relative_to(prepared).as_posix(): sha256_of(path) for path in files_below(prepared)}
     written = Manifest(files=files, **manifest)
-    write_json(prepared / MANIFEST, written.model_dump(mode="json"))
+    write_sealed(prepared / MANIFEST, written.model_dump(mode="json"))
     publish_folder(prepared, place)
     return Artifact(place, written)
 

@@ -1,4 +1,4 @@
-"""Files that survive a kill: written beside their place, flushed to the disk, renamed into it, and checked when read."""
+"""Files that survive a kill: written beside their place, flushed to the disk, renamed into it, checked when read."""
 
 from __future__ import annotations
 
@@ -17,6 +17,10 @@ if TYPE_CHECKING:
     import torch
 
 _STATE_KEY = "nasdistill"
+_SEAL = "sha256"
+
+HEADER_LIMIT = 16 << 20
+"""Bytes of a state's header; parsing a larger one would take seconds and a multiple of its size in memory."""
 
 
 def sha256_of(path: Path) -> str:
@@ -78,8 +82,30 @@ def read_json(path: Path) -> Any:
         raise DamagedFile(f"{path} is damaged: {error}") from None
 
 
+def write_sealed(path: Path, content: Mapping[str, Any]) -> None:
+    """Write a mapping as JSON with its own SHA-256 under the key `sha256`, so that a changed byte shows."""
+    plain = json.loads(json.dumps(content, allow_nan=False))  # what reading gives back: all keys are strings then
+    write_json(path, {**plain, _SEAL: sha256_of_json(plain)})
+
+
+def read_sealed(path: Path) -> dict[str, Any]:
+    """Read what `write_sealed` wrote.
+
+    Raises:
+        DamagedFile: the content is not what was written.
+    """
+    content = read_json(path)
+    if not isinstance(content, dict):
+        raise DamagedFile(f"{path} is damaged: it must hold a mapping")
+    if content.pop(_SEAL, None) != sha256_of_json(content):
+        raise DamagedFile(f"{path} is damaged: its content is not what its SHA-256 says")
+    return content
+
+
 def sync_folder(folder: Path) -> None:
     """Flush a folder's entries, so that a rename in it survives a power cut."""
+    if os.name == "nt":  # Windows has no such flush
+        return
     descriptor = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(descriptor)
@@ -90,7 +116,10 @@ def sync_folder(folder: Path) -> None:
 def publish_folder(prepared: Path, place: Path) -> None:
     """Move a finished folder to `place` in one step, every byte of it on the disk before.
 
-    A folder that stands at `place` already is replaced.
+    A folder that stands at `place` already is replaced; where that fails, it stays.
+
+    Raises:
+        OSError: the disk is full or not writable.
     """
     for path in sorted(prepared.rglob("*")):
         if path.is_file():
@@ -100,24 +129,38 @@ def publish_folder(prepared: Path, place: Path) -> None:
             sync_folder(path)
     sync_folder(prepared)
     place.parent.mkdir(parents=True, exist_ok=True)
-    if place.exists():
-        retired = place.with_name(f".{place.name}.{uuid.uuid4().hex}.retired")
+    retired = place.with_name(f".{place.name}.{uuid.uuid4().hex}.retired")
+    replaces = place.exists()
+    if replaces:
         os.replace(place, retired)
-        shutil.rmtree(retired)
-    os.replace(prepared, place)
+    try:
+        os.replace(prepared, place)
+    except BaseException:
+        if replaces:
+            os.replace(retired, place)
+        raise
     sync_folder(place.parent)
+    if replaces:
+        shutil.rmtree(retired, ignore_errors=True)  # the new one stands; `remove_leftovers` takes what stays
 
 
 def save_state(path: Path, state: Mapping[str, Any]) -> str:
     """Write a tree of mappings, lists, numbers, strings and tensors as one safetensors file; returns its SHA-256.
 
-    Nothing is pickled: tensors go in as tensors, the rest as JSON in the file's metadata.
+    Nothing is pickled: tensors go in as tensors, the rest as JSON in the file's metadata. Keys are strings or numbers;
+    tuples come back as lists.
+
+    Raises:
+        TypeError: something else is in the tree.
+        ValueError: there is so much beside the tensors that `load_state` would refuse it.
     """
     from safetensors.torch import save
 
     tensors: dict[str, torch.Tensor] = {}
     skeleton = _take_tensors(state, tensors)
     data = save(tensors, metadata={_STATE_KEY: json.dumps(skeleton)})
+    if _header_size(data) > HEADER_LIMIT:
+        raise ValueError(f"{path} would have a header of {_header_size(data)} bytes; the most is {HEADER_LIMIT}")
     write_bytes(path, data)
     return hashlib.sha256(data).hexdigest()
 
@@ -130,16 +173,26 @@ def load_state(path: Path, expected_sha256: str | None = None) -> dict[str, Any]
     """
     from safetensors import SafetensorError, safe_open
 
-    if expected_sha256 is not None and sha256_of(path) != expected_sha256:
-        raise DamagedFile(f"{path} is damaged: its SHA-256 is not the one that was written down")
     try:
+        with open(path, "rb") as start:
+            if _header_size(start.read(8)) > HEADER_LIMIT:
+                raise DamagedFile(f"{path} is damaged: its header claims more than {HEADER_LIMIT} bytes")
+        if expected_sha256 is not None and sha256_of(path) != expected_sha256:
+            raise DamagedFile(f"{path} is damaged: its SHA-256 is not the one that was written down")
         with safe_open(path, framework="pt") as file:
             skeleton = json.loads(file.metadata()[_STATE_KEY])
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  (not iterable itself)
-    except (SafetensorError, ValueError, KeyError, TypeError, OSError) as error:
+        state = _put_tensors(skeleton, tensors)
+    except (SafetensorError, ValueError, KeyError, TypeError, RecursionError, OSError) as error:
         raise DamagedFile(f"{path} is damaged: {error}") from None
-    state: dict[str, Any] = _put_tensors(skeleton, tensors)
+    if not isinstance(state, dict):
+        raise DamagedFile(f"{path} is damaged: it holds no mapping")
     return state
+
+
+def _header_size(data: bytes) -> int:
+    """Bytes of a safetensors file's header, from the file's first 8 bytes."""
+    return int.from_bytes(data[:8], "little")
 
 
 def _take_tensors(value: Any, tensors: dict[str, torch.Tensor]) -> Any:
@@ -151,6 +204,8 @@ def _take_tensors(value: Any, tensors: dict[str, torch.Tensor]) -> Any:
         tensors[name] = value.detach().to("cpu", copy=True).contiguous()
         return {"tensor": name}
     if isinstance(value, Mapping):
+        if wrong := [key for key in value if not isinstance(key, str | int | float)]:
+            raise TypeError(f"a state's keys are strings or numbers, got {wrong[0]!r}")
         return {"items": [[key, _take_tensors(item, tensors)] for key, item in value.items()]}
     if isinstance(value, list | tuple):
         return {"list": [_take_tensors(item, tensors) for item in value]}

@@ -11,7 +11,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from nasdistill.errors import DamagedFile, UserError
 from nasdistill.report.records import ACCURACIES, Row, RunRecord
-from nasdistill.storage import read_json, write_json
+from nasdistill.storage import read_json, read_sealed, write_json, write_sealed
 
 RESULTS = "results.json"
 RUN = "run.json"
@@ -25,7 +25,7 @@ def save_run(record: RunRecord, folder: Path) -> None:
     """Write `results.json` and `run.json` into the run's folder."""
     write_results(record.rows, folder)
     rows = [{**dataclasses.asdict(row), "folder": _inside(row.folder, folder)} for row in record.rows]
-    write_json(folder / RUN, {"format": FORMAT, **dataclasses.asdict(record), "rows": rows})
+    write_sealed(folder / RUN, {"format": FORMAT, **dataclasses.asdict(record), "rows": rows})
 
 
 def load_run(folder: Path) -> RunRecord:
@@ -40,8 +40,8 @@ def load_run(folder: Path) -> RunRecord:
         raise UserError(f"{folder} is not a run: there is no such folder")
     if not path.is_file():
         raise UserError(f"{folder} is not a run: it holds no {RUN} (it is written when a run ends)")
-    content = read_json(path)
-    found = content.get("format") if isinstance(content, dict) else None
+    content = read_sealed(path)
+    found = content.get("format")
     if found != FORMAT:
         raise UserError(f"{path} has format {found!r}; this version reads format {FORMAT}")
     record: RunRecord = _validated(_RUN, content, path)

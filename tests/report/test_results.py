@@ -10,6 +10,7 @@ import pytest
 from nasdistill.errors import DamagedFile, UserError
 from nasdistill.report.records import Row, RunRecord
 from nasdistill.report.results import load_run, read_results, save_run, write_results
+from nasdistill.storage import read_sealed, write_sealed
 
 Run = tuple[RunRecord, Path]
 
@@ -82,9 +83,17 @@ def test_folders_that_are_no_runs_are_named(tmp_path: Path) -> None:
 def test_a_changed_record_is_refused(one_seed: Run, tmp_path: Path, change: dict[str, object], problem: str) -> None:
     record, _ = one_seed
     save_run(replace(record, rows=()), tmp_path)
-    content = json.loads((tmp_path / "run.json").read_text())
-    (tmp_path / "run.json").write_text(json.dumps({**content, **change}))
+    write_sealed(tmp_path / "run.json", {**read_sealed(tmp_path / "run.json"), **change})
     with pytest.raises(UserError, match=problem):
+        load_run(tmp_path)
+
+
+def test_a_record_changed_by_hand_is_refused(one_seed: Run, tmp_path: Path) -> None:
+    record, _ = one_seed
+    save_run(replace(record, rows=()), tmp_path)
+    path = tmp_path / "run.json"
+    path.write_text(path.read_text().replace("quickstart", "slowstart", 1))
+    with pytest.raises(DamagedFile, match=r"run\.json is damaged"):
         load_run(tmp_path)
 
 
