@@ -1,0 +1,97 @@
+"""The engine: where, how precisely, and with how many processes."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+from torch import nn
+
+from nasdistill.errors import SpecError
+from nasdistill.registry import build
+from nasdistill.training import engine as engine_module
+from nasdistill.training.engine import EngineSettings, is_first_process, resolve
+from tests.training import shared_out
+from tests.training.parts import engine
+
+ROOT = Path(__file__).parents[2]
+
+
+def test_convolutions_are_channels_last_and_compute_in_bf16() -> None:
+    there = engine("bf16")
+    network = there.place(nn.Sequential(nn.Conv2d(3, 8, 3), nn.BatchNorm2d(8)))
+    weight = network[0].weight
+    assert weight.is_contiguous(memory_format=torch.channels_last)
+    assert not weight.is_contiguous()
+    assert weight.dtype == torch.float32
+    with there.autocast():
+        assert network[0](torch.randn(2, 3, 8, 8)).dtype == torch.bfloat16
+
+
+def test_fabrics_wrapping_gives_losses_in_single_precision() -> None:
+    there = engine("bf16")
+    network = nn.Linear(4, 2)
+    module, _ = there.setup(network, torch.optim.SGD(network.parameters(), lr=0.1))
+    assert module(torch.randn(3, 4)).dtype == torch.float32
+    assert there.precision == "bf16"
+
+
+def test_contiguous_and_fp32_where_asked() -> None:
+    there = engine("32", channels_last=False)
+    network = there.place(nn.Conv2d(3, 8, 3))
+    assert network.weight.is_contiguous()
+    with there.autocast():
+        assert network(torch.randn(2, 3, 8, 8)).dtype == torch.float32
+
+
+@pytest.mark.parametrize(("has_bf16", "precision"), [(True, "bf16"), (False, "32")])
+def test_auto_takes_bf16_where_the_processor_has_it(
+    monkeypatch: pytest.MonkeyPatch, has_bf16: bool, precision: str
+) -> None:
+    monkeypatch.setattr(engine_module, "cpu_has_bf16", lambda: has_bf16)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: False)
+    assert resolve(EngineSettings()) == ("cpu", precision)
+    assert resolve(EngineSettings(precision="32")) == ("cpu", "32")
+
+
+@pytest.mark.parametrize(
+    ("environment", "first"),
+    [({}, True), ({"RANK": "0"}, True), ({"RANK": "2", "LOCAL_RANK": "0"}, False), ({"LOCAL_RANK": "1"}, False)],
+)
+def test_the_first_process_is_known_from_the_launcher(
+    monkeypatch: pytest.MonkeyPatch, environment: dict[str, str], first: bool
+) -> None:
+    for name in ("RANK", "LOCAL_RANK"):
+        monkeypatch.delenv(name, raising=False)
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    assert is_first_process() is first
+
+
+def test_a_wrong_setting_names_what_is_allowed() -> None:
+    with pytest.raises(SpecError, match="'cpu'"):
+        build(EngineSettings, {"accelerator": "gpu"})
+
+
+def test_two_processes_train_as_one(tmp_path: Path) -> None:
+    """Averaged gradients of two halves are the gradient of the whole batch: torchrun gives what one process gives."""
+    for name in ("one", "two"):
+        (tmp_path / name).mkdir()
+    shared_out.main(tmp_path / "one")
+    torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+    command = [*torchrun, "-m", "tests.training.shared_out", str(tmp_path / "two")]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    one, two = load_file(tmp_path / "one" / "weights"), load_file(tmp_path / "two" / "weights")
+    torch.testing.assert_close(one, two)
+    metrics = [(tmp_path / name / "metrics").read_text() for name in ("one", "two")]
+    assert metrics[0] == metrics[1]
+    assert len(list((tmp_path / "two" / "checkpoints").iterdir())) == 2
+    assert len(list((tmp_path / "two" / "tensorboard").iterdir())) == 1
