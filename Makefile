@@ -13,7 +13,7 @@ demo: $(STAMP)
 	$(BIN)/nasdistill run recipes/quickstart.yaml
 
 test: $(STAMP)
-	$(BIN)/pytest -m "not gpu and not shared and not slow"
+	$(BIN)/pytest
 
 lint: $(STAMP)
 	$(BIN)/ruff check .

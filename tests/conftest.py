@@ -1,0 +1,29 @@
+"""What a test needs beside the package; a test whose need is not met is skipped with its reason."""
+
+from __future__ import annotations
+
+import os
+
+import pytest
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--slow", action="store_true", help="also run the tests that take minutes or hours")
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    missing = {
+        "gpu": None if _has_gpu() else "needs an NVIDIA GPU",
+        "shared": None if os.environ.get("NASDISTILL_DATA") else "needs real data; name their root in NASDISTILL_DATA",
+        "slow": None if config.getoption("--slow") else "takes minutes; run with --slow",
+    }
+    for item in items:
+        for marker, reason in missing.items():
+            if reason and item.get_closest_marker(marker):
+                item.add_marker(pytest.mark.skip(reason=reason))
+
+
+def _has_gpu() -> bool:
+    import torch
+
+    return torch.cuda.is_available()
