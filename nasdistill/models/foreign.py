@@ -83,6 +83,8 @@ def import_network(
             f"the normalisation has {len(normalisation.mean)} means and {len(normalisation.std)} deviations "
             f"for images of {shape[0]} channels"
         )
+    if labels is not None and len(labels) != classes:
+        raise UserError(f"{len(labels)} labels were given for {classes} classes")
     spec = NetworkSpec(model=model, shape=shape, classes=classes, labels=labels, normalisation=normalisation)
     network = spec.build()
     found = load_foreign(network, weights)

@@ -66,12 +66,9 @@ def match(theirs: Shapes, ours: Shapes, in_order: bool = True) -> Match:
     Raises:
         UserError: names the tensors that do not fit, with their shapes on both sides, or those that could be swapped.
     """
+    counters = _counters(theirs, ours)
+    their_values = {name: shape for name, shape in theirs.items() if name not in counters}
     our_values = {name: shape for name, shape in ours.items() if not name.endswith(COUNTER)}
-    # Where we have no single numbers but counters, theirs are counters too, whatever their names.
-    counters = set() if () in our_values.values() else {name for name, shape in theirs.items() if shape == ()}
-    their_values = {
-        name: shape for name, shape in theirs.items() if not name.endswith(COUNTER) and name not in counters
-    }
     how, names = _decide(their_values, our_values, in_order)
     modules = {_module(our): _module(their) for our, their in names.items()}
     for name in ours:
@@ -80,6 +77,13 @@ def match(theirs: Shapes, ours: Shapes, in_order: bool = True) -> Match:
             names[name] = counter
     pairs = tuple(Pair(names[our], our, shape) for our, shape in ours.items() if our in names)
     return Match(how, pairs, tuple(name for name in ours if name not in names))
+
+
+def _counters(theirs: Shapes, ours: Shapes) -> set[str]:
+    """The file's update counters: by name, or the single numbers if there are as many as the network has counters."""
+    named = {name for name in theirs if name.endswith(COUNTER)}
+    single = {name for name, shape in theirs.items() if shape == ()}
+    return single if not named and len(single) == sum(name.endswith(COUNTER) for name in ours) else named
 
 
 def _decide(theirs: Shapes, ours: Shapes, in_order: bool) -> tuple[How, dict[str, str]]:

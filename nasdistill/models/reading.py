@@ -114,7 +114,8 @@ def _read_elsewhere(path: Path, size: int) -> ForeignState:
                 text=True,
                 timeout=3 * SECONDS,
                 check=False,
-                env={**os.environ, "PYTHONPATH": found_here},
+                # Every thread of torch's would reserve memory that the bound counts.
+                env={**os.environ, "PYTHONPATH": found_here, "OMP_NUM_THREADS": "1"},
             )
         except subprocess.TimeoutExpired:
             raise UserError(f"{path} took more than {3 * SECONDS} seconds to read, which no state dict does") from None

@@ -132,7 +132,9 @@ def test_only_an_earlier_import_is_replaced(tmp_path: Path) -> None:
         _import(tmp_path / "w", tmp_path / "w")
 
 
-def test_a_normalisation_of_other_channels_is_refused(tmp_path: Path) -> None:
+def test_labels_and_normalisation_must_fit(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="2 labels were given for 4 classes"):
+        import_network(MODELS.parse("mlp-5"), tmp_path / "w", tmp_path / "out", (3, 8, 8), 4, CIFAR, ("a", "b"))
     with pytest.raises(UserError, match="3 means and 3 deviations for images of 1 channels"):
         import_network(MODELS.parse("mlp-5"), tmp_path / "w", tmp_path / "out", (1, 8, 8), 4, CIFAR)
 

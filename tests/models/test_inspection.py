@@ -85,6 +85,14 @@ def test_the_auxiliary_head_counts_in_nothing() -> None:
     assert [layer.path for layer in layers(network, (1, 2, 2))] == ["trunk"]
 
 
+def test_the_auxiliary_head_of_a_searched_network_counts_in_nothing() -> None:
+    with_head = NetworkSpec(model={"name": "darts-v2-4-3", "auxiliary": True}, shape=(3, 16, 16), classes=10)
+    without = NetworkSpec(model="darts-v2-4-3", shape=(3, 16, 16), classes=10)
+    network = with_head.build()
+    assert sum(parameter.numel() for parameter in network.parameters()) > count_parameters(network)
+    assert inspect(with_head, network) == inspect(without, without.build())
+
+
 class Fickle(nn.Module):
     """Draws random numbers and counts its calls, in evaluation too."""
 

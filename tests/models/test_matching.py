@@ -92,6 +92,23 @@ def test_modules_made_in_another_order() -> None:
     assert all(pair.theirs == renamed(pair.ours) for pair in found.pairs)
 
 
+def test_modules_made_in_any_order_are_matched_right_or_refused() -> None:
+    ours = shapes_of("wrn-16-1")
+    modules = sorted({name.rpartition(".")[0] for name in ours})
+    shuffle = random.Random(0).shuffle  # noqa: S311
+    matched = 0
+    for _ in range(60):
+        shuffle(modules)
+        names = [name for path in modules for name in ours if name.rpartition(".")[0] == path]
+        try:
+            found = match({renamed(name): ours[name] for name in names}, ours)
+        except UserError:
+            continue
+        matched += 1
+        assert all(pair.theirs == renamed(pair.ours) for pair in found.pairs)
+    assert matched > 5
+
+
 def test_a_norm_of_the_end_never_becomes_one_of_the_last_group() -> None:
     """Made before the groups, it has the shape of norms in the last: order would put every one of them out of place."""
     last = [name for name in WRN if name.startswith("norm.")]
@@ -125,6 +142,11 @@ def test_torchvisions_own() -> None:
     network = MODELS.parse("torchvision:resnet18").build((3, 224, 224), 1000)
     found = match(theirs, {name: tuple(value.shape) for name, value in network.state_dict().items()})
     assert found.how == "name"
+
+
+def test_a_single_number_that_is_no_counter_is_not_passed_over() -> None:
+    with pytest.raises(UserError, match=r"only in the file: logit_scale \(a number\)"):
+        match({**WRN, "logit_scale": ()}, WRN)
 
 
 ALIKE: Shapes = {"first.weight": (4, 4), "first.bias": (4,), "second.weight": (4, 4), "second.bias": (4,)}

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import os
 import pickle
+import signal
 import struct
+import subprocess
+import sys
 import time
 import zipfile
 from collections.abc import Callable
@@ -87,6 +90,18 @@ def test_a_tensor_that_grows_when_it_is_copied_is_stopped(tmp_path: Path) -> Non
     torch.save({"w": torch.zeros(1).expand(10**10)}, path)
     with pytest.raises(UserError, match="more memory"):
         read_state(path, MOST)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="other systems bound the time by the clock alone")
+def test_a_pickle_that_takes_too_long_is_stopped(tmp_path: Path) -> None:
+    path = tmp_path / "slow.pt"
+    path.write_bytes(b"\x80\x02" + b"N" * 50_000_000)
+    script = (
+        "import sys; from pathlib import Path; from nasdistill.models import reading; reading.SECONDS = 1; "
+        f"sys.exit(reading._main(Path({str(path)!r}), Path({str(tmp_path / 'out')!r}), 2**30))"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, check=False)
+    assert done.returncode == -signal.SIGXCPU
 
 
 def test_a_damaged_pickle(tmp_path: Path) -> None:
