@@ -9,17 +9,17 @@ import importlib.util
 import logging
 import pkgutil
 import sys
-import typing
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar, Generic, TypeVar
 
-from pydantic import BaseModel, ConfigDict, GetCoreSchemaHandler, GetJsonSchemaHandler, ValidationError
-from pydantic_core import CoreSchema, ErrorDetails, core_schema
+from pydantic import BaseModel, ConfigDict, GetCoreSchemaHandler, GetJsonSchemaHandler
+from pydantic_core import CoreSchema, core_schema
 
 from nasdistill.errors import SpecError, UserError, unknown
+from nasdistill.validation import build as build
 
 log = logging.getLogger(__name__)
 
@@ -261,68 +261,6 @@ class Registry(Generic[C]):
             if options is not None:
                 return component, options
         return None
-
-
-M = TypeVar("M", bound=BaseModel)
-
-
-def build(model: type[M], options: Mapping[str, Any]) -> M:
-    """Validate `options` against `model`; the first problem becomes a `SpecError` with its path.
-
-    Raises:
-        SpecError: an option is unknown, missing, or of the wrong kind or range.
-    """
-    try:
-        return model.model_validate(dict(options))
-    except ValidationError as error:
-        raise first_problem(error, model) from None
-
-
-def first_problem(error: ValidationError, model: type[BaseModel]) -> SpecError:
-    """The first of pydantic's findings as one sentence with the path to the value."""
-    findings = error.errors()
-    finding = findings[0]
-    cause = finding.get("ctx", {}).get("error")
-    path = finding["loc"]
-    if isinstance(cause, SpecError):
-        return SpecError(cause.problem, path + cause.path)
-    if finding["type"] == "extra_forbidden":
-        known = _fields_at(model, path[:-1])
-        return SpecError(unknown("key", str(path[-1]), known) if known else f"unknown key {path[-1]!r}", path)
-    if finding["type"] == "missing":
-        return SpecError(f"the key {path[-1]!r} is missing", path)
-    # Where a value may be one of several things, there is a finding for each, whose path ends in the thing's name.
-    alternatives = [other for other in findings if len(path) > 1 and _same_value(other, finding)]
-    if len(alternatives) > 1:
-        path = path[:-1]
-    messages = dict.fromkeys(_message(other) for other in alternatives or [finding])
-    return SpecError(f"{', or '.join(messages)}, got {finding['input']!r}", path)
-
-
-def _same_value(one: ErrorDetails, other: ErrorDetails) -> bool:
-    return one["loc"][:-1] == other["loc"][:-1] and one["input"] is other["input"]
-
-
-def _message(finding: ErrorDetails) -> str:
-    message = finding["msg"].removeprefix("Value error, ")
-    return message[:1].lower() + message[1:]
-
-
-def _fields_at(model: type[BaseModel], path: tuple[str | int, ...]) -> list[str]:
-    """The keys that are known where `path` leads, or none where that is no mapping with fixed keys."""
-    current: Any = model
-    for part in path:
-        fields = _fields(current)
-        current = fields[str(part)].annotation if str(part) in fields else current
-    return list(_fields(current))
-
-
-def _fields(annotation: Any) -> Mapping[str, Any]:
-    """The fields of the first config in an annotation such as `list[Config] | None`."""
-    if hasattr(annotation, "model_fields"):
-        fields: Mapping[str, Any] = annotation.model_fields
-        return fields
-    return next((fields for part in typing.get_args(annotation) if (fields := _fields(part))), {})
 
 
 class ComponentOf:

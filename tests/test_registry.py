@@ -13,11 +13,11 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import pytest
-from pydantic import BaseModel, Field, TypeAdapter
+from pydantic import Field, TypeAdapter
 
 from nasdistill import registry as module
 from nasdistill.errors import SpecError, UserError
-from nasdistill.registry import KINDS, Component, ComponentOf, Origin, Registry, build, load_plugin, plugins, registry
+from nasdistill.registry import KINDS, Component, ComponentOf, Origin, Registry, load_plugin, plugins, registry
 
 HERE = Path(__file__).parent
 
@@ -343,39 +343,6 @@ print(json.dumps(said))
         "loaded": ["huber-plugin"],
         "broken": ["huber_plugin.unfinished:Unfinished"],
     }
-
-
-# --- configs in general ---
-
-
-class Inner(BaseModel, extra="forbid"):
-    width: int = 1
-
-
-class Config(BaseModel, extra="forbid"):
-    inner: Inner | None = None
-    many: list[Inner] = []
-    size: int | Annotated[str, Field(pattern="^auto$")] = "auto"
-    named: dict[str, Inner] = {}
-
-
-@pytest.mark.parametrize(
-    ("options", "path", "problem"),
-    [
-        ({"inner": {"widht": 2}}, ("inner", "widht"), "unknown key 'widht'; did you mean 'width'?"),
-        ({"many": [{}, {"widht": 2}]}, ("many", 1, "widht"), "unknown key 'widht'; did you mean 'width'?"),
-        ({"named": {"a": {"widht": 2}}}, ("named", "a", "widht"), "unknown key 'widht'; did you mean 'width'?"),
-        ({"many": [{"width": "x"}]}, ("many", 0, "width"), "valid integer, unable to parse string as an integer"),
-        ({"size": "big"}, ("size",), "unable to parse string as an integer, or string should match pattern '^auto$'"),
-    ],
-)
-def test_nested_problems_are_found_at_their_place(
-    options: dict[str, Any], path: tuple[str | int, ...], problem: str
-) -> None:
-    with pytest.raises(SpecError) as error:
-        build(Config, options)
-    assert error.value.path == path
-    assert problem in error.value.problem
 
 
 def test_a_field_that_holds_a_component_says_so_in_the_schema() -> None:

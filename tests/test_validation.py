@@ -1,0 +1,52 @@
+"""What is wrong in a config is found at its place and said in one sentence."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+import pytest
+from pydantic import BaseModel, Field
+
+from nasdistill.errors import SpecError
+from nasdistill.validation import build
+
+
+class Inner(BaseModel, extra="forbid"):
+    width: int = 1
+
+
+class Needed(BaseModel, extra="forbid"):
+    height: int
+
+
+class Config(BaseModel, extra="forbid"):
+    needed: Needed = Needed(height=1)
+    inner: Inner | None = None
+    many: list[Inner] = []
+    size: int | Annotated[str, Field(pattern="^auto$")] = "auto"
+    named: dict[str, Inner] = {}
+    either: Inner | Literal["computed"] = "computed"
+
+
+@pytest.mark.parametrize(
+    ("options", "path", "problem"),
+    [
+        ({"inner": {"widht": 2}}, ("inner", "widht"), "unknown key 'widht'; did you mean 'width'?"),
+        ({"many": [{}, {"widht": 2}]}, ("many", 1, "widht"), "unknown key 'widht'; did you mean 'width'?"),
+        ({"named": {"a": {"widht": 2}}}, ("named", "a", "widht"), "unknown key 'widht'; did you mean 'width'?"),
+        ({"many": [{"width": "x"}]}, ("many", 0, "width"), "valid integer, unable to parse string as an integer"),
+        ({"either": {"widht": 2}}, ("either", "widht"), "unknown key 'widht'; did you mean 'width'?"),
+        ({"either": 3}, ("either",), "instance of Inner, or input should be 'computed', got 3"),
+        ({"wide": 3}, ("wide",), "unknown key 'wide' (known: either, inner, many, named, needed, size)"),
+        ({"needed": {}}, ("needed", "height"), "the key 'height' is missing"),
+        ({3: 4}, (3,), "keys should be strings"),
+        ({"size": "big"}, ("size",), "unable to parse string as an integer, or string should match pattern '^auto$'"),
+    ],
+)
+def test_nested_problems_are_found_at_their_place(
+    options: dict[str, Any], path: tuple[str | int, ...], problem: str
+) -> None:
+    with pytest.raises(SpecError) as error:
+        build(Config, options)
+    assert error.value.path == path
+    assert problem in error.value.problem
