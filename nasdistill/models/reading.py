@@ -172,7 +172,8 @@ def _bound(memory: int) -> None:
 
     taken = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
     resource.setrlimit(resource.RLIMIT_AS, (taken + memory, taken + memory))
-    resource.setrlimit(resource.RLIMIT_CPU, (int(sum(resource.getrusage(resource.RUSAGE_SELF)[:2])) + SECONDS,) * 2)
+    seconds = int(sum(resource.getrusage(resource.RUSAGE_SELF)[:2])) + SECONDS
+    resource.setrlimit(resource.RLIMIT_CPU, (seconds, seconds + 1))
 
 
 def _main(path: Path, out: Path, memory: int) -> int:
