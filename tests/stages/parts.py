@@ -1,0 +1,51 @@
+"""A few digits, and artifacts of networks, for the tests of stages."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from nasdistill.artifacts import Artifact, publish
+from nasdistill.data.base import Data, ImageSet
+from nasdistill.models.base import NetworkSpec, save_network
+from nasdistill.registry import registry
+from nasdistill.stages import Context
+from nasdistill.training.engine import EngineSettings
+
+SEED = 3
+
+
+def few_digits() -> Data:
+    """96 images to train on, 60 to select on and 80 to test on."""
+    whole: Data = registry("datasets").parse("digits").load(0)
+    first = {"train": 96, "validation": 60, "test": 80}
+    parts = {name: getattr(whole, name).subset(torch.arange(count)) for name, count in first.items()}
+    assert all(isinstance(part, ImageSet) for part in parts.values())
+    return dataclasses.replace(whole, **parts)
+
+
+def context_in(folder: Path, data: Data, **options: Any) -> Context:
+    payload = folder / "payload"
+    payload.mkdir(parents=True, exist_ok=True)
+    settings = EngineSettings(accelerator="cpu", precision="32")
+    places = {"folder": payload, "scratch": folder / "work", "tensorboard": folder / "tensorboard"}
+    dataset = registry("datasets").parse("digits")
+    made = Context(stage="stage", seed=SEED, dataset=dataset, engine_settings=settings, **places, **options)
+    made.shared["data", SEED] = data
+    return made
+
+
+def network_artifact(place: Path, data: Data, model: str, trained: bool = True, **changes: Any) -> Artifact:
+    """A network with weights drawn from a fixed seed, or its architecture alone."""
+    fields = {"shape": data.shape, "classes": len(data.classes), "normalisation": data.normalisation, **changes}
+    spec = NetworkSpec(model=registry("models").parse(model), **fields)
+    torch.manual_seed(11)
+    prepared = place.with_name(place.name + "-prepared")
+    prepared.mkdir(parents=True)
+    save_network(prepared, spec, spec.build() if trained else None)
+    kind = "network" if trained else "architecture"
+    empty: dict[str, Any] = {"config": {}, "inputs": {}, "metrics": {}, "cost": {}, "provenance": {}}
+    return publish(prepared, place, kind=kind, stage="given", uses="train", key="0", seed=0, **empty)

@@ -1,0 +1,84 @@
+"""The stage `evaluate`: scores by hand and by scikit-learn, with the normalisation that the network was trained on."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from sklearn.metrics import confusion_matrix
+
+from nasdistill.artifacts import Artifact
+from nasdistill.data.base import Data, ImageSet, Normalisation
+from nasdistill.errors import SpecError
+from nasdistill.models.base import load_network
+from nasdistill.registry import build
+from nasdistill.stages import STAGES
+from nasdistill.storage import read_json
+from tests.stages.parts import context_in, few_digits, network_artifact
+
+OWN = Normalisation(mean=(0.9,), std=(0.05,))
+
+
+@pytest.fixture(scope="module")
+def data() -> Data:
+    return few_digits()
+
+
+def evaluate(folder: Path, data: Data, network: Artifact, **options: Any) -> tuple[dict[str, Any], dict[str, Any]]:
+    context = context_in(folder, data)
+    metrics = build(STAGES.get("evaluate"), {"network": "given", **options}).run({"network": network}, context).metrics
+    return metrics, read_json(context.folder / "confusion.json")
+
+
+def predictions(network: Artifact, part: Any, normalisation: Normalisation) -> torch.Tensor:
+    assert isinstance(part, ImageSet)
+    _, module = load_network(network.folder)
+    with torch.no_grad():
+        logits: torch.Tensor = module((part.images / 255 - normalisation.mean[0]) / normalisation.std[0])
+    return logits.argmax(1)
+
+
+@pytest.mark.parametrize("part", ["test", "validation", "train"])
+def test_the_networks_own_normalisation_counts(tmp_path: Path, data: Data, part: str) -> None:
+    network = network_artifact(tmp_path / "given", data, "mlp-16", normalisation=OWN)
+    metrics, confusion = evaluate(tmp_path, data, network, part=part)
+    images = getattr(data, part)
+    predicted = predictions(network, images, OWN)
+    assert not torch.equal(predicted, predictions(network, images, data.normalisation)), "the case is too easy"
+    expected = 100 * float((predicted == images.labels).double().mean())
+    assert metrics["accuracy"] == pytest.approx({"last": expected, "best": expected, "selected": expected})
+    assert confusion["matrix"] == confusion_matrix(images.labels, predicted, labels=range(10)).tolist()
+    assert metrics["images"] == len(images)
+
+
+def test_size_and_speed_are_told(tmp_path: Path, data: Data) -> None:
+    metrics, _ = evaluate(tmp_path, data, network_artifact(tmp_path / "given", data, "mlp-16"))
+    assert metrics["parameters"] == 64 * 16 + 16 + 16 * 10 + 10
+    assert metrics["multiply_adds"] == 64 * 16 + 16 * 10
+    assert metrics["latency_ms"] > 0
+    assert metrics["accuracy"]["last"] <= metrics["top5"] <= 100
+    assert 0 <= metrics["calibration_error"] <= 1
+
+
+def test_other_class_names_are_told(tmp_path: Path, data: Data, caplog: pytest.LogCaptureFixture) -> None:
+    labels = tuple(f"garment {number}" for number in range(10))
+    with caplog.at_level(logging.WARNING):
+        _, confusion = evaluate(tmp_path, data, network_artifact(tmp_path / "given", data, "mlp-8", labels=labels))
+    assert "garment 3" in caplog.text
+    assert confusion["labels"] == list(labels)
+
+
+def test_an_architecture_without_weights_is_refused(tmp_path: Path, data: Data) -> None:
+    network = network_artifact(tmp_path / "given", data, "mlp-8", trained=False)
+    with pytest.raises(SpecError, match="no trained weights") as caught:
+        evaluate(tmp_path, data, network)
+    assert caught.value.path == ("network",)
+
+
+def test_images_of_another_shape_are_refused(tmp_path: Path, data: Data) -> None:
+    network = network_artifact(tmp_path / "given", data, "mlp-8", shape=(3, 32, 32))
+    with pytest.raises(SpecError, match="3x32x32"):
+        evaluate(tmp_path, data, network)

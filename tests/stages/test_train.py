@@ -1,0 +1,111 @@
+"""The stage `train`: what it writes, where it starts, and that neither a stop nor the process's past changes it."""
+
+from __future__ import annotations
+
+import os
+import signal
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from nasdistill.artifacts import Artifact
+from nasdistill.data.base import Data, ImageSet
+from nasdistill.errors import Interrupted, SpecError
+from nasdistill.interrupts import polite_stops
+from nasdistill.models.base import load_network
+from nasdistill.registry import build
+from nasdistill.stages import STAGES, Context
+from nasdistill.storage import read_json, sha256_of
+from tests.stages.parts import context_in, few_digits, network_artifact
+
+SMALL = {"epochs": 2, "batch_size": 32}
+BARELY = {"optimizer": {"name": "sgd", "lr": 1e-12, "weight_decay": 0}, "epochs": 1}
+
+
+@pytest.fixture(scope="module")
+def data() -> Data:
+    return few_digits()
+
+
+def train(context: Context, model: Any, inputs: dict[str, Artifact] | None = None, **options: Any) -> dict[str, Any]:
+    stage = build(STAGES.get("train"), {"model": model, **SMALL, **options})
+    return stage.run(inputs or {}, context).metrics
+
+
+def weights_of(context: Context) -> str:
+    return sha256_of(context.folder / "weights.safetensors")
+
+
+def test_the_artifact_is_a_network_with_its_history_and_confusion(tmp_path: Path, data: Data) -> None:
+    context = context_in(tmp_path, data)
+    metrics = train(context, "mlp-16", epochs=8)
+    spec, network = load_network(context.folder)
+    assert (spec.labels, spec.normalisation) == (data.classes, data.normalisation)
+    assert metrics["parameters"] == 64 * 16 + 16 + 16 * 10 + 10
+    assert metrics["multiply_adds"] == 64 * 16 + 16 * 10
+    assert isinstance(data.test, ImageSet)
+    mean, std = data.normalisation.mean[0], data.normalisation.std[0]
+    with torch.no_grad():
+        predicted = network((data.test.images / 255 - mean) / std).argmax(1)
+    by_hand = 100 * float((predicted == data.test.labels).double().mean())
+    assert metrics["accuracy"]["selected"] == pytest.approx(by_hand)
+    assert by_hand > 30  # chance is 10
+    confusion = read_json(context.folder / "confusion.json")
+    assert confusion["labels"] == list(data.classes)
+    assert [sum(row) for row in confusion["matrix"]] == torch.bincount(data.test.labels, minlength=10).tolist()
+    history = read_json(context.folder / "history.json")
+    assert [epoch for epoch, _ in history["curves"]["validation/accuracy"]] == list(range(1, 9))
+    assert metrics["samples_per_second"] > 0
+    assert metrics["latency_ms"] > 0
+
+
+def test_a_mapping_and_a_shorthand_are_the_same_model(tmp_path: Path, data: Data) -> None:
+    contexts = [context_in(tmp_path / name, data) for name in ("shorthand", "mapping")]
+    for context, model in zip(contexts, ("mlp-8", {"name": "mlp", "hidden": [8]}), strict=True):
+        train(context, model)
+    assert weights_of(contexts[0]) == weights_of(contexts[1])
+
+
+def test_what_the_process_did_before_does_not_matter(tmp_path: Path, data: Data) -> None:
+    given = network_artifact(tmp_path / "given", data, "mlp-8")
+    contexts = [context_in(tmp_path / name, data) for name in ("one", "other")]
+    for number, context in enumerate(contexts):
+        torch.manual_seed(number)
+        train(context, {"name": "mlp", "hidden": [8], "dropout": 0.5})
+        torch.manual_seed(number)
+        train(context_in(context.folder.parent / "given", data), "given", {"model": given})
+    assert weights_of(contexts[0]) == weights_of(contexts[1])
+    folders = [context.folder.parent / "given" / "payload" for context in contexts]
+    assert sha256_of(folders[0] / "weights.safetensors") == sha256_of(folders[1] / "weights.safetensors")
+
+
+@pytest.mark.parametrize("fresh", [False, True])
+def test_a_trained_network_goes_on_or_starts_afresh(tmp_path: Path, data: Data, fresh: bool) -> None:
+    given = network_artifact(tmp_path / "given", data, "mlp-8")
+    context = context_in(tmp_path, data)
+    train(context, "given", {"model": given}, fresh=fresh, **BARELY)
+    before, after = (load_file(folder / "weights.safetensors") for folder in (given.folder, context.folder))
+    same = all(torch.allclose(before[name], after[name], atol=1e-6) for name in before)
+    assert same is not fresh
+
+
+def test_a_stopped_training_goes_on_to_the_same_weights(tmp_path: Path, data: Data) -> None:
+    model = {"name": "mlp", "hidden": [8], "dropout": 0.5}
+    unbroken, stopped = (context_in(tmp_path / name, data) for name in ("unbroken", "stopped"))
+    train(unbroken, model)
+    with polite_stops():
+        os.kill(os.getpid(), signal.SIGINT)
+        with pytest.raises(Interrupted):
+            train(stopped, model)
+    assert not (stopped.folder / "weights.safetensors").exists()
+    train(stopped, model)
+    assert weights_of(stopped) == weights_of(unbroken)
+
+
+def test_an_architecture_for_other_images_is_refused(tmp_path: Path, data: Data) -> None:
+    given = network_artifact(tmp_path / "given", data, "mlp-8", trained=False, shape=(3, 32, 32))
+    with pytest.raises(SpecError, match="made for images of 3x32x32 in 10 classes; the data set has 1x8x8 in 10"):
+        train(context_in(tmp_path, data), "given", {"model": given})
