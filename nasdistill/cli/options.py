@@ -26,6 +26,7 @@ class Option:
         required: whether a value must be given.
         default: plain data, None where required.
         meaning: the field's description.
+        example: a value that makes sense, where the field names one.
     """
 
     name: str
@@ -33,6 +34,7 @@ class Option:
     required: bool
     default: Any
     meaning: str
+    example: Any = None
 
     @property
     def type(self) -> str:
@@ -62,7 +64,14 @@ def flag_of(field: str) -> str:
 def options_of(model: type[BaseModel]) -> list[Option]:
     """The fields of `model`, those that must be given first."""
     options = [
-        Option(name, _annotation(info), info.is_required(), _default(info), info.description or "")
+        Option(
+            name=info.alias or name,
+            annotation=_annotation(info),
+            required=info.is_required(),
+            default=_default(info),
+            meaning=info.description or "",
+            example=info.examples[0] if info.examples else None,
+        )
         for name, info in model.model_fields.items()
     ]
     return sorted(options, key=lambda option: not option.required)
@@ -87,7 +96,7 @@ def type_in_words(annotation: Any) -> str:
     if annotation is type(None):
         return "null"
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
-        return "mapping with " + ", ".join(annotation.model_fields)
+        return "mapping with " + ", ".join(info.alias or name for name, info in annotation.model_fields.items())
     return SIMPLE.get(annotation, "any value")
 
 

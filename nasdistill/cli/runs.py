@@ -41,14 +41,14 @@ def run(
 
     A run that was stopped, in whatever way, goes on where it was when the same command is given again.
     """
-    from nasdistill.recipes.loading import load_recipe, with_seeds
+    from nasdistill.recipes.loading import load_recipe
 
     general: General = context.obj
     settings = engine_given(given_in(context, engine))
     assignments = [*(overrides or []), *(f"engine.{name}={value}" for name, value in settings.items())]
-    loaded = load_recipe(recipe, assignments, general.plugins)
     if seed is not None:
-        loaded = with_seeds(loaded, seeds_in(seed))
+        assignments += ["seed=null", f"seeds={seeds_in(seed)}"]
+    loaded = load_recipe(recipe, assignments, general.plugins)
     if dry_run:
         show_plan(loaded, out or default_folder(loaded))
     else:

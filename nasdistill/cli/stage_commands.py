@@ -12,7 +12,7 @@ import typer
 
 from nasdistill.cli.general import General
 from nasdistill.cli.names import completing, component_names
-from nasdistill.cli.options import Option, flag_of, options_of
+from nasdistill.cli.options import Option, flag_of, flow_text, options_of
 from nasdistill.cli.parameters import declare, given_in, parameter, parse_value, plain_value, with_parameters
 from nasdistill.errors import UserError
 from nasdistill.stages import Stage
@@ -167,6 +167,8 @@ def example_of(name: str, stage: type[Stage]) -> str:
 
 
 def _example_value(option: Option, stage: type[Stage]) -> str:
+    if option.example is not None:
+        return flow_text(option.example)
     reference = references(stage).get(option.name)
     if reference is not None:
         return "wrn-16-1" if reference.or_model else f"runs/{option.name}/artifacts/{option.name}-3f9a1c0b77de"

@@ -1,0 +1,92 @@
+"""What the README and the docs tell people to type is what the command line understands."""
+
+from __future__ import annotations
+
+import re
+import shlex
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import typer
+
+from nasdistill.cli.app import build_app
+from nasdistill.cli.general import general_in
+from nasdistill.cli.stage_commands import example_of
+from nasdistill.recipes.loading import load_recipe
+from nasdistill.stages import STAGES
+
+ROOT = Path(__file__).parents[1]
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")), *sorted((ROOT / "docs").glob("[ht]*/*.md"))]
+
+
+def blocks(page: Path, language: str) -> list[str]:
+    return re.findall(rf"^```{language}\n(.*?)^```", page.read_text(), re.MULTILINE | re.DOTALL)
+
+
+def told() -> Iterator[tuple[Path, list[str]]]:
+    """Every `nasdistill` line of the pages, split into words as a shell does."""
+    for page in PAGES:
+        for block in blocks(page, "sh"):
+            for line in block.replace("\\\n", " ").splitlines():
+                words = shlex.split(line, comments=True)
+                if words and words[0] == "nasdistill":
+                    yield page, words[1:]
+
+
+LINES = [pytest.param(words, id=f"{page.stem}: {shlex.join(words)}") for page, words in told()]
+
+
+def parse(words: list[str]) -> dict[str, object]:
+    """Parse without running; a word that the command line does not know raises."""
+    command = typer.main.get_command(build_app(general_in(words)))
+    with command.make_context("nasdistill", list(words)) as above:
+        name, found, rest = command.resolve_command(above, words)  # type: ignore[attr-defined]
+        assert found is not None
+        with found.make_context(name, list(rest), parent=above) as context:
+            return dict(context.params)
+
+
+@pytest.mark.parametrize("words", [line for line in LINES if not line.values[0][0].startswith("--plugin")])
+def test_every_line_is_understood(words: list[str]) -> None:
+    if words[0] in ("--help", "--install-completion"):
+        return
+    plugins = [ROOT / words[at + 1] for at, word in enumerate(words) if word == "--plugin"]
+    assert all(plugin.is_file() for plugin in plugins)
+    given = parse(words)
+    if words[0] == "run" and given["recipe"] == "quickstart":
+        overrides = given["overrides"] or []
+        assert isinstance(overrides, list)
+        with_plugins = [override for override in overrides if "correlation" not in override]
+        assert load_recipe("quickstart", with_plugins).stages
+
+
+def test_the_readmes_recipe_is_a_recipe(tmp_path: Path) -> None:
+    (text,) = blocks(ROOT / "README.md", "yaml")
+    (tmp_path / "photos.yaml").write_text(text)
+    recipe = load_recipe(str(tmp_path / "photos.yaml"))
+    assert list(recipe.stages) == ["student-arch", "teacher-arch", "teacher", "student", "product"]
+
+
+@pytest.mark.parametrize("name", STAGES.names())
+def test_the_example_in_a_stages_help_is_understood(name: str) -> None:
+    program, *words = shlex.split(example_of(name, STAGES.get(name)))
+    assert program == "nasdistill"
+    assert parse(words)
+
+
+def test_links_between_pages_lead_somewhere() -> None:
+    generated = ROOT / "docs" / "reference" / "generated"
+    for page in PAGES:
+        for target in re.findall(r"\]\(([^)#:]+)(?:#[^)]*)?\)", page.read_text()):
+            place = (page.parent / target).resolve()
+            assert place.exists() or place.parent == generated, f"{page.name}: {target}"
+
+
+def test_make_targets_of_the_readme_exist() -> None:
+    targets = set(re.findall(r"^([a-z]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
+    for line in re.findall(r"\bmake ([a-z ]+)", (ROOT / "README.md").read_text()):
+        for word in line.split():
+            if word in ("it", "what", "them"):
+                break
+            assert word in targets, line
