@@ -161,7 +161,11 @@ def _image(module: nn.Module, shape: Shape) -> torch.Tensor:
 def _as_found(module: nn.Module) -> Iterator[None]:
     """Evaluation mode without gradients; afterwards modes, buffers and the random state are what they were."""
     modes = [(part, part.training) for part in module.modules()]
-    buffers = [(buffer, buffer.clone()) for buffer in module.buffers() if not buffer.is_meta]
+    buffers = [
+        (part, name, buffer, buffer.clone())
+        for part in module.modules()
+        for name, buffer in part.named_buffers(recurse=False)
+    ]
     devices = {parameter.device for parameter in module.parameters() if parameter.device.type == "cuda"}
     module.eval()
     try:
@@ -171,8 +175,9 @@ def _as_found(module: nn.Module) -> Iterator[None]:
         for part, mode in modes:
             part.training = mode
         with torch.no_grad():
-            for buffer, before in buffers:
+            for part, name, buffer, before in buffers:
                 buffer.copy_(before)
+                setattr(part, name, buffer)  # some forward passes put another tensor in its place
 
 
 def _count(module: nn.Module, shape: Shape) -> tuple[int, dict[str, int]]:

@@ -69,12 +69,18 @@ def read_state(path: Path, most_bytes: int) -> ForeignState:
     with open(path, "rb") as file:
         beginning = file.read(9)
     if beginning[8:] == b"{":
-        return _read_safetensors(path, size, *struct.unpack("<Q", beginning[:8]))
-    if beginning[:4] == b"PK\x03\x04":
+        state = _read_safetensors(path, size, *struct.unpack("<Q", beginning[:8]))
+    elif beginning[:4] == b"PK\x03\x04":
         _refuse_bombs(path, size)
-    elif beginning[:1] != b"\x80":
+        state = _read_elsewhere(path, size)
+    elif beginning[:1] == b"\x80":
+        state = _read_elsewhere(path, size)
+    else:
         raise UserError(f"{path} is neither a safetensors file nor a file of torch.save")
-    return _read_elsewhere(path, size)
+    for name in state.tensors:
+        if not name.isprintable():
+            raise UserError(f"{path} holds a tensor named {name!r}, which a terminal cannot show")
+    return state
 
 
 def _read_safetensors(path: Path, size: int, header: int) -> ForeignState:
@@ -145,11 +151,21 @@ def find_tensors(content: Any, under: tuple[str, ...] = ()) -> tuple[dict[str, t
     inner = next((key for key in WRAPPERS if isinstance(content.get(key), Mapping)), None)
     if inner is not None:
         return find_tensors(content[inner], (*under, inner))
-    tensors = {str(name): value for name, value in content.items() if isinstance(value, torch.Tensor)}
-    if not tensors:
-        keys = ", ".join(repr(str(key)) for key in list(content)[:8])
-        raise _Refused(f"holds no tensors; its keys are {keys or 'none'}")
-    return tensors, under
+    tensors = _tensors_in(content)
+    if tensors:
+        return tensors, under
+    holders = {str(key): value for key, value in content.items() if isinstance(value, Mapping) and _tensors_in(value)}
+    if len(holders) == 1:
+        (key,) = holders
+        return find_tensors(holders[key], (*under, key))
+    if holders:
+        raise _Refused(f"holds several state dicts, and none under a usual name: {', '.join(map(repr, holders))}")
+    keys = ", ".join(repr(str(key)) for key in list(content)[:8])
+    raise _Refused(f"holds no tensors; its keys are {keys or 'none'}")
+
+
+def _tensors_in(content: Mapping[Any, Any]) -> dict[str, torch.Tensor]:
+    return {str(name): value for name, value in content.items() if isinstance(value, torch.Tensor)}
 
 
 def _refusal(error: Exception) -> str:

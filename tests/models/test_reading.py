@@ -57,8 +57,29 @@ def test_where_checkpoints_keep_their_weights() -> None:
     assert find_tensors(STATE)[1] == ()
     assert find_tensors({"state_dict": STATE, "ema": {}})[1] == ("state_dict",)
     assert find_tensors({"model": {"module": STATE}})[1] == ("model", "module")
+    assert find_tensors({"acc": 93.1, "student_weights": STATE, "optimizer": {"state": {}}})[1] == ("student_weights",)
     tensors, _under = find_tensors({"epoch": 4, **STATE})
     assert same(tensors)
+
+
+@pytest.mark.parametrize(
+    ("content", "sentence"),
+    [
+        ([1, 2], "holds no state dict, but an object of type 'list'"),
+        ({"epoch": 4}, "holds no tensors; its keys are 'epoch'"),
+        ({}, "holds no tensors; its keys are none"),
+        ({"one": STATE, "two": STATE}, "holds several state dicts, and none under a usual name: 'one', 'two'"),
+    ],
+)
+def test_what_holds_no_state_dict(content: object, sentence: str) -> None:
+    with pytest.raises(Exception, match=sentence):
+        find_tensors(content)
+
+
+def test_names_that_would_steer_the_terminal_are_refused(tmp_path: Path) -> None:
+    save_file({"\x1b[2J.weight": torch.zeros(1)}, tmp_path / "w")
+    with pytest.raises(UserError, match="which a terminal cannot show"):
+        read_state(tmp_path / "w", MOST)
 
 
 class Payload:
