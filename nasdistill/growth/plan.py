@@ -6,9 +6,10 @@ of many steps takes seconds and no weights.
 
 from __future__ import annotations
 
+import functools
 import math
 from bisect import bisect_left
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, Protocol
 
@@ -20,6 +21,9 @@ from nasdistill.models.inspection import count_parameters, multiply_adds
 from nasdistill.registry import build
 
 Budget = Literal["params", "flops"]
+
+FRACTIONS = 64
+"""Into how many parts `fitted` divides a channel of the first cell."""
 
 
 class Growable(Protocol):
@@ -50,6 +54,11 @@ def growable(spec: NetworkSpec) -> Growable:
     return model
 
 
+def widths_of(spec: NetworkSpec) -> list[int]:
+    """Channels of each cell, for a report; none of a model without cells, which a plugin's method may know to grow."""
+    return list(growable(spec).cell_widths()) if _can_grow(type(spec.model)) else []
+
+
 def _can_grow(model: type[Any]) -> bool:
     return {"channels", "cells", "widths"} <= set(model.model_fields) and hasattr(model, "cell_widths")
 
@@ -62,9 +71,15 @@ def with_options(spec: NetworkSpec, **options: Any) -> NetworkSpec:
 
 def size(spec: NetworkSpec, budget: Budget) -> int:
     """Parameters, or multiply-adds for one image, of the network that a spec builds, its auxiliary head left out."""
+    return _size(spec.model_dump_json(), budget)
+
+
+@functools.lru_cache(maxsize=4096)
+def _size(spec: str, budget: Budget) -> int:
+    network_spec = NetworkSpec.model_validate_json(spec)
     with torch.device("meta"):
-        network = spec.build()
-    return count_parameters(network) if budget == "params" else multiply_adds(network, spec.shape)
+        network = network_spec.build()
+    return count_parameters(network) if budget == "params" else multiply_adds(network, network_spec.shape)
 
 
 @dataclass(frozen=True)
@@ -115,26 +130,51 @@ class Target:
         numbers = range(low + 1, high)
         return low + 1 + bisect_left(numbers, True, key=lambda number: self.ratio_of(make(number)) > self.ratio)
 
-    def nearest(self, make: Callable[[int], NetworkSpec]) -> NetworkSpec:
-        """The member of the growing sequence `make(1), make(2), ...` whose size comes nearest to the ratio."""
-        high = 2
+    def passing(self, make: Callable[[int], NetworkSpec], start: int) -> int:
+        """The smallest positive number at which the growing sequence `make` passes the ratio, sought from `start`."""
+        low, high = 0, start
         while self.ratio_of(make(high)) <= self.ratio:
-            high *= 2
-        over = self.crossing(make, 1, high)
-        return min((make(over - 1), make(over)), key=self.distance)
+            low, high = high, 2 * high
+        return self.crossing(make, low, high)
+
+    def nearest(self, specs: Iterable[NetworkSpec]) -> NetworkSpec:
+        """The first of those whose size comes nearest to the ratio."""
+        return min(specs, key=self.distance)
 
 
 def fitted(spec: NetworkSpec, target: Target) -> NetworkSpec:
     """`spec` with all widths scaled alike, the stem's too, so that its size comes nearest to the target.
 
-    Whole multiples of the published kind, in which every width is that of the first cell times a power of two, are
-    taken where one lies within the tolerance; else the widths are scaled finely and rounded cell by cell.
+    A whole number of channels of the first cell, with all others in proportion, is taken where one meets the target;
+    else widths are scaled by fractions of a channel and rounded; and in networks so small that this misses the target,
+    single cells gain or lose a channel.
     """
     channels = growable(spec).channels
-    whole = target.nearest(lambda number: scaled(spec, number / channels))
-    if target.reached(whole):
-        return whole
-    return target.nearest(lambda number: scaled(spec, number / 1024))
+
+    def whole(number: int) -> NetworkSpec:
+        return scaled(spec, number / channels)
+
+    def fine(number: int) -> NetworkSpec:
+        return scaled(spec, number / (FRACTIONS * channels))
+
+    over = target.passing(whole, start=channels)
+    found = target.nearest([whole(over - 1), whole(over)])
+    if target.reached(found):
+        return found
+    over = target.crossing(fine, FRACTIONS * (over - 1), FRACTIONS * over)
+    return _tuned(target.nearest([fine(over - 1), fine(over)]), target)
+
+
+def _tuned(spec: NetworkSpec, target: Target) -> NetworkSpec:
+    """`spec` with a channel more or less in single cells, as long as each brings it nearer and it is not there yet."""
+    while not target.reached(spec):
+        widths = growable(spec).cell_widths()
+        changes = ((cell, width + by) for cell, width in enumerate(widths) for by in (-1, 1) if width + by > 0)
+        nearest = target.nearest([spec, *(with_width(spec, cell, width) for cell, width in changes)])
+        if nearest is spec:
+            break
+        spec = nearest
+    return spec
 
 
 def scaled(spec: NetworkSpec, factor: float) -> NetworkSpec:

@@ -37,7 +37,8 @@ class Depth(GrowthMethod):
     ) -> Grown:
         target = Target.for_student(spec, self.budget, self.ratio, self.tolerance)
         cells = growable(spec).cells
-        deeper = target.nearest(lambda number: deepened(spec, cells + number - 1))
+        over = cells + target.passing(lambda number: deepened(spec, cells + number), start=cells)
+        deeper = target.nearest([deepened(spec, over - 1), deepened(spec, over)])
         steps = [{"cells": growable(deeper).cells, **record(deeper, target)}]
         if not target.reached(deeper):
             deeper = target.checked(fitted(deeper, target), "adding cells and scaling all widths alike")

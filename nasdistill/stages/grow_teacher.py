@@ -1,0 +1,111 @@
+"""Stage `grow-teacher`: make a student's architecture into a larger one of the same kind."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+from pydantic import Field, model_validator
+
+from nasdistill.artifacts import Artifact
+from nasdistill.errors import SpecError
+from nasdistill.registry import Component, ComponentOf
+from nasdistill.stages.base import STAGES, Context, Outcome, Reference, Stage
+from nasdistill.stages.training import network_for_data
+from nasdistill.storage import write_json
+
+if TYPE_CHECKING:
+    import torch
+
+    from nasdistill.data.loaders import Batches
+
+GROWTH = "growth.json"
+SIZE = ("ratio", "budget")
+
+
+@STAGES.register("grow-teacher")
+class GrowTeacher(Stage):
+    """Grow a student's architecture into its teacher's, to a given multiple of its size.
+
+    `fisher` widens the cells that matter most to the loss; `uniform` widens all alike, `depth` adds cells, `random`
+    widens any cell. All reach the same size, so that their teachers can be compared. The result is an architecture
+    without weights; train it to have a teacher.
+    """
+
+    source = "Fisher scores of Theis et al. 2018; widening of Chen et al. 2016, Net2Net"
+    makes = "architecture"
+
+    student: Annotated[str | dict[str, Any], Reference("architecture", or_model=True)] = Field(
+        description="what grows: a stage, an artifact's folder, or a model such as darts-v2-16-10; "
+        "its weights are scored if it is trained, freshly drawn ones if not"
+    )
+    method: Annotated[Any, ComponentOf("growth-methods")] = Field(
+        "fisher", validate_default=True, description="how it grows, e.g. uniform or {name: fisher, per: parameter}"
+    )
+    ratio: float = Field(2.0, gt=1, description="size of the teacher over the size of the student")
+    budget: Literal["params", "flops"] = Field("params", description="what size means: parameters or multiply-adds")
+    images: int = Field(1024, gt=0, description="training images that importance is measured on, drawn with the seed")
+    batch_size: int = Field(128, gt=0, description="images scored at a time; the scores do not depend on it")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _size_is_given_once(cls, options: Any) -> Any:
+        """`ratio` and `budget` of a method that is given with them hold for the stage.
+
+        Raises:
+            SpecError: the stage gives another value itself.
+        """
+        if not isinstance(options, Mapping):
+            return options
+        method = options.get("method")
+        if isinstance(method, Component):
+            method = method.model_dump(exclude_unset=True)
+        own = {key: method[key] for key in SIZE if key in method} if isinstance(method, Mapping) else {}
+        for key, value in own.items():
+            if options.get(key, value) != value:
+                raise SpecError(f"{key} is {options[key]!r} here but {value!r} in the method; give it once", (key,))
+        return {**options, **own}
+
+    @model_validator(mode="after")
+    def _size_holds_for_the_method(self) -> GrowTeacher:
+        sized = self.method.model_copy(update={key: getattr(self, key) for key in SIZE})
+        object.__setattr__(self, "method", sized)  # the config is frozen for others, and not finished here
+        return self
+
+    def run(self, inputs: Mapping[str, Artifact], context: Context) -> Outcome:
+        import torch
+
+        from nasdistill.data.loaders import evaluation_batches
+        from nasdistill.data.seeds import generator_for
+        from nasdistill.growth.plan import size, widths_of
+        from nasdistill.models.base import save_network
+
+        spec, network, _trained = network_for_data("student", self.student, inputs, context)
+        data, engine = context.data, context.engine
+        drawn = torch.randperm(len(data.train), generator=generator_for(context.seed, "growth"))[: self.images]
+        batches = Again(evaluation_batches(data.train.subset(drawn), data, engine, self.batch_size))
+        grown = self.method.grow(spec, network, batches, engine, context.seed, context.checkpoints(), context.records)
+        save_network(context.folder, grown.spec, None)
+        growth = {
+            "steps": grown.steps,
+            "importance": grown.importance,
+            "widths": {"before": widths_of(spec), "after": widths_of(grown.spec)},
+        }
+        write_json(context.folder / GROWTH, growth)
+        return Outcome(
+            {
+                "parameters": size(grown.spec, "params"),
+                "multiply_adds": size(grown.spec, "flops"),
+                "ratio": size(grown.spec, self.budget) / size(spec, self.budget),
+            }
+        )
+
+
+class Again:
+    """The same batches each time they are iterated over."""
+
+    def __init__(self, batches: Batches) -> None:
+        self._batches = batches
+
+    def __iter__(self) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+        return self._batches.epoch(0)

@@ -1,0 +1,194 @@
+"""Every growth method reaches the same size, and only what importance says decides where."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import nn
+
+from nasdistill.errors import Interrupted, SpecError, UserError
+from nasdistill.growth.importance import cell_importance
+from nasdistill.growth.methods import GROWTH_METHODS, Grown
+from nasdistill.growth.plan import size
+from nasdistill.growth.widening import widen
+from nasdistill.models.base import MODELS, NetworkSpec
+from nasdistill.training.checkpoints import Checkpoints
+from nasdistill.training.engine import Engine, EngineSettings
+from nasdistill.training.records import Records
+
+
+@pytest.fixture(scope="module")
+def engine() -> Engine:
+    return Engine(EngineSettings(accelerator="cpu", precision="32"))
+
+
+class ThreeBatches:
+    """24 images of two classes that differ in brightness; the same whenever they are asked for."""
+
+    def __iter__(self) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+        generator = torch.Generator().manual_seed(0)
+        for _ in range(3):
+            labels = torch.arange(8) % 2
+            yield torch.randn(8, 1, 8, 8, generator=generator) + labels.view(-1, 1, 1, 1), labels
+
+
+def student(**options: Any) -> tuple[NetworkSpec, nn.Module]:
+    torch.manual_seed(0)
+    model = MODELS.parse({"name": "darts", "genotype": "DARTS_V2", "channels": 6, "cells": 4, **options})
+    spec = NetworkSpec(model=model, shape=(1, 8, 8), classes=2)
+    return spec, spec.build()
+
+
+class Noted(Records):
+    """Notes at which steps scalars are told."""
+
+    def __init__(self) -> None:
+        super().__init__(Path(), "teacher")
+        self.at: list[int] = []
+
+    def scalars(self, values: Mapping[str, float], step: int) -> None:
+        self.at.append(step)
+
+
+def grow(
+    method: Any,
+    engine: Engine,
+    folder: Path,
+    *,
+    seed: int = 0,
+    checkpoints: Checkpoints | None = None,
+    records: Records | None = None,
+) -> Grown:
+    spec, network = student()
+    checkpoints = checkpoints or Checkpoints(folder)
+    return GROWTH_METHODS.parse(method).grow(
+        spec, network, ThreeBatches(), engine, seed, checkpoints, records or Noted()
+    )
+
+
+@pytest.mark.parametrize("budget", ["params", "flops"])
+@pytest.mark.parametrize("name", ["uniform", "depth", "random", "fisher"])
+def test_every_method_reaches_the_size(name: str, budget: Any, engine: Engine, tmp_path: Path) -> None:
+    step = {"step": 0.5} if name in ("random", "fisher") else {}
+    grown = grow({"name": name, "budget": budget, **step}, engine, tmp_path)
+    rebuilt = NetworkSpec.model_validate_json(grown.spec.model_dump_json())
+    ratio = size(rebuilt, budget) / size(student()[0], budget)
+    assert ratio == pytest.approx(2.0, rel=0.02)
+    assert grown.steps[-1]["ratio"] == pytest.approx(ratio, abs=1e-4)
+    assert grown.steps[-1]["widths"] == list(rebuilt.model.cell_widths())
+    assert grown.steps[-1]["parameters"] == sum(weight.numel() for weight in rebuilt.build().parameters())
+
+
+def test_depth_takes_cells_first_and_widths_for_the_rest(engine: Engine, tmp_path: Path) -> None:
+    grown = grow("depth", engine, tmp_path)
+    first, last = grown.steps[0], grown.steps[-1]
+    assert first["cells"] > 4
+    assert set(first["widths"]) == {6, 12, 24}
+    assert last["cells"] == first["cells"]
+    assert abs(last["ratio"] / 2 - 1) <= 0.02 < abs(first["ratio"] / 2 - 1)
+
+
+def test_random_is_decided_by_its_seed(engine: Engine, tmp_path: Path) -> None:
+    plans = [grow("random", engine, tmp_path / str(n), seed=seed) for n, seed in enumerate((0, 0, 1))]
+    assert plans[0] == plans[1]
+    assert plans[0].spec != plans[2].spec
+
+
+@pytest.mark.parametrize("per", ["cell", "channel", "parameter", "multiply-add"])
+def test_fisher_takes_the_cell_of_the_highest_score_each_time(per: str, engine: Engine, tmp_path: Path) -> None:
+    grown = grow({"name": "fisher", "per": per, "ratio": 1.2}, engine, tmp_path)
+    for step in grown.steps[:-1]:
+        assert step["cell"] == max(range(4), key=step["importance"].__getitem__)
+    assert grown.steps[0]["importance"] == grown.importance["before"]
+    assert len(grown.importance["after"]) == 4
+    assert grown.importance["after"] != grown.importance["before"]
+
+
+def test_fisher_scores_are_the_sum_the_mean_or_the_mean_by_cost(engine: Engine, tmp_path: Path) -> None:
+    before = {
+        per: torch.tensor(
+            grow({"name": "fisher", "per": per, "ratio": 1.1}, engine, tmp_path / per).importance["before"]
+        )
+        for per in ("cell", "channel", "parameter")
+    }
+    channels = torch.tensor([4 * 6, 4 * 12, 4 * 24, 4 * 24])
+    torch.testing.assert_close(before["cell"] / channels, before["channel"])
+    costs = before["channel"] / before["parameter"]
+    torch.testing.assert_close(costs, costs.round(), rtol=1e-4, atol=0)
+
+
+def test_copies_share_the_score_of_their_source(engine: Engine) -> None:
+    """Each of m copies has 1/m of the gradient, so together they have 1/m of the score."""
+    spec, network = student()
+    network = network.double()
+    batches = [(images.double(), labels) for images, labels in ThreeBatches()]
+    _spec, grown = widen(spec, network, 1, 36)  # all of 12 channels three times
+    before, after = (cell_importance(module, "output", batches, engine) for module in (network, grown))
+    torch.testing.assert_close(after[1].sum(), before[1].sum() / 3)
+    torch.testing.assert_close(after[2], before[2])
+
+
+def test_fisher_scores_again_only_as_often_as_asked(engine: Engine, tmp_path: Path) -> None:
+    steps = grow({"name": "fisher", "rescore": 3, "ratio": 1.5}, engine, tmp_path).steps
+    changed = [
+        number for number in range(1, len(steps)) if steps[number]["importance"] != steps[number - 1]["importance"]
+    ]
+    assert len(steps) > 4
+    assert changed == list(range(3, len(steps), 3))
+
+
+def test_no_cell_grows_past_the_widest(engine: Engine, tmp_path: Path) -> None:
+    grown = grow({"name": "fisher", "widest": 1.5, "step": 1.0}, engine, tmp_path)
+    assert all(width <= 1.5 * old for width, old in zip(grown.spec.model.cell_widths(), (6, 12, 24, 24), strict=True))
+    with pytest.raises(UserError, match=r"widening cells up to 1\.2 times cannot reach 2 times"):
+        grow({"name": "random", "widest": 1.2, "step": 1.0}, engine, tmp_path / "again")
+
+
+def test_fisher_leaves_the_student_as_it_was(engine: Engine, tmp_path: Path) -> None:
+    spec, network = student()
+    before = {name: value.clone() for name, value in network.state_dict().items()}
+    method = GROWTH_METHODS.parse({"name": "fisher", "ratio": 1.1})
+    method.grow(spec, network, ThreeBatches(), engine, 0, Checkpoints(tmp_path), Noted())
+    assert all(torch.equal(value, before[name]) for name, value in network.state_dict().items())
+
+
+class StoppedAfter(Checkpoints):
+    """As if Ctrl-C were pressed during a step."""
+
+    def __init__(self, folder: Path, last: int) -> None:
+        super().__init__(folder)
+        self.last = last
+
+    def step(self, number: int, capture: Callable[[], Mapping[str, Any]]) -> None:
+        if number == self.last:
+            self.save(number, capture())
+            raise Interrupted(2)
+
+
+@pytest.mark.parametrize("last", [1, 4])
+def test_fisher_goes_on_where_it_was_stopped(last: int, engine: Engine, tmp_path: Path) -> None:
+    method = {"name": "fisher", "rescore": 3, "ratio": 1.5}
+    unbroken = grow(method, engine, tmp_path / "unbroken")
+    with pytest.raises(Interrupted):
+        grow(method, engine, tmp_path, checkpoints=StoppedAfter(tmp_path, last))
+    records = Noted()
+    assert grow(method, engine, tmp_path, records=records) == unbroken
+    assert records.at[0] == 3 * -(-last // 3)  # what was scored before the stop is not scored again
+
+
+@pytest.mark.parametrize("name", ["uniform", "depth", "random", "fisher"])
+def test_a_model_that_cannot_grow_is_told(name: str, engine: Engine, tmp_path: Path) -> None:
+    spec = NetworkSpec(model=MODELS.parse("mlp-16"), shape=(1, 8, 8), classes=2)
+    arguments = (spec, spec.build(), ThreeBatches(), engine, 0, Checkpoints(tmp_path), Noted())
+    with pytest.raises(UserError, match="the model 'mlp' cannot grow"):
+        GROWTH_METHODS.parse(name).grow(*arguments)
+
+
+@pytest.mark.parametrize("options", [{"ratio": 1.0}, {"budget": "bytes"}, {"read": "input"}, {"step": 0}])
+def test_wrong_options_are_told(options: dict[str, Any]) -> None:
+    with pytest.raises(SpecError):
+        GROWTH_METHODS.parse({"name": "fisher", **options})

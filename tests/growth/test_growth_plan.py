@@ -1,0 +1,147 @@
+"""Sizes, targets and steps of growth, against published counts and counts by hand."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from nasdistill.errors import UserError
+from nasdistill.growth.methods.depth import deepened
+from nasdistill.growth.plan import (
+    Target,
+    channel_costs,
+    fitted,
+    growable,
+    next_step,
+    scaled,
+    size,
+    with_options,
+    with_width,
+)
+from nasdistill.models.base import MODELS, NetworkSpec
+
+
+def spec_of(model: str | dict[str, Any], shape: tuple[int, int, int] = (3, 32, 32), classes: int = 10) -> NetworkSpec:
+    return NetworkSpec(model=MODELS.parse(model), shape=shape, classes=classes)
+
+
+def tiny(**options: Any) -> NetworkSpec:
+    return spec_of({"name": "darts", "genotype": "DARTS_V2", "channels": 4, "cells": 4, **options}, (1, 8, 8))
+
+
+def test_sizes_are_the_published_ones_and_the_auxiliary_head_is_none_of_them() -> None:
+    assert size(spec_of("darts-v2-16-10"), "params") == 338_794
+    assert size(spec_of({"name": "darts", "genotype": "DARTS_V2", "auxiliary": True}), "params") == 3_349_342
+
+
+def test_the_published_growths_of_darts_v2() -> None:
+    student = spec_of("darts-v2-16-10")
+    target = Target.for_student(student, "params", 2.0, 0.02)
+    wider = fitted(student, target)
+    assert (wider.model.channels, wider.model.widths) == (23, None)
+    assert target.ratio_of(wider) == pytest.approx(1.988, abs=5e-4)
+    assert target.ratio_of(deepened(student, 19)) == pytest.approx(2.028, abs=5e-4)
+
+
+def test_the_cost_of_a_channel_by_hand() -> None:
+    """One cell of one node that passes on: a channel costs two 1x1 inputs, their norms, a classifier row."""
+    nodes = ((("skip_connect", 1), ("max_pool_3x3", 0)),)
+    cells = {"genotype": {"normal": nodes, "reduce": nodes}, "stem_multiplier": 3, "channels": 5, "cells": 4}
+    spec = spec_of({"name": "darts", **cells}, (1, 8, 8), classes=7)
+    # Cell 3 has width 20 and follows cells 1 and 2, of widths 10 and 20; two channels of scale and shift per norm.
+    # Its preprocessors see 10 and 20 channels, and the classifier of 7 classes reads its output.
+    assert growable(spec).cell_widths() == (5, 10, 20, 20)
+    assert channel_costs(spec, "params")[3] == (10 + 2) + (20 + 2) + 7
+    # Maps of 8x8 are 2x2 after two reductions; the factorised reduce also computes a pixel a channel.
+    assert channel_costs(spec, "flops")[3] == 4 * (10 + 20) + 7
+
+
+def test_scaling_rounds_cells_of_equal_width_one_after_the_other() -> None:
+    spec = tiny(widths=(8, 8, 8, 8))
+    assert scaled(spec, 1.0).model.cell_widths() == (8, 8, 8, 8)
+    assert scaled(spec, 1.5).model.cell_widths() == (12, 12, 12, 12)
+    assert [sum(scaled(spec, 1 + eighth / 32).model.widths) for eighth in range(5)] == [32, 33, 34, 35, 36]
+    assert scaled(spec, 2.0).model.channels == 8  # the stem grows along
+
+
+def test_a_model_that_doubles_stays_one() -> None:
+    assert scaled(tiny(), 1.5).model.widths is None
+    assert scaled(tiny(), 1.5).model.channels == 6
+
+
+@pytest.mark.parametrize("ratio", [1.2, 1.5, 2.0, 3.7])
+@pytest.mark.parametrize("budget", ["params", "flops"])
+def test_small_networks_are_fitted_finely(ratio: float, budget: Any) -> None:
+    student = tiny(widths=(4, 6, 9, 9))
+    target = Target.for_student(student, budget, ratio, 0.02)
+    grown = fitted(student, target)
+    assert size(grown, budget) / size(student, budget) == pytest.approx(ratio, rel=0.02)
+
+
+def test_a_deeper_network_keeps_the_widths_of_each_resolution() -> None:
+    student = spec_of({"name": "darts", "genotype": "DARTS_V2", "cells": 6, "widths": (3, 4, 5, 6, 7, 8)})
+    # Six cells reduce at 2 and 4, twelve at 4 and 8.
+    assert deepened(student, 12).model.widths == (3, 3, 4, 4, 5, 5, 6, 6, 7, 7, 8, 8)
+    assert deepened(student, 7).model.widths == (3, 4, 5, 6, 7, 7, 8)
+    assert deepened(spec_of("darts-v2-16-10"), 13).model.widths is None
+
+
+def test_a_network_of_two_cells_can_be_deepened() -> None:
+    student = spec_of({"name": "darts", "genotype": "DARTS_V2", "cells": 2, "widths": (3, 5)})
+    assert deepened(student, 4).model.widths == (3, 3, 5, 5)
+
+
+def test_a_step_widens_the_first_cell_in_order_by_its_fraction() -> None:
+    spec = tiny(widths=(10, 20, 20, 20))
+    target = Target.for_student(spec, "params", 2.0, 0.02)
+    step = next_step(spec, target, [1, 0], 0.25, [40, 80, 80, 80])
+    assert step is not None
+    assert (step.cell, step.spec.model.widths, step.last) == (1, (10, 25, 20, 20), False)
+
+
+def test_a_step_of_a_narrow_cell_is_one_channel_and_a_full_cell_is_passed_over() -> None:
+    spec = tiny()
+    target = Target.for_student(spec, "params", 2.0, 0.02)
+    step = next_step(spec, target, [1, 0], 0.01, [8, 8, 32, 32])
+    assert step is not None
+    assert (step.cell, step.spec.model.widths) == (0, (5, 8, 16, 16))
+    assert next_step(spec, target, [0, 1, 2, 3], 0.01, [4, 8, 16, 16]) is None
+
+
+def test_the_last_step_is_the_one_that_comes_nearest() -> None:
+    spec = tiny(channels=16)
+    target = Target.for_student(spec, "params", 1.1, 0.02)
+    step = next_step(spec, target, [3], 1.0, [64, 128, 256, 256])
+    assert step is not None
+    assert step.last
+    width = step.spec.model.cell_widths()[3]
+    distances = [target.distance(with_width(spec, 3, other)) for other in range(64, 80)]
+    assert distances.index(min(distances)) == width - 64
+    assert target.reached(step.spec)
+
+
+def test_a_cell_whose_smallest_step_is_too_large_is_left_to_the_next() -> None:
+    spec = tiny(widths=(4, 4, 4, 40))
+    target = Target.for_student(spec, "params", 1.01, 0.002)
+    assert target.ratio_of(with_width(spec, 3, 41)) > 1.02
+    step = next_step(spec, target, [3, 0], 0.1, [99] * 4)
+    assert step is not None
+    assert step.cell == 0
+
+
+def test_what_was_not_reached_is_told_with_how_near_it_came() -> None:
+    spec = tiny()
+    target = Target.for_student(spec, "params", 2.0, 0.02)
+    with pytest.raises(UserError, match=r"cannot reach 2 times .* params within 2\.0%: the closest is 1\.000 times"):
+        target.checked(spec, "doing nothing")
+
+
+def test_a_model_without_cells_is_told_which_can_grow() -> None:
+    with pytest.raises(UserError, match=r"the model 'wrn' cannot grow.*can grow: darts"):
+        growable(spec_of("wrn-16-1"))
+
+
+def test_options_are_validated() -> None:
+    with pytest.raises(UserError, match="3 widths for 4 cells"):
+        with_options(tiny(), widths=(1, 2, 3))

@@ -1,0 +1,158 @@
+"""The stage `grow-teacher` on the embedded digits: what it writes, what it refuses, and that options mean one thing."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from nasdistill.artifacts import Artifact, publish
+from nasdistill.data.base import Data
+from nasdistill.errors import SpecError, UserError
+from nasdistill.growth.methods import GROWTH_METHODS
+from nasdistill.models.base import NetworkSpec, load_spec, save_network
+from nasdistill.models.inspection import count_parameters
+from nasdistill.registry import build, registry
+from nasdistill.stages import STAGES, Context, Outcome
+from nasdistill.storage import read_json
+from nasdistill.training.engine import EngineSettings
+
+STUDENT = {"name": "darts", "genotype": "DARTS_V2", "channels": 4, "cells": 3}
+
+
+@pytest.fixture(scope="module")
+def data() -> Data:
+    loaded: Data = registry("datasets").parse("digits").load(0)
+    return dataclasses.replace(loaded, train=loaded.train.subset(torch.arange(96)))
+
+
+def grow(folder: Path, data: Data, artifact: Artifact | None = None, seed: int = 0, **options: Any) -> Outcome:
+    """Run the stage into `folder`."""
+    stage = build(STAGES.get("grow-teacher"), {"student": STUDENT, "images": 64, **options})
+    place = Context(
+        stage="teacher-arch",
+        folder=folder,
+        scratch=folder.with_name(folder.name + "-scratch"),
+        tensorboard=folder.with_name(folder.name + "-tensorboard"),
+        seed=seed,
+        dataset=registry("datasets").parse("digits"),
+        engine_settings=EngineSettings(accelerator="cpu", precision="32"),
+    )
+    place.__dict__["data"] = data
+    folder.mkdir()
+    outcome = stage.run({} if artifact is None else {"student": artifact}, place)
+    place.records.close()
+    return outcome
+
+
+def test_an_architecture_of_twice_the_size_and_how_it_came_about(tmp_path: Path, data: Data) -> None:
+    metrics = grow(tmp_path / "grown", data, ratio=1.5).metrics
+    grown = load_spec(tmp_path / "grown")
+    student = NetworkSpec(model=registry("models").parse(STUDENT), shape=(1, 8, 8), classes=10)
+    parameters = count_parameters(grown.build())
+    assert sorted(path.name for path in (tmp_path / "grown").iterdir()) == ["growth.json", "spec.json"]
+    assert metrics["parameters"] == parameters
+    assert metrics["ratio"] == pytest.approx(parameters / count_parameters(student.build()))
+    assert metrics["ratio"] == pytest.approx(1.5, rel=0.02)
+    assert metrics["multiply_adds"] > 0
+
+    growth = read_json(tmp_path / "grown" / "growth.json")
+    assert growth["widths"] == {"before": [4, 8, 16], "after": list(grown.model.cell_widths())}
+    assert growth["steps"][-1]["widths"] == growth["widths"]["after"]
+    assert {moment: len(scores) for moment, scores in growth["importance"].items()} == {"before": 3, "after": 3}
+    widened = [sum(step["cell"] == cell for step in growth["steps"]) for cell in range(3)]
+    assert [after > before for before, after in zip(*growth["widths"].values(), strict=True)] == [
+        n > 0 for n in widened
+    ]
+
+
+def test_the_size_of_the_batches_decides_nothing(tmp_path: Path, data: Data) -> None:
+    scores = []
+    for size in (16, 64):
+        # A trained student: an untrained one takes the statistics of its batch norms from the batches.
+        grow(tmp_path / str(size), data, trained_student(tmp_path / f"student-{size}"), ratio=1.2, batch_size=size)
+        scores.append(torch.tensor(read_json(tmp_path / str(size) / "growth.json")["importance"]["before"]))
+    torch.testing.assert_close(scores[0], scores[1], rtol=1e-3, atol=0)
+
+
+def trained_student(place: Path) -> Artifact:
+    spec = NetworkSpec(model=registry("models").parse(STUDENT), shape=(1, 8, 8), classes=10)
+    torch.manual_seed(3)
+    network = spec.build()
+    network(torch.randn(64, 1, 8, 8))  # batch norms have seen something
+    prepared = place.with_name(place.name + "-prepared")
+    prepared.mkdir()
+    save_network(prepared, spec, network)
+    about: dict[str, Any] = {"config": {}, "inputs": {}, "seed": 0, "metrics": {}, "cost": {}, "provenance": {}}
+    return publish(prepared, place, kind="network", stage="student", uses="train", key="0", **about)
+
+
+def test_the_same_seed_grows_the_same_and_another_may_not(tmp_path: Path, data: Data) -> None:
+    for name, seed in (("a", 0), ("b", 0), ("c", 1)):
+        grow(tmp_path / name, data, ratio=1.2, seed=seed, method={"name": "fisher", "noise": 0.1})
+    growths = [read_json(tmp_path / name / "growth.json") for name in "abc"]
+    assert growths[0] == growths[1]
+    assert growths[0]["importance"] != growths[2]["importance"]
+
+
+def test_a_plugin_may_grow_a_model_without_cells(tmp_path: Path, data: Data, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Wider(GROWTH_METHODS.base):  # type: ignore[misc, name-defined]
+        def grow(self, spec: NetworkSpec, *_rest: Any) -> Any:
+            from nasdistill.growth.methods import Grown
+
+            return Grown(spec.model_copy(update={"model": registry("models").parse("mlp-33")}))
+
+    monkeypatch.setattr(GROWTH_METHODS, "_components", dict(GROWTH_METHODS._components))
+    GROWTH_METHODS.register("wider")(Wider)
+    metrics = grow(tmp_path / "grown", data, student="mlp-16", method="wider").metrics
+    assert metrics["parameters"] == (64 + 1) * 33 + (33 + 1) * 10
+    assert read_json(tmp_path / "grown" / "growth.json")["widths"] == {"before": [], "after": []}
+
+
+def config(**options: Any) -> Any:
+    return build(STAGES.get("grow-teacher"), {"student": "darts-v2-16-10", **options})
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"ratio": 3.0, "budget": "flops"},
+        {"method": {"name": "fisher", "ratio": 3.0, "budget": "flops"}},
+        {"method": {"name": "fisher", "ratio": 3.0}, "budget": "flops"},
+        {"method": {"name": "fisher", "ratio": 3.0}, "ratio": 3.0, "budget": "flops"},
+        {"method": GROWTH_METHODS.parse({"name": "fisher", "ratio": 3.0}), "budget": "flops"},
+    ],
+)
+def test_the_size_may_be_given_beside_the_method_or_in_it(options: dict[str, Any]) -> None:
+    stage = config(**options)
+    assert (stage.ratio, stage.budget) == (stage.method.ratio, stage.method.budget) == (3.0, "flops")
+    assert stage == config(ratio=3.0, budget="flops")
+    assert build(type(stage), stage.model_dump(mode="json")) == stage
+
+
+@pytest.mark.parametrize(
+    ("options", "path", "sentence"),
+    [
+        (
+            {"ratio": 3, "method": {"name": "uniform", "ratio": 2}},
+            ("ratio",),
+            "3 here but 2 in the method; give it once",
+        ),
+        ({"ratio": 1.0}, ("ratio",), "greater than 1"),
+        ({"budget": "bytes"}, ("budget",), "'params' or 'flops'"),
+        ({"method": {"name": "fisher", "steps": 1}}, ("method", "steps"), "did you mean 'step'"),
+        ({"method": "fischer"}, ("method",), "did you mean 'fisher'"),
+    ],
+)
+def test_wrong_options_are_told(options: dict[str, Any], path: tuple[str, ...], sentence: str) -> None:
+    with pytest.raises(SpecError, match=sentence) as caught:
+        config(**options)
+    assert caught.value.path == path
+
+
+def test_a_student_that_cannot_grow_is_told(tmp_path: Path, data: Data) -> None:
+    with pytest.raises(UserError, match=r"the model 'wrn' cannot grow.*can grow: darts"):
+        grow(tmp_path / "grown", data, student="wrn-10-1")
