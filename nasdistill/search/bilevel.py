@@ -51,7 +51,7 @@ def second_order(
         grad = grad_alpha L_val(w', alpha) - rate * d/dalpha (grad_w L_train(w, alpha) . v)
         v = grad_w' L_val(w', alpha)
 
-    with v held fixed. The second term is a product with a mixed Hessian, taken by central differences around w (not w'):
+    with v held fixed. The second term is a product with a mixed Hessian, by central differences around w (not w'):
 
         (grad_alpha L_train(w + eps v, alpha) - grad_alpha L_train(w - eps v, alpha)) / (2 eps),   eps = step / ||v||
 
@@ -59,8 +59,8 @@ def second_order(
         weights: w, changed while this runs and put back to the bit.
         rate: of the step to w', commonly the present learning rate.
         velocities: momentum buffers, one for each of `weights`.
-        step: length of the step of the differences over all weights together; below single precision's reach the
-            differences drown in rounding, so do not compute the losses in less than float32.
+        step: length of the step of the differences, over all weights together. It is small against a weight's own
+            size, so losses must be computed in float32 at least: in bfloat16 the differences drown in rounding.
 
     Returns:
         one gradient for each of `alphas`.

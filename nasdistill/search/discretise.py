@@ -42,4 +42,4 @@ def count_skips(cell: Cell) -> int:
 
 def entropy(weights: torch.Tensor) -> float:
     """Mean over the edges of the entropy of their operations' weights [edges, operations], in nats."""
-    return torch.special.entr(weights).sum(dim=1).mean().item()
+    return float(torch.special.entr(weights).sum(dim=1).mean().item())

@@ -31,7 +31,7 @@ class SearchSpace(Component):
     edges_per_node: int = Field(2, gt=0, description="incoming edges that each node keeps in the found network")
     stem_multiplier: int = Field(3, gt=0, description="channels of the stem per channel of the first cell")
     search_channels: int = Field(16, gt=1, description="channels of the first cells while searching")
-    search_cells: int = Field(8, gt=0, description="cells while searching")
+    search_cells: int = Field(8, ge=3, description="cells while searching; of fewer than 3 none would be a normal cell")
     channels: int = Field(36, gt=1, description="channels of the first cells of the found network")
     cells: int = Field(20, gt=0, description="cells of the found network")
     widths: tuple[Annotated[int, Field(gt=1)], ...] | None = Field(

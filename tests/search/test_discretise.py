@@ -1,0 +1,69 @@
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+
+from nasdistill.models.genotypes import DARTS_V1, DARTS_V2
+from nasdistill.search.discretise import count_skips, discretise, discretise_cell, entropy
+from nasdistill.search.spaces import SPACES, SearchSpace
+
+
+def small_space(**options: object) -> SearchSpace:
+    operations = ["none", "skip_connect", "sep_conv_3x3"]
+    space: SearchSpace = SPACES.parse({"name": "custom", "operations": operations, "nodes": 2, **options})
+    return space
+
+
+def test_a_hand_computed_cell() -> None:
+    weights = torch.tensor(
+        [
+            [0.1, 0.2, 0.7],  # state 0 to node 0: sep, 0.7
+            [0.0, 0.6, 0.4],  # state 1 to node 0: skip, 0.6
+            [0.9, 0.1, 0.0],  # state 0 to node 1: skip, 0.1, though "none" weighs 0.9
+            [0.3, 0.3, 0.4],  # state 1 to node 1: sep, 0.4
+            [0.2, 0.5, 0.3],  # state 2 to node 1: skip, 0.5
+        ]
+    )
+    assert discretise_cell(small_space(), weights) == (
+        (("sep_conv_3x3", 0), ("skip_connect", 1)),
+        (("skip_connect", 2), ("sep_conv_3x3", 1)),
+    )
+
+
+def test_of_equals_the_earlier_state_and_operation_win() -> None:
+    weights = torch.full((5, 3), 1 / 3)
+    assert discretise_cell(small_space(), weights) == (
+        (("skip_connect", 0), ("skip_connect", 1)),
+        (("skip_connect", 0), ("skip_connect", 1)),
+    )
+
+
+def test_nodes_keep_as_many_edges_as_the_space_says() -> None:
+    weights = torch.full((5, 3), 1 / 3)
+    assert [len(node) for node in discretise_cell(small_space(edges_per_node=1), weights)] == [1, 1]
+    assert [len(node) for node in discretise_cell(small_space(edges_per_node=3), weights)] == [2, 3]
+
+
+@pytest.mark.parametrize("published", [DARTS_V1, DARTS_V2])
+def test_weights_that_mean_a_published_genotype_give_it_back(published) -> None:
+    space = SPACES.parse("darts")
+    mixtures = []
+    for cell in (published.normal, published.reduce):
+        weights = torch.full((14, 8), 0.05)
+        for node, edges in enumerate(cell):
+            for rank, (operation, state) in enumerate(edges):
+                row = space.edges().index((state, node))
+                weights[row, space.operations.index(operation)] = 0.5 - 0.1 * rank
+        mixtures.append(weights)
+    assert discretise(space, *mixtures) == published
+
+
+def test_skips_are_counted() -> None:
+    assert [count_skips(DARTS_V1.normal), count_skips(DARTS_V2.normal), count_skips(DARTS_V2.reduce)] == [3, 2, 3]
+
+
+def test_entropy_is_that_of_known_distributions() -> None:
+    assert entropy(torch.full((3, 8), 1 / 8)) == pytest.approx(math.log(8))
+    assert entropy(torch.tensor([[1.0, 0.0], [0.5, 0.5]])) == pytest.approx(math.log(2) / 2)

@@ -1,0 +1,121 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from nasdistill.errors import SpecError, UserError
+from nasdistill.registry import load_plugin, plugins
+from nasdistill.search.spaces import SPACES
+from nasdistill.search.spaces.files import read_space, space_from_file
+
+OWN = """
+description: Pools only.
+operations: [none, max_pool_3x3, avg_pool_3x3]
+nodes: 2
+cells: 6
+"""
+
+
+def test_the_published_space() -> None:
+    space = SPACES.parse("darts")
+    assert space.operations == (
+        *("none", "max_pool_3x3", "avg_pool_3x3", "skip_connect"),
+        *("sep_conv_3x3", "sep_conv_5x5", "dil_conv_3x3", "dil_conv_5x5"),
+    )
+    assert (space.nodes, space.edges_per_node, len(space.edges())) == (4, 2, 14)
+    assert (space.search_channels, space.search_cells, space.channels, space.cells) == (16, 8, 36, 20)
+
+
+def test_edges_come_node_by_node() -> None:
+    assert SPACES.parse("darts-tiny").edges()[:6] == [(0, 0), (1, 0), (0, 1), (1, 1), (2, 1), (0, 2)]
+
+
+def test_every_shipped_file_is_a_documented_space() -> None:
+    for name in ("darts", "darts-tiny"):
+        space = SPACES.get(name)
+        assert space.__doc__
+        assert space.source
+        assert SPACES.parse(SPACES.parse(name).spec()) == SPACES.parse(name)
+
+
+def test_options_override_the_file() -> None:
+    space = SPACES.parse({"name": "darts-tiny", "cells": 5})
+    assert space.cells == 5
+    assert space.model_copy(update={"cells": SPACES.parse("darts-tiny").cells}) == SPACES.parse("darts-tiny")
+
+
+def test_a_path_stands_for_the_space_in_the_file(tmp_path: Path) -> None:
+    path = tmp_path / "own.yaml"
+    path.write_text(OWN)
+    space = SPACES.parse(str(path))
+    assert (space.operations, space.nodes, space.cells) == (("none", "max_pool_3x3", "avg_pool_3x3"), 2, 6)
+    # What is written down is the content, so that the file may go.
+    path.unlink()
+    assert SPACES.parse(space.spec()) == space
+
+
+def test_a_file_becomes_a_component(tmp_path: Path) -> None:
+    path = tmp_path / "pools-only.yaml"
+    path.write_text(OWN)
+    component = space_from_file(path)
+    assert component.__doc__ == "Pools only."
+    assert component().cells == 6
+    assert component(cells=7).cells == 7
+
+
+@pytest.mark.parametrize(
+    ("options", "path", "words"),
+    [
+        ({"operations": ["none", "sep_conv_3x4"]}, ("operations", 1), "did you mean 'sep_conv_3x3'"),
+        ({"operations": ["skip_connect", "skip_connect"]}, ("operations", 1), "listed twice"),
+        ({"operations": ["none"]}, ("operations",), "other than 'none'"),
+        ({"cells": 0}, ("cells",), "greater than 0"),
+        ({"search_cells": 2}, ("search_cells",), "greater than or equal to 3"),
+        ({"cell": 3}, ("cell",), "did you mean 'cells'"),
+        ({"cells": 3, "widths": [8, 8]}, ("widths",), "2 widths for 3 cells"),
+    ],
+)
+def test_mistakes_are_named_with_their_place(options, path, words) -> None:
+    with pytest.raises(SpecError, match=words) as caught:
+        SPACES.parse({"name": "darts-tiny", **options})
+    assert caught.value.path == path
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("operations: [none", "is no YAML"),
+        ("- darts", "mapping of options"),
+        ("operation: [none]", "did you mean 'operations'"),
+        ("operations: &a [none]\nwidths: *a", "aliases"),
+    ],
+)
+def test_broken_files_are_named(tmp_path: Path, text: str, words: str) -> None:
+    path = tmp_path / "broken.yaml"
+    path.write_text(text)
+    with pytest.raises(UserError, match=words) as caught:
+        read_space(path)
+    assert str(path) in str(caught.value)
+
+
+def test_a_missing_file_is_named() -> None:
+    with pytest.raises(SpecError, match=r"'no/such\.yaml' cannot be read"):
+        SPACES.parse("no/such.yaml")
+
+
+def test_a_plugin_adds_a_space(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    SPACES.names()
+    monkeypatch.setattr(SPACES, "_components", dict(SPACES._components))
+    path = tmp_path / "plugin.py"
+    path.write_text(
+        "from nasdistill.search.spaces import SPACES, SearchSpace\n"
+        "@SPACES.register('three-nodes')\n"
+        "class ThreeNodes(SearchSpace):\n"
+        "    'Three nodes.'\n"
+        "    operations: tuple[str, ...] = ('skip_connect', 'sep_conv_3x3')\n"
+        "    nodes: int = 3\n"
+    )
+    load_plugin(str(path))
+    assert str(path) not in plugins.broken
+    assert len(SPACES.parse("three-nodes").edges()) == 9

@@ -1,0 +1,93 @@
+"""The stage `search` on the embedded digits: what it writes, and what it refuses."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+from xml.etree import ElementTree
+
+import pytest
+
+from nasdistill.errors import SpecError
+from nasdistill.models.base import load_spec
+from nasdistill.models.genotypes import Genotype
+from nasdistill.registry import build, registry
+from nasdistill.report import payloads
+from nasdistill.stages import STAGES, Context, Outcome
+from nasdistill.storage import read_json
+from nasdistill.training.engine import EngineSettings
+
+SMALL = {"name": "darts-tiny", "nodes": 2, "search_channels": 2, "search_cells": 3, "channels": 4, "cells": 3}
+
+
+def run(folder: Path, seed: int = 0, **config: Any) -> Outcome:
+    for name in ("payload", "scratch"):
+        (folder / name).mkdir(parents=True)
+    context = Context(
+        stage="student-arch",
+        folder=folder / "payload",
+        scratch=folder / "scratch",
+        tensorboard=folder / "tensorboard",
+        seed=seed,
+        dataset=registry("datasets").parse({"name": "digits", "limit": 200}),
+        engine_settings=build(EngineSettings, {"accelerator": "cpu", "precision": "32"}),
+    )
+    outcome: Outcome = build(STAGES.get("search"), {"space": SMALL, **config}).run({}, context)
+    return outcome
+
+
+def test_the_artifact_is_the_network_that_was_found(tmp_path: Path) -> None:
+    outcome = run(tmp_path, strategy="darts", epochs=1)
+    payload = tmp_path / "payload"
+    spec = load_spec(payload)
+    assert spec.model.genotype == Genotype.model_validate(read_json(payload / "genotype.json"))
+    assert (spec.model.channels, spec.model.cells, spec.model.stem_multiplier) == (4, 3, 2)
+    assert (spec.shape, spec.classes) == ((1, 8, 8), 10)
+    network = spec.build()
+    assert outcome.metrics["parameters"] == sum(parameter.numel() for parameter in network.parameters())
+    assert outcome.metrics["multiply_adds"] > outcome.metrics["parameters"]
+    assert not (payload / "weights.safetensors").exists()
+
+
+def test_the_report_can_read_it(tmp_path: Path) -> None:
+    run(tmp_path, strategy={"name": "darts", "epochs": 1})
+    payload = tmp_path / "payload"
+    genotype = payloads.read(payloads.Genotype, payload)
+    history = payloads.read(payloads.History, payload)
+    assert genotype is not None
+    assert [len(node) for node in genotype.normal] == [2, 2]
+    assert history is not None
+    assert len(history.curves["alpha/normal/0/sep_conv_3x3"]) == 2
+    for cell in ("normal", "reduce"):
+        assert ElementTree.parse(payload / f"{cell}-cell.svg").getroot().tag.endswith("svg")  # noqa: S314  (our own file)
+
+
+def test_the_networks_options_come_from_the_space(tmp_path: Path) -> None:
+    space = {**SMALL, "widths": [4, 6, 10], "auxiliary": True, "drop_path": 0.2}
+    run(tmp_path, space=space, strategy="random")
+    model = load_spec(tmp_path / "payload").model
+    assert (model.cell_widths(), model.auxiliary, model.drop_path) == ((4, 6, 10), True, 0.2)
+
+
+def test_seeds_decide(tmp_path: Path) -> None:
+    genotypes = []
+    for name, seed in (("a", 1), ("b", 1), ("c", 2)):
+        run(tmp_path / name, seed=seed, strategy="random")
+        genotypes.append(read_json(tmp_path / name / "payload" / "genotype.json"))
+    assert genotypes[0] == genotypes[1] != genotypes[2]
+    assert not (tmp_path / "a" / "payload" / "history.json").exists()
+
+
+@pytest.mark.parametrize(
+    ("config", "path", "words"),
+    [
+        ({"strategy": "random", "epochs": 3}, ("epochs",), "the strategy 'random' has no epochs"),
+        ({"space": "dart"}, ("space",), "did you mean 'darts'"),
+        ({"strategy": {"name": "darts", "order": 3}}, ("strategy", "order"), "1 or 2"),
+        ({"epoch": 3}, ("epoch",), "did you mean 'epochs'"),
+    ],
+)
+def test_mistakes_are_named_with_their_place(config: dict[str, Any], path: tuple[str, ...], words: str) -> None:
+    with pytest.raises(SpecError, match=words) as caught:
+        build(STAGES.get("search"), {"space": "darts-tiny", **config})
+    assert caught.value.path == path
