@@ -20,7 +20,7 @@ def _listed(value: Any) -> Any:
 class Export(Stage):
     """Write a trained network in formats of other programs, each checked against the network on random images."""
 
-    source: ClassVar[str] = "the exporters' own"
+    source: ClassVar[str] = "the formats of ONNX and of torch.export"
     makes: ClassVar[str] = "export"
     reads_data: ClassVar[bool] = False
 
