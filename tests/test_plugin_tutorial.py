@@ -88,7 +88,7 @@ def test_the_page_shows_the_files_that_are_tested() -> None:
 def test_the_recipe_runs(tmp_path: Path) -> None:
     tiny = [f"stages.{stage}.epochs=1" for stage in ("teacher", "student")]
     command = "import sys; from nasdistill.cli.main import main; sys.exit(main())"
-    arguments = ["run", str(FOLDER / "recipe.yaml"), "--out", str(tmp_path), "data.limit=200", *tiny]
+    arguments = ["run", str(FOLDER / "recipe.yaml"), "--out", str(tmp_path), "data.limit=100", *tiny]
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     done = subprocess.run(
         [sys.executable, "-c", command, *arguments], capture_output=True, text=True, env=environment, check=False

@@ -64,7 +64,12 @@ class Attention(Objective):
 
     source = "Zagoruyko, Komodakis, Paying More Attention to Attention (2017), equation 2, and its released code"
 
-    beta: float = Field(1000.0, ge=0, description="factor of the sum over pairs; 1000 is published for the form 'code'")
+    beta: float = Field(
+        1000.0,
+        ge=0,
+        description="factor of the sum over pairs; 1000 is published for the form 'code' on images of 32x32; as that "
+        "form is a mean over space, images of HxW weigh the same with 1000*H*W/1024, e.g. 60 for 8x8",
+    )
     form: Form = Field(
         "code", description="code: mean over batch and space of the squared difference; paper: its L2 norm"
     )
