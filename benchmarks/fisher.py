@@ -1,0 +1,86 @@
+"""A Fisher pass: the scores of every channel of a network's cells, ours beside plain torch, in one run.
+
+    python -m benchmarks.fisher
+
+The plain way is the one of released code: hooks that keep activations, a full backward pass with the gradients of all
+weights, fp32, contiguous. Both read the output of every cell and get their batches for nothing.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import nn
+from torch.nn import functional
+
+from benchmarks.common import Turn, arguments, compare, show, timed
+from nasdistill.growth.importance import cell_importance, cell_points
+from nasdistill.models.base import MODELS
+from nasdistill.training.engine import Engine, EngineSettings
+
+SHAPE = (3, 32, 32)
+CLASSES = 10
+BATCH = 128
+BASELINE = "plain torch (fp32, contiguous)"
+
+
+def network(model: str) -> nn.Module:
+    torch.manual_seed(0)
+    built: nn.Module = MODELS.parse(model).build(SHAPE, CLASSES)
+    return built
+
+
+def batch(device: torch.device) -> tuple[torch.Tensor, torch.Tensor]:
+    return torch.randn(BATCH, *SHAPE, device=device), torch.randint(0, CLASSES, (BATCH,), device=device)
+
+
+def plain(model: str, device: torch.device) -> Turn:
+    """Activations are kept by forward hooks, their gradients by `retain_grad`."""
+    scored = network(model).to(device).eval()
+    images, labels = batch(device)
+    points = [point for cell in cell_points(scored, "output") for point in cell]
+    kept: dict[str, torch.Tensor] = {}
+
+    def keep(point: str, activation: torch.Tensor) -> None:
+        activation.retain_grad()
+        kept[point] = activation
+
+    for point in points:
+        scored.get_submodule(point).register_forward_hook(lambda _m, _i, output, point=point: keep(point, output))
+    totals = {point: torch.zeros(()) for point in points}
+
+    def step() -> None:
+        scored.zero_grad()
+        functional.cross_entropy(scored(images), labels, reduction="sum").backward()
+        for point, activation in kept.items():
+            assert activation.grad is not None
+            effect = (activation.detach() * activation.grad).sum(dim=(2, 3))
+            totals[point] = totals[point] + effect.square().sum(dim=0)
+
+    return timed(step)
+
+
+def ours(model: str, engine: Engine) -> Turn:
+    """`cell_importance` as growth calls it, with our defaults."""
+    scored = network(model)
+    images, labels = batch(engine.device)
+    images = images.to(memory_format=engine.memory_format)
+    return timed(lambda: cell_importance(scored, "output", [(images, labels)], engine))
+
+
+def main() -> None:
+    parser = arguments("a Fisher pass beside plain torch")
+    parser.add_argument("--model", default="darts-v2-16-10", help="what is scored (default darts-v2-16-10)")
+    options = parser.parse_args()
+    engine = Engine(EngineSettings())
+    precision = "bf16" if engine.precision == "bf16" else "fp32"
+    memory = "channels_last" if engine.memory_format == torch.channels_last else "contiguous"
+    rivals = {
+        BASELINE: plain(options.model, engine.device),
+        f"nasdistill ({precision}, {memory})": ours(options.model, engine),
+    }
+    title = f"Fisher pass of {options.model}, batch {BATCH}"
+    show([compare(title, rivals, work=BATCH, baseline=BASELINE, options=options)], options.json)
+
+
+if __name__ == "__main__":
+    main()
