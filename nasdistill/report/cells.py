@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from html import escape
 
 INPUTS = ("c_{k-2}", "c_{k-1}")
@@ -20,6 +21,7 @@ RADIUS = 15
 PORT = 29  # half the width of the cell's inputs and its output, which are wider than circles
 ARROW = 26  # from a box to its circle
 LANE = 52  # between one layer's circles and the next one's boxes, for the lines to bend in
+LANE_GAP = 11
 MARGIN = 12
 TITLE = 30
 
@@ -47,35 +49,78 @@ def draw_cell(edges: Edges, title: str) -> str:
     Raises:
         ValueError: there is no node, or an edge comes from a state that is not before its node.
     """
-    layers = _layers(edges)
-    box_width = 20 + LETTER * max((len(name) for incoming in edges for name, _ in incoming), default=0)
-    places, output, height = _places(edges, layers, box_width)
+    layout = _layout(edges)
+    output = len(edges) + 2
     lines, boxes = [], []
     for node, incoming in enumerate(edges):
-        x, y = places[node + 2]
-        left = x - RADIUS - ARROW - box_width
+        x, y = layout.places[node + 2]
+        left = x - RADIUS - ARROW - layout.box_width
         for row, (name, source) in enumerate(incoming):
             middle = y + (row - (len(incoming) - 1) / 2) * (BOX_HEIGHT + BOX_GAP)
-            from_x, from_y = places[source]
-            lines.append(_line(from_x + (RADIUS if source > 1 else PORT), from_y, left, middle))
-            lines.append(_line(left + box_width, middle, x - RADIUS, y))
-            boxes.append(_box(left, middle, box_width, name))
-        lines.append(_line(x + RADIUS, y, output[0] - PORT, output[1], dashed=True))
-    states = [_state(*places[state], name, PORT) for state, name in enumerate(INPUTS)]
-    states += [_state(*places[node + 2], str(node), RADIUS) for node in range(len(edges))]
-    states.append(_state(*output, OUTPUT, PORT))
+            lines.append(_line(*layout.start(source), left, middle, layout.lane(source, node + 2)))
+            lines.append(_line(left + layout.box_width, middle, x - RADIUS, y))
+            boxes.append(_box(left, middle, layout.box_width, name))
+        out_x, out_y = layout.places[output]
+        lines.append(_line(*layout.start(node + 2), out_x - PORT, out_y, layout.lane(node + 2, output), dashed=True))
+    names = [*INPUTS, *map(str, range(len(edges))), OUTPUT]
+    states = [_state(*layout.places[state], name, layout.half(state)) for state, name in enumerate(names)]
     heading = f'<text x="{MARGIN}" y="{TITLE - 8}" font-size="15" font-weight="600">{escape(title)}</text>'
-    # The boxes come after the lines and cover those that run behind them.
+    width, height = (f"{length:.0f}" for length in layout.size)
     return (
-        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {output[0] + PORT + MARGIN:.0f} {height:.0f}" '
+        f'<svg xmlns="http://www.w3.org/2000/svg" width="{width}" height="{height}" viewBox="0 0 {width} {height}" '
         f'role="img" aria-label="{escape(title)}" font-family="system-ui, sans-serif" fill="currentColor">'
         + "".join([heading, *lines, *boxes, *states])
         + "</svg>"
     )
 
 
+@dataclass(frozen=True)
+class _Layout:
+    """Where things go; the output counts as one more state, after the nodes.
+
+    Attributes:
+        layers: of each state; the layer of a node is one more than the last of its inputs.
+        places: the centre of each state.
+        lanes: for each state whose lines pass a layer, the height above or below all boxes at which they do.
+    """
+
+    box_width: float
+    layers: list[int]
+    places: list[tuple[float, float]]
+    lanes: dict[int, float]
+    size: tuple[float, float]
+
+    def half(self, state: int) -> float:
+        """Half the width of a state."""
+        return PORT if state < 2 or state == len(self.layers) - 1 else RADIUS
+
+    def start(self, state: int) -> tuple[float, float]:
+        """Where the lines of a state begin."""
+        x, y = self.places[state]
+        return x + self.half(state), y
+
+    def lane(self, source: int, target: int) -> float | None:
+        return self.lanes[source] if self.layers[target] > self.layers[source] + 1 else None
+
+
+def _layout(edges: Edges) -> _Layout:
+    layers = _layers(edges)
+    box_width = 20 + LETTER * max((len(name) for incoming in edges for name, _ in incoming), default=0)
+    places, height = _places(edges, layers, box_width)
+    joined = [(source, node + 2) for node, incoming in enumerate(edges) for _, source in incoming]
+    joined += [(node + 2, len(edges) + 2) for node in range(len(edges))]
+    passing = sorted({source for source, target in joined if layers[target] > layers[source] + 1})
+    # The upper half passes above and the lower half below; where a state is in the middle, every second one.
+    offsets = {state: places[state][1] - height / 2 or state % 2 - 0.5 for state in passing}
+    above, below = ([state for state in passing if (offsets[state] < 0) is up] for up in (True, False))
+    top = TITLE + MARGIN + LANE_GAP * len(above)
+    lanes: dict[int, float] = {state: top - LANE_GAP * (len(above) - number) for number, state in enumerate(above)}
+    lanes |= {state: top + height + LANE_GAP * (len(below) - number) for number, state in enumerate(below)}
+    size = (places[-1][0] + PORT + MARGIN, top + height + LANE_GAP * len(below) + MARGIN)
+    return _Layout(box_width, layers, [(x, y + top) for x, y in places], lanes, size)
+
+
 def _layers(edges: Edges) -> list[int]:
-    """The layer of each node: one more than the last of its inputs; the cell's inputs are layer 0."""
     if not edges:
         raise ValueError("a cell has at least one node")
     layers = [0, 0]
@@ -84,40 +129,46 @@ def _layers(edges: Edges) -> list[int]:
             if not 0 <= source < node + 2:
                 raise ValueError(f"node {node} takes {name!r} from state {source}; allowed are 0 to {node + 1}")
         layers.append(1 + max((layers[source] for _, source in incoming), default=0))
-    return layers[2:]
+    return [*layers, 1 + max(layers)]
 
 
-def _places(
-    edges: Edges, layers: Sequence[int], box_width: float
-) -> tuple[list[tuple[float, float]], tuple[float, float], float]:
-    """Where things go: the centre of each state, the centre of the output, and the height of the drawing.
+def _places(edges: Edges, layers: Sequence[int], box_width: float) -> tuple[list[tuple[float, float]], float]:
+    """The centre of each state, y from the top of the highest layer, and the height of that layer.
 
     Nodes of one layer stand below each other, each as high as its boxes, so that no two boxes overlap.
     """
     blocks = [max(len(incoming) * (BOX_HEIGHT + BOX_GAP) - BOX_GAP, 2.0 * RADIUS) for incoming in edges]
-    columns = [[node for node, of in enumerate(layers) if of == layer] for layer in range(1, max(layers) + 1)]
+    columns = [[node for node in range(len(edges)) if layers[node + 2] == layer] for layer in range(1, layers[-1])]
     heights = [sum(blocks[node] for node in column) + BLOCK_GAP * (len(column) - 1) for column in columns]
     height = max(*heights, 6.0 * RADIUS)
-    top = TITLE + MARGIN
-    left = float(MARGIN + PORT)
+    left = MARGIN + PORT
     step = LANE + box_width + ARROW + 2 * RADIUS
-    centres = {0: (left, top + 0.28 * height), 1: (left, top + 0.72 * height)}
+    centres: dict[int, tuple[float, float]] = {0: (left, 0.28 * height), 1: (left, 0.72 * height)}
     for number, column in enumerate(columns):
-        y = top + (height - heights[number]) / 2
+        y = (height - heights[number]) / 2
         for node in column:
             centres[node + 2] = (left + PORT - RADIUS + step * (number + 1), y + blocks[node] / 2)
             y += blocks[node] + BLOCK_GAP
-    output = (left + step * len(columns) + 2 * LANE + PORT, top + height / 2)
-    return [centres[state] for state in range(len(centres))], output, top + height + MARGIN
+    centres[len(edges) + 2] = (left + step * len(columns) + 2 * LANE + PORT, height / 2)
+    return [centres[state] for state in range(len(centres))], height
 
 
-def _line(x: float, y: float, to_x: float, to_y: float, dashed: bool = False) -> str:
-    middle = (x + to_x) / 2
+def _line(x: float, y: float, to_x: float, to_y: float, lane: float | None = None, dashed: bool = False) -> str:
+    """A curve from left to right; with a lane it runs straight at that height between two bends."""
+    path = f"M{x:.1f} {y:.1f}"
+    if lane is not None:
+        path += f"{_bend(x, y, x + LANE, lane)}H{to_x - LANE:.1f}"
+        x, y = to_x - LANE, lane
     dashes = ' stroke-dasharray="4 4"' if dashed else ""
     return (
-        f'<path d="M{x:.1f} {y:.1f}C{middle:.1f} {y:.1f} {middle:.1f} {to_y:.1f} {to_x:.1f} {to_y:.1f}" fill="none" '
-        f'stroke="currentColor" stroke-opacity="0.45" stroke-width="1.5"{dashes}/>'
+        f'<path d="{path}{_bend(x, y, to_x, to_y)}" fill="none" stroke="currentColor" stroke-opacity="0.45" '
+        f'stroke-width="1.5"{dashes}/>'
     )
+
+
+def _bend(x: float, y: float, to_x: float, to_y: float) -> str:
+    middle = (x + to_x) / 2
+    return f"C{middle:.1f} {y:.1f} {middle:.1f} {to_y:.1f} {to_x:.1f} {to_y:.1f}"
 
 
 def _box(x: float, y: float, width: float, name: str) -> str:

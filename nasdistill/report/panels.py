@@ -9,6 +9,7 @@ from nasdistill.report.plots import Curve
 TEST_ACCURACY = "test/accuracy"
 PARTS = ("train", "validation", "test")
 FIRST = ("loss", "accuracy")
+LAST = ("entropy", "skips", "learning rate")
 
 
 def panel_of(name: str) -> tuple[str, str]:
@@ -47,4 +48,5 @@ def panels(of_seeds: Sequence[Mapping[str, Curve]]) -> dict[str, dict[str, list[
             if curve:
                 title, series = panel_of(name)
                 found.setdefault(title, {}).setdefault(series, []).append(curve)
-    return {title: series for title, series in found.items() if series}
+    titles = [title for title in found if title not in LAST] + [title for title in LAST if title in found]
+    return {title: found[title] for title in titles if found[title]}

@@ -14,7 +14,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator
+from matplotlib.ticker import MaxNLocator, NullFormatter
 
 Curve = Sequence[tuple[float, float]]
 """Points (x, y) in order of x."""
@@ -47,6 +47,7 @@ _STYLE: Any = {
     "axes.spines.right": False,
     "axes.grid": True,
     "axes.axisbelow": True,
+    "axes.formatter.useoffset": False,
     "grid.color": GRID,
     "grid.linewidth": 0.6,
     "text.color": INK,
@@ -61,7 +62,8 @@ def lines(series: Mapping[str, Sequence[Curve]], title: str, x: str, y: str = ""
     """Named curves over one axis.
 
     Args:
-        series: by name, one curve per seed; with several the mean is drawn strong and each seed faint.
+        series: by name, one curve per seed; with several the mean is drawn strong and each seed faint. Positive
+            values over more than two orders of magnitude are drawn on a logarithmic scale.
     """
 
     def draw(axes: Axes) -> None:
@@ -74,6 +76,11 @@ def lines(series: Mapping[str, Sequence[Curve]], title: str, x: str, y: str = ""
             mean = curves[0] if len(curves) == 1 else mean_curve(curves)
             marker = "o" if len(mean) == 1 else None
             handles += axes.plot(*_columns(mean), color=colour, linestyle=dash, linewidth=1.8, marker=marker)
+        heights = [height for curves in series.values() for curve in curves for _, height in curve]
+        if 0 < 100 * min(heights) < max(heights):
+            axes.set_yscale("log")
+            axes.yaxis.set_major_formatter(lambda value, _: f"{value:g}")
+            axes.yaxis.set_minor_formatter(NullFormatter())
         axes.set_xlabel(x)
         axes.set_ylabel(y)
         axes.xaxis.set_major_locator(MaxNLocator("auto", integer=True))
@@ -169,10 +176,10 @@ def confusion(matrix: Sequence[Sequence[float]], labels: Sequence[str], title: s
                 if count:
                     axes.text(column, row, f"{count:.0f}", ha="center", va="center", fontsize=8)
 
-    return _svg(title, draw, size=(5.0, 4.9))
+    return _svg(title, draw, size=(4.4, 4.3))
 
 
-def _svg(title: str, draw: Callable[[Axes], None], size: tuple[float, float] = (5.2, 3.3)) -> str:
+def _svg(title: str, draw: Callable[[Axes], None], size: tuple[float, float] = (4.4, 3.0)) -> str:
     """Draw on fresh axes and return one SVG element that stands alone or within a page."""
     with matplotlib.rc_context(_STYLE), warnings.catch_warnings():
         # The reader's browser chooses the font; what matplotlib's own lacks does not matter.

@@ -112,7 +112,9 @@ def _cells(stages: Sequence[StageSummary]) -> Section:
             title = stage.stage if len(stage.rows) == 1 else f"{stage.stage}, seed {seed}"
             groups.append(Group(title, pictures, wide=True, folded=number > 0))
     return Section(
-        "The cells that were found", "Boxes are operations, circles are what they are summed into.", tuple(groups)
+        "The cells that were found",
+        "Boxes are operations, circles the sums of what they give; the output joins all circles (dashed).",
+        tuple(groups),
     )
 
 
@@ -132,7 +134,9 @@ def _growth(stages: Sequence[StageSummary]) -> Section:
             table = tables.plain(growth.steps) if growth.steps else None
             groups.append(Group(title, tuple(pictures), table, folded=number > 0))
     return Section(
-        "How the teacher grew", "Where the student's channels matter most, the teacher is wider.", tuple(groups)
+        "How the teacher grew",
+        "Width and importance of each cell, before and after, and the plan step by step.",
+        tuple(groups),
     )
 
 

@@ -89,6 +89,18 @@ def test_nothing_overlaps_and_all_is_inside(edges: list[list[tuple[str, int]]]) 
         assert apart, (one, other)
 
 
+@settings(max_examples=60, deadline=None)
+@given(genotypes())
+def test_no_line_runs_behind_a_box_that_it_does_not_join(edges: list[list[tuple[str, int]]]) -> None:
+    root = ElementTree.fromstring(draw_cell(edges, "cell"))  # noqa: S314
+    boxes = boxes_of(root)
+    for path in root.iter(f"{SVG}path"):
+        straight = re.search(r" ([\d.]+)H([\d.]+)", path.attrib["d"])
+        if straight:
+            height = float(straight[1])
+            assert all(height < top or height > bottom for _, top, _, bottom in boxes)
+
+
 def test_names_with_markup_are_inert() -> None:
     hostile = '</text><script>alert("1")</script>&'
     root = ElementTree.fromstring(draw_cell([[(hostile, 0)]], hostile))  # noqa: S314

@@ -52,6 +52,12 @@ def test_the_strong_line_is_the_mean_of_the_seeds() -> None:
         assert both[1] == pytest.approx((one[1] + other[1]) / 2)
 
 
+def test_losses_over_many_orders_of_magnitude_are_drawn_on_a_logarithmic_scale() -> None:
+    texts = texts_of(parsed(plots.lines({"loss": [[(1, 1e4), (2, 1.0)]]}, "", "epoch")))
+    assert {"1", "100", "10000"} <= texts
+    assert "5000" not in texts
+
+
 def test_counts_and_labels_of_a_confusion_matrix() -> None:
     texts = texts_of(parsed(plots.confusion([[30, 1], [0, 29]], ["cat", "dog"], "student")))
     assert {"30", "1", "29", "cat", "dog", "predicted", "true", "student"} <= texts
