@@ -61,6 +61,7 @@ class Evaluate(Stage):
                 "top5": score.top5,
                 "loss": score.loss,
                 "calibration_error": score.calibration_error,
+                "part": self.part,
                 "images": len(parts[self.part]),
                 "parameters": count_parameters(network),
                 "multiply_adds": multiply_adds(network, spec.shape),

@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from nasdistill.errors import UserError
+
 if TYPE_CHECKING:
     import torch
     from lightning.fabric import Fabric
@@ -41,12 +43,22 @@ def cpu_has_bf16() -> bool:
 
 
 def resolve(settings: EngineSettings) -> tuple[str, str]:
-    """The accelerator and the precision ("32" or "bf16") that the settings mean on this machine."""
+    """The accelerator and the precision ("32" or "bf16") that the settings mean on this machine.
+
+    Raises:
+        UserError: the machine has no such accelerator, or too few of them.
+    """
     import torch
 
-    accelerator: str = settings.accelerator
-    if accelerator == "auto":
-        accelerator = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
+    there = {"cuda": torch.cuda.device_count(), "mps": int(torch.backends.mps.is_available()), "cpu": sys.maxsize}
+    available = [name for name, count in there.items() if count]
+    accelerator: str = available[0] if settings.accelerator == "auto" else settings.accelerator
+    if accelerator not in available:
+        raise UserError(f"this machine offers no {accelerator} to torch (it offers {' and '.join(available)})")
+    if settings.devices > there[accelerator]:
+        raise UserError(
+            f"{settings.devices} devices were asked for, the machine has {there[accelerator]} {accelerator}"
+        )
     precision: str = settings.precision
     if precision == "auto":
         has_bf16 = torch.cuda.is_bf16_supported() if accelerator == "cuda" else accelerator == "cpu" and cpu_has_bf16()

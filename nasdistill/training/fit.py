@@ -121,10 +121,12 @@ def fit(
                 losses.add(step + 1, list(named), values)
                 position += 1
                 trained += len(labels) * engine.processes
-                if position % STEPS_BETWEEN_LOOKS == 0 or position == steps_per_epoch:
+                look = position % STEPS_BETWEEN_LOOKS == 0 or position == steps_per_epoch
+                if look:
                     losses.look()
-                    records.scalars({"train/latest loss": losses.latest}, step + 1)
                 seconds, clock = seconds + time.perf_counter() - clock, time.perf_counter()
+                if look:
+                    records.scalars({"train/latest loss": losses.latest}, step + 1)
                 # An evaluation counts as a step, so that the number grows at an epoch's edge too.
                 checkpoints.step(epoch * (steps_per_epoch + 1) + position, capture)
                 progress.step(f"loss {losses.latest:.4f}")

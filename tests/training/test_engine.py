@@ -12,7 +12,7 @@ import torch
 from safetensors.torch import load_file
 from torch import nn
 
-from nasdistill.errors import SpecError
+from nasdistill.errors import SpecError, UserError
 from nasdistill.registry import build
 from nasdistill.training import engine as engine_module
 from nasdistill.training.engine import EngineSettings, is_first_process, resolve
@@ -54,7 +54,7 @@ def test_auto_takes_bf16_where_the_processor_has_it(
     monkeypatch: pytest.MonkeyPatch, has_bf16: bool, precision: str
 ) -> None:
     monkeypatch.setattr(engine_module, "cpu_has_bf16", lambda: has_bf16)
-    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 0)
     monkeypatch.setattr(torch.backends.mps, "is_available", lambda: False)
     assert resolve(EngineSettings()) == ("cpu", precision)
     assert resolve(EngineSettings(precision="32")) == ("cpu", "32")
@@ -72,6 +72,16 @@ def test_the_first_process_is_known_from_the_launcher(
     for name, value in environment.items():
         monkeypatch.setenv(name, value)
     assert is_first_process() is first
+
+
+def test_an_accelerator_that_is_not_there_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: False)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 0)
+    with pytest.raises(UserError, match=r"offers no cuda to torch \(it offers cpu\)"):
+        resolve(EngineSettings(accelerator="cuda"))
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
+    with pytest.raises(UserError, match="2 devices were asked for, the machine has 1 cuda"):
+        resolve(EngineSettings(accelerator="cuda", devices=2))
 
 
 def test_a_wrong_setting_names_what_is_allowed() -> None:
