@@ -56,7 +56,7 @@ def test_every_line_is_understood(words: list[str]) -> None:
     given = parse(words)
     if words[0] == "run" and given["recipe"] == "quickstart":
         overrides = given["overrides"] or []
-        assert isinstance(overrides, list)
+        assert isinstance(overrides, list | tuple)
         with_plugins = [override for override in overrides if "correlation" not in override]
         assert load_recipe("quickstart", with_plugins).stages
 

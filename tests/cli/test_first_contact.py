@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import resource
 import subprocess
 import sys
-import time
 
 import pytest
 
@@ -26,18 +26,20 @@ assert status == 0 and not heavy, (status, heavy)
 
 @pytest.mark.parametrize("command", [(), *((command,) for command in COMMANDS)], ids=lambda command: " ".join(command))
 def test_help_is_quick_imports_nothing_heavy_and_gives_an_example(command: tuple[str, ...]) -> None:
-    times = []
-    for _attempt in range(3):
-        started = time.perf_counter()
-        done = subprocess.run(
-            [sys.executable, "-c", HELP_WITHOUT_TORCH, *command, "--help"], capture_output=True, text=True, timeout=60
-        )
-        times.append(time.perf_counter() - started)
-        assert done.returncode == 0, done.stderr
-        assert "Example: nasdistill" in done.stdout
-        if times[-1] < 0.5:
-            break
-    assert min(times) < 0.5, "the best of three, since other work may share the machine"
+    before = processor_seconds()
+    done = subprocess.run(
+        [sys.executable, "-c", HELP_WITHOUT_TORCH, *command, "--help"], capture_output=True, text=True, timeout=60
+    )
+    assert done.returncode == 0, done.stderr
+    assert "Example: nasdistill" in done.stdout
+    # the processor's time, so that other work on the machine does not decide
+    assert processor_seconds() - before < 0.5
+
+
+def processor_seconds() -> float:
+    """What all finished child processes have computed."""
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime
 
 
 def test_without_a_word_the_help_lists_every_command(nasdistill: Command) -> None:
