@@ -36,6 +36,7 @@ class GrowTeacher(Stage):
     makes = "architecture"
 
     student: Annotated[str | dict[str, Any], Reference("architecture", or_model=True)] = Field(
+        examples=["darts-v2-16-10"],
         description="what grows: a stage, an artifact's folder, or a model such as darts-v2-16-10; "
         "its weights are scored if it is trained, freshly drawn ones if not"
     )

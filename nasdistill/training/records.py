@@ -82,7 +82,7 @@ class Records:
             done: steps done before, when a loop resumes.
         """
         title = f"{self.title} {what}".strip()
-        if self.quiet or not self.writes or not sys.stderr.isatty():
+        if self.quiet or not self.writes or not log.isEnabledFor(logging.INFO) or not sys.stderr.isatty():
             yield Progress(title, total, done)
             return
         from rich.console import Console
