@@ -36,7 +36,7 @@ class Config(BaseModel, extra="forbid"):
         ({"named": {"a": {"widht": 2}}}, ("named", "a", "widht"), "unknown key 'widht'; did you mean 'width'?"),
         ({"many": [{"width": "x"}]}, ("many", 0, "width"), "valid integer, unable to parse string as an integer"),
         ({"either": {"widht": 2}}, ("either", "widht"), "unknown key 'widht'; did you mean 'width'?"),
-        ({"either": 3}, ("either",), "instance of Inner, or input should be 'computed', got 3"),
+        ({"either": 3}, ("either",), "mapping of keys to values, or input should be 'computed', got 3"),
         ({"wide": 3}, ("wide",), "unknown key 'wide' (known: either, inner, many, named, needed, size)"),
         ({"needed": {}}, ("needed", "height"), "the key 'height' is missing"),
         ({3: 4}, (3,), "keys should be strings"),

@@ -195,7 +195,7 @@ def test_a_stopped_run_ends_with_the_bits_of_an_unbroken_one(
 @pytest.mark.parametrize(
     ("options", "path", "problem"),
     [
-        ({"objectives": []}, ("objectives",), "at least 1 item"),
+        ({"objectives": []}, ("objectives",), "at least 1 must be given"),
         ({"objectives": ["kdd"]}, ("objectives", 0), "unknown objective 'kdd'; did you mean 'kd'?"),
         ({"objectives": [{"name": "kd", "temprature": 4}]}, ("objectives", 0, "temprature"), "mean 'temperature'?"),
         ({"objectives": [{"name": "kd", "weight": 1.5}]}, ("objectives",), "leaves -0.5 to the labels"),

@@ -20,7 +20,7 @@ def correlation_distance(student: torch.Tensor, teacher: torch.Tensor) -> torch.
 class Correlation(Objective):
     """1 - Pearson's correlation of the networks' softened probabilities, image by image."""
 
-    source = "Huang et al., Knowledge Distillation from A Stronger Teacher (2022), equation 8"
+    source = "Huang et al., Knowledge Distillation from A Stronger Teacher (2022), its inter-class relation"
 
     temperature: float = Field(1.0, gt=0, description="what the logits are divided by before the softmax")
 

@@ -12,7 +12,7 @@ from nasdistill.distill.objectives import OBJECTIVES, Objective, Outputs
 class LogitsMSE(Objective):
     """Mean over batch and classes of (s - t)^2, of logits, not of probabilities; replaces the labels by default."""
 
-    source = "Ba, Caruana, Do Deep Nets Really Need to be Deep? (2014), equation 1"
+    source = "Ba, Caruana, Do Deep Nets Really Need to be Deep? (2014), equation 1, up to a constant factor"
     replaces_labels = True
 
     def loss(self, student: Outputs, teacher: Outputs, labels: torch.Tensor) -> torch.Tensor:
