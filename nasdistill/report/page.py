@@ -61,7 +61,7 @@ def write_comparison(records: Sequence[RunRecord], path: Path) -> None:
         _render(
             "comparison.html.j2",
             runs=[(name, record, _facts(record)) for name, record in zip(runs, records, strict=True)],
-            results=tables.results(labelled),
+            results=tables.results([stage for stage in labelled if stage.accuracies()] or labelled),
             differences=tables.differences(pairs) if pairs else None,
             picture=plots.scatter(points, "Accuracy and size", "parameters", "test accuracy, %") if points else None,
         ),
