@@ -25,6 +25,7 @@ class Search(Stage):
     makes = "architecture"
 
     space: Annotated[Any, ComponentOf("spaces")] = Field(
+        examples=["darts-tiny"],
         description="where to search: a space's name, the path of a YAML file, or a mapping with options, "
         "e.g. {name: darts-tiny, cells: 5}"
     )
