@@ -48,7 +48,8 @@ def channel_importance(
     samples. So the scores do not depend on how the images are batched. Where several modules read a channel, its
     gradient is the sum over all of them, and likewise where a module runs several times, before anything is squared.
 
-    Only activations get gradients, and the backward pass ends at the first point. The network is left as it was.
+    Only activations get gradients, and the backward pass ends at the first point. The network is moved to the engine's
+    device and otherwise left as it was.
 
     Source: Theis et al. 2018, Faster gaze prediction with dense networks and Fisher pruning, section 2.2.
 

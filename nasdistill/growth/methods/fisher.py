@@ -32,7 +32,7 @@ class Fisher(GrowthMethod):
 
     The weights are carried along by function-preserving widening, so each scoring sees the grown network. Two copies
     of a channel share its gradient and so have half its score together: a cell that grew r times is left with about
-    1/r of its score, and the widths settle where every cell's score per step is alike.
+    1/r of its score, so growth moves on to other cells until all scores are alike.
     """
 
     source: ClassVar[str] = "scores of Theis et al. 2018, Fisher pruning; growth by Net2Wider, Chen et al. 2016"
@@ -46,7 +46,7 @@ class Fisher(GrowthMethod):
         description="a cell's score: the sum over its channels, their mean, "
         "or that mean over what one more channel costs in parameters or multiply-adds",
     )
-    step: float = Field(0.1, gt=0, le=1, description="channels that a step adds, as a fraction of the cell's")
+    step: float = Field(0.2, gt=0, le=1, description="channels that a step adds, as a fraction of the cell's")
     rescore: int = Field(1, gt=0, description="score again after so many steps")
     widest: float = Field(4.0, gt=1, description="no cell grows beyond so many times its width in the student")
     noise: float = Field(

@@ -22,7 +22,7 @@ class Random(GrowthMethod):
 
     source: ClassVar[str] = "the control experiment that the comparison of growth methods needs"
 
-    step: float = Field(0.1, gt=0, le=1, description="channels that a step adds, as a fraction of the cell's")
+    step: float = Field(0.2, gt=0, le=1, description="channels that a step adds, as a fraction of the cell's")
     widest: float = Field(4.0, gt=1, description="no cell grows beyond so many times its width in the student")
 
     def grow(
