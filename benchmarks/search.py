@@ -58,6 +58,7 @@ def ours(space: SearchSpace, engine: Engine) -> Turn:
             checkpoints = Checkpoints(Path(folder), math.inf)
             records = Records(Path(folder), "benchmark", quiet=True)
             found = DartsSearch(epochs=1, batch_size=BATCH).search(space, data, engine, 0, checkpoints, records)
+            records.close()
         return 2 * steps * BATCH / float(found.metrics["samples_per_second"])
 
     return turn
