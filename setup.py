@@ -39,7 +39,7 @@ setup(
         "tensorboard",
         "matplotlib",
         "pydantic>=2.6",
-        "typer>=0.19",
+        "typer>=0.20",
         "rich",
         "safetensors>=0.4.3",
         "scikit-learn",

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
 import logging
-import os
 import shlex
 import signal
 import sys
@@ -15,6 +15,7 @@ import typer
 
 from nasdistill.cli.app import build_app
 from nasdistill.cli.general import General, general_in
+from nasdistill.cli.machine import lacked
 from nasdistill.errors import Interrupted, SpecError, UserError
 from nasdistill.registry import load_plugin
 
@@ -58,7 +59,10 @@ def _tell(error: BaseException, general: General) -> int:
         return MISTAKE
     if isinstance(error, UsageError):
         command = getattr(getattr(error, "ctx", None), "command_path", "nasdistill")
-        _say(f"{error.format_message()} (see '{command} --help')")  # type: ignore[attr-defined]
+        _say(f"{_usage(error, general.arguments)} (see '{command} --help')")
+        return MISTAKE
+    if lacking := lacked(error):
+        _say(lacking)
         return MISTAKE
     if isinstance(error, Interrupted):
         again = shlex.join(["nasdistill", *general.arguments])
@@ -67,13 +71,18 @@ def _tell(error: BaseException, general: General) -> int:
         return 128 + error.signal_number
     if isinstance(error, KeyboardInterrupt | typer.Abort):
         return 128 + signal.SIGINT
-    if isinstance(error, BrokenPipeError):
-        # whoever read the output has enough; nothing more may be written when Python closes it
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 128 + signal.SIGPIPE
     hint = "" if general.debug else "; --debug shows the traceback"
     _say(f"unexpected {type(error).__name__}: {error}{hint}")
     return UNEXPECTED
+
+
+def _usage(error: Exception, arguments: Sequence[str]) -> str:
+    """What is wrong with the options, and the value where it is one."""
+    told = error.format_message().replace("Value error, ", "")  # type: ignore[attr-defined]
+    flags = getattr(getattr(error, "param", None), "opts", ())
+    given = [value for flag, value in itertools.pairwise(arguments) if flag in flags]
+    given += [word.partition("=")[2] for word in arguments if word.partition("=")[0] in flags and "=" in word]
+    return f"{told}, got {given[-1]!r}" if given and repr(given[-1]) not in told else told
 
 
 def _say(sentence: str) -> None:

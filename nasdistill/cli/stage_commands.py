@@ -163,7 +163,7 @@ def example_of(name: str, stage: type[Stage]) -> str:
     for option in options_of(stage):
         if option.required:
             words += [option.flag, _example_value(option, stage)]
-    return shlex.join([*words, "--data", "digits"])
+    return shlex.join([*words, "--data", "digits"] if stage.reads_data else words)
 
 
 def _example_value(option: Option, stage: type[Stage]) -> str:

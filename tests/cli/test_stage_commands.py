@@ -29,7 +29,7 @@ def test_a_plugins_stage_is_a_command_with_its_fields_as_options(nasdistill: Com
         assert words in told
     assert "--optimizer <name|mapping>" in told
     assert "--devices <int>" in told, "the engine's settings belong to every stage"
-    assert "Example: nasdistill echo --model wrn-16-1 --data digits" in told
+    assert told.endswith("Example: nasdistill echo --model wrn-16-1\n")
 
 
 def test_every_kind_of_value_arrives_as_it_was_meant(nasdistill: Command, plugin: Path) -> None:
