@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from nasdistill.errors import UserError
+from nasdistill.errors import SpecError
 
 if TYPE_CHECKING:
     import torch
@@ -46,18 +46,25 @@ def resolve(settings: EngineSettings) -> tuple[str, str]:
     """The accelerator and the precision ("32" or "bf16") that the settings mean on this machine.
 
     Raises:
-        UserError: the machine has no such accelerator, or too few of them.
+        SpecError: the machine has no such accelerator, or too few of them.
     """
     import torch
 
-    there = {"cuda": torch.cuda.device_count(), "mps": int(torch.backends.mps.is_available()), "cpu": sys.maxsize}
+    there = {
+        "cuda": torch.cuda.device_count(),
+        "mps": int(torch.backends.mps.is_available()),
+        "cpu": os.cpu_count() or 1,
+    }
     available = [name for name, count in there.items() if count]
     accelerator: str = available[0] if settings.accelerator == "auto" else settings.accelerator
     if accelerator not in available:
-        raise UserError(f"this machine offers no {accelerator} to torch (it offers {' and '.join(available)})")
+        raise SpecError(
+            f"this machine offers no {accelerator} to torch (it offers {' and '.join(available)})", ("accelerator",)
+        )
     if settings.devices > there[accelerator]:
-        raise UserError(
-            f"{settings.devices} devices were asked for, the machine has {there[accelerator]} {accelerator}"
+        what = "cpu cores" if accelerator == "cpu" else accelerator
+        raise SpecError(
+            f"{settings.devices} devices were asked for, the machine has {there[accelerator]} {what}", ("devices",)
         )
     precision: str = settings.precision
     if precision == "auto":

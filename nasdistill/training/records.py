@@ -82,7 +82,10 @@ class Records:
             done: steps done before, when a loop resumes.
         """
         title = f"{self.title} {what}".strip()
-        if self.quiet or not self.writes or not log.isEnabledFor(logging.INFO) or not sys.stderr.isatty():
+        if not self.writes:
+            yield Progress(title, total, done, lambda _at, _note: None)
+            return
+        if self.quiet or not log.isEnabledFor(logging.INFO) or not sys.stderr.isatty():
             yield Progress(title, total, done)
             return
         from rich.console import Console

@@ -12,7 +12,7 @@ import torch
 from safetensors.torch import load_file
 from torch import nn
 
-from nasdistill.errors import SpecError, UserError
+from nasdistill.errors import SpecError
 from nasdistill.registry import build
 from nasdistill.training import engine as engine_module
 from nasdistill.training.engine import EngineSettings, is_first_process, resolve
@@ -77,10 +77,10 @@ def test_the_first_process_is_known_from_the_launcher(
 def test_an_accelerator_that_is_not_there_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.backends.mps, "is_available", lambda: False)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 0)
-    with pytest.raises(UserError, match=r"offers no cuda to torch \(it offers cpu\)"):
+    with pytest.raises(SpecError, match=r"offers no cuda to torch \(it offers cpu\)"):
         resolve(EngineSettings(accelerator="cuda"))
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
-    with pytest.raises(UserError, match="2 devices were asked for, the machine has 1 cuda"):
+    with pytest.raises(SpecError, match="2 devices were asked for, the machine has 1 cuda"):
         resolve(EngineSettings(accelerator="cuda", devices=2))
 
 
