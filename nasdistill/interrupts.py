@@ -1,4 +1,4 @@
-"""Polite stops: the first Ctrl-C or SIGTERM lets the running loop save and leave, the second ends the process at once."""
+"""Polite stops: the first Ctrl-C or SIGTERM lets the running loop save and leave, the second ends the process."""
 
 from __future__ import annotations
 

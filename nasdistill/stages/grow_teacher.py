@@ -38,7 +38,7 @@ class GrowTeacher(Stage):
     student: Annotated[str | dict[str, Any], Reference("architecture", or_model=True)] = Field(
         examples=["darts-v2-16-10"],
         description="what grows: a stage, an artifact's folder, or a model such as darts-v2-16-10; "
-        "its weights are scored if it is trained, freshly drawn ones if not"
+        "its weights are scored if it is trained, freshly drawn ones if not",
     )
     method: Annotated[Any, ComponentOf("growth-methods")] = Field(
         "fisher", validate_default=True, description="how it grows, e.g. uniform or {name: fisher, per: parameter}"
