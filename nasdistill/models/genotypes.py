@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from pydantic import BaseModel, ConfigDict, model_validator
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from nasdistill.errors import SpecError, unknown
 
@@ -18,8 +18,8 @@ class Genotype(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    normal: Cell
-    reduce: Cell
+    normal: Cell = Field(description="the cell that keeps the resolution")
+    reduce: Cell = Field(description="the cell that halves the resolution")
 
     @model_validator(mode="after")
     def _edges_point_back(self) -> Genotype:
