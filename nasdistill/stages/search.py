@@ -27,7 +27,7 @@ class Search(Stage):
     space: Annotated[Any, ComponentOf("spaces")] = Field(
         examples=["darts-tiny"],
         description="where to search: a space's name, the path of a YAML file, or a mapping with options, "
-        "e.g. {name: darts-tiny, cells: 5}"
+        "e.g. {name: darts-tiny, cells: 5}",
     )
     strategy: Annotated[Any, ComponentOf("strategies")] = Field(
         "darts", validate_default=True, description="how to search, e.g. darts or {name: darts, order: 2}"
