@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from typing import Any, Literal, Protocol
 
 import torch
+from torch import nn
 
 from nasdistill.errors import UserError
 from nasdistill.models.base import MODELS, NetworkSpec
@@ -79,7 +80,14 @@ def _size(spec: str, budget: Budget) -> int:
     network_spec = NetworkSpec.model_validate_json(spec)
     with torch.device("meta"):
         network = network_spec.build()
-    return count_parameters(network) if budget == "params" else multiply_adds(network, network_spec.shape)
+    if budget == "params":
+        return count_parameters(network)
+    # Batch norms count as nothing, and are three quarters of the time to count without memory.
+    for module in list(network.modules()):
+        for name, child in module.named_children():
+            if isinstance(child, nn.BatchNorm2d):
+                setattr(module, name, nn.Identity())
+    return multiply_adds(network, network_spec.shape)
 
 
 @dataclass(frozen=True)

@@ -20,6 +20,7 @@ from nasdistill.growth.plan import (
     with_width,
 )
 from nasdistill.models.base import MODELS, NetworkSpec
+from nasdistill.models.inspection import multiply_adds
 
 
 def spec_of(model: str | dict[str, Any], shape: tuple[int, int, int] = (3, 32, 32), classes: int = 10) -> NetworkSpec:
@@ -33,6 +34,11 @@ def tiny(**options: Any) -> NetworkSpec:
 def test_sizes_are_the_published_ones_and_the_auxiliary_head_is_none_of_them() -> None:
     assert size(spec_of("darts-v2-16-10"), "params") == 338_794
     assert size(spec_of({"name": "darts", "genotype": "DARTS_V2", "auxiliary": True}), "params") == 3_349_342
+
+
+def test_multiply_adds_are_those_of_the_network_with_its_memory() -> None:
+    spec = tiny(widths=(3, 5, 6, 7), auxiliary=True)
+    assert size(spec, "flops") == multiply_adds(spec.build(), spec.shape)
 
 
 def test_the_published_growths_of_darts_v2() -> None:
