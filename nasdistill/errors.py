@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Iterable
+
+_SEPARATOR = re.compile("[-:]")
+"""What follows it in a shorthand, such as `wrn-40-2`, are options."""
 
 
 class UserError(Exception):
@@ -51,6 +55,6 @@ def nearest(word: str, known: Iterable[str]) -> str | None:
 def unknown(what: str, word: str, known: Iterable[str]) -> str:
     """One sentence for an unknown name: what was allowed and what was probably meant."""
     names = sorted(known)
-    guess = nearest(word, names)
+    guess = nearest(word, names) or nearest(_SEPARATOR.split(word)[0], names)
     hint = f"; did you mean {guess!r}?" if guess else ""
     return f"unknown {what} {word!r}{hint} (known: {', '.join(names) or 'none'})"

@@ -216,6 +216,10 @@ class Registry(Generic[C]):
             raise SpecError(unknown(self.singular, name, self.names()) + failed)
         return self._components[name]
 
+    def recognises(self, text: str) -> bool:
+        """Whether `text` is a name or a shorthand of this kind, be its options right or wrong."""
+        return text in self.names() or self._from_shorthand(text) is not None
+
     def origin(self, name: str) -> Origin:
         self.get(name)
         return self._origins[name]

@@ -55,7 +55,9 @@ def write_bytes(path: Path, data: bytes) -> None:
             file.flush()
             os.fsync(file.fileno())
         os.replace(beside, path)
-    except BaseException:
+    except BaseException as error:
+        if isinstance(error, OSError):
+            error.filename = os.fspath(path)  # a full disk does not tell which file it had no room for
         beside.unlink(missing_ok=True)
         raise
     sync_folder(path.parent)

@@ -59,6 +59,13 @@ def _place(finding: ErrorDetails, options: Mapping[str, Any]) -> tuple[str | int
 
 
 def _message(finding: ErrorDetails) -> str:
+    kind, about = finding["type"], finding.get("ctx", {})
+    if kind == "too_short":
+        return f"at least {about['min_length']} must be given"
+    if kind == "tuple_type":
+        return "input should be a valid list"
+    if kind in ("model_type", "dict_type"):
+        return "input should be a mapping of keys to values"
     message = finding["msg"].removeprefix("Value error, ")
     return message[:1].lower() + message[1:]
 
@@ -73,8 +80,7 @@ def _fields_at(model: type[BaseModel], path: tuple[str | int, ...]) -> list[str]
 
 
 def _fields(annotation: Any) -> Mapping[str, Any]:
-    """The fields of the first config in an annotation such as `list[Config] | None`."""
+    """The fields, by the keys that people write, of the first config in an annotation such as `list[Config] | None`."""
     if hasattr(annotation, "model_fields"):
-        fields: Mapping[str, Any] = annotation.model_fields
-        return fields
+        return {info.alias or name: info for name, info in annotation.model_fields.items()}
     return next((fields for part in typing.get_args(annotation) if (fields := _fields(part))), {})

@@ -102,5 +102,7 @@ def load_network(folder: Path) -> tuple[NetworkSpec, nn.Module]:
     try:
         network.load_state_dict(load_file(path))
     except (SafetensorError, RuntimeError) as error:
-        raise DamagedFile(f"{path} does not fit its {SPEC}: {error}") from None
+        # torch tells all tensors that do not fit, a line each, below a title
+        first = ([line.strip() for line in str(error).splitlines()[1:]] or [str(error)])[0]
+        raise DamagedFile(f"{path} does not fit its {SPEC}: {first}") from None
     return spec, network.eval()

@@ -42,6 +42,9 @@ def load_foreign(network: nn.Module, path: Path) -> Match:
         UserError: the file is unreadable, or its tensors do not fit; `network` is as it was.
     """
     state = read_state(path, _TIMES_THE_WEIGHTS * size_bytes(network) + _SPARE_BYTES)
+    for name, tensor in state.tensors.items():
+        if tensor.is_floating_point() and not tensor.isfinite().all():
+            raise UserError(f"{path} holds values in {name!r} that are no numbers (NaN or infinity)")
     own = network.state_dict()
     try:
         found = match(

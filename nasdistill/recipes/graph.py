@@ -63,7 +63,7 @@ def _check_reference(
         if not fits(made, reference.kind):
             by = stages[value].registered_name
             raise problem(
-                name, field, f"{value!r} is a {by} stage and makes {_a(made)}, but {_a(reference.kind)} is read"
+                name, field, f"{value!r} is {_a(by)} stage and makes {_a(made)}, but {_a(reference.kind)} is read"
             )
         return
     if isinstance(value, str) and (Path(value) / MANIFEST).is_file():
@@ -74,13 +74,18 @@ def _check_reference(
         if not fits(found, reference.kind):
             raise problem(name, field, f"the artifact {value!r} is {_a(found)}, but {_a(reference.kind)} is read")
         return
+    models = registry("models")
     if reference.or_model:
         try:
-            registry("models").parse(value)
+            models.parse(value)
             return
         except SpecError as error:
-            if not isinstance(value, str):
+            if not isinstance(value, str) or models.recognises(value):
                 raise problem(name, ".".join([field, *map(str, error.path)]), error.problem) from None
+    elif models.recognises(value):
+        raise problem(name, field, f"{value!r} is a model, not yet a network: train it in a stage of its own")
+    if Path(value).exists():
+        raise problem(name, field, f"{value!r} is no artifact: it holds no {MANIFEST}")
     what = "stage, artifact folder or model" if reference.or_model else "stage or artifact folder"
     known = [*stages, *(registry("models").names() if reference.or_model else [])]
     raise problem(name, field, unknown(what, str(value), [other for other in known if other != name]))

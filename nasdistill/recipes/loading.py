@@ -17,6 +17,14 @@ from nasdistill.registry import build, load_plugin
 from nasdistill.stages import STAGES, Stage
 
 
+class CommandLine(Source):
+    """A recipe that was typed as the options of a command."""
+
+    def address(self, key: Key) -> str:
+        path = key[3:] if key[:3] == ("stages", 0, "with") else key[1:] if key[:1] == ("engine",) else key
+        return "--" + ".".join([str(path[0]).replace("_", "-"), *map(str, path[1:])]) if path else ""
+
+
 @dataclass(frozen=True)
 class Recipe:
     """A checked recipe.
@@ -38,6 +46,10 @@ class Recipe:
     def text(self) -> str:
         """The recipe as it runs, overrides included."""
         return dump(self.source.data)
+
+    def error(self, stage: str, wrong: SpecError) -> RecipeError:
+        """The sentence for what showed to be wrong with a stage's config only when it ran."""
+        return self.source.error((*_options_key(self.settings, stage), *wrong.path), wrong.problem)
 
 
 def find_recipe(name: str) -> Path:
@@ -69,7 +81,7 @@ def load_recipe(name: str, overrides: Iterable[str] = (), plugins: Iterable[str]
     path = find_recipe(name)
     source = read_source(path)
     for override in overrides:
-        _override(source, override)
+        _override(source, override, f"override {override!r}")
     _load_plugins(source, path.parent, plugins)
     return check(source)
 
@@ -92,9 +104,9 @@ def recipe_of_stage(
     """
     given = {key: value for key, value in settings.items() if value is not None}
     stage = {"name": uses, "uses": uses, "with": dict(options)}
-    source = Source("the command line", {"name": uses, **given, "stages": [stage]})
+    source = CommandLine("the command line", {"name": uses, **given, "stages": [stage]})
     for override in overrides:
-        _override(source, f"stages.{uses}.{override}")
+        _override(source, f"stages.{uses}.{override}", f"--set {override!r}")
     _load_plugins(source, Path.cwd(), plugins)
     return check(source)
 
@@ -123,7 +135,10 @@ def check(source: Source) -> Recipe:
         except SpecError as error:
             raise source.error(("stages", index, "with", *error.path), error.problem) from None
     recipe = Recipe(settings, stages, source)
-    check_graph(recipe.stages, lambda stage, field, problem: source.error(_key(settings, stage, field), problem))
+    check_graph(
+        recipe.stages,
+        lambda stage, field, problem: source.error((*_options_key(settings, stage), field), problem),
+    )
     return recipe
 
 
@@ -132,9 +147,9 @@ def with_seeds(recipe: Recipe, seeds: Sequence[int]) -> Recipe:
     return replace(recipe, settings=recipe.settings.model_copy(update={"seed": None, "seeds": tuple(seeds)}))
 
 
-def _key(settings: RecipeFile, stage: str, field: str) -> Key:
+def _options_key(settings: RecipeFile, stage: str) -> Key:
     index = [entry.name for entry in settings.stages].index(stage)
-    return ("stages", index, "with", field)
+    return ("stages", index, "with")
 
 
 def _load_plugins(source: Source, folder: Path, more: Iterable[str]) -> None:
@@ -147,25 +162,31 @@ def _load_plugins(source: Source, folder: Path, more: Iterable[str]) -> None:
         load_plugin(plugin)
 
 
-def _override(source: Source, text: str) -> None:
-    """Set one value of the document, e.g. `stages.teacher.epochs=20`; stages are addressed by name."""
+def _override(source: Source, text: str, shown: str) -> None:
+    """Set one value of the document, e.g. `stages.teacher.epochs=20`; stages are addressed by name.
+
+    Args:
+        shown: what to call `text` in an error.
+    """
     dotted, equals, value_text = text.partition("=")
     if not equals or not dotted:
-        raise RecipeError(f"override {text!r}: write it as key.path=value")
-    value = parse(value_text, f"override {text!r}").data
+        raise RecipeError(f"{shown}: write it as key.path=value")
+    value = parse(value_text, shown).data
     parts = dotted.split(".")
     key: list[str | int] = []
     current: Any = source.data
     for position, part in enumerate(parts):
         last = position == len(parts) - 1
-        step = _step(current, key, part, text)
+        step = _step(current, key, part, shown)
         key += step
         for at in step[:-1]:
             current = current.setdefault(at, {}) if isinstance(current, dict) else current[at]
-        target = step[-1]
+        target: Any = step[-1]
+        if not isinstance(current, dict | list) or (isinstance(current, list) and not isinstance(target, int)):
+            raise RecipeError(f"{shown}: there is nothing below {source.address(tuple(key[:-1]))!r}")
         if last:
             current[target] = value
-            source.lines = {at: line for at, line in source.lines.items() if at[: len(key)] != tuple(key)}
+            source.set(tuple(key), shown)
             return
         inner = current.get(target) if isinstance(current, dict) else current[target]
         # A component given by its name alone gets options: `digits` becomes `{name: digits, ...}`.
@@ -175,21 +196,21 @@ def _override(source: Source, text: str) -> None:
         current = inner
 
 
-def _step(current: Any, key: list[str | int], part: str, text: str) -> list[str | int]:
+def _step(current: Any, key: list[str | int], part: str, shown: str) -> list[str | int]:
     """The keys that one part of an override's path stands for."""
     if key == ["stages"]:
-        names = [str(stage.get("name")) for stage in current if isinstance(stage, dict)]
+        names = {str(stage.get("name")): at for at, stage in enumerate(current or ()) if isinstance(stage, dict)}
         if part not in names:
-            raise RecipeError(f"override {text!r}: {unknown('stage', part, names)}")
-        return [names.index(part)]
+            raise RecipeError(f"{shown}: {unknown('stage', part, names)}")
+        return [names[part]]
     if len(key) == 2 and key[0] == "stages" and part not in ("name", "uses", "with"):
         return ["with", part]
     if isinstance(current, list):
         if not part.isdigit() or int(part) >= len(current):
             guess = nearest(part, [str(index) for index in range(len(current))])
             hint = f"; did you mean {guess}?" if guess else ""
-            raise RecipeError(f"override {text!r}: {part!r} is no index of a list of {len(current)}{hint}")
+            raise RecipeError(f"{shown}: {part!r} is no index of a list of {len(current)}{hint}")
         return [int(part)]
     if not isinstance(current, dict):
-        raise RecipeError(f"override {text!r}: there is nothing below {'.'.join(map(str, key))!r}")
+        raise RecipeError(f"{shown}: there is nothing below {'.'.join(map(str, key))!r}")
     return [part]

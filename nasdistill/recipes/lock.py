@@ -20,16 +20,20 @@ def run_lock(folder: Path) -> Iterator[None]:
     """Hold `folder` for this process.
 
     Raises:
-        UserError: another process holds it; says which.
+        UserError: another process holds it, and the sentence says which; or nothing can be written there.
     """
-    folder.mkdir(parents=True, exist_ok=True)
     holder = folder / "run.holder.json"
     lock = FileLock(folder / "run.lock")
     try:
+        folder.mkdir(parents=True, exist_ok=True)
         lock.acquire(timeout=0)
-    except Timeout:
+    except Timeout:  # itself an OSError
         raise UserError(
             f"{folder} is in use by {_told(holder)}; wait for it, or choose another folder with --out"
+        ) from None
+    except OSError as error:
+        raise UserError(
+            f"{folder} cannot be the folder of a run ({error.strerror}); choose another with --out"
         ) from None
     try:
         since = datetime.now(timezone.utc).isoformat(timespec="seconds")

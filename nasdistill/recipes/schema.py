@@ -2,15 +2,31 @@
 
 from __future__ import annotations
 
+import re
 from typing import Annotated, Any
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
 from nasdistill.registry import ComponentOf
 from nasdistill.training.engine import EngineSettings
 
+
+def _word_for_a_folder(text: str) -> str:
+    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}", text):
+        raise ValueError("a name is up to 64 letters, digits, '.', '_' and '-', and begins with a letter or digit")
+    return text
+
+
+def _each_once(seeds: tuple[int, ...]) -> tuple[int, ...]:
+    for seed in seeds:
+        if seeds.count(seed) > 1:
+            raise ValueError(f"the seed {seed} stands here twice, which would count one result as two")
+    return seeds
+
+
 # Names become folders, so they are words that every file system takes.
-Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")]
+Name = Annotated[str, AfterValidator(_word_for_a_folder)]
+Seeds = Annotated[tuple[Annotated[int, Field(ge=0)], ...], Field(min_length=1), AfterValidator(_each_once)]
 
 
 class StageEntry(BaseModel):
@@ -30,9 +46,7 @@ class RecipeFile(BaseModel):
 
     name: Name = Field(description="of the recipe; the default folder of its runs is called so")
     seed: int | None = Field(None, ge=0, description="decides every random draw")
-    seeds: tuple[Annotated[int, Field(ge=0)], ...] | None = Field(
-        None, min_length=1, description="repeat the recipe once for each, and report mean and deviation"
-    )
+    seeds: Seeds | None = Field(None, description="repeat the recipe once for each, and report mean and deviation")
     data: Annotated[Any, ComponentOf("datasets")] = Field(
         "digits", validate_default=True, description="the data set that every stage works on"
     )

@@ -38,22 +38,41 @@ class Source:
 
     Attributes:
         lines: one-based line by the way to the value.
+        overrides: what set a value on the command line, as it was typed, by the way to the value.
     """
 
     file: str
     data: Any = None
     lines: dict[Key, int] = field(default_factory=dict)
+    overrides: dict[Key, str] = field(default_factory=dict)
+
+    def set(self, key: Key, shown: str) -> None:
+        """Remember that the value at `key` is no longer the file's."""
+        self.lines = {at: line for at, line in self.lines.items() if at[: len(key)] != key}
+        self.overrides[key] = shown
 
     def where(self, key: Key) -> str:
-        """`file:line` of the value at `key`, or of the nearest thing around it."""
+        """The override that set the value at `key` or its `file:line`, else those of the nearest thing around it."""
         for length in range(len(key), -1, -1):
+            if key[:length] in self.overrides:
+                return self.overrides[key[:length]]
             if key[:length] in self.lines:
                 return f"{self.file}:{self.lines[key[:length]]}"
         return self.file
 
+    def address(self, key: Key) -> str:
+        """The way to a value as overrides write it: a stage goes by its name, and its `with` goes without saying."""
+        parts = list(key)
+        if len(key) > 1 and key[0] == "stages":
+            stage = self.data["stages"][key[1]]
+            parts[1] = stage.get("name", key[1]) if isinstance(stage, dict) else key[1]
+        if len(key) > 3 and key[0] == "stages" and key[2] == "with":
+            del parts[2]
+        return ".".join(str(part) for part in parts)
+
     def error(self, key: Key, problem: str) -> RecipeError:
-        dotted = ".".join(str(part) for part in key)
-        return RecipeError(f"{self.where(key)}: {dotted}: {problem}" if dotted else f"{self.where(key)}: {problem}")
+        address = self.address(key)
+        return RecipeError(f"{self.where(key)}: {address}: {problem}" if address else f"{self.where(key)}: {problem}")
 
 
 def read_source(path: Path) -> Source:

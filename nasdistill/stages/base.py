@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from nasdistill.artifacts import Artifact
-from nasdistill.errors import UserError
+from nasdistill.errors import SpecError, UserError
 from nasdistill.registry import Component, Registry, registry
 
 if TYPE_CHECKING:
@@ -75,7 +75,10 @@ class Context:
 
             if "images" not in self.shared:
                 self.shared["images"] = self.dataset.read()  # once for all seeds: only the split differs
-            self.shared["data", self.seed] = prepare(self.shared["images"], self.dataset, self.seed)
+            try:
+                self.shared["data", self.seed] = prepare(self.shared["images"], self.dataset, self.seed)
+            except SpecError as error:  # its path leads through the data set's options, not the stage's
+                raise UserError(f"data.{'.'.join(map(str, error.path))}: {error.problem}") from None
         data: Data = self.shared["data", self.seed]
         return data
 

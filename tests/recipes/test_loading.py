@@ -78,7 +78,7 @@ def test_a_command_is_a_recipe_with_one_stage(recipe_file: Path) -> None:
         (("data: toy-data", "data: {name: toy-data, slat: x}"), r"toy\.yaml:3: data\.slat: .*did you mean 'salt'\?"),
         (("uses: toy-walk", "uses: toywalk"), r"toy\.yaml:7: .*unknown stage 'toywalk'; did you mean 'toy-walk'\?"),
         (("steps: 4", "step: 4"), r"toy\.yaml:8: .*unknown key 'step'; did you mean 'steps'\?"),
-        (("steps: 4", "steps: many"), r"toy\.yaml:8: stages\.0\.with\.steps: .*integer.*got 'many'"),
+        (("steps: 4", "steps: many"), r"toy\.yaml:8: stages\.walk\.steps: .*integer.*got 'many'"),
         (("steps: 4", "steps: 0"), r"toy\.yaml:8: .*greater than 0, got 0"),
         (
             ("walk: walk", "walk: wlak"),
