@@ -6,6 +6,8 @@ import logging
 import os
 import platform
 import shutil
+import sys
+import tempfile
 import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
@@ -15,7 +17,7 @@ from typing import Any
 
 from nasdistill.artifacts import MANIFEST, Artifact, open_artifact, publish
 from nasdistill.data.base import DataSet
-from nasdistill.errors import Interrupted, UserError
+from nasdistill.errors import Interrupted, SpecError, UserError
 from nasdistill.interrupts import leave_if_requested, polite_stops
 from nasdistill.recipes.cost import Meter
 from nasdistill.recipes.graph import order
@@ -28,9 +30,11 @@ from nasdistill.report.results import save_run
 from nasdistill.stages import Context, Stage
 from nasdistill.stages.base import references
 from nasdistill.storage import remove_leftovers, write_text
-from nasdistill.training.engine import resolve
+from nasdistill.training.engine import is_first_process, resolve
 
 log = logging.getLogger(__name__)
+
+SECONDS_BETWEEN_LOOKS = 0.2
 
 # Numbers that differ from one machine to the next count as cost, so that metrics stay comparable bit for bit.
 COSTS = ("samples_per_second", "latency_ms")
@@ -75,6 +79,9 @@ def run(recipe: Recipe, out: Path, command: str) -> RunRecord:
         UserError: `out` is in use, or something a stage was given is wrong.
         Interrupted: a signal asked to stop; the same call goes on from there.
     """
+    if not is_first_process():
+        follow(recipe, out)
+        sys.exit()
     started = time.monotonic()
     began = datetime.now(timezone.utc).isoformat(timespec="seconds")
     with run_lock(out), polite_stops():
@@ -109,6 +116,18 @@ def run(recipe: Recipe, out: Path, command: str) -> RunRecord:
     return record
 
 
+def follow(recipe: Recipe, out: Path) -> None:
+    """What all but the first process of a run on several devices do: compute their share, leave the folder alone."""
+    with polite_stops():
+        this_run = _Run(recipe, out)
+        for seed in recipe.seeds:
+            done: dict[str, Artifact] = {}
+            for name in order(recipe.stages):
+                leave_if_requested()
+                planned = this_run.planned(name, seed, done)
+                done[name] = planned.artifact or this_run.accompany(planned, done)
+
+
 def _plan_seed(this_run: _Run, seed: int) -> Iterator[PlannedStage]:
     done: dict[str, Artifact] = {}
     for name in order(this_run.recipe.stages):
@@ -126,7 +145,10 @@ class _Run:
         self.out = out
         self.shared: dict[Any, Any] = {}
         self.dataset: DataSet = recipe.settings.data
-        accelerator, precision = resolve(recipe.settings.engine)
+        try:
+            accelerator, precision = resolve(recipe.settings.engine)
+        except SpecError as error:
+            raise recipe.source.error(("engine", *error.path), error.problem) from None
         settings = recipe.settings.engine.model_dump(mode="json")
         self.engine = {**settings, "accelerator": accelerator, "precision": precision}
         self._fingerprint: str | None = None
@@ -179,34 +201,60 @@ class _Run:
         """Where a stage that is not finished keeps its checkpoints."""
         return self.out / "work" / f"{planned.name}-{planned.key and planned.key[:12]}"
 
+    def artifacts(self, stage: Stage, done: Mapping[str, Artifact]) -> dict[str, Artifact]:
+        """What a stage reads, once all of it is done."""
+        return {field: found for field, found in self.inputs(stage, done).items() if isinstance(found, Artifact)}
+
+    def context(self, planned: PlannedStage, payload: Path) -> Context:
+        name = planned.name
+        return Context(
+            stage=name,
+            folder=payload,
+            scratch=self.work(planned),
+            tensorboard=self.out
+            / "tensorboard"
+            / (f"{name}-seed-{planned.seed}" if len(self.recipe.seeds) > 1 else name),
+            seed=planned.seed,
+            dataset=self.dataset,
+            engine_settings=self.recipe.settings.engine,
+            checkpoint_seconds=self.recipe.settings.checkpoint_seconds,
+            shared=self.shared,
+        )
+
+    def accompany(self, planned: PlannedStage, done: Mapping[str, Artifact]) -> Artifact:
+        """Compute a stage along with the first process, which publishes it."""
+        stage = self.recipe.stages[planned.name]
+        with tempfile.TemporaryDirectory() as payload:
+            stage.run(self.artifacts(stage, done), self.context(planned, Path(payload)))
+        parent = os.getppid()
+        while os.getppid() == parent and planned.key is not None:
+            artifact = self.finished(planned.key)
+            if artifact is not None:
+                return artifact
+            leave_if_requested()
+            time.sleep(SECONDS_BETWEEN_LOOKS)
+        raise UserError(f"the first process left without publishing the stage {planned.name!r}")
+
     def execute(self, planned: PlannedStage, done: Mapping[str, Artifact]) -> Artifact:
         """Run a stage, from its last checkpoint if it was killed before, and publish its artifact."""
         name, seed, key = planned.name, planned.seed, planned.key
         if key is None:
             raise RuntimeError(f"stage {name!r} has no key: its inputs are not done")
         stage = self.recipe.stages[name]
-        inputs = {field: found for field, found in self.inputs(stage, done).items() if isinstance(found, Artifact)}
+        inputs = self.artifacts(stage, done)
         work = self.work(planned)
         payload = work / "payload"
         shutil.rmtree(payload, ignore_errors=True)  # half a payload of a killed run; its checkpoints lie beside it
         payload.mkdir(parents=True)
-        context = Context(
-            stage=name,
-            folder=payload,
-            scratch=work,
-            tensorboard=self.out / "tensorboard" / (f"{name}-seed-{seed}" if len(self.recipe.seeds) > 1 else name),
-            seed=seed,
-            dataset=self.dataset,
-            engine_settings=self.recipe.settings.engine,
-            checkpoint_seconds=self.recipe.settings.checkpoint_seconds,
-            shared=self.shared,
-        )
+        context = self.context(planned, payload)
         log.info("%s: %s (seed %d)", name, planned.uses, seed)
         meter = Meter(work / "attempts.json")
         try:
             outcome = stage.run(inputs, context)
         except Interrupted as stop:
             raise Interrupted(stop.signal_number, f"stage {name!r}, seed {seed}") from None
+        except SpecError as error:
+            raise self.recipe.error(name, error) from None
         finally:
             context.records.close()
         metrics = {name: value for name, value in outcome.metrics.items() if name not in COSTS}

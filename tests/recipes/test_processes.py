@@ -1,0 +1,35 @@
+"""A recipe in several processes: all compute, the first one writes."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+RECIPE = """\
+name: shared
+seed: 0
+data: digits
+engine: {accelerator: cpu, precision: "32"}
+stages:
+  - {name: teacher, uses: train, with: {model: mlp-16, epochs: 2}}
+  - {name: student, uses: distill, with: {student: mlp-8, teacher: teacher, epochs: 2}}
+  - {name: score, uses: evaluate, with: {network: student}}
+"""
+
+
+def test_torchrun_runs_a_recipe_once(tmp_path: Path) -> None:
+    (tmp_path / "shared.yaml").write_text(RECIPE)
+    out = tmp_path / "out"
+    torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+    command = [*torchrun, "-m", "nasdistill", "run", str(tmp_path / "shared.yaml"), "--out", str(out)]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    rows = {row["stage"]: row for row in json.loads((out / "results.json").read_text())}
+    assert list(rows) == ["teacher", "student", "score"]
+    assert rows["score"]["accuracy"]["selected"] == rows["student"]["accuracy"]["selected"]
+    assert len(list((out / "artifacts").iterdir())) == 3
+    assert done.stdout.count("report:") == 1
