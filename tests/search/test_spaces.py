@@ -40,8 +40,8 @@ def test_every_shipped_file_is_a_documented_space() -> None:
 
 
 def test_options_override_the_file() -> None:
-    space = SPACES.parse({"name": "darts-tiny", "cells": 5})
-    assert space.cells == 5
+    space = SPACES.parse({"name": "darts-tiny", "cells": 6})
+    assert space.cells == 6
     assert space.model_copy(update={"cells": SPACES.parse("darts-tiny").cells}) == SPACES.parse("darts-tiny")
 
 
