@@ -145,7 +145,7 @@ def test_cutout_is_left_out(data: Data) -> None:
 
 @pytest.mark.parametrize(("options", "precision"), [({}, "32"), ({}, "bf16"), ({"order": 2}, "bf16")])
 @pytest.mark.parametrize(
-    "killed_after", [2, 4, 6]
+    "killed_after", [2, 3, 4, 6]
 )  # inside an epoch, at its edge (3 steps and the reading), in the next
 def test_a_killed_search_ends_with_the_same_bits(
     data: Data, tmp_path: Path, options: dict[str, Any], precision: str, killed_after: int
