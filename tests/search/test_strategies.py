@@ -144,9 +144,8 @@ def test_cutout_is_left_out(data: Data) -> None:
 
 
 @pytest.mark.parametrize(("options", "precision"), [({}, "32"), ({}, "bf16"), ({"order": 2}, "bf16")])
-@pytest.mark.parametrize(
-    "killed_after", [2, 3, 4, 6]
-)  # inside an epoch, at its edge (3 steps and the reading), in the next
+# Within an epoch, at its last step, at its edge, in the next one: an epoch is 3 steps and the reading after them.
+@pytest.mark.parametrize("killed_after", [2, 3, 4, 6])
 def test_a_killed_search_ends_with_the_same_bits(
     data: Data, tmp_path: Path, options: dict[str, Any], precision: str, killed_after: int
 ) -> None:
