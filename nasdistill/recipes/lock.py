@@ -32,9 +32,8 @@ def run_lock(folder: Path) -> Iterator[None]:
             f"{folder} is in use by {_told(holder)}; wait for it, or choose another folder with --out"
         ) from None
     except OSError as error:
-        raise UserError(
-            f"{folder} cannot be the folder of a run ({error.strerror}); choose another with --out"
-        ) from None
+        reason = "it is a file" if folder.is_file() else error.strerror
+        raise UserError(f"{folder} cannot be the folder of a run ({reason}); choose another with --out") from None
     try:
         since = datetime.now(timezone.utc).isoformat(timespec="seconds")
         write_json(holder, {"process": os.getpid(), "host": socket.gethostname(), "since": since})

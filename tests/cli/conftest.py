@@ -84,6 +84,7 @@ def plugin(tmp_path: Path) -> Path:
 def nasdistill(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> Iterator[Command]:
     """Run the command in this process, in `tmp_path`; plugins and the log are as before afterwards."""
     monkeypatch.chdir(tmp_path)
+    STAGES.names()  # what comes along is loaded once for all tests
     monkeypatch.setattr(STAGES, "_components", dict(STAGES._components))
     monkeypatch.setattr(STAGES, "_origins", dict(STAGES._origins))
     monkeypatch.setattr(plugins, "broken", dict(plugins.broken))
