@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -140,11 +140,6 @@ def check(source: Source) -> Recipe:
         lambda stage, field, problem: source.error((*_options_key(settings, stage), field), problem),
     )
     return recipe
-
-
-def with_seeds(recipe: Recipe, seeds: Sequence[int]) -> Recipe:
-    """The same recipe for other seeds."""
-    return replace(recipe, settings=recipe.settings.model_copy(update={"seed": None, "seeds": tuple(seeds)}))
 
 
 def _options_key(settings: RecipeFile, stage: str) -> Key:
