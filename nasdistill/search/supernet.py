@@ -29,7 +29,7 @@ from torch.nn import functional
 
 from nasdistill.data.base import Shape
 from nasdistill.models.operations import OPERATIONS, Operation
-from nasdistill.models.operations.convolutions import ReLUConvNorm
+from nasdistill.models.operations.convolutions import Depthwise, ReLUConvNorm
 from nasdistill.models.operations.skip import FactorizedReduce
 from nasdistill.search.spaces import NONE, SKIP, SearchSpace
 
@@ -78,17 +78,6 @@ class Edges(nn.Module):
         raise NotImplementedError(type(self).__name__)
 
 
-def _depthwise(depthwise: nn.Conv2d, x: torch.Tensor) -> torch.Tensor:
-    """A depthwise convolution, in full precision if it is strided.
-
-    On a CPU the backward pass of a strided one in bfloat16 takes about ten times as long as in float32.
-    """
-    if depthwise.stride[0] == 1:
-        return cast(torch.Tensor, depthwise(x))
-    with torch.autocast(x.device.type, enabled=False):
-        return cast(torch.Tensor, depthwise(x.to(depthwise.weight.dtype)))
-
-
 class Convolutions(Edges):
     """Depthwise and pointwise convolutions, `repeats` times, as in separable and dilated convolutions.
 
@@ -99,23 +88,17 @@ class Convolutions(Edges):
         super().__init__()
         width = channels * edges
         self.channels = channels
-        # With dilation 2 and stride 2 every output reads pixels of even coordinates only.
-        self.thinned = stride if stride == dilation else 1
-        if self.thinned > 1:
-            stride = dilation = 1
-        padding = dilation * (kernel - 1) // 2
         self.depthwise = nn.ModuleList(
-            nn.Conv2d(width, width, kernel, stride if turn == 0 else 1, padding, dilation, groups=width, bias=False)
-            for turn in range(repeats)
+            Depthwise(width, kernel, stride if turn == 0 else 1, dilation) for turn in range(repeats)
         )
         self.pointwise = nn.ModuleList(nn.Conv2d(width, width, 1, groups=edges, bias=False) for _ in range(repeats))
 
     def forward(self, state: torch.Tensor, repeated: torch.Tensor, weights: torch.Tensor) -> torch.Tensor:
-        x = repeated[:, :, :: self.thinned, :: self.thinned]
+        x = repeated
         for turn, (depthwise, pointwise) in enumerate(zip(self.depthwise, self.pointwise, strict=True)):
             if turn > 0:
                 x = functional.relu(normalise(x))
-            x = pointwise(_depthwise(cast(nn.Conv2d, depthwise), x))
+            x = pointwise(depthwise(x))
         return normalise(x, weights.repeat_interleave(self.channels))
 
 

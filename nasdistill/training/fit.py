@@ -129,7 +129,7 @@ def fit(
                     records.scalars({"train/latest loss": losses.latest}, step + 1)
                 # An evaluation counts as a step, so that the number grows at an epoch's edge too.
                 checkpoints.step(epoch * (steps_per_epoch + 1) + position, capture)
-                progress.step(f"loss {losses.latest:.4f}")
+                progress.step(losses.told)
 
             news = {f"train/{name}": mean for name, mean in losses.means().items()}
             news["learning rate"] = optimizer.param_groups[0]["lr"]

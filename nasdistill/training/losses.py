@@ -54,6 +54,11 @@ class RunningLosses:
         self._unread.clear()
         self.latest = sum(rows[-1])
 
+    @property
+    def told(self) -> str:
+        """The loss last looked at, for a progress bar; nothing before the first look."""
+        return "" if math.isnan(self.latest) else f"loss {self.latest:.4f}"
+
     def means(self) -> dict[str, float]:
         """The mean of each loss since the start of the epoch, as last looked at."""
         return {name: value / self._steps for name, value in self._sums.items()}

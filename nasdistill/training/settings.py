@@ -26,7 +26,7 @@ class TrainingSettings(BaseModel):
     warmup: float = Field(
         0.0, ge=0, description="epochs in which the learning rate rises linearly, multiplying the schedule"
     )
-    clip: float | None = Field(None, gt=0, description="largest norm of all gradients together; longer ones are scaled")
+    clip: float | None = Field(5.0, gt=0, description="largest norm of all gradients together; longer ones are scaled")
     label_smoothing: float = Field(0.0, ge=0, lt=1, description="share of each label spread evenly over all classes")
     auxiliary_weight: float = Field(0.4, ge=0, description="weight of the auxiliary head's loss, in networks with one")
     augment: bool = Field(True, description="augment the training images as the data set says")
