@@ -67,7 +67,10 @@ def ours(task: Task, engine: Engine) -> Turn:
         names = tuple(map(str, range(CLASSES)))
         data = Data(random_images(steps * BATCH), few, few, names, normalisation, augmentations)
         settings = TrainingSettings(epochs=1, batch_size=BATCH)
-        with tempfile.TemporaryDirectory() as folder:
+        with (
+            tempfile.TemporaryDirectory() as folder,
+            contextlib.closing(Records(Path(folder), "benchmark", quiet=True)) as records,
+        ):
             fitted = fit(
                 task,
                 training_batches(data, BATCH, 0, engine),
@@ -76,7 +79,7 @@ def ours(task: Task, engine: Engine) -> Turn:
                 settings,
                 engine,
                 Checkpoints(Path(folder), math.inf),
-                Records(Path(folder), "benchmark", quiet=True),
+                records,
             )
         return steps * BATCH / fitted.samples_per_second
 
