@@ -119,7 +119,7 @@ def _run(name: str, config: dict[str, Any], options: Sequence[Option], given: di
     assignments = given.get("assignments", [])
     recipe = recipe_of_stage(
         name,
-        {**_defaults_below(assignments, options), **config},
+        config,
         overrides=assignments,
         plugins=general.plugins,
         data=_data(given),
@@ -127,13 +127,6 @@ def _run(name: str, config: dict[str, Any], options: Sequence[Option], given: di
         seeds=seeds_in(given["seed"]) if "seed" in given else None,
     )
     execute(recipe, given.get("out"), general)
-
-
-def _defaults_below(assignments: Sequence[str], options: Sequence[Option]) -> dict[str, Any]:
-    """The defaults that assignments such as `optimizer.lr=0.05` change a part of."""
-    paths = [assignment.partition("=")[0].split(".") for assignment in assignments]
-    heads = {path[0] for path in paths if len(path) > 1}
-    return {option.name: option.default for option in options if option.name in heads and option.default is not None}
 
 
 def _data(given: dict[str, Any]) -> Any:
@@ -171,7 +164,7 @@ def _example_value(option: Option, stage: type[Stage]) -> str:
         return flow_text(option.example)
     reference = references(stage).get(option.name)
     if reference is not None:
-        return "wrn-16-1" if reference.or_model else f"runs/{option.name}/artifacts/{option.name}-3f9a1c0b77de"
+        return "wrn-16-1" if reference.or_model else "runs/train/stages/train"
     if option.component_kind is not None:
         return next(iter(component_names(option.component_kind)), "NAME")
     if get_origin(option.annotation) is Literal:

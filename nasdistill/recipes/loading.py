@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from pydantic import BaseModel
+
 from nasdistill import resources
 from nasdistill.errors import SpecError, nearest, unknown
 from nasdistill.recipes.graph import check_graph
@@ -80,9 +82,11 @@ def load_recipe(name: str, overrides: Iterable[str] = (), plugins: Iterable[str]
     """
     path = find_recipe(name)
     source = read_source(path)
+    _load_plugins(source, path.parent, plugins)
     for override in overrides:
         _override(source, override, f"override {override!r}")
-    _load_plugins(source, path.parent, plugins)
+        if override.startswith("plugins"):
+            _load_plugins(source, path.parent, ())
     return check(source)
 
 
@@ -105,9 +109,9 @@ def recipe_of_stage(
     given = {key: value for key, value in settings.items() if value is not None}
     stage = {"name": uses, "uses": uses, "with": dict(options)}
     source = CommandLine("the command line", {"name": uses, **given, "stages": [stage]})
+    _load_plugins(source, Path.cwd(), plugins)
     for override in overrides:
         _override(source, f"stages.{uses}.{override}", f"--set {override!r}")
-    _load_plugins(source, Path.cwd(), plugins)
     return check(source)
 
 
@@ -184,11 +188,25 @@ def _override(source: Source, text: str, shown: str) -> None:
             source.set(tuple(key), shown)
             return
         inner = current.get(target) if isinstance(current, dict) else current[target]
+        if inner is None:
+            inner = _default_at(source.data, tuple(key))
         # A component given by its name alone gets options: `digits` becomes `{name: digits, ...}`.
         if inner is None or isinstance(inner, str):
             inner = {} if inner is None else {"name": inner}
-            current[target] = inner
+        current[target] = inner
         current = inner
+
+
+def _default_at(data: Any, key: Key) -> Any:
+    """The default of a recipe's or a stage's option, of which an override can change a part; None if it has none."""
+    model: type[BaseModel] | None = RecipeFile
+    if key[:1] == ("stages",):
+        uses = data["stages"][key[1]].get("uses")
+        model = STAGES.get(uses) if len(key) == 4 and uses in STAGES.names() else None
+    if model is None or key[-1] not in model.model_fields:
+        return None
+    default = model.model_fields[str(key[-1])].get_default(call_default_factory=True)
+    return list(default) if isinstance(default, list | tuple) else default if isinstance(default, str) else None
 
 
 def _step(current: Any, key: list[str | int], part: str, shown: str) -> list[str | int]:

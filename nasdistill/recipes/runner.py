@@ -111,9 +111,23 @@ def run(recipe: Recipe, out: Path, command: str) -> RunRecord:
             started=began,
             seconds=time.monotonic() - started,
         )
+        link_stages(record, out)
         save_run(record, out)
         write_report(record, out / "report.html")
     return record
+
+
+def link_stages(record: RunRecord, out: Path) -> None:
+    """Give each artifact of a run a name that can be typed: `stages/<stage>`, with the seed if there are several."""
+    names = out / "stages"
+    names.mkdir(exist_ok=True)
+    for row in record.rows:
+        if row.folder is not None:
+            name = row.stage if len(record.seeds) == 1 else f"{row.stage}-seed-{row.seed}"
+            incoming = names / f".{name}.partial"
+            incoming.unlink(missing_ok=True)
+            incoming.symlink_to(os.path.relpath(row.folder, names), target_is_directory=True)
+            os.replace(incoming, names / name)
 
 
 def follow(recipe: Recipe, out: Path) -> None:

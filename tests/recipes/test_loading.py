@@ -47,6 +47,18 @@ def test_an_override_enters_lists_by_index(recipe_file: Path) -> None:
     assert load(recipe_file, "seeds=[3, 4, 5]", "seed=null", "seeds.1=9").seeds == (3, 9, 5)
 
 
+def test_an_override_changes_a_part_of_a_default(tmp_path: Path) -> None:
+    path = tmp_path / "r.yaml"
+    path.write_text("name: r\nstages:\n  - {name: a, uses: train, with: {model: wrn-10-1}}\n")
+    recipe = load(path, "stages.a.optimizer.lr=0.7", "data.validation=0.3")
+    optimizer = recipe.stages["a"].model_dump()["optimizer"]
+    assert (optimizer["name"], optimizer["lr"]) == ("sgd", 0.7)
+    assert recipe.settings.data.spec()["name"] == "digits"
+    path.write_text("name: r\nstages:\n  - {name: a, uses: distill, with: {student: wrn-10-1, teacher: .}}\n")
+    with pytest.raises(RecipeError, match="holds no artifact"):
+        load(path, "stages.a.objectives.0.temperature=2")
+
+
 def test_the_text_written_down_is_the_recipe_that_ran(recipe_file: Path, tmp_path: Path) -> None:
     recipe = load(recipe_file, "stages.walk.steps=9", "data.salt='1e5'")
     again = tmp_path / "again.yaml"

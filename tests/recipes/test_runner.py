@@ -124,8 +124,18 @@ def test_the_plan_says_what_is_cached_and_runs_nothing(tmp_path: Path) -> None:
     ]
 
 
+def test_stages_can_be_reached_by_name_and_follow_the_last_run(tmp_path: Path) -> None:
+    ran(tmp_path / "out")
+    assert open_artifact(tmp_path / "out" / "stages" / "walk").manifest.config == {"steps": 4}
+    ran(tmp_path / "out", "stages.walk.steps=5")
+    assert open_artifact(tmp_path / "out" / "stages" / "walk").manifest.config == {"steps": 5}
+    (tmp_path / "out").rename(tmp_path / "moved")
+    assert open_artifact(tmp_path / "moved" / "stages" / "walk").manifest.config == {"steps": 5}
+
+
 def test_seeds_repeat_the_recipe(tmp_path: Path) -> None:
     record = ran(tmp_path / "out", "seed=null", "seeds=[1, 2]")
+    assert open_artifact(tmp_path / "out" / "stages" / "walk-seed-2").manifest.seed == 2
     assert [(row.stage, row.seed) for row in record.rows] == [("walk", 1), ("sum", 1), ("walk", 2), ("sum", 2)]
     assert len(contents(tmp_path / "out")) == 4
 
