@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import hashlib
 import importlib.metadata
+import os
 import platform
 import shutil
 import subprocess
@@ -17,6 +18,7 @@ from nasdistill.artifacts import FORMAT
 from nasdistill.registry import Component, registry
 from nasdistill.stages import Stage
 from nasdistill.storage import sha256_of, sha256_of_json
+from nasdistill.training.engine import EngineSettings, resolve
 
 # What the rooms of this package compute decides the artifacts; how commands parse and reports look does not.
 _NOT_COMPUTING = {"cli", "report"}
@@ -100,3 +102,24 @@ def git_commit() -> str | None:
         return None
     found = subprocess.run([git, "rev-parse", "HEAD"], capture_output=True, text=True, check=False)  # noqa: S603
     return found.stdout.strip() or None
+
+
+def device_in_words(settings: EngineSettings) -> str:
+    """The machine and the precision that a run computes on and in."""
+    accelerator, precision = resolve(settings)
+    if accelerator == "cuda":
+        import torch
+
+        where = torch.cuda.get_device_name()
+    else:
+        where = f"{accelerator}, {_processor()}, {os.cpu_count()} cores"
+    return f"{where}, {'bf16 mixed' if precision == 'bf16' else 'fp32'}"
+
+
+def _processor() -> str:
+    info = Path("/proc/cpuinfo")
+    if info.is_file():
+        for line in info.read_text().splitlines():
+            if line.startswith("model name"):
+                return line.split(":", 1)[1].strip()
+    return platform.processor() or platform.machine()

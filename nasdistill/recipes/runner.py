@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import os
-import platform
 import shutil
 import sys
 import tempfile
@@ -23,7 +22,14 @@ from nasdistill.recipes.cost import Meter
 from nasdistill.recipes.graph import order
 from nasdistill.recipes.loading import Recipe
 from nasdistill.recipes.lock import run_lock
-from nasdistill.recipes.provenance import git_commit, key_of, plugin_versions, resolved_config, versions
+from nasdistill.recipes.provenance import (
+    device_in_words,
+    git_commit,
+    key_of,
+    plugin_versions,
+    resolved_config,
+    versions,
+)
 from nasdistill.report.page import write_report
 from nasdistill.report.records import Row, RunRecord
 from nasdistill.report.results import save_run
@@ -107,7 +113,7 @@ def run(recipe: Recipe, out: Path, command: str) -> RunRecord:
             seeds=recipe.seeds,
             rows=tuple(rows),
             versions=versions(),
-            device=describe_device(recipe),
+            device=device_in_words(recipe.settings.engine),
             started=began,
             seconds=time.monotonic() - started,
         )
@@ -288,7 +294,7 @@ class _Run:
             provenance={
                 "versions": versions(),
                 "git": git_commit(),
-                "device": describe_device(self.recipe),
+                "device": device_in_words(self.recipe.settings.engine),
                 "engine": self.engine,
                 "data": self.data_identity() if stage.reads_data else None,
                 "plugins": plugin_versions(stage, self.dataset),
@@ -296,24 +302,3 @@ class _Run:
         )
         shutil.rmtree(work)
         return artifact
-
-
-def describe_device(recipe: Recipe) -> str:
-    """The machine in words."""
-    accelerator, precision = resolve(recipe.settings.engine)
-    if accelerator == "cuda":
-        import torch
-
-        where = torch.cuda.get_device_name()
-    else:
-        where = f"{accelerator}, {_processor()}, {os.cpu_count()} cores"
-    return f"{where}, {'bf16 mixed' if precision == 'bf16' else 'fp32'}"
-
-
-def _processor() -> str:
-    info = Path("/proc/cpuinfo")
-    if info.is_file():
-        for line in info.read_text().splitlines():
-            if line.startswith("model name"):
-                return line.split(":", 1)[1].strip()
-    return platform.processor() or platform.machine()
