@@ -32,7 +32,7 @@ from nasdistill.recipes.provenance import (
 )
 from nasdistill.report.page import write_report
 from nasdistill.report.records import Row, RunRecord
-from nasdistill.report.results import save_run
+from nasdistill.report.results import load_run, save_run
 from nasdistill.stages import Context, Stage
 from nasdistill.stages.base import references
 from nasdistill.storage import remove_leftovers, write_text
@@ -40,6 +40,7 @@ from nasdistill.training.engine import is_first_process, resolve
 
 log = logging.getLogger(__name__)
 
+REPORT = "report.html"
 SECONDS_BETWEEN_LOOKS = 0.2
 
 # Numbers that differ from one machine to the next count as cost, so that metrics stay comparable bit for bit.
@@ -118,9 +119,24 @@ def run(recipe: Recipe, out: Path, command: str) -> RunRecord:
             seconds=time.monotonic() - started,
         )
         link_stages(record, out)
+        shown = _shown_already(record, out)
         save_run(record, out)
-        write_report(record, out / "report.html")
+        if not shown:
+            write_report(record, out / REPORT)
     return record
+
+
+def _shown_already(record: RunRecord, out: Path) -> bool:
+    """Whether the page in `out` shows these very results; drawing it again would take longer than finding them."""
+    try:
+        before = load_run(out)
+    except UserError:
+        return False
+
+    def shown(run: RunRecord) -> list[Any]:
+        return [run.recipe, run.versions, [(row.stage, row.seed, row.folder) for row in run.rows]]
+
+    return (out / REPORT).is_file() and all(row.cached for row in record.rows) and shown(before) == shown(record)
 
 
 def link_stages(record: RunRecord, out: Path) -> None:

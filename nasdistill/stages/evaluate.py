@@ -49,9 +49,8 @@ class Evaluate(Stage):
         if spec.labels is not None and spec.labels != data.classes:
             log.warning("%s was trained on classes %s, the data set has %s", self.network, spec.labels, data.classes)
         parts = {"test": data.test, "validation": data.validation, "train": data.train}
-        score = evaluate(
-            engine.place(network), evaluation_batches(parts[self.part], data, engine, self.batch_size), engine
-        )
+        batches = evaluation_batches(parts[self.part], data, engine, self.batch_size)
+        score = evaluate(engine.place(network), batches, engine, full_precision=True)
         labels = list(spec.labels or data.classes)
         write_json(context.folder / CONFUSION, {"labels": labels, "matrix": score.confusion})
         return Outcome(

@@ -70,17 +70,20 @@ def bin_of(confidence: torch.Tensor, bins: int = BINS) -> torch.Tensor:
     return (confidence * bins).ceil().long().sub(1).clamp(0, bins - 1)
 
 
-def evaluate(network: nn.Module, batches: Batches, engine: Engine) -> Metrics:
-    """Score a network, in evaluation mode and the engine's precision; every module keeps the mode that it was in.
+def evaluate(network: nn.Module, batches: Batches, engine: Engine, full_precision: bool = False) -> Metrics:
+    """Score a network, in evaluation mode; every module keeps the mode that it was in.
 
     Every process scores all images; what the first one found counts for all, so that they decide alike.
+
+    Args:
+        full_precision: compute in float32, as an exported network does, whatever the engine's precision.
     """
     engine.align(network)
     scored: list[tuple[torch.Tensor, ...]] = []
     classes = 0
     with in_evaluation_mode(network), torch.inference_mode():
         for images, truth in batches.epoch(0):
-            with engine.autocast():
+            with contextlib.nullcontext() if full_precision else engine.autocast():
                 logits = network(images)
             logits = logits.float()
             classes = logits.shape[1]

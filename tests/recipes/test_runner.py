@@ -124,6 +124,20 @@ def test_the_plan_says_what_is_cached_and_runs_nothing(tmp_path: Path) -> None:
     ]
 
 
+def test_the_page_is_drawn_again_only_when_it_would_differ(tmp_path: Path) -> None:
+    page = tmp_path / "out" / "report.html"
+    ran(tmp_path / "out")
+    first = page.stat().st_mtime_ns
+    ran(tmp_path / "out")
+    assert page.stat().st_mtime_ns == first
+    ran(tmp_path / "out", "name=other")
+    second = page.stat().st_mtime_ns
+    assert second > first
+    page.unlink()
+    ran(tmp_path / "out", "name=other")
+    assert page.is_file()
+
+
 def test_stages_can_be_reached_by_name_and_follow_the_last_run(tmp_path: Path) -> None:
     ran(tmp_path / "out")
     assert open_artifact(tmp_path / "out" / "stages" / "walk").manifest.config == {"steps": 4}
