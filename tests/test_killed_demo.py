@@ -46,7 +46,7 @@ def test_ten_kills_change_nothing(tmp_path: Path, capsys: pytest.CaptureFixture[
     while kills < KILLS:
         process = demo(tmp_path / "killed")
         try:
-            process.wait(timeout=chance.uniform(4, 14))
+            process.wait(timeout=chance.uniform(3, 8))
             break
         except subprocess.TimeoutExpired:
             process.send_signal(signal.SIGKILL)
