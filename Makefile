@@ -27,7 +27,7 @@ docs: $(VENV)/.docs-installed
 	$(BIN)/sphinx-build -W --keep-going -b html docs docs/_build/html
 
 bench: $(STAMP)
-	$(BIN)/python -m benchmarks.training
+	for name in training distill search fisher; do $(BIN)/python -m benchmarks.$$name || exit 1; done
 
 $(STAMP): setup.py pyproject.toml
 	$(PYTHON) -m venv $(VENV)

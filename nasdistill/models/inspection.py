@@ -6,6 +6,7 @@ Nothing here changes the network: modes, buffers and the random state are as the
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -137,6 +138,8 @@ def latency_ms(module: nn.Module, shape: Shape, seconds: float = 0.5) -> float:
     Args:
         seconds: how long to measure.
     """
+    # torch's timer could also time C++, and warns of a missing compiler that nobody here asks for.
+    logging.getLogger("torch.utils.cpp_extension").setLevel(logging.ERROR)
     from torch.utils.benchmark import Timer
 
     with _as_found(module):
