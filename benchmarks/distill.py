@@ -14,7 +14,8 @@ from torch import nn
 from torch.nn import functional
 
 from benchmarks.common import Comparison, Turn, arguments, compare, show, timed
-from benchmarks.training import BASELINE, BATCH, CLASSES, SHAPE, ours
+from benchmarks.images import CLASSES, SHAPE
+from benchmarks.training import BASELINE, BATCH, ours
 from nasdistill.distill.task import Distillation, with_label_term
 from nasdistill.models.base import MODELS
 from nasdistill.models.inspection import feature_points

@@ -13,12 +13,11 @@ from torch import nn
 from torch.nn import functional
 
 from benchmarks.common import Turn, arguments, compare, show, timed
+from benchmarks.images import CLASSES, SHAPE
 from nasdistill.growth.importance import cell_importance, cell_points
 from nasdistill.models.base import MODELS
 from nasdistill.training.engine import Engine, EngineSettings
 
-SHAPE = (3, 32, 32)
-CLASSES = 10
 BATCH = 128
 BASELINE = "plain torch (fp32, contiguous)"
 

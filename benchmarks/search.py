@@ -25,8 +25,7 @@ from torch import nn
 from torch.nn import functional
 
 from benchmarks.common import Turn, arguments, compare, show, timed
-from nasdistill.data.base import Data, ImageSet, Normalisation
-from nasdistill.registry import registry
+from benchmarks.images import CLASSES, SHAPE, random_data
 from nasdistill.search.spaces import SPACES, SearchSpace
 from nasdistill.search.strategies.darts import DartsSearch
 from nasdistill.training.checkpoints import Checkpoints
@@ -35,25 +34,14 @@ from nasdistill.training.records import Records
 from tests.search.reference import PlainSupernet
 
 BATCH = 64
-SHAPE = (3, 32, 32)
-CLASSES = 10
 BASELINE = "plain, fp32, contiguous"
-
-
-def random_images(count: int) -> ImageSet:
-    images = torch.randint(0, 256, (count, *SHAPE), dtype=torch.uint8)
-    return ImageSet(images, torch.randint(0, CLASSES, (count,)))
 
 
 def ours(space: SearchSpace, engine: Engine) -> Turn:
     """One epoch of the strategy, as it measures itself; building the supernet is left out."""
-    augmentations = tuple(registry("augmentations").parse(name) for name in ("crop", "flip"))
 
     def turn(steps: int) -> float:
-        few = random_images(CLASSES)
-        normalisation = Normalisation(mean=(0.5, 0.5, 0.5), std=(0.25, 0.25, 0.25))
-        images = random_images(2 * steps * BATCH)
-        data = Data(images, few, few, tuple(map(str, range(CLASSES))), normalisation, augmentations)
+        data = random_data(2 * steps * BATCH)
         with tempfile.TemporaryDirectory() as folder:
             checkpoints = Checkpoints(Path(folder), math.inf)
             records = Records(Path(folder), "benchmark", quiet=True)

@@ -17,10 +17,9 @@ import torch
 from torch.nn import functional
 
 from benchmarks.common import Comparison, Turn, arguments, compare, show, timed
-from nasdistill.data.base import Data, ImageSet, Normalisation
+from benchmarks.images import CLASSES, SHAPE, random_data
 from nasdistill.data.loaders import evaluation_batches, training_batches
 from nasdistill.models.base import MODELS
-from nasdistill.registry import registry
 from nasdistill.training.checkpoints import Checkpoints
 from nasdistill.training.engine import Engine, EngineSettings
 from nasdistill.training.fit import fit
@@ -29,14 +28,7 @@ from nasdistill.training.settings import TrainingSettings
 from nasdistill.training.tasks import Supervised, Task
 
 BATCH = 128
-SHAPE = (3, 32, 32)
-CLASSES = 10
 BASELINE = "plain, fp32, contiguous"
-
-
-def random_images(count: int) -> ImageSet:
-    images = torch.randint(0, 256, (count, *SHAPE), dtype=torch.uint8)
-    return ImageSet(images, torch.randint(0, CLASSES, (count,)))
 
 
 def plain(model: str, device: torch.device, channels_last: bool, bf16: bool) -> Turn:
@@ -59,13 +51,9 @@ def plain(model: str, device: torch.device, channels_last: bool, bf16: bool) -> 
 
 def ours(task: Task, engine: Engine) -> Turn:
     """One epoch of `fit` with our defaults; evaluations are left out, as `fit` itself leaves them out of its rate."""
-    augmentations = tuple(registry("augmentations").parse(name) for name in ("crop", "flip"))
 
     def turn(steps: int) -> float:
-        few = random_images(CLASSES)
-        normalisation = Normalisation(mean=(0.5, 0.5, 0.5), std=(0.25, 0.25, 0.25))
-        names = tuple(map(str, range(CLASSES)))
-        data = Data(random_images(steps * BATCH), few, few, names, normalisation, augmentations)
+        data = random_data(steps * BATCH)
         settings = TrainingSettings(epochs=1, batch_size=BATCH)
         with (
             tempfile.TemporaryDirectory() as folder,
@@ -74,8 +62,8 @@ def ours(task: Task, engine: Engine) -> Turn:
             fitted = fit(
                 task,
                 training_batches(data, BATCH, 0, engine),
-                evaluation_batches(few, data, engine),
-                evaluation_batches(few, data, engine),
+                evaluation_batches(data.validation, data, engine),
+                evaluation_batches(data.test, data, engine),
                 settings,
                 engine,
                 Checkpoints(Path(folder), math.inf),
