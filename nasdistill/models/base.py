@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -28,8 +28,21 @@ class Model(Component):
     `drop_path: float`, the probability that training raises over its course.
     """
 
+    binary: Literal["weights", "xnor"] | None = Field(
+        None,
+        description="one bit for each weight (weights), or for each weight and activation (xnor), "
+        "in all layers but the first and the last",
+    )
+
+    def spec(self) -> dict[str, Any]:
+        """As for all components; `binary` stands in specs of binary models alone."""
+        spec = super().spec()
+        if self.binary is None:
+            del spec["binary"]
+        return spec
+
     def build(self, shape: Shape, classes: int) -> nn.Module:
-        """The network with freshly drawn weights from torch's global generator.
+        """The network with freshly drawn weights from torch's global generator, real even where `binary` is set.
 
         Raises:
             UserError: the model does not exist for this shape.
@@ -52,7 +65,16 @@ class NetworkSpec(BaseModel):
     normalisation: Normalisation | None = Field(None, description="what images must be normalised with")
 
     def build(self) -> nn.Module:
+        """The network with freshly drawn weights, made binary where the model says so.
+
+        Raises:
+            UserError: the model does not exist for this shape, or has no layer that could be binary.
+        """
         network: nn.Module = self.model.build(self.shape, self.classes)
+        if self.model.binary is not None:
+            from nasdistill.models.binarising import binarise
+
+            binarise(network, self.shape, self.model.binary)
         return network
 
 

@@ -17,6 +17,7 @@ from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from nasdistill.data.base import Shape
+from nasdistill.models.binary import BinaryLayer
 
 if TYPE_CHECKING:
     from nasdistill.models.base import NetworkSpec
@@ -26,7 +27,7 @@ AUXILIARY = "auxiliary"
 
 @dataclass(frozen=True)
 class Layer:
-    """A module that holds no others.
+    """A module that holds no others, or a binary layer with the batch norm in it.
 
     Attributes:
         path: as in `named_modules`.
@@ -44,7 +45,10 @@ class Layer:
 
 @dataclass(frozen=True)
 class Inspection:
-    """What `inspect` found; `layers` are in the order in which they run."""
+    """What `inspect` found; `layers` are in the order in which they run.
+
+    A binary layer's multiply-adds count as those of a real one.
+    """
 
     parameters: int
     multiply_adds: int
@@ -85,8 +89,16 @@ def count_parameters(module: nn.Module) -> int:
 
 
 def size_bytes(module: nn.Module) -> int:
-    """Bytes of the weights as they are saved: parameters and buffers such as BN's statistics."""
-    return sum(value.nbytes for name, value in module.state_dict().items() if not _is_auxiliary(name))
+    """Bytes of the weights as they are used: parameters and buffers such as BN's statistics.
+
+    A binary layer's weights count as they are exported: one bit each, and a float per filter.
+    """
+    packed = {f"{path}.weight": part for path, part in module.named_modules() if isinstance(part, BinaryLayer)}
+    return sum(
+        packed[name].packed_bytes() if name in packed else value.nbytes
+        for name, value in module.state_dict().items()
+        if not _is_auxiliary(name)
+    )
 
 
 def multiply_adds(module: nn.Module, shape: Shape) -> int:
@@ -95,9 +107,9 @@ def multiply_adds(module: nn.Module, shape: Shape) -> int:
 
 
 def layers(module: nn.Module, shape: Shape) -> tuple[Layer, ...]:
-    """The modules without children that run for an image, in the order in which they first run."""
+    """The layers that run for an image, in the order in which they first run."""
     _total, by_path = _count(module, shape)
-    leaves = {path: leaf for path, leaf in module.named_modules() if not any(leaf.children())}
+    leaves = dict(_leaves(module))
     shapes: dict[str, tuple[int, ...] | None] = {}
     for call in _flat(_trace(module, shape)):
         if call.path in leaves:
@@ -112,6 +124,11 @@ def layers(module: nn.Module, shape: Shape) -> tuple[Layer, ...]:
         )
         for path, output in shapes.items()
     )
+
+
+def run_order(module: nn.Module, shape: Shape) -> tuple[str, ...]:
+    """The paths of the modules that an image runs through in evaluation mode, one for each call, as they begin."""
+    return tuple(call.path for call in _flat(_trace(module, shape)))
 
 
 def feature_points(module: nn.Module, shape: Shape) -> tuple[str, ...]:
@@ -149,6 +166,14 @@ def latency_ms(module: nn.Module, shape: Shape, seconds: float = 0.5) -> float:
             num_threads=torch.get_num_threads(),
         )
         return float(timer.blocked_autorange(min_run_time=seconds).median) * 1000
+
+
+def _leaves(module: nn.Module, path: str = "") -> Iterator[tuple[str, nn.Module]]:
+    if isinstance(module, BinaryLayer) or not any(module.children()):
+        yield path, module
+        return
+    for name, child in module.named_children():
+        yield from _leaves(child, f"{path}.{name}" if path else name)
 
 
 def _is_auxiliary(name: str) -> bool:

@@ -33,15 +33,18 @@ class Depthwise(nn.Conv2d):
         super().__init__(channels, channels, kernel, stride, padding, dilation, groups=channels, bias=False)
         self.thinned = stride > 1 and stride == dilation
 
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
+    def _conv_forward(self, input: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None) -> torch.Tensor:
         if self.thinned:
             step = self.stride[0]
             padding = (self.kernel_size[0] - 1) // 2
-            return functional.conv2d(x[:, :, ::step, ::step], self.weight, padding=padding, groups=self.groups)
-        if x.device.type != "cpu" or (self.stride[0] == 1 and self.dilation[0] == 1):
-            return super().forward(x)
-        with torch.autocast("cpu", enabled=False):
-            return super().forward(x.to(self.weight.dtype))
+            return functional.conv2d(input[:, :, ::step, ::step], weight, bias, padding=padding, groups=self.groups)
+        outputs: torch.Tensor
+        if input.device.type != "cpu" or (self.stride[0] == 1 and self.dilation[0] == 1):
+            outputs = super()._conv_forward(input, weight, bias)
+        else:
+            with torch.autocast("cpu", enabled=False):
+                outputs = super()._conv_forward(input.to(weight.dtype), weight, bias)
+        return outputs
 
 
 class DilatedConv(nn.Sequential):

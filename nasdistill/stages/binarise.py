@@ -1,0 +1,48 @@
+"""Stage `binarise`: give an architecture weights of one bit."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal
+
+from pydantic import Field
+
+from nasdistill.artifacts import Artifact
+from nasdistill.stages.base import STAGES, Context, Outcome, Reference, Stage
+from nasdistill.stages.training import network_for_data
+
+
+@STAGES.register("binarise")
+class Binarise(Stage):
+    """Make an architecture binary, e.g. one that a search found: all layers but the first and the last.
+
+    The result is an architecture without weights, the same spec with `binary` set. A model that is named in a recipe
+    needs no such stage: `{name: wrn-16-1, binary: xnor}` is binary already.
+    """
+
+    source = "Rastegari et al. 2016, XNOR-Net (arXiv:1603.05279)"
+    makes = "architecture"
+
+    network: Annotated[str | dict[str, Any], Reference("architecture", or_model=True)] = Field(
+        description="what becomes binary: a stage, an artifact's folder, or a model; weights are left behind"
+    )
+    form: Literal["weights", "xnor"] = Field(
+        "xnor", description="one bit for each weight (weights), or for each weight and activation (xnor)"
+    )
+
+    def run(self, inputs: Mapping[str, Artifact], context: Context) -> Outcome:
+        from nasdistill.models.base import save_network
+        from nasdistill.models.inspection import count_parameters, multiply_adds, size_bytes
+
+        found, real, _trained = network_for_data("network", self.network, inputs, context)
+        spec = found.model_copy(update={"model": found.model.model_copy(update={"binary": self.form})})
+        network = spec.build()
+        save_network(context.folder, spec, None)
+        return Outcome(
+            {
+                "parameters": count_parameters(network),
+                "multiply_adds": multiply_adds(network, spec.shape),
+                "bytes": size_bytes(network),
+                "bytes_before": size_bytes(real),
+            }
+        )
