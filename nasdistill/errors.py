@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import difflib
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 
 _SEPARATOR = re.compile("[-:]")
 """What follows it in a shorthand, such as `wrn-40-2`, are options."""
@@ -25,6 +26,22 @@ class SpecError(UserError, ValueError):
         super().__init__(problem)
         self.problem = problem
         self.path = path
+
+
+@contextmanager
+def found_at(*path: str | int, by: str = "") -> Iterator[None]:
+    """Errors of the user in this block are about the value at `path`.
+
+    Args:
+        by: who found them, to stand before the sentence.
+    """
+    before = f"{by}: " if by else ""
+    try:
+        yield
+    except SpecError as error:
+        raise SpecError(before + error.problem, (*path, *error.path)) from None
+    except UserError as error:
+        raise SpecError(before + str(error), path) from None
 
 
 class DamagedFile(UserError):

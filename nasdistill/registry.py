@@ -114,6 +114,9 @@ class Registry(Generic[C]):
     def singular(self) -> str:
         return _singular(self.kind).replace("-", " ")
 
+    def _a(self) -> str:
+        return f"{'an' if self.singular[0] in 'aeiou' else 'a'} {self.singular}"
+
     def register(self, name: str) -> Callable[[type[C]], type[C]]:
         """Class decorator that adds a component under `name`.
 
@@ -235,11 +238,11 @@ class Registry(Generic[C]):
         if isinstance(value, str):
             return self._parse_text(value)
         if not isinstance(value, Mapping):
-            raise SpecError(f"a {self.singular} is a name or a mapping with a name and options, got {value!r}")
+            raise SpecError(f"{self._a()} is a name or a mapping with a name and options, got {value!r}")
         options = dict(value)
         name = options.pop("name", None)
         if not isinstance(name, str):
-            raise SpecError(f"a {self.singular} needs a name (known: {', '.join(self.names())})", ("name",))
+            raise SpecError(f"{self._a()} needs a name (known: {', '.join(self.names())})", ("name",))
         try:
             component = self.get(name)
         except SpecError as error:

@@ -36,6 +36,8 @@ def _first_problem(error: ValidationError, model: type[BaseModel], options: Mapp
     if finding["type"] == "extra_forbidden":
         known = _fields_at(model, place[:-1])
         return SpecError(unknown("key", str(place[-1]), known) if known else f"unknown key {place[-1]!r}", place)
+    if finding["type"] == "missing" and isinstance(place[-1], int):
+        return SpecError(f"at least {place[-1] + 1} must be given, got {finding['input']!r}", place[:-1])
     if finding["type"] == "missing":
         return SpecError(f"the key {place[-1]!r} is missing", place)
     # Where a value may be one of several things, each of them has a finding.
@@ -62,6 +64,8 @@ def _message(finding: ErrorDetails) -> str:
     kind, about = finding["type"], finding.get("ctx", {})
     if kind == "too_short":
         return f"at least {about['min_length']} must be given"
+    if kind == "too_long":
+        return f"at most {about['max_length']} may be given"
     if kind == "tuple_type":
         return "input should be a valid list"
     if kind in ("model_type", "dict_type"):

@@ -15,10 +15,12 @@ import torch
 from torch import nn
 
 from nasdistill.distill.task import Distillation, with_label_term
+from nasdistill.distill.teacher import Teacher
 from nasdistill.growth.methods import GROWTH_METHODS
 from nasdistill.models.base import MODELS, NetworkSpec
 from nasdistill.models.inspection import count_parameters
 from nasdistill.registry import load_plugin, plugins, registry
+from nasdistill.training.batches import Batch
 from nasdistill.training.checkpoints import Checkpoints
 from nasdistill.training.engine import Engine, EngineSettings
 from nasdistill.training.records import Records
@@ -48,8 +50,8 @@ def test_the_objective_is_pearsons_correlation_and_trains_a_student() -> None:
     torch.manual_seed(0)
     student, teacher = (nn.Sequential(nn.Flatten(), nn.Linear(16, 5)) for _ in range(2))
     images, labels = torch.randn(6, 1, 4, 4), torch.arange(6) % 5
-    task = Distillation(student, teacher, with_label_term([objective]), (1, 4, 4))
-    losses = task(images, labels)
+    task = Distillation(student, [Teacher(teacher)], with_label_term([objective]), (1, 4, 4))
+    losses = task(Batch(images, labels, torch.arange(6)))
     rows = zip(*((network(images) / 4).softmax(1).detach().numpy() for network in (student, teacher)), strict=True)
     expected = 1 - np.mean([np.corrcoef(*pair)[0, 1] for pair in rows])
     assert losses["correlation"].item() == pytest.approx(expected, rel=1e-5)

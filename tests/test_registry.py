@@ -336,7 +336,7 @@ print(json.dumps(said))
     assert said == {
         "known": True,
         "imported by listing": [],
-        "huber": {"name": "huber", "weight": 1.0, "delta": 2.0},
+        "huber": {"name": "huber", "weight": 1.0, "warmup": 0.0, "delta": 2.0},
         "growth imported by an objective": False,
         "standstill": 3.0,
         "origin": "1.2.3",

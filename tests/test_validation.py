@@ -26,6 +26,7 @@ class Config(BaseModel, extra="forbid"):
     size: int | Annotated[str, Field(pattern="^auto$")] = "auto"
     named: dict[str, Inner] = {}
     either: Inner | Literal["computed"] = "computed"
+    pair: tuple[int, int] = (1, 2)
 
 
 @pytest.mark.parametrize(
@@ -37,8 +38,10 @@ class Config(BaseModel, extra="forbid"):
         ({"many": [{"width": "x"}]}, ("many", 0, "width"), "valid integer, unable to parse string as an integer"),
         ({"either": {"widht": 2}}, ("either", "widht"), "unknown key 'widht'; did you mean 'width'?"),
         ({"either": 3}, ("either",), "mapping of keys to values, or input should be 'computed', got 3"),
-        ({"wide": 3}, ("wide",), "unknown key 'wide' (known: either, inner, many, named, needed, size)"),
+        ({"wide": 3}, ("wide",), "unknown key 'wide' (known: either, inner, many, named, needed, pair, size)"),
         ({"needed": {}}, ("needed", "height"), "the key 'height' is missing"),
+        ({"pair": [1]}, ("pair",), "at least 2 must be given, got [1]"),
+        ({"pair": [1, 2, 3]}, ("pair",), "at most 2 may be given, got [1, 2, 3]"),
         ({3: 4}, (3,), "keys should be strings"),
         ({"size": "big"}, ("size",), "unable to parse string as an integer, or string should match pattern '^auto$'"),
     ],

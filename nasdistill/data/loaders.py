@@ -11,6 +11,7 @@ from nasdistill.data.augmentations import Augmentation
 from nasdistill.data.base import Data, ImageFiles, Images, ImageSet, Normalisation
 from nasdistill.data.decoding import decoded_batches
 from nasdistill.data.seeds import generator_for
+from nasdistill.training.batches import Batch
 
 if TYPE_CHECKING:
     from nasdistill.training.engine import Engine
@@ -29,6 +30,8 @@ class Batches:
         augmentations: applied to each batch, in order.
         drop_last: leave out the last batch if it is not full.
         workers: processes that decode `ImageFiles`; 0 decodes in this one.
+        views: how many different epochs there are: epoch e equals epoch e modulo `views`, so that what a teacher says
+            of its views can be kept; None makes every epoch a new one.
         rank, world_size: this process and how many share each batch; where a batch does not divide evenly, its first
             images are taken once more, so that all processes take the same number of steps.
     """
@@ -46,22 +49,24 @@ class Batches:
         device: torch.device | str = "cpu",
         memory_format: torch.memory_format = torch.contiguous_format,
         workers: int = 0,
+        views: int | None = None,
         rank: int = 0,
         world_size: int = 1,
     ) -> None:
         self.device = torch.device(device)
-        self._labels = images.labels.to(self.device)
+        self.labels = images.labels.to(self.device)
         if isinstance(images, ImageSet):
-            images = ImageSet(images.images.to(self.device), self._labels)
+            images = ImageSet(images.images.to(self.device), self.labels)
         self._images = images
         self._scale, self._shift = scale_and_shift(normalisation, self.device)
         self.batch_size = batch_size
         self._seed = seed
         self._shuffle = shuffle
-        self._augmentations = tuple(augmentations)
+        self.augmentations = tuple(augmentations)
         self._drop_last = drop_last
         self._memory_format = memory_format
         self._workers = workers
+        self.views = views
         self._rank = rank
         self._world_size = world_size
 
@@ -75,18 +80,16 @@ class Batches:
         """Images of an epoch, over all processes together."""
         return min(len(self) * self.batch_size, len(self._images))
 
-    def epoch(self, number: int, start: int = 0) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+    def epoch(self, number: int, start: int = 0) -> Iterator[Batch]:
         """The batches of epoch `number` from batch `start` on.
-
-        Returns:
-            pairs of images, float, [N, C, H, W], normalised, and labels, int64, [N].
 
         Raises:
             UserError: a file can no longer be decoded.
         """
+        number = number if self.views is None else number % self.views
         places = self._places(number)[start:]
         for batch, (pixels, indices) in enumerate(zip(self._pixels(places), places, strict=True), start):
-            yield self._views(pixels, number, batch), self._labels[indices.to(self.device)]
+            yield Batch(self._augmented(pixels, number, batch), self.labels[indices.to(self.device)], indices)
 
     def _places(self, number: int) -> list[torch.Tensor]:
         """The indices of each batch of an epoch, this process's share."""
@@ -106,10 +109,10 @@ class Batches:
             for indices in places:
                 yield self._images.images.index_select(0, indices.to(self.device))
 
-    def _views(self, images: torch.Tensor, number: int, batch: int) -> torch.Tensor:
+    def _augmented(self, images: torch.Tensor, number: int, batch: int) -> torch.Tensor:
         """Augment and normalise; pixels stay uint8 until something needs more."""
         generator = generator_for(self._seed, "augmentation", number, batch, self._rank)
-        for augmentation in self._augmentations:
+        for augmentation in self.augmentations:
             if augmentation.normalised and images.dtype == torch.uint8:
                 images = self._normalised(images)
             images = augmentation.apply(images, generator)
@@ -140,12 +143,14 @@ def training_batches(
     engine: Engine,
     augment: bool = True,
     part: Literal["train", "validation"] = "train",
+    views: int | None = None,
 ) -> Batches:
     """Shuffled batches to train on, shared by the engine's processes.
 
     Args:
         augment: apply the data set's augmentations.
         part: "validation" where a search trains on it too.
+        views: different epochs, see `Batches`.
     """
     images = data.train if part == "train" else data.validation
     return Batches(
@@ -160,6 +165,7 @@ def training_batches(
         device=engine.device,
         memory_format=engine.memory_format,
         workers=images.workers if isinstance(images, ImageFiles) else 0,
+        views=views,
         rank=engine.fabric.global_rank,
         world_size=engine.fabric.world_size,
     )

@@ -12,7 +12,24 @@ from nasdistill.errors import UserError
 from nasdistill.models.inspection import feature_points
 
 Pairs = tuple[tuple[str, str], ...]
-_ADVICE = "give the pairs of module paths, `pairs: [[student's, teacher's], ...]`"
+GIVE_A_PAIR = "give the pair of points, `pair: [student's, teacher's]`"
+GIVE_PAIRS = "give the pairs of points, `pairs: [[student's, teacher's], ...]`"
+
+
+def default_points(network: nn.Module, shape: Shape, whose: str, advice: str) -> tuple[str, ...]:
+    """A network's feature points, in the order of the forward pass; at least one.
+
+    Args:
+        whose: names the network in the error.
+        advice: what to do where it has none.
+
+    Raises:
+        UserError: it has none.
+    """
+    points = feature_points(network, shape)
+    if not points:
+        raise UserError(f"the {whose} has no feature points of its own; {advice}")
+    return points
 
 
 def match_points(student: nn.Module, teacher: nn.Module, shape: Shape) -> Pairs:
@@ -24,10 +41,8 @@ def match_points(student: nn.Module, teacher: nn.Module, shape: Shape) -> Pairs:
     Raises:
         UserError: a network has no points, or a point has no counterpart of its size.
     """
-    ours, theirs = feature_points(student, shape), feature_points(teacher, shape)
-    for whose, points in (("student", ours), ("teacher", theirs)):
-        if not points:
-            raise UserError(f"the {whose} has no feature points of its own; {_ADVICE}")
+    ours = default_points(student, shape, "student", GIVE_PAIRS)
+    theirs = default_points(teacher, shape, "teacher", GIVE_PAIRS)
     if len(ours) == len(theirs):
         return tuple(zip(ours, theirs, strict=True))
     sizes = _sizes(student, ours, shape, "student"), _sizes(teacher, theirs, shape, "teacher")
@@ -52,7 +67,7 @@ def by_size(fewer: dict[str, tuple[int, ...]], more: dict[str, tuple[int, ...]])
             raise UserError(
                 f"student and teacher cannot be matched by themselves: {', '.join(paths)} at {_text(size)} "
                 f"{'has' if len(paths) == 1 else 'have'} {len(counterparts)} of "
-                f"{', '.join(f'{path} at {_text(other)}' for path, other in more.items())} to go with; {_ADVICE}"
+                f"{', '.join(f'{path} at {_text(other)}' for path, other in more.items())} to go with; {GIVE_PAIRS}"
             )
         pairs += zip(paths, counterparts[-len(paths) :], strict=True)
     return tuple(pairs)

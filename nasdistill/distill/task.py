@@ -1,9 +1,9 @@
-"""Distillation as a task: a student, its frozen teacher, and the weighted objectives between them."""
+"""Distillation as a task: a student, its frozen teachers, and the weighted objectives between them."""
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import torch
@@ -11,10 +11,14 @@ from torch import nn
 from torch.nn import functional
 
 from nasdistill.data.base import Normalisation, Shape
+from nasdistill.distill.learned import LearnedLoss, Lessons
 from nasdistill.distill.objectives import Objective, Outputs, Term
 from nasdistill.distill.objectives.cross_entropy import CrossEntropy
 from nasdistill.distill.taps import Taps
-from nasdistill.errors import SpecError, UserError
+from nasdistill.distill.teacher import Average, Faculty, FrozenTeacher, Teacher, unpacked
+from nasdistill.errors import SpecError, UserError, found_at
+from nasdistill.training.batches import Batch, Batches
+from nasdistill.training.metrics import in_evaluation_mode
 from nasdistill.training.tasks import Task, logits_with_auxiliary
 
 log = logging.getLogger(__name__)
@@ -51,68 +55,71 @@ def with_label_term(objectives: Sequence[Objective], label_smoothing: float = 0.
     return [CrossEntropy(weight=left, label_smoothing=label_smoothing), *objectives] if left else list(objectives)
 
 
-def renormalisation(
-    images: Normalisation | None, teacher: Normalisation | None
-) -> tuple[torch.Tensor, torch.Tensor] | None:
-    """Scale and shift, [1, C, 1, 1] each, from images normalised for the student to what the teacher was trained on.
-
-    x_t = (p - m_t)/s_t with p = x*s + m, so x_t = x * s/s_t + (m - m_t)/s_t. None where nothing is to be done.
-    """
-    if images is None or teacher is None or images == teacher:
-        return None
-    mean, std = torch.tensor(images.mean), torch.tensor(images.std)
-    teacher_mean, teacher_std = torch.tensor(teacher.mean), torch.tensor(teacher.std)
-    scale, shift = std / teacher_std, (mean - teacher_mean) / teacher_std
-    return scale.view(1, -1, 1, 1), shift.view(1, -1, 1, 1)
-
-
 class Distillation(Task):
-    """The weighted losses of a student that learns from a frozen teacher.
+    """The weighted losses of a student that learns from one frozen teacher or several.
 
-    The teacher sees the very images that the student sees, augmentation included: in evaluation mode, without
-    gradients, whatever mode this task is in. It moves with the task but is none of its modules, so that it is neither
-    optimised nor written to checkpoints.
+    Teachers see the very images that the student sees, augmentation included: in evaluation mode, without gradients,
+    whatever mode this task is in. They move with the task but are none of its modules, so that they are neither
+    optimised nor written to checkpoints. Objectives on logits learn from what all teachers say together; those that
+    read features learn from each teacher, with its share of their weight.
 
     Args:
         network: the student.
-        teacher: put into evaluation mode here; its parameters stop asking for gradients.
+        teachers: at least one; copies of them teach.
         objectives: with the label term, see `with_label_term`; those of weight 0 are left out.
         shape: channels, height and width of the images.
-        renormalise: scale and shift for the teacher's images, see `renormalisation`.
+        images: what the images are normalised with, if that is known.
+        average: of several teachers, see `average_logits`.
         auxiliary_weight: of the label term of the student's auxiliary head, if it has one.
         label_smoothing: of that term.
 
     Raises:
-        UserError: teacher and student share parameters, or an objective does not apply to them.
+        UserError: a teacher and the student share parameters, or an objective does not apply to them.
     """
 
     def __init__(
         self,
         network: nn.Module,
-        teacher: nn.Module,
+        teachers: Sequence[Teacher],
         objectives: Sequence[Objective],
         shape: Shape,
         *,
-        renormalise: tuple[torch.Tensor, torch.Tensor] | None = None,
+        images: Normalisation | None = None,
+        average: Average = "probabilities",
         auxiliary_weight: float = 0.4,
         label_smoothing: float = 0.0,
     ) -> None:
         super().__init__(network)
-        if {id(parameter) for parameter in network.parameters()} & {id(other) for other in teacher.parameters()}:
+        own = {id(parameter) for parameter in network.parameters()}
+        if any(id(parameter) in own for teacher in teachers for parameter in teacher.network.parameters()):
             raise UserError("the teacher shares parameters with the student, so it would change while it teaches")
-        self.teacher: nn.Module
-        # Past nn.Module's own bookkeeping, which would train the teacher, save it, and put it into training mode.
-        object.__setattr__(self, "teacher", teacher.eval().requires_grad_(False))
         self.auxiliary_weight = auxiliary_weight
         self.label_smoothing = label_smoothing
 
+        total = sum(teacher.weight for teacher in teachers)
         self.weights: dict[str, float] = {}
         self.terms: dict[str, Term] = {}
+        self._lesson: dict[str, int] = {}
+        self._warmups: dict[str, float] = {}
+        self._rise: dict[str, float] = {}
+
+        def add(objective: Objective, term: Term, lesson: int, share: float) -> None:
+            name = _unused(objective.registered_name, self.terms)
+            self.weights[name] = share * objective.weight
+            self.terms[name], self._lesson[name] = term, lesson
+            self._warmups[name], self._rise[name] = objective.warmup, 1.0
+
         for objective in objectives:
-            if objective.weight:
-                name = _unused(objective.registered_name, self.terms)
-                self.weights[name] = objective.weight
-                self.terms[name] = objective.bind(network, teacher, shape)
+            if not objective.weight:
+                continue
+            for number, teacher in enumerate(teachers):
+                which = f" (teacher {number})" if len(teachers) > 1 else ""
+                with found_at("objectives", by=objective.registered_name + which):
+                    term = objective.bind(network, teacher.network, shape)
+                if not term.teacher_points or len(teachers) == 1:
+                    add(objective, term, 0, 1.0)
+                    break
+                add(objective, term, 1 + number, teacher.weight / total)
         if not self.terms:
             raise UserError("nothing is to be learned: every objective has weight 0")
         log.info(
@@ -121,38 +128,75 @@ class Distillation(Task):
         self.learned = nn.ModuleDict(
             {name: term.loss for name, term in self.terms.items() if isinstance(term.loss, nn.Module)}
         )
-        terms = self.terms.values()
-        self._student_taps = Taps(network, [path for term in terms for path in term.student_points], "student")
-        self._teacher_taps = Taps(teacher, [path for term in terms for path in term.teacher_points], "teacher")
-        scale, shift = renormalise if renormalise is not None else (None, None)
-        self.register_buffer("_scale", scale, persistent=False)
-        self.register_buffer("_shift", shift, persistent=False)
+        with found_at("objectives"):
+            self._taps = Taps(
+                network, [path for term in self.terms.values() for path in term.student_points], "student"
+            )
+            frozen = [
+                FrozenTeacher(teacher, shape, self._points(number if len(teachers) == 1 else 1 + number), images)
+                for number, teacher in enumerate(teachers)
+            ]
+        self.faculty = Faculty(frozen, [teacher.weight for teacher in teachers], average)
 
-    def forward(self, images: torch.Tensor, labels: torch.Tensor) -> dict[str, torch.Tensor]:
-        taught = self.teach(images)
-        with self._student_taps as features:
-            logits, auxiliary = logits_with_auxiliary(self.network, images)
+    def forward(self, batch: Batch) -> dict[str, torch.Tensor]:
+        lessons = unpacked(batch.taught) if batch.taught else self.faculty(batch.images)
+        with self._taps as features:
+            logits, auxiliary = logits_with_auxiliary(self.network, batch.images)
         said = Outputs(logits, features)
-        losses = {name: self.weights[name] * term.loss(said, taught, labels) for name, term in self.terms.items()}
+        losses = {
+            name: self._rise[name] * self.weights[name] * term.loss(said, lessons[self._lesson[name]], batch)
+            for name, term in self.terms.items()
+        }
         if auxiliary is not None:
-            loss = functional.cross_entropy(auxiliary, labels, label_smoothing=self.label_smoothing)
+            loss = functional.cross_entropy(auxiliary, batch.labels, label_smoothing=self.label_smoothing)
             losses["auxiliary"] = self.auxiliary_weight * loss
         return losses
 
-    # Not inference_mode: the student's losses save the teacher's outputs for their backward pass, which inference
-    # tensors refuse.
-    @torch.no_grad()
-    def teach(self, images: torch.Tensor) -> Outputs:
-        """What the teacher says about images that are normalised for the student."""
-        if isinstance(self._scale, torch.Tensor) and isinstance(self._shift, torch.Tensor):
-            images = torch.addcmul(self._shift, images, self._scale)
-        with self._teacher_taps as features:
-            logits = self.teacher(images).float()
-        return Outputs(logits, features)
+    def prepare(self, batches: Batches, seed: int) -> None:
+        """Let the losses that learn see the training images, before training; see `LearnedLoss.prepare`.
+
+        Args:
+            batches: the training images in a fixed order, without augmentation.
+        """
+        for name, loss in self._learned_losses():
+
+            def outputs(lesson: int = self._lesson[name]) -> Iterator[tuple[Outputs, Outputs, Batch]]:
+                for batch in batches.epoch(0):
+                    with in_evaluation_mode(self.network), torch.no_grad(), self._taps as features:
+                        said = Outputs(self.network(batch.images).float(), features)
+                    yield said, self.faculty(batch.images)[lesson], batch
+
+            with found_at("objectives"):
+                loss.prepare(Lessons(batches.labels, outputs, seed))
+
+    def begin_epoch(self, epoch: int, epochs: int) -> None:
+        super().begin_epoch(epoch, epochs)
+        for name, warmup in self._warmups.items():
+            self._rise[name] = min(1.0, (epoch + 1) / warmup) if warmup else 1.0
+
+    def end_epoch(self) -> dict[str, float]:
+        return {
+            f"{name}/{figure}": value
+            for name, loss in self._learned_losses()
+            for figure, value in loss.end_epoch().items()
+        }
+
+    def stop_reason(self) -> str | None:
+        reasons = (loss.stop_reason() for _name, loss in self._learned_losses())
+        return next((reason for reason in reasons if reason is not None), None)
+
+    def _learned_losses(self) -> Iterator[tuple[str, LearnedLoss]]:
+        return ((name, loss) for name, loss in self.learned.items() if isinstance(loss, LearnedLoss))
+
+    def _points(self, lesson: int) -> list[str]:
+        """What the terms read in the teacher that gives a lesson."""
+        return [
+            path for name, term in self.terms.items() if self._lesson[name] == lesson for path in term.teacher_points
+        ]
 
     def _apply(self, fn: Callable[[torch.Tensor], torch.Tensor], recurse: bool = True) -> Any:
-        """Device, precision and memory format: the teacher goes along."""
-        self.teacher._apply(fn)  # type: ignore[no-untyped-call]
+        """Device, precision and memory format: the teachers go along."""
+        self.faculty.apply(fn)
         return super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
 
 

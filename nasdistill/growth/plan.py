@@ -51,6 +51,8 @@ def growable(spec: NetworkSpec) -> Growable:
         able = [name for name in MODELS.names() if _can_grow(MODELS.get(name))]
         name = spec.model.registered_name
         raise UserError(f"the model {name!r} cannot grow: it has no cells with widths (can grow: {', '.join(able)})")
+    if spec.model.binary is not None:
+        raise UserError("a binary network does not grow: grow the real one, and make what comes of it binary")
     model: Growable = spec.model
     return model
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Mapping
+from collections.abc import Hashable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -27,7 +27,7 @@ class Reference:
     """Annotation of a config field that reads an artifact: `student: Annotated[str, Reference("architecture")]`.
 
     The value is the name of an earlier stage, the folder of an artifact, or, where `or_model` is set, a model's name
-    or shorthand such as `wrn-16-1`.
+    or shorthand such as `wrn-16-1`. A field that takes several has a list of such values.
     """
 
     kind: str
@@ -55,6 +55,10 @@ class Context:
         folder: where the payload goes; it becomes the artifact when `run` returns.
         scratch: survives kills until the artifact is published; checkpoints live here.
         seed: of this stage.
+        kept: where what is costly to compute and serves several stages is kept between them; see
+            `nasdistill.distill.kept`.
+        data_identity: the data set's options and the fingerprint of its bytes, which decide what it holds.
+        code: SHA-256 of the source that computes, for keys of what is kept.
         shared: what the stages of one run need only once: the data and the engine.
     """
 
@@ -66,6 +70,9 @@ class Context:
     dataset: DataSet
     engine_settings: EngineSettings
     checkpoint_seconds: float = 30.0
+    kept: Path | None = None
+    data_identity: Mapping[str, Any] = field(default_factory=dict)
+    code: str = ""
     shared: dict[Hashable, Any] = field(default_factory=dict)
 
     @property
@@ -115,7 +122,8 @@ class Stage(Component):
         """Write the payload into `context.folder`.
 
         Args:
-            inputs: by config field, for each field with a `Reference` that names a stage or an artifact.
+            inputs: by config field, for each field with a `Reference` that names a stage or an artifact; the items of
+                a list are `teacher.0`, `teacher.1`, ...
         """
         raise NotImplementedError(type(self).__name__)
 
@@ -131,6 +139,21 @@ def references(stage: type[Stage]) -> dict[str, Reference]:
         for reference in info.metadata
         if isinstance(reference, Reference)
     }
+
+
+def references_in(stage: Stage) -> Iterator[tuple[str, Reference, Any]]:
+    """What a stage's config refers to: (field, reference, value); the items of a list are `field.0`, `field.1`, ..."""
+    for field_name, reference in references(type(stage)).items():
+        value = getattr(stage, field_name)
+        if isinstance(value, list | tuple):
+            yield from ((f"{field_name}.{number}", reference, item) for number, item in enumerate(value))
+        elif value is not None:
+            yield field_name, reference, value
+
+
+def path_of(field_name: str) -> tuple[str | int, ...]:
+    """The path of an error at a field as `references_in` calls it: `teacher.0` is `("teacher", 0)`."""
+    return tuple(int(part) if part.isdigit() else part for part in field_name.split("."))
 
 
 def network_for(

@@ -3,16 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import Field, model_validator
 
 from nasdistill.artifacts import Artifact
 from nasdistill.errors import SpecError
 from nasdistill.registry import ComponentOf
-from nasdistill.stages.base import STAGES, Context, Outcome, Reference, Stage
+from nasdistill.stages.base import STAGES, Context, Outcome, Reference, Stage, path_of
 from nasdistill.stages.training import network_for_data, train_task
+from nasdistill.storage import write_json
 from nasdistill.training.settings import TrainingSettings
+
+if TYPE_CHECKING:
+    from nasdistill.data.loaders import Batches
+    from nasdistill.distill.kept import TaughtBatches
+    from nasdistill.distill.teacher import Faculty, Teacher
 
 
 @STAGES.register("distill")
@@ -31,8 +37,14 @@ class Distill(TrainingSettings, Stage):
     student: Annotated[str | dict[str, Any], Reference("architecture", or_model=True)] = Field(
         description="who learns: a stage, an artifact's folder, or a model; starts from its trained weights, if any"
     )
-    teacher: Annotated[str, Reference("network")] = Field(
-        description="who teaches: a stage or an artifact's folder with a trained network"
+    teacher: Annotated[str | list[str], Reference("network")] = Field(
+        description="who teaches: a stage or an artifact's folder with a trained network, or a list of several"
+    )
+    teacher_weights: list[float] | None = Field(
+        None, description="what each of several teachers weighs, e.g. [2, 1]; all the same if left out"
+    )
+    average: Literal["probabilities", "logits"] = Field(
+        "probabilities", description="of what the mean is taken where several teachers speak together"
     )
     objectives: list[Annotated[Any, ComponentOf("objectives")]] = Field(
         ["kd"],
@@ -40,13 +52,49 @@ class Distill(TrainingSettings, Stage):
         validate_default=True,
         description="what the student minimises, e.g. [{name: kd, temperature: 4, weight: 0.9}, attention]",
     )
+    views: int | None = Field(
+        None,
+        gt=0,
+        description="how many epochs differ in order and augmentation; the one after them repeats the first; by "
+        "default all differ",
+    )
+    keep_outputs: bool = Field(
+        False,
+        description="keep what the teachers say of each view on disk, in half precision, in kept/ of the run's folder. "
+        "Pays where a view is seen again: by later epochs (views under epochs), by other students, by a sweep over "
+        "anything but the teachers, the seed, the data and the batch size. Costs 2 bytes for each image, view and "
+        "class (10 classes, 30 views of 50000 images: 30 MB), and 2 for each value of the layers that objectives read "
+        "(the three groups of a WRN-40-2: 5.7 GB for one view of them)",
+    )
+    show: list[Annotated[int, Field(ge=0)]] | None = Field(
+        None,
+        max_length=12,
+        description="numbers of the test images whose attention maps the report shows, none if empty; the first of "
+        "each of six classes if left out",
+    )
 
     @model_validator(mode="after")
-    def _label_term_is_clear(self) -> Distill:
+    def _consistent(self) -> Distill:
         self._with_label_term()
-        if self.student == self.teacher:
-            raise SpecError(f"the student is its own teacher {self.teacher!r}", ("teacher",))
+        for number, objective in enumerate(self.objectives):
+            if objective.warmup > self.epochs:
+                problem = f"the warm-up of {objective.warmup:g} epochs exceeds the {self.epochs} epochs"
+                raise SpecError(problem, ("objectives", number, "warmup"))
+        if not self.teachers:
+            raise SpecError("at least one teacher is needed", ("teacher",))
+        if self.student in self.teachers:
+            raise SpecError(f"the student is its own teacher {self.student!r}", ("teacher",))
+        if self.teacher_weights is not None:
+            if len(self.teacher_weights) != len(self.teachers):
+                problem = f"{len(self.teacher_weights)} weight(s) for {len(self.teachers)} teacher(s)"
+                raise SpecError(problem, ("teacher_weights",))
+            if min(self.teacher_weights) <= 0:
+                raise SpecError("every teacher's weight must be over 0", ("teacher_weights",))
         return self
+
+    @property
+    def teachers(self) -> list[str]:
+        return self.teacher if isinstance(self.teacher, list) else [self.teacher]
 
     def _with_label_term(self) -> list[Any]:
         from nasdistill.distill.task import with_label_term
@@ -54,20 +102,69 @@ class Distill(TrainingSettings, Stage):
         return with_label_term(self.objectives, self.label_smoothing)
 
     def run(self, inputs: Mapping[str, Artifact], context: Context) -> Outcome:
-        from nasdistill.distill.task import Distillation, renormalisation
+        from nasdistill.data.loaders import evaluation_batches, training_batches
+        from nasdistill.distill.attention_maps import ATTENTION, compare_attention, images_to_show
+        from nasdistill.distill.task import Distillation
 
-        # The teacher first, so that the student is drawn from the seed alone.
-        teacher_spec, teacher, trained = network_for_data("teacher", self.teacher, inputs, context)
-        if not trained:
-            raise SpecError(f"the teacher {self.teacher!r} has no trained weights to teach from", ("teacher",))
+        data, engine = context.data, context.engine
+        show = images_to_show(self.show, data.test.labels)
+
+        # The teachers first, so that the student is drawn from the seed alone.
+        teachers = self._teachers(inputs, context)
         spec, student, _ = network_for_data("student", self.student, inputs, context)
         task = Distillation(
             student,
-            teacher,
+            teachers,
             self._with_label_term(),
             spec.shape,
-            renormalise=renormalisation(context.data.normalisation, teacher_spec.normalisation),
+            images=data.normalisation,
+            average=self.average,
             auxiliary_weight=self.auxiliary_weight,
             label_smoothing=self.label_smoothing,
         )
-        return train_task(task, spec, self, context)
+        engine.place(task)
+        batches = training_batches(data, self.batch_size, context.seed, engine, self.augment, views=self.views)
+        taught = self._kept(batches, task.faculty, inputs, context) if self.keep_outputs else batches
+        task.prepare(evaluation_batches(data.train, data, engine), context.seed)
+        outcome = train_task(task, spec, self, context, taught)
+        compared = compare_attention(student, teachers, self.objectives, show, data, engine)
+        if compared is not None:
+            write_json(context.folder / ATTENTION, compared)
+            outcome.metrics["attention_similarity"] = compared["similarity"]
+        return outcome
+
+    def _kept(
+        self, batches: Batches, faculty: Faculty, inputs: Mapping[str, Artifact], context: Context
+    ) -> TaughtBatches:
+        """The batches with what the teachers say of them, which any stage of the run may have kept."""
+        from nasdistill.distill.kept import TaughtBatches
+
+        engine = context.engine
+        identity = {
+            "teachers": [artifact.content for field, artifact in inputs.items() if field.startswith("teacher")],
+            "points": [sorted(teacher.points) for teacher in faculty.teachers],
+            "weights": self.teacher_weights,
+            "average": self.average,
+            "data": dict(context.data_identity),
+            "normalisation": context.data.normalisation.model_dump(mode="json"),
+            "augment": self.augment,
+            "batch_size": self.batch_size,
+            "seed": context.seed,
+            "engine": [engine.device.type, engine.precision, str(engine.memory_format)],
+            "code": context.code,
+        }
+        kept = context.kept or context.scratch / "kept"
+        return TaughtBatches(batches, faculty, engine, kept, identity, self.epochs)
+
+    def _teachers(self, inputs: Mapping[str, Artifact], context: Context) -> list[Teacher]:
+        from nasdistill.distill.teacher import Teacher
+
+        found = []
+        weights = self.teacher_weights or [1.0] * len(self.teachers)
+        for number, (name, weight) in enumerate(zip(self.teachers, weights, strict=True)):
+            field = f"teacher.{number}" if isinstance(self.teacher, list) else "teacher"
+            spec, network, trained = network_for_data(field, name, inputs, context)
+            if not trained:
+                raise SpecError(f"the teacher {name!r} has no trained weights to teach from", path_of(field))
+            found.append(Teacher(network, spec.normalisation, weight))
+        return found

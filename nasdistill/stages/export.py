@@ -8,6 +8,7 @@ from typing import Annotated, Any, ClassVar
 from pydantic import BeforeValidator, Field
 
 from nasdistill.artifacts import Artifact
+from nasdistill.errors import found_at
 from nasdistill.registry import ComponentOf
 from nasdistill.stages.base import STAGES, Context, Outcome, Reference, Stage
 
@@ -28,7 +29,7 @@ class Export(Stage):
         description="what to export: a stage or an artifact's folder with a trained network"
     )
     format: Annotated[list[Annotated[Any, ComponentOf("exporters")]], BeforeValidator(_listed)] = Field(
-        ["onnx"], min_length=1, validate_default=True, description="one format, or a list of them: onnx, torch"
+        ["onnx"], min_length=1, validate_default=True, description="one format, or a list of them: onnx, torch, packed"
     )
 
     def run(self, inputs: Mapping[str, Artifact], context: Context) -> Outcome:
@@ -36,7 +37,10 @@ class Export(Stage):
         from nasdistill.models.inspection import count_parameters, multiply_adds
 
         spec, network = load_network(inputs["network"].folder)
-        exports = {exporter.registered_name: exporter.export(spec, network, context.folder) for exporter in self.format}
+        exports = {}
+        for number, exporter in enumerate(self.format):
+            with found_at("format", number):
+                exports[exporter.registered_name] = exporter.export(spec, network, context.folder)
         return Outcome(
             metrics={
                 "parameters": count_parameters(network),

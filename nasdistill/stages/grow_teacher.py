@@ -109,4 +109,4 @@ class Again:
         self._batches = batches
 
     def __iter__(self) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
-        return self._batches.epoch(0)
+        return ((batch.images, batch.labels) for batch in self._batches.epoch(0))

@@ -6,14 +6,15 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from nasdistill.artifacts import Artifact
-from nasdistill.errors import SpecError
-from nasdistill.stages.base import Context, Outcome, network_for
+from nasdistill.errors import SpecError, found_at
+from nasdistill.stages.base import Context, Outcome, network_for, path_of
 from nasdistill.storage import write_json
 
 if TYPE_CHECKING:
     from torch import nn
 
     from nasdistill.models.base import NetworkSpec
+    from nasdistill.training.batches import Batches
     from nasdistill.training.settings import TrainingSettings
     from nasdistill.training.tasks import Task
 
@@ -29,38 +30,44 @@ def network_for_data(
     Raises:
         SpecError: at `field`: the network was made for images or classes of another shape or number.
     """
-    spec, network, trained = network_for(value, inputs.get(field), context)
     data = context.data
+    with found_at(*path_of(field)):
+        spec, network, trained = network_for(value, inputs.get(field), context)
     made_for, found = (spec.shape, spec.classes), (data.shape, len(data.classes))
     if made_for != found:
         raise SpecError(
             f"the {field} {value!r} is made for images of {_text(spec.shape)} in {spec.classes} classes; "
             f"the data set has {_text(data.shape)} in {len(data.classes)} classes",
-            (field,),
+            path_of(field),
         )
     return spec, network, trained
 
 
-def train_task(task: Task, spec: NetworkSpec, settings: TrainingSettings, context: Context) -> Outcome:
+def train_task(
+    task: Task, spec: NetworkSpec, settings: TrainingSettings, context: Context, batches: Batches | None = None
+) -> Outcome:
     """Train `task.network` on the stage's data, write it with its history and test confusion, and say what it scores.
 
     Args:
         spec: of `task.network`; the data's class names and normalisation are written into it.
+        batches: what it trains on; by default the training images as the settings say.
     """
     import torch
 
     from nasdistill.data.loaders import evaluation_batches, training_batches
     from nasdistill.models.base import save_network
-    from nasdistill.models.inspection import count_parameters, latency_ms, multiply_adds
+    from nasdistill.models.inspection import count_parameters, latency_ms, multiply_adds, size_bytes
     from nasdistill.training.fit import fit
     from nasdistill.training.metrics import evaluate
 
     data, engine = context.data, context.engine
+    if batches is None:
+        batches = training_batches(data, settings.batch_size, context.seed, engine, settings.augment)
     test = evaluation_batches(data.test, data, engine)
     torch.manual_seed(context.seed)  # dropout must not depend on which stages this process ran before
     fitted = fit(
         task,
-        training_batches(data, settings.batch_size, context.seed, engine, settings.augment),
+        batches,
         evaluation_batches(data.validation, data, engine),
         test,
         settings,
@@ -83,6 +90,8 @@ def train_task(task: Task, spec: NetworkSpec, settings: TrainingSettings, contex
             "best_epoch": fitted.best_epoch,
             "parameters": count_parameters(network),
             "multiply_adds": multiply_adds(network, spec.shape),
+            "bytes": size_bytes(network),
+            **({} if fitted.stopped is None else {"stopped": fitted.stopped}),
             "samples_per_second": fitted.samples_per_second,
             "latency_ms": latency_ms(network, spec.shape),
         }

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import ctypes
 import functools
 import logging
 import os
+import platform
 import sys
 from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
 from nasdistill.errors import SpecError
 
@@ -18,6 +20,13 @@ if TYPE_CHECKING:
     import torch
     from lightning.fabric import Fabric
     from torch import nn
+
+_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # as malloc.h numbers them
+
+
+def _number_as_text(given: Any) -> Any:
+    """YAML reads 32 as a number."""
+    return str(given) if isinstance(given, int) else given
 
 
 class EngineSettings(BaseModel):
@@ -27,7 +36,7 @@ class EngineSettings(BaseModel):
 
     accelerator: Literal["auto", "cpu", "cuda", "mps"] = Field("auto", description="where to compute")
     devices: int = Field(1, gt=0, description="processes, each with a device of its own")
-    precision: Literal["auto", "32", "bf16"] = Field(
+    precision: Annotated[Literal["auto", "32", "bf16"], BeforeValidator(_number_as_text)] = Field(
         "auto", description="bf16 is mixed precision; auto takes it where the hardware computes in it"
     )
     channels_last: bool = Field(True, description="keep images and convolutions channels-last in memory")
@@ -73,6 +82,18 @@ def resolve(settings: EngineSettings) -> tuple[str, str]:
     return accelerator, precision
 
 
+def keep_freed_memory() -> None:
+    """Let the C library keep the memory of freed activations, which the next step asks for again.
+
+    By default glibc hands large blocks back to the system, and each step pays for fresh, zeroed pages: up to a sixth of
+    a training step in float32. Other C libraries are left as they are.
+    """
+    if sys.platform == "linux" and "glibc" in platform.libc_ver()[0]:
+        mallopt = ctypes.CDLL(None).mallopt
+        mallopt(_M_MMAP_THRESHOLD, 1 << 30)
+        mallopt(_M_TRIM_THRESHOLD, (1 << 31) - 1)
+
+
 def is_first_process() -> bool:
     """Whether this process is the one of several that writes files: torchrun and Fabric number those they start."""
     return int(os.environ.get("RANK", os.environ.get("LOCAL_RANK", "0"))) == 0
@@ -94,9 +115,13 @@ class Engine:
         import torch
         from lightning.fabric import Fabric
 
+        from nasdistill.training.precision import Autocast
+
         for name in ("lightning.fabric", "lightning.pytorch"):
             logging.getLogger(name).setLevel(logging.WARNING)  # they announce what we asked them for
         accelerator, self.precision = resolve(settings)
+        if accelerator == "cpu":
+            keep_freed_memory()
         self.memory_format = torch.channels_last if settings.channels_last else torch.contiguous_format
         # torchrun has decided already how many processes there are.
         devices = int(os.environ.get("LOCAL_WORLD_SIZE", settings.devices))
@@ -105,7 +130,7 @@ class Engine:
             accelerator=accelerator,
             devices=devices,
             num_nodes=nodes,
-            precision="bf16-mixed" if self.precision == "bf16" else "32-true",
+            plugins=[Autocast(accelerator)] if self.precision == "bf16" else [],
         )
         self.fabric.launch()
 

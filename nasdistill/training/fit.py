@@ -2,24 +2,27 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
+from nasdistill.training.batches import Batches
 from nasdistill.training.checkpoints import Checkpoints, load_optimizer, random_state, set_random_state
-from nasdistill.training.history import History, scores
+from nasdistill.training.history import History
 from nasdistill.training.losses import RunningLosses, naming_the_last_good, refuse_broken_weights
-from nasdistill.training.metrics import Batches, evaluate
 from nasdistill.training.records import Records
-from nasdistill.training.settings import TrainingSettings
+from nasdistill.training.settings import LoopSettings
 from nasdistill.training.tasks import Task
 
 if TYPE_CHECKING:
     from nasdistill.training.engine import Engine
+
+log = logging.getLogger(__name__)
 
 STEPS_BETWEEN_LOOKS = 50
 
@@ -31,15 +34,18 @@ class Fitted:
     Attributes:
         history: `{"curves": {name: [[epochs done, value], ...]}, "selected_epoch": epochs done}`, plain data.
         accuracy: on the test images in percent: `last`, `best` of all evaluations (chosen by the test images, so only
-            for comparison with papers that do so), and `selected`, of the epoch that the validation images chose.
+            for comparison with papers that do so), and `selected`, of the epoch that the validation images chose;
+            nothing where the task scores no accuracy.
         best_epoch: epochs done at that epoch.
         samples_per_second: training images per second, evaluations left out.
+        stopped: why it ended before its last epoch, if it did.
     """
 
     history: dict[str, Any]
     accuracy: dict[str, float]
     best_epoch: int
     samples_per_second: float
+    stopped: str | None = None
 
 
 def fit(
@@ -47,7 +53,7 @@ def fit(
     batches: Batches,
     validation: Batches,
     test: Batches,
-    settings: TrainingSettings,
+    settings: LoopSettings,
     engine: Engine,
     checkpoints: Checkpoints,
     records: Records,
@@ -69,6 +75,7 @@ def fit(
     steps_per_epoch = len(batches)
     epoch = position = trained = 0
     seconds = 0.0
+    stopped: str | None = None
     losses, history = RunningLosses(), History()
     kept: dict[str, torch.Tensor] = {}
 
@@ -101,15 +108,15 @@ def fit(
 
     total = settings.epochs * steps_per_epoch
     with naming_the_last_good(checkpoints), records.progress(total, epoch * steps_per_epoch + position) as progress:
-        while epoch < settings.epochs and not history.stale(settings.patience):
+        while epoch < settings.epochs and (stopped := _reason_to_stop(task, history, settings)) is None:
             module.train()
-            _raise_drop_path(task.network, epoch / settings.epochs)
+            task.begin_epoch(epoch, settings.epochs)
             clock = time.perf_counter()
-            for images, labels in batches.epoch(epoch, position):
+            for batch in batches.epoch(epoch, position):
                 step = epoch * steps_per_epoch + position
                 for group in optimizer.param_groups:
                     group["lr"] = settings.learning_rate(step, steps_per_epoch)
-                named = module(images, labels)
+                named = module(batch)
                 values = torch.stack(list(named.values()))
                 engine.fabric.backward(values.sum())
                 if settings.clip is not None:
@@ -120,7 +127,7 @@ def fit(
                     average.update_parameters(task.network)
                 losses.add(step + 1, list(named), values)
                 position += 1
-                trained += len(labels) * engine.processes
+                trained += len(batch.labels) * engine.processes
                 look = position % STEPS_BETWEEN_LOOKS == 0 or position == steps_per_epoch
                 if look:
                     losses.look()
@@ -132,13 +139,16 @@ def fit(
                 progress.step(losses.told)
 
             news = {f"train/{name}": mean for name, mean in losses.means().items()}
+            engine.align(task)  # what it counted, so that all processes tell and decide the same
+            news |= task.end_epoch()
             news["learning rate"] = optimizer.param_groups[0]["lr"]
             losses = RunningLosses()
             epoch, position = epoch + 1, 0
             refuse_broken_weights(task.state_dict(), epoch * steps_per_epoch)
-            evaluated = epoch % settings.evaluate_every == 0 or epoch == settings.epochs
+            last = epoch == settings.epochs or task.stop_reason() is not None
+            evaluated = last or epoch % settings.evaluate_every == 0
             if evaluated:
-                news |= scores(evaluate(scored, validation, engine), evaluate(scored, test, engine))
+                news |= task.score(scored, validation, test, engine)
             history.add(news, epoch)
             records.scalars(news, epoch * steps_per_epoch)
             if evaluated and settings.keep == "selected" and history.selected == epoch:
@@ -146,16 +156,18 @@ def fit(
             checkpoints.step(epoch * (steps_per_epoch + 1), capture)
 
     task.network.load_state_dict(kept or scored.state_dict())
-    return Fitted(history.plain(), history.accuracy(), history.selected, trained / seconds)
+    if stopped is not None:
+        log.info("training ends after epoch %d: %s", epoch, stopped)
+    return Fitted(history.plain(), history.accuracy(), history.selected, trained / seconds, stopped)
+
+
+def _reason_to_stop(task: Task, history: History, settings: LoopSettings) -> str | None:
+    if history.stale(settings.patience):
+        return f"{settings.patience} evaluations without a better validation score"
+    return task.stop_reason()
 
 
 def _average_of(network: nn.Module, decay: float) -> AveragedModel:
     """An exponential moving average of a network's weights and statistics, which begins at the first step."""
     blend = get_ema_multi_avg_fn(decay)  # type: ignore[no-untyped-call]
     return AveragedModel(network, multi_avg_fn=blend, use_buffers=True)
-
-
-def _raise_drop_path(network: nn.Module, done: float) -> None:
-    """Drop path of a network that has it rises linearly with the epochs, from none towards its maximum."""
-    if hasattr(network, "set_drop_path"):
-        cast(Any, network).set_drop_path(cast(Any, network).drop_path * done)

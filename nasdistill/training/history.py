@@ -13,7 +13,7 @@ TEST = "test/accuracy"
 
 
 class History:
-    """Values by name and epoch; the validation images alone select.
+    """Values by name and epoch; the validation images alone select: by accuracy, by loss where there is none.
 
     Attributes:
         curves: name to [[epochs done, value], ...].
@@ -37,8 +37,10 @@ class History:
         return patience is not None and evaluations > 0 and evaluations - 1 - self._selected_index() >= patience
 
     def accuracy(self) -> dict[str, float]:
-        """The test accuracy in percent: of the last evaluation, the best one, and the selected one."""
-        test = [value for _, value in self.curves[TEST]]
+        """The test accuracy in percent: of the last evaluation, the best one, and the selected one; if scored."""
+        test = [value for _, value in self.curves.get(TEST, [])]
+        if not test:
+            return {}
         return {"last": test[-1], "best": max(test), "selected": test[self._selected_index()]}
 
     def plain(self) -> dict[str, Any]:
@@ -46,12 +48,12 @@ class History:
         return {"curves": self.curves, "selected_epoch": self.selected}
 
     def _evaluations(self) -> list[int]:
-        return [int(epoch) for epoch, _ in self.curves.get(VALIDATION, [])]
+        return [int(epoch) for epoch, _ in self.curves.get(VALIDATION_LOSS, [])]
 
     def _selected_index(self) -> int:
-        accuracies = [value for _, value in self.curves[VALIDATION]]
         losses = [value for _, value in self.curves[VALIDATION_LOSS]]
-        return min(range(len(accuracies)), key=lambda index: (-accuracies[index], losses[index]))
+        accuracies = [value for _, value in self.curves.get(VALIDATION, [])] or [0.0] * len(losses)
+        return min(range(len(losses)), key=lambda index: (-accuracies[index], losses[index]))
 
 
 def scores(validation: Metrics, test: Metrics) -> dict[str, float]:

@@ -5,31 +5,18 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 import torch
 from torch import nn
 from torch.nn import functional
 
+from nasdistill.training.batches import Batches
+
 if TYPE_CHECKING:
     from nasdistill.training.engine import Engine
 
 BINS = 15
-
-
-class Batches(Protocol):
-    """Images in batches, as `nasdistill.data.loaders` makes them."""
-
-    @property
-    def samples(self) -> int:
-        """Images of an epoch."""
-        ...
-
-    def __len__(self) -> int: ...
-
-    def epoch(self, number: int, start: int = 0) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
-        """The batches of epoch `number` from the batch `start` on: float images [N, C, H, W], int64 labels [N]."""
-        ...
 
 
 @dataclass(frozen=True)
@@ -82,7 +69,7 @@ def evaluate(network: nn.Module, batches: Batches, engine: Engine, full_precisio
     scored: list[tuple[torch.Tensor, ...]] = []
     classes = 0
     with in_evaluation_mode(network), torch.inference_mode():
-        for images, truth in batches.epoch(0):
+        for images, truth, *_ in batches.epoch(0):
             with contextlib.nullcontext() if full_precision else engine.autocast():
                 logits = network(images)
             logits = logits.float()

@@ -10,7 +10,7 @@ from nasdistill.errors import SpecError
 from nasdistill.registry import ComponentOf
 
 
-class TrainingSettings(BaseModel):
+class LoopSettings(BaseModel):
     """A mixin of stages; `fit` reads nothing else."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
@@ -27,22 +27,20 @@ class TrainingSettings(BaseModel):
         0.0, ge=0, description="epochs in which the learning rate rises linearly, multiplying the schedule"
     )
     clip: float | None = Field(5.0, gt=0, description="largest norm of all gradients together; longer ones are scaled")
-    label_smoothing: float = Field(0.0, ge=0, lt=1, description="share of each label spread evenly over all classes")
-    auxiliary_weight: float = Field(0.4, ge=0, description="weight of the auxiliary head's loss, in networks with one")
     augment: bool = Field(True, description="augment the training images as the data set says")
     ema: float | None = Field(
         None, gt=0, lt=1, description="decay per step of an average of the weights, which is then what is evaluated"
     )
     evaluate_every: int = Field(1, gt=0, description="epochs between evaluations; the last epoch always has one")
     patience: int | None = Field(
-        None, gt=0, description="stop after so many evaluations without a better validation accuracy"
+        None, gt=0, description="stop after so many evaluations without a better validation score"
     )
     keep: Literal["selected", "last"] = Field(
         "selected", description="which weights to keep: of the epoch best on the validation images, or the last"
     )
 
     @model_validator(mode="after")
-    def _check(self) -> TrainingSettings:
+    def _check(self) -> LoopSettings:
         if self.warmup > self.epochs:
             raise SpecError(f"the warm-up of {self.warmup:g} epochs exceeds the {self.epochs} epochs", ("warmup",))
         try:
@@ -57,3 +55,10 @@ class TrainingSettings(BaseModel):
         warm = self.warmup * steps_per_epoch
         peak: float = self.optimizer.lr
         return peak * factor * min(1.0, (step + 1) / warm if warm else 1.0)
+
+
+class TrainingSettings(LoopSettings):
+    """A mixin of stages that train on labels."""
+
+    label_smoothing: float = Field(0.0, ge=0, lt=1, description="share of each label spread evenly over all classes")
+    auxiliary_weight: float = Field(0.4, ge=0, description="weight of the auxiliary head's loss, in networks with one")

@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import torch
 from torch import nn
 from torch.nn import functional
+
+from nasdistill.training.batches import Batch, Batches
+from nasdistill.training.history import scores
+from nasdistill.training.metrics import evaluate
+
+if TYPE_CHECKING:
+    from nasdistill.training.engine import Engine
 
 
 class Task(nn.Module):
@@ -16,14 +23,38 @@ class Task(nn.Module):
         super().__init__()
         self.network = network
 
-    def forward(self, images: torch.Tensor, labels: torch.Tensor) -> dict[str, torch.Tensor]:
-        """The named losses of a batch, each weighted already, so that their sum is minimised.
+    def forward(self, batch: Batch) -> dict[str, torch.Tensor]:
+        """The named losses of a batch, each weighted already, so that their sum is minimised."""
+        raise NotImplementedError(type(self).__name__)
+
+    def begin_epoch(self, epoch: int, epochs: int) -> None:
+        """Called before the first step of an epoch, also where training goes on in the middle of it.
+
+        Drop path of a network that has it rises linearly with the epochs, from none towards its maximum.
 
         Args:
-            images: float, [N, C, H, W], normalised and augmented.
-            labels: int64, [N].
+            epoch: counted from 0.
+            epochs: of the whole training.
         """
-        raise NotImplementedError(type(self).__name__)
+        if hasattr(self.network, "set_drop_path"):
+            network = cast(Any, self.network)
+            network.set_drop_path(network.drop_path * epoch / epochs)
+
+    def end_epoch(self) -> dict[str, float]:
+        """Called after the last step of an epoch; returns what else there is to tell of it, by name."""
+        return {}
+
+    def stop_reason(self) -> str | None:
+        """Why training should end with the epoch that has just ended, or None."""
+        return None
+
+    def score(self, network: nn.Module, validation: Batches, test: Batches, engine: Engine) -> dict[str, float]:
+        """The curves that an evaluation adds to, see `nasdistill.training.history`; it changes no weights.
+
+        Args:
+            network: `self.network`, or an average of its weights.
+        """
+        return scores(evaluate(network, validation, engine), evaluate(network, test, engine))
 
 
 class Supervised(Task):
@@ -34,7 +65,8 @@ class Supervised(Task):
         self.label_smoothing = label_smoothing
         self.auxiliary_weight = auxiliary_weight
 
-    def forward(self, images: torch.Tensor, labels: torch.Tensor) -> dict[str, torch.Tensor]:
+    def forward(self, batch: Batch) -> dict[str, torch.Tensor]:
+        images, labels, *_ = batch
         logits, auxiliary = logits_with_auxiliary(self.network, images)
         losses = {"cross-entropy": functional.cross_entropy(logits, labels, label_smoothing=self.label_smoothing)}
         if auxiliary is not None:

@@ -44,18 +44,20 @@ def batches_of(request: pytest.FixtureRequest, tmp_path: Path) -> Any:
 
 def equal(first: list[Any], second: list[Any]) -> bool:
     return len(first) == len(second) and all(
-        torch.equal(a, b) for pair in zip(first, second, strict=True) for a, b in zip(*pair, strict=True)
+        torch.equal(a, b)
+        for pair in zip(first, second, strict=True)
+        for a, b in zip(*(batch[:3] for batch in pair), strict=True)
     )
 
 
 def labels_of(batches: Batches, epoch: int) -> list[int]:
-    return [int(label) for _, labels in batches.epoch(epoch) for label in labels]
+    return [int(label) for _, labels, *_ in batches.epoch(epoch) for label in labels]
 
 
 def test_pixels_are_normalised_as_the_formula_says() -> None:
     images = in_memory()
     batches = Batches(images, NORMALISATION, 53, seed=0, shuffle=False)
-    ((found, labels),) = batches.epoch(0)
+    ((found, labels, *_),) = batches.epoch(0)
     mean, std = (torch.tensor(v).view(1, 3, 1, 1) for v in (NORMALISATION.mean, NORMALISATION.std))
     assert torch.allclose(found, (images.images / 255 - mean) / std, atol=1e-6)
     assert found.dtype == torch.float32
@@ -65,7 +67,7 @@ def test_pixels_are_normalised_as_the_formula_says() -> None:
 def test_an_epoch_has_each_image_once(batches_of: Any) -> None:
     batches = batches_of()
     assert (len(batches), batches.samples) == (6, 53)
-    assert [len(labels) for _, labels in batches.epoch(0)] == [10] * 5 + [3]
+    assert [len(labels) for _, labels, *_ in batches.epoch(0)] == [10] * 5 + [3]
     assert sorted(labels_of(batches, 0)) == list(range(53))
 
 
@@ -91,7 +93,7 @@ def test_an_epoch_taken_up_again_goes_on_with_the_same_bits(batches_of: Any) -> 
 
 def test_augmentation_differs_from_epoch_to_epoch() -> None:
     batches = Batches(in_memory(), NORMALISATION, 53, seed=0, shuffle=False, augmentations=AUGMENTATIONS_IN_USE)
-    (first, _), (second, _) = next(batches.epoch(0)), next(batches.epoch(1))
+    (first, *_), (second, *_) = next(batches.epoch(0)), next(batches.epoch(1))
     assert not torch.equal(first, second)
 
 
@@ -138,7 +140,7 @@ def test_augmentations_run_in_their_order_and_normalisation_just_before_one_that
 
 @pytest.mark.parametrize("memory_format", [torch.contiguous_format, torch.channels_last])
 def test_images_come_in_the_memory_format(batches_of: Any, memory_format: torch.memory_format) -> None:
-    images, _ = next(batches_of(memory_format=memory_format).epoch(0))
+    images, *_ = next(batches_of(memory_format=memory_format).epoch(0))
     assert images.is_contiguous(memory_format=memory_format)
     assert torch.equal(images, next(batches_of().epoch(0))[0])
 
@@ -151,9 +153,9 @@ def test_processes_share_each_batch_evenly(world_size: int) -> None:
         for r in range(world_size)
     ]
     for whole, *parts in zip(alone.epoch(0), *shares, strict=True):
-        sizes = {len(labels) for _, labels in parts}
+        sizes = {len(labels) for _, labels, *_ in parts}
         assert sizes == {-(-len(whole[1]) // world_size)}
-        together = [int(label) for _, labels in parts for label in labels]
+        together = [int(label) for _, labels, *_ in parts for label in labels]
         assert set(together) == set(whole[1].tolist())
 
 
@@ -180,7 +182,7 @@ class TestHelpers:
     def test_training_is_shuffled_and_augmented(self, data: Data, engine: Engine) -> None:
         batches = training_batches(data, 64, 0, engine)
         plain = training_batches(data, 64, 0, engine, augment=False)
-        (views, labels), (images, same_labels) = next(batches.epoch(0)), next(plain.epoch(0))
+        (views, labels, *_), (images, same_labels, *_) = next(batches.epoch(0)), next(plain.epoch(0))
         assert labels.tolist() == same_labels.tolist()
         assert labels.tolist() != data.train.labels[:64].tolist()
         assert not torch.equal(views, images)
@@ -198,7 +200,7 @@ class TestHelpers:
 
     def test_evaluation_sees_all_images_in_order_and_as_they_are(self, data: Data, engine: Engine) -> None:
         batches = evaluation_batches(data.test, data, engine, batch_size=100)
-        assert [len(labels) for _, labels in batches.epoch(0)] == [100, 100, 100, 55]
+        assert [len(labels) for _, labels, *_ in batches.epoch(0)] == [100, 100, 100, 55]
         assert labels_of(batches, 0) == data.test.labels.tolist()
         assert equal(list(batches.epoch(0)), list(batches.epoch(9)))
 
@@ -208,6 +210,6 @@ def test_an_accelerator_gives_the_same_batches() -> None:
     options: dict[str, Any] = {"seed": 0, "shuffle": True, "augmentations": AUGMENTATIONS_IN_USE}
     here = Batches(in_memory(), NORMALISATION, 10, **options)
     there = Batches(in_memory(), NORMALISATION, 10, device="cuda", **options)
-    for (images, labels), (moved, moved_labels) in zip(here.epoch(0), there.epoch(0), strict=True):
+    for (images, labels, *_), (moved, moved_labels, *_) in zip(here.epoch(0), there.epoch(0), strict=True):
         assert torch.allclose(images, moved.cpu(), atol=1e-6)
         assert torch.equal(labels, moved_labels.cpu())

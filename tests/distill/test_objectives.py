@@ -9,79 +9,90 @@ import pytest
 import torch
 from scipy.special import log_softmax, rel_entr, softmax
 
-from nasdistill.distill.objectives import OBJECTIVES, Outputs
+from nasdistill.distill.objectives import OBJECTIVES
 from nasdistill.distill.objectives.attention import attention_distance, attention_map
-from nasdistill.distill.objectives.kd import softened_divergence
 from nasdistill.errors import SpecError
-
-DOUBLE = torch.float64
-
-
-def logits(seed: int, images: int = 6, classes: int = 10) -> torch.Tensor:
-    return 3 * torch.randn(images, classes, dtype=DOUBLE, generator=torch.Generator().manual_seed(seed))
+from tests.distill.losses import DOUBLE, logits, loss_of
 
 
-def loss_of(spec: object, student: torch.Tensor, teacher: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
-    objective = OBJECTIVES.parse(spec)
-    loss: torch.Tensor = objective.loss(Outputs(student, {}), Outputs(teacher, {}), labels)
-    return loss
+def divergence(student: torch.Tensor, teacher: torch.Tensor, temperature: float) -> float:
+    """KL(teacher || student) of the softened probabilities, mean over the batch, by scipy."""
+    ours, theirs = (softmax(value.detach().numpy() / temperature, 1) for value in (student, teacher))
+    return float(rel_entr(theirs, ours).sum(1).mean())
 
 
 def test_kd_of_two_classes_in_closed_form() -> None:
     # t/T = (ln 3, 0) gives (3/4, 1/4); s/T = (0, 0) gives (1/2, 1/2).
-    temperature = 4.0
-    teacher = torch.tensor([[temperature * math.log(3), 0.0]], dtype=DOUBLE)
+    teacher = torch.tensor([[4 * math.log(3), 0.0]], dtype=DOUBLE)
     student = torch.zeros(1, 2, dtype=DOUBLE)
-    expected = temperature**2 * (0.75 * math.log(1.5) + 0.25 * math.log(0.5))
-    assert softened_divergence(student, teacher, temperature, "batchmean").item() == pytest.approx(expected)
-    assert softened_divergence(student, teacher, temperature, "mean").item() == pytest.approx(expected / 2)
+    expected = 0.75 * math.log(1.5) + 0.25 * math.log(0.5)
+    assert loss_of("kd", student, teacher).item() == pytest.approx(16 * expected)
+    assert loss_of("kd-mean", student, teacher).item() == pytest.approx(16 * expected / 2)
+    assert loss_of("kd-lambda", student, teacher).item() == pytest.approx(expected)
 
 
 @pytest.mark.parametrize("temperature", [1.0, 4.0, 20.0])
-def test_kd_agrees_with_scipy(temperature: float) -> None:
+@pytest.mark.parametrize("classes", [7, 10])
+def test_each_form_of_kd_is_a_known_multiple_of_scipys_divergence(temperature: float, classes: int) -> None:
+    student, teacher = logits(0, classes=classes), logits(1, classes=classes)
+    expected = divergence(student, teacher, temperature)
+    factors = {"kd": temperature**2, "kd-mean": temperature**2 / classes, "kd-lambda": 1.0}
+    for name, factor in factors.items():
+        loss = loss_of({"name": name, "temperature": temperature}, student, teacher)
+        assert loss.item() == pytest.approx(factor * expected)
+
+
+def test_a_weight_of_250_for_one_reduction_is_2500_for_the_other() -> None:
+    """facts/distillation.md, the reduction trap, with 10 classes."""
     student, teacher = logits(0), logits(1)
-    divergence = rel_entr(softmax(teacher.numpy() / temperature, 1), softmax(student.numpy() / temperature, 1))
-    for reduction, expected in (("batchmean", divergence.sum(1).mean()), ("mean", divergence.mean())):
-        loss = loss_of({"name": "kd", "temperature": temperature, "reduction": reduction}, student, teacher, None)
-        assert loss.item() == pytest.approx(temperature**2 * expected)
+    assert 250 * loss_of("kd", student, teacher) == pytest.approx(2500 * loss_of("kd-mean", student, teacher))
 
 
-def test_batchmean_is_the_number_of_classes_times_mean() -> None:
-    student, teacher = logits(0, classes=7), logits(1, classes=7)
-    ratio = softened_divergence(student, teacher, 4, "batchmean") / softened_divergence(student, teacher, 4, "mean")
-    assert ratio.item() == pytest.approx(7)
+def test_published_constants_of_kd_and_at() -> None:
+    """2*a*T^2*KL_mean with a=0.9, T=4, C=10 is 2.88*KL_batchmean, a*T^2*KL_batchmean is 14.4 (facts/distillation.md).
+
+    Torch's own `kl_div` stands for the released code.
+    """
+    student, teacher = logits(0), logits(1)
+    said, taught = (student / 4).log_softmax(1), (teacher / 4).softmax(1)
+    released = torch.nn.functional.kl_div(said, taught, reduction="none").mean() * 4 * 4 * 2.0 * 0.9
+    older = OBJECTIVES.parse({"name": "kd-mean", "weight": 1.8})
+    corrected = OBJECTIVES.parse({"name": "kd", "weight": 0.9})
+    expected = divergence(student, teacher, 4)
+    assert older.weight * loss_of(older, student, teacher).item() == pytest.approx(released.item())
+    assert older.weight * loss_of(older, student, teacher).item() == pytest.approx(2.88 * expected)
+    assert corrected.weight * loss_of(corrected, student, teacher).item() == pytest.approx(14.4 * expected)
 
 
-def test_kd_has_the_gradient_of_the_published_cross_entropy() -> None:
-    """Hinton's a*T^2*CE(softmax(t/T), softmax(s/T)) differs by a constant: d/ds = T*(softmax(s/T) - softmax(t/T))/N."""
-    temperature = 4.0
+@pytest.mark.parametrize(("name", "factor"), [("kd", 16.0), ("kd-mean", 1.6), ("kd-lambda", 1.0)])
+def test_kd_has_the_gradient_of_the_published_cross_entropy(name: str, factor: float) -> None:
+    """Papers write CE(softmax(t/T), softmax(s/T)): d/ds = (softmax(s/T) - softmax(t/T)) / (T*N)."""
     student, teacher = logits(0).requires_grad_(), logits(1)
-    (gradient,) = torch.autograd.grad(softened_divergence(student, teacher, temperature, "batchmean"), student)
-    ours, theirs = (softmax(value.detach().numpy() / temperature, 1) for value in (student, teacher))
-    np.testing.assert_allclose(gradient.numpy(), temperature * (ours - theirs) / len(ours))
+    (gradient,) = torch.autograd.grad(loss_of(name, student, teacher), student)
+    ours, theirs = (softmax(value.detach().numpy() / 4, 1) for value in (student, teacher))
+    np.testing.assert_allclose(gradient.numpy(), factor * (ours - theirs) / (4 * len(ours)))
 
 
 def test_t_squared_keeps_the_gradient_at_high_temperature() -> None:
     """For large T the gradient tends to (s - t)/(N*C) for centred logits (Hinton et al. 2015, equation 4)."""
     student, teacher = (value - value.mean(1, keepdim=True) for value in (logits(0), logits(1)))
     student.requires_grad_()
-    (gradient,) = torch.autograd.grad(softened_divergence(student, teacher, 1e4, "batchmean"), student)
+    (gradient,) = torch.autograd.grad(loss_of({"name": "kd", "temperature": 1e4}, student, teacher), student)
     torch.testing.assert_close(gradient, (student - teacher).detach() / student.numel(), rtol=2e-3, atol=1e-6)
 
 
 def test_kd_is_no_squared_error_of_probabilities_and_vanishes_with_the_teacher() -> None:
     student, teacher = logits(0), logits(1)
     squared = torch.nn.functional.mse_loss(student.softmax(1), teacher.softmax(1))
-    assert not torch.isclose(softened_divergence(student, teacher, 1, "mean"), squared)
-    assert softened_divergence(teacher, teacher, 4, "batchmean").item() == 0
+    assert not torch.isclose(loss_of({"name": "kd-mean", "temperature": 1}, student, teacher), squared)
+    for name in ("kd", "kd-mean", "kd-lambda"):
+        assert loss_of(name, teacher, teacher).item() == 0
 
 
-def test_older_published_constants_of_kd_and_at_are_a_factor_of_ten_classes() -> None:
-    """2*a*T^2*KL_mean with a=0.9, T=4, C=10 is 2.88*KL_batchmean (facts/distillation.md, the reduction trap)."""
-    student, teacher = logits(0), logits(1)
-    divergence = rel_entr(softmax(teacher.numpy() / 4, 1), softmax(student.numpy() / 4, 1)).sum(1).mean()
-    published = 2 * 0.9 * softened_divergence(student, teacher, 4, "mean")
-    assert published.item() == pytest.approx(2.88 * divergence)
+def test_what_takes_its_weight_from_the_labels() -> None:
+    """The Hinton form is (1-a)*CE + a*KD; the others are published beside a label term of 1."""
+    replacing = {"kd": True, "kd-mean": True, "logits-mse": True, "kd-lambda": False, "dkd": False, "dist": False}
+    assert {name: OBJECTIVES.get(name).replaces_labels for name in replacing} == replacing
 
 
 def test_cross_entropy_agrees_with_scipy_with_and_without_smoothing() -> None:
@@ -97,7 +108,7 @@ def test_cross_entropy_agrees_with_scipy_with_and_without_smoothing() -> None:
 def test_logits_mse_by_hand() -> None:
     student = torch.tensor([[1.0, 2.0], [0.0, 0.0]])
     teacher = torch.tensor([[0.0, 2.0], [0.0, 3.0]])
-    assert loss_of("logits-mse", student, teacher, None).item() == (1 + 0 + 0 + 9) / 4
+    assert loss_of("logits-mse", student, teacher).item() == (1 + 0 + 0 + 9) / 4
 
 
 def test_attention_by_hand() -> None:
@@ -158,10 +169,12 @@ def test_gradients_of_attention_agree_with_finite_differences(form: str) -> None
     assert torch.autograd.gradcheck(lambda value: attention_distance(attention_map(value), teacher, form), (student,))
 
 
-@pytest.mark.parametrize("reduction", ["batchmean", "mean"])
-def test_gradients_of_kd_agree_with_finite_differences(reduction: str) -> None:
-    student, teacher = logits(0, 3, 4).requires_grad_(), logits(1, 3, 4)
-    assert torch.autograd.gradcheck(lambda value: softened_divergence(value, teacher, 4.0, reduction), (student,))
+@pytest.mark.parametrize("name", ["kd", "kd-mean", "kd-lambda", "logits-mse", "dkd", "dist"])
+def test_gradients_of_losses_on_logits_agree_with_finite_differences(name: str) -> None:
+    student, teacher, labels = logits(0, 3, 4).requires_grad_(), logits(1, 3, 4), torch.tensor([0, 3, 1])
+    for standardise in (False, True):
+        spec = {"name": name, "standardise": standardise}
+        assert torch.autograd.gradcheck(lambda value, spec=spec: loss_of(spec, value, teacher, labels), (student,))
 
 
 @pytest.mark.parametrize("form", ["code", "paper"])
@@ -184,7 +197,7 @@ def test_low_precision_activations_are_averaged_in_single_precision() -> None:
     ("spec", "problem"),
     [
         ({"name": "kd", "temperature": 0}, "greater than 0"),
-        ({"name": "kd", "reduction": "sum"}, "'batchmean' or 'mean'"),
+        ({"name": "kd", "reduction": "mean"}, "unknown key 'reduction'"),
         ({"name": "attention", "form": "papers"}, "'code' or 'paper'"),
         ({"name": "attention", "weight": -1}, "greater than or equal to 0"),
         ({"name": "kd", "temprature": 4}, "did you mean 'temperature'"),

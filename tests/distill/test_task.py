@@ -12,10 +12,14 @@ from torch import nn
 from torch.nn import functional
 
 from nasdistill.data.base import Normalisation, Shape
+from nasdistill.distill.learned import LearnedLoss, Lessons
 from nasdistill.distill.objectives import OBJECTIVES, Objective, Outputs, Term
-from nasdistill.distill.task import Distillation, renormalisation, with_label_term
+from nasdistill.distill.task import Distillation, with_label_term
+from nasdistill.distill.teacher import Teacher, renormalisation
 from nasdistill.errors import SpecError, UserError
+from nasdistill.training.batches import Batch
 from tests.distill.nets import TwoMaps, WithAuxiliary
+from tests.training.parts import FixedBatches
 
 SHAPE = (1, 6, 6)
 
@@ -24,24 +28,36 @@ def objectives(*specs: object) -> list[Objective]:
     return [OBJECTIVES.parse(spec) for spec in specs]
 
 
-def distillation(*specs: object, student: nn.Module | None = None, **options: object) -> Distillation:
+def distillation(
+    *specs: object, student: nn.Module | None = None, own: Normalisation | None = None, **options: object
+) -> Distillation:
     torch.manual_seed(0)
     listed = with_label_term(objectives(*specs or ["kd", "attention"]))
-    return Distillation(student or TwoMaps(), TwoMaps(channels=8), listed, SHAPE, **options)  # type: ignore[arg-type]
+    taught_by = Teacher(TwoMaps(channels=8), own)
+    return Distillation(student or TwoMaps(), [taught_by], listed, SHAPE, **options)  # type: ignore[arg-type]
 
 
-def batch() -> tuple[torch.Tensor, torch.Tensor]:
+def batch() -> Batch:
     generator = torch.Generator().manual_seed(1)
-    return torch.randn(5, *SHAPE, generator=generator), torch.randint(3, (5,), generator=generator)
+    images = torch.randn(5, *SHAPE, generator=generator)
+    return Batch(images, torch.randint(3, (5,), generator=generator), torch.arange(5))
+
+
+def teacher_of(task: Distillation) -> nn.Module:
+    return task.faculty.teachers[0].network
+
+
+def taught_by(task: Distillation, images: torch.Tensor) -> Outputs:
+    return task.faculty(images)[0]
 
 
 def test_kd_and_at_is_the_published_sum() -> None:
     """(1-a)*CE + a*T^2*KL + beta*AT, written out once more with the student's and the teacher's own outputs."""
     task = distillation({"name": "kd", "temperature": 4, "weight": 0.9}, {"name": "attention", "beta": 1000})
     task.network.dropout.p = 0.0  # type: ignore[union-attr]
-    images, labels = batch()
-    losses = task(images, labels)
-    student, teacher = copy.deepcopy(task.network).train(), task.teacher
+    images, labels, *_ = given = batch()
+    losses = task(given)
+    student, teacher = copy.deepcopy(task.network).train(), teacher_of(task)
 
     def maps(network: nn.Module) -> list[torch.Tensor]:
         first = network.first(images)  # type: ignore[operator]
@@ -60,28 +76,28 @@ def test_kd_and_at_is_the_published_sum() -> None:
 def test_the_teacher_stays_in_evaluation_mode_and_the_student_trains() -> None:
     task = distillation()
     task.train()
-    assert not any(module.training for module in task.teacher.modules())
+    assert not any(module.training for module in teacher_of(task).modules())
     assert all(module.training for module in task.network.modules())
-    images, labels = batch()
-    before = copy.deepcopy(task.teacher.state_dict())
-    task(images, labels)
-    assert all(torch.equal(value, before[name]) for name, value in task.teacher.state_dict().items())
+    given = batch()
+    before = copy.deepcopy(teacher_of(task).state_dict())
+    task(given)
+    assert all(torch.equal(value, before[name]) for name, value in teacher_of(task).state_dict().items())
 
 
 def test_the_teacher_runs_without_gradients() -> None:
     task = distillation()
-    images, labels = batch()
-    taught = task.teach(images.requires_grad_())
+    images, *_ = given = batch()
+    taught = taught_by(task, images.requires_grad_())
     assert not taught.logits.requires_grad
     assert not any(feature.requires_grad for feature in taught.features.values())
-    torch.stack(list(task(images, labels).values())).sum().backward()
-    assert all(parameter.grad is None for parameter in task.teacher.parameters())
+    torch.stack(list(task(given).values())).sum().backward()
+    assert all(parameter.grad is None for parameter in teacher_of(task).parameters())
     assert all(parameter.grad is not None for parameter in task.network.parameters())
 
 
 def test_the_teacher_is_neither_optimised_nor_saved() -> None:
     task = distillation()
-    teachers = {id(parameter) for parameter in task.teacher.parameters()}
+    teachers = {id(parameter) for parameter in teacher_of(task).parameters()}
     assert not teachers & {id(parameter) for parameter in task.parameters()}
     assert {name.removeprefix("network.") for name in task.state_dict()} == set(task.network.state_dict())
 
@@ -90,30 +106,30 @@ def test_the_teacher_is_neither_optimised_nor_saved() -> None:
 def test_the_teacher_is_never_the_student(share: object) -> None:
     student = TwoMaps()
     with pytest.raises(UserError, match="shares parameters"):
-        Distillation(student, share(student), objectives("kd"), SHAPE)  # type: ignore[operator]
+        Distillation(student, [Teacher(share(student))], objectives("kd"), SHAPE)  # type: ignore[operator]
 
 
 def test_the_teacher_sees_the_students_views_and_nothing_is_remembered() -> None:
     """Cached teacher outputs would ignore that the same image looks otherwise in each epoch."""
     seen: dict[str, list[torch.Tensor]] = {"student": [], "teacher": []}
     task = distillation("kd")
-    for name, network in (("student", task.network), ("teacher", task.teacher)):
+    for name, network in (("student", task.network), ("teacher", teacher_of(task))):
         network.register_forward_pre_hook(lambda _module, inputs, name=name: seen[name].append(inputs[0].clone()))
-    images, labels = batch()
-    first = task.teach(images).logits
+    images, labels, *_ = batch()
+    first = taught_by(task, images).logits
     for view in (images, images.flip(3)):
-        task(view, labels)
+        task(Batch(view, labels, torch.arange(5)))
     assert all(torch.equal(*pair) for pair in zip(seen["student"], seen["teacher"][1:], strict=True))
-    assert not torch.equal(task.teach(images.flip(3)).logits, first)
+    assert not torch.equal(taught_by(task, images.flip(3)).logits, first)
 
 
 def test_the_teacher_gets_images_in_its_own_normalisation() -> None:
     data = Normalisation(mean=(0.2,), std=(0.5,))
     own = Normalisation(mean=(0.4,), std=(0.25,))
-    task = distillation("kd", renormalise=renormalisation(data, own))
+    task = distillation("kd", own=own, images=data)
     pixels = torch.rand(5, *SHAPE)
-    taught = task.teach((pixels - 0.2) / 0.5)
-    torch.testing.assert_close(taught.logits, task.teacher((pixels - 0.4) / 0.25).detach())
+    taught = taught_by(task, (pixels - 0.2) / 0.5)
+    torch.testing.assert_close(taught.logits, teacher_of(task)((pixels - 0.4) / 0.25).detach())
     assert not any("scale" in name or "shift" in name for name in task.state_dict())
 
 
@@ -124,12 +140,12 @@ def test_equal_or_unknown_normalisations_change_nothing(teacher: Normalisation |
 
 def test_the_auxiliary_head_learns_the_labels() -> None:
     task = distillation("kd", student=WithAuxiliary(), auxiliary_weight=0.4).train()
-    images, labels = batch()
-    losses = task(images, labels)
+    images, labels, *_ = given = batch()
+    losses = task(given)
     early = task.network.first(images).mean(dim=(2, 3))  # type: ignore[operator]
     expected = 0.4 * functional.cross_entropy(task.network.auxiliary(early), labels)  # type: ignore[operator]
     torch.testing.assert_close(losses["auxiliary"], expected)
-    assert "auxiliary" not in task.eval()(images, labels)
+    assert "auxiliary" not in task.eval()(given)
 
 
 def weights(listed: list[Objective]) -> dict[str, float]:
@@ -174,14 +190,14 @@ def test_objectives_of_weight_zero_are_left_out_and_something_must_remain() -> N
 def test_the_same_objective_twice_has_two_names() -> None:
     task = distillation("attention", {"name": "attention", "form": "paper", "pairs": [["first", "second"]]})
     assert list(task.terms) == ["cross-entropy", "attention", "attention-2"]
-    assert set(task(*batch())) == {"cross-entropy", "attention", "attention-2"}
+    assert set(task(batch())) == {"cross-entropy", "attention", "attention-2"}
 
 
 def test_different_sizes_are_pooled_and_said_once(caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level("INFO", logger="nasdistill"):
         task = distillation({"name": "attention", "pairs": [["second", "first"]]})
         for _ in range(2):
-            task(*batch())
+            task(batch())
     pooled = [record.getMessage() for record in caplog.records if "pooled" in record.getMessage()]
     assert pooled == [
         "attention: the student's second is 3x3, the teacher's first 6x6; the larger is pooled to the smaller"
@@ -208,13 +224,13 @@ class Hint(nn.Module):
         super().__init__()
         self.regressor = nn.Conv2d(4, 8, 1)
 
-    def forward(self, student: Outputs, teacher: Outputs, labels: torch.Tensor) -> torch.Tensor:
+    def forward(self, student: Outputs, teacher: Outputs, batch: Batch) -> torch.Tensor:
         return functional.mse_loss(self.regressor(student.features["first"]), teacher.features["first"])
 
 
 def test_an_objective_may_have_parameters_of_its_own() -> None:
-    task = Distillation(TwoMaps(), TwoMaps(channels=8), [Regressor()], SHAPE)
-    torch.stack(list(task(*batch()).values())).sum().backward()
+    task = Distillation(TwoMaps(), [Teacher(TwoMaps(channels=8))], [Regressor()], SHAPE)
+    torch.stack(list(task(batch()).values())).sum().backward()
     learned = dict(task.named_parameters())["learned.hint.regressor.weight"]
     assert learned.grad is not None
     assert learned.grad.abs().sum() > 0
@@ -222,9 +238,61 @@ def test_an_objective_may_have_parameters_of_its_own() -> None:
     assert "learned.hint.regressor.weight" not in task.network.state_dict()
 
 
+class Curious(Objective):
+    """Keeps what a loss is shown before training."""
+
+    registered_name: ClassVar[str] = "curious"
+
+    def bind(self, student: nn.Module, teacher: nn.Module, shape: Shape) -> Term:
+        return Term(Seen(), ("first",), ("second",))
+
+
+class Seen(LearnedLoss):
+    def prepare(self, lessons: Lessons) -> None:
+        self.shown = list(lessons.outputs())
+        self.labels = lessons.labels
+
+
+def test_before_training_losses_see_both_networks_in_evaluation_mode_and_change_neither() -> None:
+    torch.manual_seed(0)
+    task = Distillation(TwoMaps(), [Teacher(TwoMaps(channels=8))], [Curious()], SHAPE).train()
+    before, plain = copy.deepcopy(task.state_dict()), copy.deepcopy(task.network).eval()
+    random = torch.get_rng_state()
+    given = FixedBatches(torch.randn(7, *SHAPE), torch.arange(7) % 3, 4)
+    torch.set_rng_state(random)
+    task.prepare(given, seed=0)
+    assert torch.equal(torch.get_rng_state(), random)
+    assert all(module.training for module in task.network.modules())
+    assert all(torch.equal(value, before[name]) for name, value in task.state_dict().items())
+    seen = task.learned["curious"]
+    assert isinstance(seen, Seen)
+    assert torch.equal(seen.labels, torch.arange(7) % 3)
+    assert [batch.indices.tolist() for _, _, batch in seen.shown] == [[0, 1, 2, 3], [4, 5, 6]]
+    for student, teacher, batch in seen.shown:
+        torch.testing.assert_close(student.logits, plain(batch.images).detach())
+        torch.testing.assert_close(student.features["first"], plain.first(batch.images).detach())
+        torch.testing.assert_close(teacher.logits, teacher_of(task)(batch.images))
+        assert not student.logits.requires_grad
+        assert set(teacher.features) == {"second"}
+
+
+def test_drop_path_rises_as_it_does_without_a_teacher() -> None:
+    student, calls = TwoMaps(), []
+    student.drop_path, student.set_drop_path = 0.2, calls.append  # type: ignore[assignment]
+    task = distillation("kd", student=student)
+    for epoch in range(4):
+        task.begin_epoch(epoch, 4)
+    assert calls == pytest.approx([0, 0.05, 0.1, 0.15])
+
+
+def test_the_teachers_normalisation_moves_with_the_task() -> None:
+    task = distillation("kd", own=Normalisation(mean=(0.4,), std=(0.25,)), images=Normalisation(mean=(0,), std=(1,)))
+    assert taught_by(task.to("meta"), torch.empty(5, *SHAPE, device="meta")).logits.device.type == "meta"
+
+
 def test_the_teacher_moves_with_the_task() -> None:
     task = distillation().to(torch.float64).to(memory_format=torch.channels_last)
-    weight = task.teacher.second[0].weight  # type: ignore[index, union-attr]
+    weight = teacher_of(task).second[0].weight  # type: ignore[index, union-attr]
     assert weight.dtype == torch.float64
     assert weight.is_contiguous(memory_format=torch.channels_last)
 
@@ -235,7 +303,7 @@ def test_fabric_trains_it_in_mixed_precision() -> None:
     parameters = [parameter for parameter in task.parameters() if parameter.requires_grad]
     module, optimizer = fabric.setup(task, torch.optim.SGD(parameters, lr=0.01))
     before = [parameter.clone() for parameter in parameters]
-    losses = module(*batch())
+    losses = module(batch())
     fabric.backward(torch.stack(list(losses.values())).sum())
     optimizer.step()
     assert all(loss.dtype == torch.float32 and loss.isfinite() for loss in losses.values())

@@ -128,10 +128,10 @@ def test_the_search_is_the_published_loop(data: Data, tmp_path: Path, order: int
 
 def test_halves_share_no_image_and_every_class_alike(data: Data) -> None:
     one, other = darts()._halves(data, engine(), seed=0)
-    images = [torch.cat([images for images, _ in half.epoch(0)]).flatten(1) for half in (one, other)]
+    images = [torch.cat([images for images, *_ in half.epoch(0)]).flatten(1) for half in (one, other)]
     assert [len(half) for half in images] == [48, 48]
     assert torch.cdist(images[0], images[1]).min() > 0
-    counts = [torch.cat([labels for _, labels in half.epoch(0)]).bincount(minlength=10) for half in (one, other)]
+    counts = [torch.cat([labels for _, labels, *_ in half.epoch(0)]).bincount(minlength=10) for half in (one, other)]
     assert int((counts[0] - counts[1]).abs().max()) <= 1
 
 

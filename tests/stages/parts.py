@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 import dataclasses
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
+import pytest
 import torch
 
+from nasdistill import interrupts
 from nasdistill.artifacts import Artifact, publish
 from nasdistill.data.base import Data, ImageSet
 from nasdistill.models.base import NetworkSpec, save_network
 from nasdistill.registry import registry
 from nasdistill.stages import Context
+from nasdistill.training.batches import Batch
 from nasdistill.training.engine import EngineSettings
+from nasdistill.training.tasks import Task
 
 SEED = 3
 
@@ -49,3 +54,16 @@ def network_artifact(place: Path, data: Data, model: str, trained: bool = True, 
     kind = "network" if trained else "architecture"
     empty: dict[str, Any] = {"config": {}, "inputs": {}, "metrics": {}, "cost": {}, "provenance": {}}
     return publish(prepared, place, kind=kind, stage="given", uses="train", key="0", seed=0, **empty)
+
+
+def stop_in(monkeypatch: pytest.MonkeyPatch, task: type[Task], step: int) -> Counter[str]:
+    """Ask for a stop in one step of a task, counted from 1, once; returns what counts `steps`, over all runs."""
+    forward, taken = task.forward, Counter[str]()
+
+    def counted(self: Task, batch: Batch) -> dict[str, torch.Tensor]:
+        taken["steps"] += 1
+        monkeypatch.setattr(interrupts, "_requested", 2 if taken["steps"] == step else None)
+        return forward(self, batch)
+
+    monkeypatch.setattr(task, "forward", counted)
+    return taken

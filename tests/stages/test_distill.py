@@ -10,75 +10,27 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from nasdistill.artifacts import Artifact, publish
+from nasdistill.artifacts import Artifact
 from nasdistill.data.base import Data, ImageSet
 from nasdistill.errors import Interrupted, SpecError
-from nasdistill.models.base import NetworkSpec, load_network, save_network
+from nasdistill.models.base import load_network
 from nasdistill.registry import build, registry
-from nasdistill.stages import STAGES, Context
+from nasdistill.stages import STAGES
 from nasdistill.storage import read_json
-from nasdistill.training.engine import EngineSettings
+from nasdistill.training.batches import Batch
+from tests.stages.parts import context_in, few_digits, network_artifact, stop_in
 
 STUDENT, TEACHER = "wrn-10-1", "wrn-16-1"
 
 
 @pytest.fixture(scope="module")
 def data() -> Data:
-    loaded: Data = registry("datasets").parse("digits").load(0)
-    few = ImageSet(loaded.train.images[:96], loaded.train.labels[:96])  # type: ignore[union-attr]
-    part = ImageSet(loaded.test.images[:80], loaded.test.labels[:80])  # type: ignore[union-attr]
-    return dataclasses.replace(loaded, train=few, validation=part, test=part)
+    return few_digits()
 
 
 @pytest.fixture
 def teacher(tmp_path: Path, data: Data) -> Artifact:
-    return network_artifact(tmp_path / "teacher", data)
-
-
-def network_artifact(place: Path, data: Data, trained: bool = True, **changes: Any) -> Artifact:
-    spec = NetworkSpec(
-        **{
-            "model": registry("models").parse(TEACHER),
-            "shape": data.shape,
-            "classes": len(data.classes),
-            "normalisation": data.normalisation,
-            **changes,
-        }
-    )
-    torch.manual_seed(7)
-    prepared = place.with_name(place.name + "-prepared")
-    prepared.mkdir()
-    save_network(prepared, spec, spec.build() if trained else None)
-    return publish(
-        prepared,
-        place,
-        kind="network" if trained else "architecture",
-        stage="teacher",
-        uses="train",
-        key="0",
-        config={},
-        inputs={},
-        seed=0,
-        metrics={},
-        cost={},
-        provenance={},
-    )
-
-
-def context(folder: Path, data: Data, **changes: Any) -> Context:
-    (folder / "payload").mkdir(parents=True, exist_ok=True)
-    made = Context(
-        stage="student",
-        folder=folder / "payload",
-        scratch=folder / "work",
-        tensorboard=folder / "tensorboard",
-        seed=3,
-        dataset=registry("datasets").parse("digits"),
-        engine_settings=EngineSettings(accelerator="cpu", precision="32"),
-        **changes,
-    )
-    made.shared["data", 3] = data
-    return made
+    return network_artifact(tmp_path / "teacher", data, TEACHER)
 
 
 def distill(folder: Path, data: Data, teacher: Artifact, **options: Any) -> tuple[dict[str, Any], Path]:
@@ -86,7 +38,7 @@ def distill(folder: Path, data: Data, teacher: Artifact, **options: Any) -> tupl
         STAGES.get("distill"),
         {"student": STUDENT, "teacher": "teacher", "epochs": 2, "batch_size": 32, "augment": False, **options},
     )
-    surroundings = context(folder, data)
+    surroundings = context_in(folder, data)
     outcome = stage.run({"teacher": teacher}, surroundings)
     return outcome.metrics, surroundings.folder
 
@@ -115,10 +67,10 @@ def test_the_artifact_holds_the_student_alone_and_what_it_scores(tmp_path: Path,
 
 
 def test_a_trained_student_starts_from_its_weights(tmp_path: Path, data: Data, teacher: Artifact) -> None:
-    start = network_artifact(tmp_path / "start", data, model=registry("models").parse(STUDENT))
+    start = network_artifact(tmp_path / "start", data, STUDENT)
     options = {"student": "start", "optimizer": {"name": "sgd", "lr": 1e-9, "weight_decay": 0}, "epochs": 1}
     stage = build(STAGES.get("distill"), {"teacher": "teacher", "batch_size": 48, **options})
-    surroundings = context(tmp_path, data)
+    surroundings = context_in(tmp_path, data)
     stage.run({"teacher": teacher, "student": start}, surroundings)
     before, after = (load_file(folder / "weights.safetensors") for folder in (start.folder, surroundings.folder))
     for name, value in before.items():
@@ -127,7 +79,7 @@ def test_a_trained_student_starts_from_its_weights(tmp_path: Path, data: Data, t
 
 
 def test_the_teacher_matters_and_is_left_as_it_was(tmp_path: Path, data: Data, teacher: Artifact) -> None:
-    other = network_artifact(tmp_path / "other", data, model=registry("models").parse("wrn-10-2"))
+    other = network_artifact(tmp_path / "other", data, "wrn-10-2")
     weights = [
         load_file(distill(tmp_path / name, data, artifact, epochs=1)[1] / "weights.safetensors")
         for name, artifact in (("a", teacher), ("b", other))
@@ -152,9 +104,9 @@ def test_the_student_trains_after_each_evaluation(
     modes: list[tuple[bool, bool]] = []
     forward = Distillation.forward
 
-    def watched(task: Distillation, images: torch.Tensor, labels: torch.Tensor) -> dict[str, torch.Tensor]:
-        modes.append((task.network.training, task.teacher.training))
-        return forward(task, images, labels)
+    def watched(task: Distillation, batch: Batch) -> dict[str, torch.Tensor]:
+        modes.append((task.network.training, task.faculty.teachers[0].network.training))
+        return forward(task, batch)
 
     monkeypatch.setattr(Distillation, "forward", watched)
     distill(tmp_path, data, teacher)
@@ -164,21 +116,10 @@ def test_the_student_trains_after_each_evaluation(
 def test_a_stopped_run_ends_with_the_bits_of_an_unbroken_one(
     tmp_path: Path, data: Data, teacher: Artifact, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from nasdistill import interrupts
     from nasdistill.distill.task import Distillation
 
     whole = load_file(distill(tmp_path / "whole", data, teacher)[1] / "weights.safetensors")
-    forward = Distillation.forward
-    steps = 0
-
-    def interrupted(task: Distillation, images: torch.Tensor, labels: torch.Tensor) -> dict[str, torch.Tensor]:
-        nonlocal steps
-        steps += 1
-        if steps == 4:
-            monkeypatch.setattr(interrupts, "_requested", 2)
-        return forward(task, images, labels)
-
-    monkeypatch.setattr(Distillation, "forward", interrupted)
+    taken = stop_in(monkeypatch, Distillation, 4)
     with pytest.raises(Interrupted):
         distill(tmp_path / "broken", data, teacher)
     (checkpoint, *_) = (tmp_path / "broken" / "work" / "checkpoints").glob("*.safetensors")
@@ -186,9 +127,8 @@ def test_a_stopped_run_ends_with_the_bits_of_an_unbroken_one(
     # Weights and momentum of a wrn-10-1, and the best weights so far: nothing of the teacher's size comes along.
     students_share = sum(value.nbytes for value in whole.values())
     assert checkpoint.stat().st_size < 3 * students_share + teachers_share / 2
-    monkeypatch.setattr(interrupts, "_requested", None)
     resumed = load_file(distill(tmp_path / "broken", data, teacher)[1] / "weights.safetensors")
-    assert steps == 6
+    assert taken["steps"] == 6
     assert all(torch.equal(value, resumed[name]) for name, value in whole.items())
 
 
@@ -202,6 +142,18 @@ def test_a_stopped_run_ends_with_the_bits_of_an_unbroken_one(
         ({"objectives": ["cross-entropy"], "label_smoothing": 0.1}, ("label_smoothing",), "belongs into the listed"),
         ({"student": "teacher"}, ("teacher",), "the student is its own teacher 'teacher'"),
         ({"epoch": 3}, ("epoch",), "did you mean 'epochs'?"),
+        ({"objectives": [{"name": "dkd", "alpha": 0, "beta": 0}]}, ("objectives", 0, "alpha"), "alpha and beta are 0"),
+        ({"objectives": [{"name": "dist", "beta": 0, "gamma": 0}]}, ("objectives", 0, "beta"), "beta and gamma are 0"),
+        (
+            {"objectives": [{"name": "rkd", "distance_weight": 0, "angle_weight": 0}]},
+            ("objectives", 0, "distance_weight"),
+            "so that nothing would be learned",
+        ),
+        (
+            {"objectives": ["kd", {"name": "dkd", "warmup": 20}], "epochs": 5},
+            ("objectives", 1, "warmup"),
+            "the warm-up of 20 epochs exceeds the 5 epochs",
+        ),
     ],
 )
 def test_wrong_options_are_named(options: dict[str, Any], path: tuple[str | int, ...], problem: str) -> None:
@@ -212,10 +164,10 @@ def test_wrong_options_are_named(options: dict[str, Any], path: tuple[str | int,
 
 
 def test_a_teacher_of_other_images_or_without_weights_is_refused(tmp_path: Path, data: Data) -> None:
-    wider = network_artifact(tmp_path / "wider", data, shape=(3, 8, 8), normalisation=None)
+    wider = network_artifact(tmp_path / "wider", data, TEACHER, shape=(3, 8, 8), normalisation=None)
     with pytest.raises(SpecError, match=r"the teacher 'teacher' is made for images of 3x8x8 in 10 classes; .* 1x8x8"):
         distill(tmp_path / "a", data, wider)
-    untrained = network_artifact(tmp_path / "untrained", data, trained=False)
+    untrained = network_artifact(tmp_path / "untrained", data, TEACHER, trained=False)
     with pytest.raises(SpecError, match="the teacher 'teacher' has no trained weights"):
         distill(tmp_path / "b", data, untrained)
 
@@ -223,4 +175,4 @@ def test_a_teacher_of_other_images_or_without_weights_is_refused(tmp_path: Path,
 def test_kd_is_the_default_objective() -> None:
     stage = build(STAGES.get("distill"), {"student": STUDENT, "teacher": "teacher"})
     (kd,) = stage.objectives
-    assert kd.spec() == {"name": "kd", "weight": 0.9, "temperature": 4.0, "reduction": "batchmean"}
+    assert (kd.registered_name, kd.weight, kd.temperature) == ("kd", 0.9, 4.0)

@@ -9,6 +9,7 @@ import torch
 from torch import nn
 
 from nasdistill.registry import build
+from nasdistill.training.batches import Batch
 from nasdistill.training.checkpoints import Checkpoints
 from nasdistill.training.engine import Engine, EngineSettings
 from nasdistill.training.records import Records
@@ -19,17 +20,20 @@ class FixedBatches:
     """The same batches in each epoch, in the order of the images."""
 
     def __init__(self, images: torch.Tensor, labels: torch.Tensor, batch_size: int) -> None:
-        self.images, self.labels = images.split(batch_size), labels.split(batch_size)
+        self.labels = labels
+        indices = torch.arange(len(labels))
+        parts = (whole.split(batch_size) for whole in (images, labels, indices))
+        self._batches = [Batch(*part) for part in zip(*parts, strict=True)]
 
     @property
     def samples(self) -> int:
-        return sum(map(len, self.labels))
-
-    def __len__(self) -> int:
         return len(self.labels)
 
-    def epoch(self, number: int, start: int = 0) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
-        return iter(list(zip(self.images, self.labels, strict=True))[start:])
+    def __len__(self) -> int:
+        return len(self._batches)
+
+    def epoch(self, number: int, start: int = 0) -> Iterator[Batch]:
+        return iter(self._batches[start:])
 
 
 def blobs(count: int, classes: int = 3, seed: int = 0, spread: float = 1.0) -> tuple[torch.Tensor, torch.Tensor]:

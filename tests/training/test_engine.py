@@ -89,6 +89,10 @@ def test_a_wrong_setting_names_what_is_allowed() -> None:
         build(EngineSettings, {"accelerator": "gpu"})
 
 
+def test_precision_is_a_number_in_yaml() -> None:
+    assert build(EngineSettings, {"precision": 32}).precision == "32"
+
+
 def test_two_processes_train_as_one(tmp_path: Path) -> None:
     """Averaged gradients of two halves are the gradient of the whole batch: torchrun gives what one process gives."""
     for name in ("one", "two"):

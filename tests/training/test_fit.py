@@ -10,6 +10,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 
+from nasdistill.training.batches import Batch
 from nasdistill.training.fit import Fitted, fit
 from nasdistill.training.losses import Diverged
 from nasdistill.training.settings import TrainingSettings
@@ -33,7 +34,7 @@ def plain_torch(epochs: int, clip: float | None = None, smoothing: float = 0.0) 
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, epochs * len(TRAIN))
     after: list[dict[str, torch.Tensor]] = []
     for epoch in range(epochs):
-        for images, labels in TRAIN.epoch(epoch):
+        for images, labels, *_ in TRAIN.epoch(epoch):
             optimizer.zero_grad()
             functional.cross_entropy(network(images), labels, label_smoothing=smoothing).backward()
             if clip is not None:
@@ -47,7 +48,7 @@ def plain_torch(epochs: int, clip: float | None = None, smoothing: float = 0.0) 
 def accuracy(weights: dict[str, torch.Tensor], batches: FixedBatches) -> float:
     network = two_layers()
     network.load_state_dict(weights)
-    right = [(network(images).argmax(1) == labels).double() for images, labels in batches.epoch(0)]
+    right = [(network(images).argmax(1) == labels).double() for images, labels, *_ in batches.epoch(0)]
     return 100 * float(torch.cat(right).mean())
 
 
@@ -90,8 +91,8 @@ def test_last_best_and_selected_are_what_they_say(tmp_path: Path) -> None:
 
 
 def test_the_test_images_select_nothing(tmp_path: Path) -> None:
-    images, labels = TEST.images, TEST.labels
-    shuffled = FixedBatches(torch.cat(images), torch.cat(labels).roll(1), 20)
+    images = torch.cat([batch.images for batch in TEST.epoch(0)])
+    shuffled = FixedBatches(images, TEST.labels.roll(1), 20)
     one, other = Supervised(two_layers()), Supervised(two_layers())
     first = run(tmp_path / "one", one, settings(epochs=6, patience=2))
     second = run(tmp_path / "other", other, settings(epochs=6, patience=2), test=shuffled)
@@ -105,10 +106,10 @@ class Forgetful(Task):
 
     steps = 0
 
-    def forward(self, images: torch.Tensor, labels: torch.Tensor) -> dict[str, torch.Tensor]:
+    def forward(self, batch: Batch) -> dict[str, torch.Tensor]:
         self.steps += 1
         sign = 1 if self.steps <= 2 * len(TRAIN) else -1
-        return {"cross-entropy": sign * functional.cross_entropy(self.network(images), labels)}
+        return {"cross-entropy": sign * functional.cross_entropy(self.network(batch.images), batch.labels)}
 
 
 def test_early_stopping_restores_the_best_weights(tmp_path: Path) -> None:
@@ -135,9 +136,9 @@ class Watching(Supervised):
         super().__init__(network)
         self.modes: list[bool] = []
 
-    def forward(self, images: torch.Tensor, labels: torch.Tensor) -> dict[str, torch.Tensor]:
+    def forward(self, batch: Batch) -> dict[str, torch.Tensor]:
         self.modes.append(self.network.training)
-        return super().forward(images, labels)
+        return super().forward(batch)
 
 
 def test_the_student_is_in_training_mode_in_every_step(tmp_path: Path) -> None:
@@ -173,9 +174,9 @@ class Breaking(Supervised):
         self.left = step
         self.factor = factor
 
-    def forward(self, images: torch.Tensor, labels: torch.Tensor) -> dict[str, torch.Tensor]:
+    def forward(self, batch: Batch) -> dict[str, torch.Tensor]:
         self.left -= 1
-        losses = super().forward(images, labels)
+        losses = super().forward(batch)
         return {name: loss * (self.factor if self.left <= 0 else 1) for name, loss in losses.items()}
 
 

@@ -31,6 +31,15 @@ def test_a_training_without_evaluations_is_not_stale() -> None:
     assert not History().stale(1)
 
 
+def test_without_accuracy_the_validation_loss_selects() -> None:
+    made = History()
+    for epoch, loss in enumerate((0.5, 0.3, 0.3, 0.4), 1):
+        made.add({"validation/loss": loss}, epoch)
+    assert made.selected == 2
+    assert made.stale(2)
+    assert made.accuracy() == {}
+
+
 def test_it_goes_on_from_its_curves() -> None:
     made = history((90, 0.5, 80), (95, 0.4, 85))
     again = History(made.curves)

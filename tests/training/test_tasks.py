@@ -6,9 +6,10 @@ import pytest
 import torch
 from torch import nn
 
+from nasdistill.training.batches import Batch
 from nasdistill.training.tasks import Supervised, Task
 
-IMAGES, LABELS = torch.randn(4, 1, 2, 2), torch.tensor([0, 1, 2, 1])
+BATCH = Batch(torch.randn(4, 1, 2, 2), torch.tensor([0, 1, 2, 1]), torch.arange(4))
 
 
 class TwoHeads(nn.Module):
@@ -25,20 +26,20 @@ def test_both_heads_learn_in_training_alone() -> None:
     # Probabilities are 1/2, 1/4, 1/4: the mean of -log over the labels is log 2 * (1 + 2 + 2 + 2) / 4.
     expected = torch.tensor(2.0).log() * 7 / 4
     task = Supervised(TwoHeads(), auxiliary_weight=0.4)
-    losses = task.train()(IMAGES, LABELS)
+    losses = task.train()(BATCH)
     assert losses["cross-entropy"] == pytest.approx(expected.item())
     assert losses["auxiliary"] == pytest.approx(0.4 * torch.tensor(3.0).log().item())
-    assert set(task.eval()(IMAGES, LABELS)) == {"cross-entropy"}
+    assert set(task.eval()(BATCH)) == {"cross-entropy"}
 
 
 def test_smoothing_spreads_the_label() -> None:
     # Cross-entropy with the mixture 0.7 * label + 0.3 * uniform.
     log2 = torch.tensor(2.0).log()
     expected = 0.7 * log2 * 7 / 4 + 0.3 * log2 * 5 / 3
-    losses = Supervised(TwoHeads(), label_smoothing=0.3).eval()(IMAGES, LABELS)
+    losses = Supervised(TwoHeads(), label_smoothing=0.3).eval()(BATCH)
     assert losses["cross-entropy"] == pytest.approx(expected.item())
 
 
 def test_a_task_says_which_class_forgot_its_losses() -> None:
     with pytest.raises(NotImplementedError, match="Task"):
-        Task(nn.Identity())(IMAGES, LABELS)
+        Task(nn.Identity())(BATCH)

@@ -7,6 +7,7 @@ from pydantic import Field
 from torch.nn import functional
 
 from nasdistill.distill.objectives import OBJECTIVES, Objective, Outputs
+from nasdistill.training.batches import Batch
 
 
 def correlation_distance(student: torch.Tensor, teacher: torch.Tensor) -> torch.Tensor:
@@ -24,7 +25,7 @@ class Correlation(Objective):
 
     temperature: float = Field(1.0, gt=0, description="what the logits are divided by before the softmax")
 
-    def loss(self, student: Outputs, teacher: Outputs, labels: torch.Tensor) -> torch.Tensor:
+    def loss(self, student: Outputs, teacher: Outputs, batch: Batch) -> torch.Tensor:
         return correlation_distance(
             functional.softmax(student.logits / self.temperature, dim=1),
             functional.softmax(teacher.logits / self.temperature, dim=1),

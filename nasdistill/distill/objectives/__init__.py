@@ -6,8 +6,9 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
+from nasdistill.errors import SpecError
 from nasdistill.registry import Component, Registry
 
 if TYPE_CHECKING:
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
     from torch import nn
 
     from nasdistill.data.base import Shape
+    from nasdistill.training.batches import Batch
 
 
 @dataclass(frozen=True)
@@ -22,7 +24,7 @@ class Outputs:
     """What a network said about a batch.
 
     Attributes:
-        logits: [N, classes].
+        logits: [N, classes], in single precision.
         features: module path to the activation there, for the points that the objectives asked for.
     """
 
@@ -35,14 +37,15 @@ class Term:
     """An objective bound to one student and one teacher.
 
     Attributes:
-        loss: maps the student's outputs, the teacher's outputs and the labels, int64 [N], to the unweighted loss, a
-            scalar. A loss with parameters to learn (a regressor, an embedding) is an `nn.Module`; they are trained,
-            placed and saved along with the student.
-        student_points: module paths in the student whose outputs `loss` reads.
+        loss: maps the student's outputs, the teacher's outputs and the batch to the unweighted loss, a scalar. A loss
+            with parameters to learn (a regressor, a discriminator, an embedding) is a
+            `nasdistill.distill.learned.LearnedLoss`; its parameters are trained, placed and saved beside the student,
+            and are no part of what is kept of it.
+        student_points: points in the student whose tensors `loss` reads, see `nasdistill.distill.taps`.
         teacher_points: the same in the teacher.
     """
 
-    loss: Callable[[Outputs, Outputs, torch.Tensor], torch.Tensor]
+    loss: Callable[[Outputs, Outputs, Batch], torch.Tensor]
     student_points: tuple[str, ...] = ()
     teacher_points: tuple[str, ...] = ()
 
@@ -57,10 +60,20 @@ class Objective(Component):
     replaces_labels: ClassVar[bool] = False
     """Whether the label term that is added by default gives up as much weight as this objective has."""
 
+    parts: ClassVar[tuple[str, ...]] = ()
+    """Options that weigh the parts of which this objective is the sum; one at least is over 0."""
+
     weight: float = Field(1.0, ge=0, description="what this term is multiplied by in the sum")
+    warmup: float = Field(0.0, ge=0, description="epochs over which the weight rises linearly to its value")
+
+    @model_validator(mode="after")
+    def _some_part_counts(self) -> Objective:
+        if self.parts and not any(getattr(self, part) for part in self.parts):
+            raise SpecError(f"{' and '.join(self.parts)} are 0, so that nothing would be learned", self.parts[:1])
+        return self
 
     def bind(self, student: nn.Module, teacher: nn.Module, shape: Shape) -> Term:
-        """Fit this objective to a pair of networks, before training.
+        """Fit this objective to a pair of networks, before training. With several teachers it is called for each.
 
         Args:
             shape: channels, height and width of the images that both networks see.
@@ -70,8 +83,8 @@ class Objective(Component):
         """
         return Term(self.loss)
 
-    def loss(self, student: Outputs, teacher: Outputs, labels: torch.Tensor) -> torch.Tensor:
-        """The unweighted loss of a batch, a scalar; `labels` is int64, [N]."""
+    def loss(self, student: Outputs, teacher: Outputs, batch: Batch) -> torch.Tensor:
+        """The unweighted loss of a batch, a scalar; `batch.labels` is int64, [N]."""
         raise NotImplementedError(type(self).__name__)
 
 

@@ -16,6 +16,7 @@ from nasdistill.distill.matching import match_points
 from nasdistill.distill.objectives import OBJECTIVES, Objective, Outputs, Term
 from nasdistill.distill.taps import output_shapes
 from nasdistill.errors import UserError
+from nasdistill.training.batches import Batch
 
 log = logging.getLogger(__name__)
 
@@ -92,7 +93,7 @@ class Attention(Objective):
                     *(student_point, *ours, teacher_point, *theirs),
                 )
 
-        def loss(student: Outputs, teacher: Outputs, labels: torch.Tensor) -> torch.Tensor:
+        def loss(student: Outputs, teacher: Outputs, batch: Batch) -> torch.Tensor:
             distances = [
                 attention_distance(
                     attention_map(student.features[ours], self.power),

@@ -7,6 +7,7 @@ from pydantic import Field
 from torch.nn import functional
 
 from nasdistill.distill.objectives import OBJECTIVES, Objective, Outputs
+from nasdistill.training.batches import Batch
 
 
 @OBJECTIVES.register("cross-entropy")
@@ -19,5 +20,5 @@ class CrossEntropy(Objective):
         0.0, ge=0, lt=1, description="share of the target that is spread over all classes (Szegedy et al. 2016)"
     )
 
-    def loss(self, student: Outputs, teacher: Outputs, labels: torch.Tensor) -> torch.Tensor:
-        return functional.cross_entropy(student.logits, labels, label_smoothing=self.label_smoothing)
+    def loss(self, student: Outputs, teacher: Outputs, batch: Batch) -> torch.Tensor:
+        return functional.cross_entropy(student.logits, batch.labels, label_smoothing=self.label_smoothing)

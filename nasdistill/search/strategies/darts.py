@@ -23,6 +23,7 @@ from nasdistill.search.bilevel import Loss, Tensors, first_order, gradients, sec
 from nasdistill.search.discretise import count_skips, discretise, entropy
 from nasdistill.search.strategies import STRATEGIES, Found, Strategy
 from nasdistill.search.supernet import Supernet
+from nasdistill.training.batches import Batch
 from nasdistill.training.checkpoints import load_optimizer, random_state, set_random_state
 from nasdistill.training.history import History
 from nasdistill.training.losses import RunningLosses, naming_the_last_good, refuse_broken_weights
@@ -97,14 +98,14 @@ class DartsSearch(Strategy):
         precision = engine.autocast() if self.order == 1 else contextlib.nullcontext()
         seen: dict[str, torch.Tensor] = {}
 
-        def loss_on(half: str, images: torch.Tensor, labels: torch.Tensor) -> Loss:
+        def loss_on(half: str, batch: Batch) -> Loss:
             """The supernet's loss on a batch as a function of its present weights; what came out last is in `seen`."""
 
             def loss() -> torch.Tensor:
                 with precision:
-                    logits = supernet(images)
-                value = functional.cross_entropy(logits.float(), labels)
-                accuracy = 100 * (logits.argmax(dim=1) == labels).float().mean()
+                    logits = supernet(batch.images)
+                value = functional.cross_entropy(logits.float(), batch.labels)
+                accuracy = 100 * (logits.argmax(dim=1) == batch.labels).float().mean()
                 seen[half], seen[f"{half} accuracy"] = value.detach(), accuracy
                 return value
 
@@ -159,8 +160,8 @@ class DartsSearch(Strategy):
                     teaching_weights.epoch(epoch, position), teaching_alphas.epoch(epoch, position), strict=False
                 )
                 for training_batch, validation_batch in batches:
-                    training_loss = loss_on("training", *training_batch)
-                    validation_loss = loss_on("validation", *validation_batch)
+                    training_loss = loss_on("training", training_batch)
+                    validation_loss = loss_on("validation", validation_batch)
 
                     if self.order == 1:
                         slopes = first_order(validation_loss, alphas, mean)
@@ -185,7 +186,7 @@ class DartsSearch(Strategy):
 
                     position += 1
                     losses.add(epoch * steps_per_epoch + position, list(seen), torch.stack(list(seen.values())))
-                    trained += (len(training_batch[1]) + len(validation_batch[1])) * engine.processes
+                    trained += (len(training_batch.labels) + len(validation_batch.labels)) * engine.processes
                     if position % STEPS_BETWEEN_LOOKS == 0 or position == steps_per_epoch:
                         losses.look()
                     seconds, clock = seconds + time.perf_counter() - clock, time.perf_counter()

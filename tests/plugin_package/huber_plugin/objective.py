@@ -7,6 +7,7 @@ from pydantic import Field
 from torch.nn import functional
 
 from nasdistill.distill.objectives import Objective, Outputs
+from nasdistill.training.batches import Batch
 
 
 class Huber(Objective):
@@ -17,5 +18,5 @@ class Huber(Objective):
 
     delta: float = Field(1.0, gt=0, description="where the loss turns from quadratic to linear")
 
-    def loss(self, student: Outputs, teacher: Outputs, labels: torch.Tensor) -> torch.Tensor:
+    def loss(self, student: Outputs, teacher: Outputs, batch: Batch) -> torch.Tensor:
         return functional.huber_loss(student.logits, teacher.logits, delta=self.delta)

@@ -1,0 +1,184 @@
+"""Where a student and its teachers look: their attention maps on test images, as plain data for a report."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator, Sequence
+from typing import Any, NamedTuple
+
+import torch
+from torch import nn
+from torch.nn import functional
+
+from nasdistill.data.base import Data, Shape
+from nasdistill.data.loaders import evaluation_batches
+from nasdistill.distill.matching import match_points
+from nasdistill.distill.objectives import Objective, Outputs
+from nasdistill.distill.objectives.attention import Attention, attention_map
+from nasdistill.distill.taps import output_shapes
+from nasdistill.distill.teacher import FrozenTeacher, Teacher
+from nasdistill.errors import SpecError, UserError
+from nasdistill.training.engine import Engine
+
+log = logging.getLogger(__name__)
+
+ATTENTION = "attention.json"
+CLASSES_SHOWN = 6
+COMPARED = 500
+"""Test images, evenly spread over the set, over which the similarity is a mean."""
+LARGEST_IMAGE, LARGEST_MAP = 64, 32
+"""Pixels of the longer side as written; with at most 12 images this keeps the file below a megabyte."""
+
+
+class Pair(NamedTuple):
+    """A point of the student, one of a teacher, and which teacher that is."""
+
+    student: str
+    teacher: str
+    number: int
+
+
+def images_to_show(asked: Sequence[int] | None, labels: torch.Tensor) -> list[int]:
+    """The places in the test set of the images that are shown: those asked for, or the first of each of six classes.
+
+    Args:
+        labels: of the test images, int64, [N].
+
+    Raises:
+        SpecError: at `show`: there is no such image.
+    """
+    if asked is None:
+        present = sorted(set(labels.tolist()))[:CLASSES_SHOWN]
+        return [int((labels == label).nonzero()[0]) for label in present]
+    for position, index in enumerate(asked):
+        if index >= len(labels):
+            raise SpecError(f"there is no test image {index}; the last one is {len(labels) - 1}", ("show", position))
+    return list(asked)
+
+
+def attention_similarity(student: torch.Tensor, teacher: torch.Tensor) -> torch.Tensor:
+    """The cosine between two attention maps [N, H, W] of each image, [N]: 1 where both look alike.
+
+    As maps hold no negative values it is at least 0. Maps of unequal size are averaged down to the smaller one, as in
+    attention transfer, whose distance it is: ||q_s - q_t||_2^2 = 2 - 2 * cosine.
+    """
+    size = (min(student.shape[1], teacher.shape[1]), min(student.shape[2], teacher.shape[2]))
+    ours, theirs = (functional.adaptive_avg_pool2d(maps, size).flatten(1) for maps in (student, teacher))
+    return functional.cosine_similarity(ours, theirs, dim=1)
+
+
+def compare_attention(
+    student: nn.Module,
+    teachers: Sequence[Teacher],
+    objectives: Sequence[Objective],
+    show: Sequence[int],
+    data: Data,
+    engine: Engine,
+) -> dict[str, Any] | None:
+    """The attention maps of a student and of its teachers, at the pairs of points that attention transfer reads.
+
+    The pairs and the power are those of the first listed `attention`, else its defaults.
+
+    Args:
+        student: on the engine's device; all networks are left as they are.
+        show: places in the test set of the images whose maps are wanted, at most 12.
+
+    Returns:
+        `similarity`, the mean of the pairs'; `images`, each with its `index`, `label`, predicted labels (`student`,
+        `teachers`) and `pixels`, a grid per channel; `pairs`, each with the module paths `student` and `teacher`, the
+        `number` of the teacher, the `similarity` over 500 test images, and `maps`: per image the student's grid and the
+        teacher's, divided by its largest value. A grid is a list of rows, two hexadecimal digits a value, 00 to ff.
+        None where nothing is to be shown or the networks have no maps that match.
+    """
+    attention = next((objective for objective in objectives if isinstance(objective, Attention)), Attention())
+    pairs: list[Pair] = []
+    if show:
+        for number, teacher in enumerate(teachers):
+            pairs += _pairs(student, teacher.network, number, attention, data.shape)
+    if not pairs:
+        return None
+
+    frozen = [FrozenTeacher(Teacher(student), data.shape, [pair.student for pair in pairs], None)]
+    for number, teacher in enumerate(teachers):
+        points = [pair.teacher for pair in pairs if pair.number == number]
+        frozen.append(FrozenTeacher(teacher, data.shape, points, data.normalisation))
+    for network in frozen:
+        network.apply(lambda tensor: tensor.to(engine.device))
+
+    def seen(places: torch.Tensor) -> Iterator[tuple[torch.Tensor, list[Outputs]]]:
+        """Images, and what the student and then each teacher says of them."""
+        for batch in evaluation_batches(data.test.subset(places), data, engine, batch_size=100).epoch(0):
+            with engine.autocast():
+                said = [network(batch.images) for network in frozen]
+            yield batch.images, said
+
+    def maps(said: Sequence[Outputs], pair: Pair) -> tuple[torch.Tensor, torch.Tensor]:
+        activations = said[0].features[pair.student], said[1 + pair.number].features[pair.teacher]
+        ours, theirs = (attention_map(activation, attention.power).cpu() for activation in activations)
+        return ours, theirs
+
+    count = len(data.test)
+    spread = torch.linspace(0, count - 1, min(count, COMPARED)).round().long()
+    alike = [
+        [attention_similarity(*maps(said, pair)).double().sum() for pair in pairs] for _images, said in seen(spread)
+    ]
+    similarities = (torch.tensor(alike).sum(dim=0) / len(spread)).tolist()
+
+    ((images, said),) = seen(torch.tensor(show))
+    predicted = [[data.classes[label] for label in outputs.logits.argmax(1).tolist()] for outputs in said]
+    shown = [[[_map(one) for one in of_image] for of_image in zip(*maps(said, pair), strict=True)] for pair in pairs]
+    return {
+        "similarity": sum(similarities) / len(pairs),
+        "images": [
+            {
+                "index": index,
+                "label": data.classes[int(data.test.labels[index])],
+                "student": ours,
+                "teachers": theirs,
+                "pixels": _pixels(image, data),
+            }
+            for index, image, (ours, *theirs) in zip(show, images.cpu(), zip(*predicted, strict=True), strict=True)
+        ],
+        "pairs": [
+            {**pair._asdict(), "similarity": similarity, "maps": grids}
+            for pair, similarity, grids in zip(pairs, similarities, shown, strict=True)
+        ],
+    }
+
+
+def _pairs(student: nn.Module, teacher: nn.Module, number: int, attention: Attention, shape: Shape) -> list[Pair]:
+    """The pairs of points that both are maps of more than one pixel."""
+    try:
+        matched = attention.pairs or match_points(student, teacher, shape)
+        ours = output_shapes(student, [pair[0] for pair in matched], shape, "student")
+        theirs = output_shapes(teacher, [pair[1] for pair in matched], shape, "teacher")
+    except UserError as error:
+        log.info("no attention maps are kept for the report: %s", error)
+        return []
+    found = [
+        Pair(one, other, number)
+        for one, other in matched
+        if all(len(size) == 3 and size[1] * size[2] > 1 for size in (ours[one], theirs[other]))
+    ]
+    if not found:
+        log.info("no attention maps are kept for the report: the points that match have no height and width")
+    return found
+
+
+def _pixels(image: torch.Tensor, data: Data) -> list[list[str]]:
+    """A normalised image [C, H, W] as it was, a grid per channel."""
+    mean, std = torch.tensor(data.normalisation.mean), torch.tensor(data.normalisation.std)
+    return [_grid(channel, LARGEST_IMAGE) for channel in image * std.view(-1, 1, 1) + mean.view(-1, 1, 1)]
+
+
+def _map(attention: torch.Tensor) -> list[str]:
+    """An attention map [H, W] divided by its largest value, as a grid."""
+    return _grid(attention / attention.max().clamp_min(torch.finfo(attention.dtype).tiny), LARGEST_MAP)
+
+
+def _grid(values: torch.Tensor, largest: int) -> list[str]:
+    """Values in [0, 1], [H, W], averaged down to at most `largest` rows and columns, as rows of hexadecimal bytes."""
+    shrink = max(1.0, max(values.shape) / largest)
+    height, width = (max(1, round(length / shrink)) for length in values.shape)
+    small = functional.adaptive_avg_pool2d(values[None], (height, width))[0]
+    return [bytes(row).hex() for row in (255 * small.clamp(0, 1)).round().to(torch.uint8).tolist()]

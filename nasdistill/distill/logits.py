@@ -1,0 +1,55 @@
+"""What losses on logits share: the softened divergence, and logits that are standardised first."""
+
+from __future__ import annotations
+
+import torch
+from pydantic import Field
+from torch.nn import functional
+
+from nasdistill.distill.objectives import Objective, Outputs
+from nasdistill.training.batches import Batch
+
+
+class LogitObjective(Objective):
+    """Base of losses that compare the logits of student and teacher; a subclass defines `distance`."""
+
+    standardise: bool = Field(
+        False,
+        description="shift and scale each image's logits, of both networks, to mean 0 and deviation 1 beforehand "
+        "(Sun et al. 2024)",
+    )
+
+    def loss(self, student: Outputs, teacher: Outputs, batch: Batch) -> torch.Tensor:
+        ours, theirs = student.logits, teacher.logits
+        if self.standardise:
+            ours, theirs = standardised(ours), standardised(theirs)
+        return self.distance(ours, theirs, batch.labels)
+
+    def distance(self, student: torch.Tensor, teacher: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+        """The unweighted loss, a scalar, of logits [N, C] each and labels, int64, [N]."""
+        raise NotImplementedError(type(self).__name__)
+
+
+def standardised(logits: torch.Tensor) -> torch.Tensor:
+    """(z - mean) / (deviation + 1e-7) of each image's logits, [N, C] with C > 1.
+
+    The student need not reach the size of the teacher's logits, only their relations. The deviation divides by C - 1
+    and 1e-7 is added to it, as in the released code, with which the published figures were made; the paper divides by
+    C and adds nothing. Its form at temperature T is this one at T * sqrt((C - 1) / C).
+
+    Source: Sun et al., Logit Standardization in Knowledge Distillation (2024), and its released code.
+    """
+    deviation, mean = torch.std_mean(logits, dim=1, keepdim=True)
+    return (logits - mean) / (deviation + 1e-7)
+
+
+def softened_divergence(student: torch.Tensor, teacher: torch.Tensor, temperature: float = 1.0) -> torch.Tensor:
+    """KL(softmax(t/T) || softmax(s/T)) of each image: logits [N, C] to nats [N].
+
+    Papers write the cross-entropy of the two. It is larger by the entropy of the teacher's probabilities, which no
+    student can change, so the gradients are equal; this one is 0 where the student agrees.
+
+    Source: Hinton, Vinyals, Dean, Distilling the Knowledge in a Neural Network (2015), section 2.
+    """
+    ours, theirs = (functional.log_softmax(logits / temperature, dim=1) for logits in (student, teacher))
+    return functional.kl_div(ours, theirs, reduction="none", log_target=True).sum(dim=1)
