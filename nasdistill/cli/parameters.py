@@ -13,6 +13,7 @@ from nasdistill.cli.names import completing
 from nasdistill.cli.options import Option, flow_text, type_in_words
 
 TYPED = (str, int, float, bool, Path)
+NUMBERS = (int, float)
 
 
 def declare(name: str, annotation: Any, default: Any, information: Any) -> inspect.Parameter:
@@ -46,7 +47,7 @@ def parameter(
         completes: the kind of component whose names complete it, where the option itself does not tell.
     """
     item, many = _item(option.annotation)
-    simple = _is_simple(item)
+    simple = _is_simple(item, many)
     flag = f"{option.flag}/--no-{option.flag[2:]}" if item is bool and not many else option.flag
     kind = option.component_kind or completes
     information = typer.Option(
@@ -67,7 +68,7 @@ def parameter(
 def plain_value(option: Option, given: Any) -> Any:
     """What was given for an option, as a recipe would hold it."""
     item, many = _item(option.annotation)
-    if _is_simple(item):
+    if _is_simple(item, many):
         return [_plain(value) for value in given] if many else _plain(given)
     if not many:
         return parse_value(given, option.flag)
@@ -111,8 +112,9 @@ def _names_component(annotation: Any) -> bool:
     return Option("", annotation, False, None, "").component_kind is not None
 
 
-def _is_simple(item: Any) -> bool:
-    return item in TYPED or get_origin(item) is Literal
+def _is_simple(item: Any, many: bool) -> bool:
+    # several numbers are YAML, so that they can be given as in a recipe too: [2, 1]
+    return (item in TYPED or get_origin(item) is Literal) and not (many and item in NUMBERS)
 
 
 def _plain(value: Any) -> Any:

@@ -15,6 +15,7 @@ from nasdistill.cli.stage_commands import engine_given, seeds_in
 
 if TYPE_CHECKING:
     from nasdistill.recipes.loading import Recipe
+    from nasdistill.recipes.sweep import Sweep
 
 RUNS = Path("runs")
 
@@ -35,46 +36,57 @@ def run(
         str | None,
         typer.Option("--seed", "--seeds", help="instead of the recipe's; several as 0,1,2", metavar="<int,...>"),
     ] = None,
+    sweep: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="run with each of these values, e.g. stages.teacher.epochs=10,20; may be repeated for a grid",
+            metavar="<key=value,...>",
+        ),
+    ] = None,
     **engine: Any,
 ) -> None:
     """Run a recipe: the stages not done yet, then the report.
 
     A run that was stopped, in whatever way, goes on where it was when the same command is given again.
     """
-    from nasdistill.recipes.loading import load_recipe
+    from nasdistill.recipes.sweep import load_sweep
 
     general: General = context.obj
     settings = engine_given(given_in(context, engine))
     assignments = [*(overrides or []), *(f"engine.{name}={value}" for name, value in settings.items())]
     if seed is not None:
         assignments += ["seed=null", f"seeds={seeds_in(seed)}"]
-    loaded = load_recipe(recipe, assignments, general.plugins)
+    loaded = load_sweep(recipe, assignments, general.plugins, sweep or ())
     if dry_run:
-        show_plan(loaded, out or default_folder(loaded))
+        show_plan(loaded, out or default_folder(loaded.recipe))
     else:
         execute(loaded, out, general)
 
 
-def execute(recipe: Recipe, out: Path | None, general: General) -> None:
-    """Run a recipe and show what came out."""
-    from nasdistill.cli.tables import show, show_results
+def execute(sweep: Sweep, out: Path | None, general: General) -> None:
+    """Run a recipe at each of its points and show what came out."""
+    from nasdistill.cli.tables import show, show_results, show_sweep
     from nasdistill.recipes import runner
 
-    folder = out or default_folder(recipe)
-    record = runner.run(recipe, folder, shlex.join(["nasdistill", *general.arguments]))
+    folder = out or default_folder(sweep.recipe)
+    record = runner.run(sweep, folder, shlex.join(["nasdistill", *general.arguments]))
     show_results(record.rows)
+    if record.sweep:
+        show_sweep(record)
+        show(f"tables: {folder / 'sweep.md'}, {folder / 'sweep.csv'}")
     show(f"report: {folder / 'report.html'}")
 
 
-def show_plan(recipe: Recipe, out: Path) -> None:
+def show_plan(sweep: Sweep, out: Path) -> None:
     """Print what a run would do."""
     from nasdistill.cli.tables import show, show_table
     from nasdistill.recipes import runner
+    from nasdistill.report.points import in_words
 
-    planned = runner.plan(recipe, out)
+    planned = runner.plan(sweep, out)
     rows = [
         (
-            stage.name,
+            stage.name + (f", {in_words(stage.point)}" if stage.point else ""),
             stage.uses,
             str(stage.seed),
             ", ".join(f"{field}: {name}" for field, name in stage.inputs.items()) or "-",
@@ -82,7 +94,9 @@ def show_plan(recipe: Recipe, out: Path) -> None:
         )
         for stage in planned
     ]
-    show(f"{recipe.settings.name}, in {out}")
+    to_do = sum(not stage.cached for stage in planned)
+    points = f"{len(sweep.points)} points, " if sweep.grid else ""
+    show(f"{sweep.recipe.settings.name}, in {out}: {points}{to_do} of {len(planned)} stages to do")
     show_table(("stage", "uses", "seed", "inputs", "state"), rows, words=5)
 
 
@@ -98,20 +112,24 @@ def report(
 ) -> None:
     """Join runs into one comparison, as a page and a table.
 
-    Of a single run, the page is written again.
+    Of a single run, the page and a sweep's tables are written again.
     """
-    from nasdistill.cli.tables import show, show_results
+    from nasdistill.cli.tables import show, show_results, show_sweep
     from nasdistill.report.page import write_comparison, write_report
     from nasdistill.report.results import load_run
+    from nasdistill.report.sweeps import write_sweep
 
     records = [load_run(folder) for folder in runs]
     if len(records) == 1:
         page = out or runs[0] / "report.html"
         write_report(records[0], page)
+        write_sweep(records[0], runs[0])
     else:
         page = out or Path("comparison.html")
         write_comparison(records, page)
     for folder, record in zip(runs, records, strict=True):
         show(f"{record.name}, in {folder}")
         show_results(record.rows)
+        if record.sweep:
+            show_sweep(record)
     show(f"report: {page}")

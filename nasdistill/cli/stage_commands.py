@@ -115,6 +115,7 @@ def stage_command(name: str, stage: type[Stage]) -> Callable[..., None]:
 def _run(name: str, config: dict[str, Any], options: Sequence[Option], given: dict[str, Any], general: General) -> None:
     from nasdistill.cli.runs import execute
     from nasdistill.recipes.loading import recipe_of_stage
+    from nasdistill.recipes.sweep import Sweep
 
     assignments = given.get("assignments", [])
     recipe = recipe_of_stage(
@@ -126,7 +127,7 @@ def _run(name: str, config: dict[str, Any], options: Sequence[Option], given: di
         engine=engine_given(given) or None,
         seeds=seeds_in(given["seed"]) if "seed" in given else None,
     )
-    execute(recipe, given.get("out"), general)
+    execute(Sweep.of(recipe), given.get("out"), general)
 
 
 def _data(given: dict[str, Any]) -> Any:

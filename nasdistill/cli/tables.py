@@ -10,8 +10,8 @@ from rich.console import Console
 from rich.table import Table as RichTable
 from rich.text import Text
 
-from nasdistill.report import tables
-from nasdistill.report.records import Row
+from nasdistill.report import sweeps, tables
+from nasdistill.report.records import Row, RunRecord
 from nasdistill.report.summaries import by_stage
 
 WIDTH_OF_A_FILE = 160  # where the output is no terminal, lines are not broken at 80 columns
@@ -37,12 +37,22 @@ def show_results(rows: Sequence[Row]) -> None:
     """One line per stage: accuracy, size and time, over all seeds, and whether earlier runs had done it."""
     stages = by_stage(rows)
     table = tables.results(stages)
-    marks = [_cached(stage.rows) for stage in stages]
-    lines = [
-        [*("\n".join(filter(None, (cell.text, cell.detail))) for cell in row), mark]
-        for row, mark in zip(table.rows, marks, strict=True)
-    ]
-    show_table([*table.header, "cached"], lines, table.words)
+    lines = [(*cells, tables.Cell(_cached(stage.rows))) for cells, stage in zip(table.rows, stages, strict=True)]
+    show_cells(tables.Table((*table.header, "cached"), tuple(lines), table.words))
+
+
+def show_sweep(record: RunRecord) -> None:
+    """The points of a sweep joined into one table, and the grid of two swept keys."""
+    for group in sweeps.section(record).groups:
+        if group.table is not None:
+            show(group.title)
+            show_cells(group.table)
+
+
+def show_cells(table: tables.Table) -> None:
+    """Print a table of the report; a cell's detail goes below its text."""
+    lines = [["\n".join(filter(None, (cell.text, cell.detail))) for cell in row] for row in table.rows]
+    show_table(table.header, lines, table.words)
 
 
 def _cached(rows: Sequence[Row]) -> str:

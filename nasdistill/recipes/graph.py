@@ -11,7 +11,7 @@ import networkx
 from nasdistill.artifacts import MANIFEST, fits, open_artifact
 from nasdistill.errors import SpecError, UserError, unknown
 from nasdistill.registry import registry
-from nasdistill.stages.base import Reference, Stage, references
+from nasdistill.stages.base import Reference, Stage, references_in
 
 Problem = Callable[[str, str, str], UserError]
 """Makes the error for a stage, one of its fields and a sentence."""
@@ -22,8 +22,7 @@ def stage_graph(stages: Mapping[str, Stage]) -> networkx.DiGraph:
     graph = networkx.DiGraph()
     graph.add_nodes_from(stages)
     for name, stage in stages.items():
-        for field in references(type(stage)):
-            value = getattr(stage, field)
+        for _field, _reference, value in references_in(stage):
             if isinstance(value, str) and value in stages:
                 graph.add_edge(value, name)
     return graph
@@ -42,16 +41,14 @@ def check_graph(stages: Mapping[str, Stage], problem: Problem) -> None:
         UserError: what `problem` makes of the first finding.
     """
     for name, stage in stages.items():
-        for field, reference in references(type(stage)).items():
-            value = getattr(stage, field)
-            if value is not None:
-                _check_reference(name, field, reference, value, stages, problem)
+        for field, reference, value in references_in(stage):
+            _check_reference(name, field, reference, value, stages, problem)
     try:
         cycle = [edge[0] for edge in networkx.find_cycle(stage_graph(stages))]
     except networkx.NetworkXNoCycle:
         return
     first = cycle[0]
-    field = next(f for f in references(type(stages[first])) if getattr(stages[first], f) in cycle)
+    field = next(field for field, _reference, value in references_in(stages[first]) if value in cycle)
     raise problem(first, field, "stages read each other in a circle: " + " -> ".join([*cycle, first]))
 
 
@@ -87,8 +84,14 @@ def _check_reference(
     if Path(value).exists():
         raise problem(name, field, f"{value!r} is no artifact: it holds no {MANIFEST}")
     what = "stage, artifact folder or model" if reference.or_model else "stage or artifact folder"
-    known = [*stages, *(registry("models").names() if reference.or_model else [])]
+    known = [*stages, *(registry("models").names() if reference.or_model else []), *_artifacts_beside(str(value))]
     raise problem(name, field, unknown(what, str(value), [other for other in known if other != name]))
+
+
+def _artifacts_beside(path: str) -> list[str]:
+    """What else lies in the folder that a path leads into."""
+    folder = Path(path).parent
+    return [str(manifest.parent) for manifest in folder.glob(f"*/{MANIFEST}")] if "/" in path else []
 
 
 def _a(kind: str) -> str:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import copy
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from pydantic import BaseModel
@@ -16,7 +18,9 @@ from nasdistill.recipes.graph import check_graph
 from nasdistill.recipes.schema import RecipeFile
 from nasdistill.recipes.source import Key, RecipeError, Source, dump, parse, read_source
 from nasdistill.registry import build, load_plugin
+from nasdistill.report.points import value_in_words
 from nasdistill.stages import STAGES, Stage
+from nasdistill.stages.base import path_of
 
 
 class CommandLine(Source):
@@ -69,13 +73,19 @@ def find_recipe(name: str) -> Path:
     raise RecipeError(f"there is no recipe file {name!r}, and " + unknown("recipe", name, shipped))
 
 
-def load_recipe(name: str, overrides: Iterable[str] = (), plugins: Iterable[str] = ()) -> Recipe:
+def load_recipe(
+    name: str,
+    overrides: Iterable[str] = (),
+    plugins: Iterable[str] = (),
+    swept: Mapping[str, Any] = MappingProxyType({}),
+) -> Recipe:
     """Read and check a recipe.
 
     Args:
         name: a file, or the name of a recipe that comes along.
         overrides: `stages.teacher.epochs=20`, `data.root=/images`, `seeds=[0,1]`.
         plugins: files or modules beside those that the recipe names.
+        swept: the values of one point of a sweep, set after the overrides.
 
     Raises:
         RecipeError: one sentence with file, line, key, what was allowed and what was probably meant.
@@ -85,8 +95,10 @@ def load_recipe(name: str, overrides: Iterable[str] = (), plugins: Iterable[str]
     _load_plugins(source, path.parent, plugins)
     for override in overrides:
         _override(source, override, f"override {override!r}")
-        if override.startswith("plugins"):
-            _load_plugins(source, path.parent, ())
+    for key, value in swept.items():
+        # a copy, because what is set at a longer key lands inside
+        _assign(source, key, copy.deepcopy(value), f"--sweep {key}={value_in_words(value)}")
+    _load_plugins(source, path.parent, ())
     return check(source)
 
 
@@ -141,7 +153,7 @@ def check(source: Source) -> Recipe:
     recipe = Recipe(settings, stages, source)
     check_graph(
         recipe.stages,
-        lambda stage, field, problem: source.error((*_options_key(settings, stage), field), problem),
+        lambda stage, field, problem: source.error((*_options_key(settings, stage), *path_of(field)), problem),
     )
     return recipe
 
@@ -162,7 +174,7 @@ def _load_plugins(source: Source, folder: Path, more: Iterable[str]) -> None:
 
 
 def _override(source: Source, text: str, shown: str) -> None:
-    """Set one value of the document, e.g. `stages.teacher.epochs=20`; stages are addressed by name.
+    """Set one value of the document from text, e.g. `stages.teacher.epochs=20`.
 
     Args:
         shown: what to call `text` in an error.
@@ -170,7 +182,11 @@ def _override(source: Source, text: str, shown: str) -> None:
     dotted, equals, value_text = text.partition("=")
     if not equals or not dotted:
         raise RecipeError(f"{shown}: write it as key.path=value")
-    value = parse(value_text, shown).data
+    _assign(source, dotted, parse(value_text, shown).data, shown)
+
+
+def _assign(source: Source, dotted: str, value: Any, shown: str) -> None:
+    """Set the value at a path such as `stages.teacher.epochs`; stages are addressed by name."""
     parts = dotted.split(".")
     key: list[str | int] = []
     current: Any = source.data

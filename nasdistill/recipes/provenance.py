@@ -17,6 +17,7 @@ import nasdistill
 from nasdistill.artifacts import FORMAT
 from nasdistill.registry import Component, registry
 from nasdistill.stages import Stage
+from nasdistill.stages.base import references_in
 from nasdistill.storage import sha256_of, sha256_of_json
 from nasdistill.training.engine import EngineSettings, resolve
 
@@ -47,10 +48,21 @@ def components_in(value: Any) -> list[Component]:
     return []
 
 
+def _models_in(config: Component) -> list[Component]:
+    """The models that a stage's config names in place of a stage."""
+    models = registry("models")
+    return [
+        part
+        for _field, reference, value in (references_in(config) if isinstance(config, Stage) else ())
+        if reference.or_model and (isinstance(value, Mapping) or models.recognises(value))
+        for part in components_in(models.parse(value))
+    ]
+
+
 def plugin_versions(*configs: Component) -> dict[str, str]:
     """The plugins whose components these configs use, with their versions or hashes."""
     found = {}
-    for component in (part for config in configs for part in components_in(config)):
+    for component in (part for config in configs for part in [*components_in(config), *_models_in(config)]):
         origin = registry(component.registered_kind).origin(component.registered_name)
         if origin.name != "built-in":
             found[origin.name] = origin.version
@@ -72,7 +84,8 @@ def key_of(
         data: the data set's options and the fingerprint of its bytes, or None for a stage that reads none.
         engine: accelerator, precision and the like, resolved.
     """
-    config = {name: value for name, value in resolved_config(stage).items() if name not in inputs}
+    read = {field.partition(".")[0] for field in inputs}
+    config = {name: value for name, value in resolved_config(stage).items() if name not in read}
     return sha256_of_json(
         {
             "format": FORMAT,

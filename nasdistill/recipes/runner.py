@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import logging
 import os
 import shutil
@@ -23,6 +24,7 @@ from nasdistill.recipes.graph import order
 from nasdistill.recipes.loading import Recipe
 from nasdistill.recipes.lock import run_lock
 from nasdistill.recipes.provenance import (
+    code_version,
     device_in_words,
     git_commit,
     key_of,
@@ -30,11 +32,14 @@ from nasdistill.recipes.provenance import (
     resolved_config,
     versions,
 )
+from nasdistill.recipes.sweep import Point, Sweep, joined, reached
 from nasdistill.report.page import write_report
+from nasdistill.report.points import folder_name, in_words
 from nasdistill.report.records import Row, RunRecord
 from nasdistill.report.results import load_run, save_run
+from nasdistill.report.sweeps import write_sweep
 from nasdistill.stages import Context, Stage
-from nasdistill.stages.base import references
+from nasdistill.stages.base import references_in
 from nasdistill.storage import remove_leftovers, write_text
 from nasdistill.training.engine import is_first_process, resolve
 
@@ -55,6 +60,7 @@ class PlannedStage:
 
     Attributes:
         inputs: config field to the stage or artifact folder that it reads.
+        identity: equal where the same artifact will be made; the key where there is one.
         key: None as long as an input is yet to be made.
         artifact: the finished artifact, if there is one.
     """
@@ -63,21 +69,34 @@ class PlannedStage:
     uses: str
     seed: int
     inputs: Mapping[str, str]
+    identity: str
     key: str | None
     artifact: Artifact | None
+    point: Mapping[str, Any] = dataclasses.field(default_factory=dict)
 
     @property
     def cached(self) -> bool:
         return self.artifact is not None
 
 
-def plan(recipe: Recipe, out: Path) -> list[PlannedStage]:
-    """What `run` would do, stage by stage, without doing it."""
-    return [planned for seed in recipe.seeds for planned in _plan_seed(_Run(recipe, out), seed)]
+def plan(recipe: Recipe | Sweep, out: Path) -> list[PlannedStage]:
+    """What `run` would do, stage by stage, without doing it; what several points share stands there once."""
+    found: list[PlannedStage] = []
+    for point, seed, this_run in _visits(_sweep(recipe), out):
+        done: dict[str, Artifact | str] = {}
+        for name in order(point.recipe.stages):
+            planned = replace(this_run.planned(name, seed, done), point=point.values)
+            done[name] = planned.artifact or planned.identity
+            found.append(planned)
+    places = reached([(planned.name, planned.seed, planned.point, planned.identity) for planned in found])
+    return [replace(found[at], point=point) for at, point in places]
 
 
-def run(recipe: Recipe, out: Path, command: str) -> RunRecord:
+def run(recipe: Recipe | Sweep, out: Path, command: str) -> RunRecord:
     """Run every stage that is not done yet, and write `recipe.yaml`, `results.json` and `report.html` into `out`.
+
+    A sweep runs point by point in the one folder, so that what several points share is done once; its outcome is also
+    joined into `sweep.md` and `sweep.csv`.
 
     Args:
         command: what the user typed, for the report.
@@ -86,41 +105,45 @@ def run(recipe: Recipe, out: Path, command: str) -> RunRecord:
         UserError: `out` is in use, or something a stage was given is wrong.
         Interrupted: a signal asked to stop; the same call goes on from there.
     """
+    sweep = _sweep(recipe)
     if not is_first_process():
-        follow(recipe, out)
+        follow(sweep, out)
         sys.exit()
     started = time.monotonic()
     began = datetime.now(timezone.utc).isoformat(timespec="seconds")
     with run_lock(out), polite_stops():
         for folder in (out, out / "artifacts"):
             remove_leftovers(folder)
-        text = recipe.text()
+        text = sweep.recipe.text()
         write_text(out / "recipe.yaml", text)
-        this_run = _Run(recipe, out)
         rows: list[Row] = []
-        for seed in recipe.seeds:
+        for point, seed, this_run in _visits(sweep, out):
+            if point.values:
+                log.info("point %d of %d: %s", sweep.points.index(point) + 1, len(sweep.points), in_words(point.values))
             done: dict[str, Artifact] = {}
-            for name in order(recipe.stages):
+            for name in order(point.recipe.stages):
                 leave_if_requested()
                 planned = this_run.planned(name, seed, done)
                 if planned.cached:
                     shutil.rmtree(this_run.work(planned), ignore_errors=True)  # killed right after publishing
                 done[name] = planned.artifact or this_run.execute(planned, done)
-                rows.append(replace(Row.of(done[name], planned.cached), stage=name))
+                rows.append(replace(Row.of(done[name], planned.cached), stage=name, point=point.values))
         record = RunRecord(
-            name=recipe.settings.name,
+            name=sweep.recipe.settings.name,
             recipe=text,
             command=command,
-            seeds=recipe.seeds,
-            rows=tuple(rows),
+            seeds=sweep.recipe.seeds,
+            rows=tuple(joined(rows)),
             versions=versions(),
-            device=device_in_words(recipe.settings.engine),
+            device=device_in_words(sweep.recipe.settings.engine),
             started=began,
             seconds=time.monotonic() - started,
+            sweep=sweep.grid,
         )
         link_stages(record, out)
         shown = _shown_already(record, out)
         save_run(record, out)
+        write_sweep(record, out)
         if not shown:
             write_report(record, out / REPORT)
     return record
@@ -134,60 +157,84 @@ def _shown_already(record: RunRecord, out: Path) -> bool:
         return False
 
     def shown(run: RunRecord) -> list[Any]:
-        return [run.recipe, run.versions, [(row.stage, row.seed, row.folder) for row in run.rows]]
+        rows = [(row.stage, row.seed, row.point, row.folder) for row in run.rows]
+        return [run.recipe, run.versions, run.sweep, rows]
 
     return (out / REPORT).is_file() and all(row.cached for row in record.rows) and shown(before) == shown(record)
 
 
 def link_stages(record: RunRecord, out: Path) -> None:
-    """Give each artifact of a run a name that can be typed: `stages/<stage>`, with the seed if there are several."""
+    """Give each artifact of a run a name that can be typed: `stages/<stage>`, with its point and seed if several."""
     names = out / "stages"
     names.mkdir(exist_ok=True)
     for row in record.rows:
         if row.folder is not None:
-            name = row.stage if len(record.seeds) == 1 else f"{row.stage}-seed-{row.seed}"
+            name = folder_name(row.stage, row.point)
+            name = name if len(record.seeds) == 1 else f"{name}-seed-{row.seed}"
             incoming = names / f".{name}.partial"
             incoming.unlink(missing_ok=True)
             incoming.symlink_to(os.path.relpath(row.folder, names), target_is_directory=True)
             os.replace(incoming, names / name)
 
 
-def follow(recipe: Recipe, out: Path) -> None:
+def follow(sweep: Sweep, out: Path) -> None:
     """What all but the first process of a run on several devices do: compute their share, leave the folder alone."""
     with polite_stops():
-        this_run = _Run(recipe, out)
-        for seed in recipe.seeds:
+        for point, seed, this_run in _visits(sweep, out):
             done: dict[str, Artifact] = {}
-            for name in order(recipe.stages):
+            for name in order(point.recipe.stages):
                 leave_if_requested()
                 planned = this_run.planned(name, seed, done)
                 done[name] = planned.artifact or this_run.accompany(planned, done)
 
 
-def _plan_seed(this_run: _Run, seed: int) -> Iterator[PlannedStage]:
-    done: dict[str, Artifact] = {}
-    for name in order(this_run.recipe.stages):
-        planned = this_run.planned(name, seed, done)
-        if planned.artifact is not None:
-            done[name] = planned.artifact
-        yield planned
+def _sweep(recipe: Recipe | Sweep) -> Sweep:
+    return Sweep.of(recipe) if isinstance(recipe, Recipe) else recipe
+
+
+def _visits(sweep: Sweep, out: Path) -> Iterator[tuple[Point, int, _Run]]:
+    """Every point with every seed, in the order of work."""
+    for point in sweep.points:
+        _engine(point.recipe)  # what this machine has not is told before anything runs
+    this_run: _Run | None = None
+    for point in sweep.points:
+        this_run = _Run(point.recipe, out, this_run, in_sweep=len(sweep.points) > 1)
+        for seed in point.recipe.seeds:
+            yield point, seed, this_run
+
+
+def _engine(recipe: Recipe) -> dict[str, Any]:
+    """The settings of the engine as they are on this machine."""
+    settings = recipe.settings.engine
+    try:
+        accelerator, precision = resolve(settings)
+    except SpecError as error:
+        raise recipe.source.error(("engine", *error.path), error.problem) from None
+    return {**settings.model_dump(mode="json"), "accelerator": accelerator, "precision": precision}
 
 
 class _Run:
-    """One recipe in one folder."""
+    """One recipe in one folder.
 
-    def __init__(self, recipe: Recipe, out: Path) -> None:
+    Args:
+        before: the point before this one, whose data and engine stay in memory if this one has the same.
+    """
+
+    def __init__(self, recipe: Recipe, out: Path, before: _Run | None = None, in_sweep: bool = False) -> None:
         self.recipe = recipe
         self.out = out
+        self.in_sweep = in_sweep
         self.shared: dict[Any, Any] = {}
         self.dataset: DataSet = recipe.settings.data
-        try:
-            accelerator, precision = resolve(recipe.settings.engine)
-        except SpecError as error:
-            raise recipe.source.error(("engine", *error.path), error.problem) from None
-        settings = recipe.settings.engine.model_dump(mode="json")
-        self.engine = {**settings, "accelerator": accelerator, "precision": precision}
+        self.engine = _engine(recipe)
         self._fingerprint: str | None = None
+        if before is not None:
+            same_data = before.dataset.spec() == self.dataset.spec()
+            same_engine = before.engine == self.engine
+            self._fingerprint = before._fingerprint if same_data else None
+            self.shared = {
+                key: value for key, value in before.shared.items() if (same_engine if key == "engine" else same_data)
+            }
 
     def data_identity(self) -> dict[str, Any]:
         """The data set's options and bytes, without where they lie."""
@@ -197,29 +244,28 @@ class _Run:
         options = {name: value for name, value in spec.items() if name not in _HOW_DATA_ARE_READ}
         return {**options, "fingerprint": self._fingerprint, "plugins": plugin_versions(self.dataset)}
 
-    def inputs(self, stage: Stage, done: Mapping[str, Artifact]) -> dict[str, str | Artifact]:
-        """Per reference field that names one: the artifact, or the name of a stage that is yet to run."""
+    def inputs(self, stage: Stage, done: Mapping[str, Artifact | str]) -> dict[str, str | Artifact]:
+        """Per reference field that names one: the artifact, or the identity of what a stage is yet to make."""
         found: dict[str, str | Artifact] = {}
-        for field in references(type(stage)):
-            value = getattr(stage, field)
+        for field, _reference, value in references_in(stage):
             if not isinstance(value, str):
                 continue
             if value in self.recipe.stages:
-                found[field] = done.get(value, value)
+                found[field] = done[value]
             elif (Path(value) / MANIFEST).is_file():
                 found[field] = open_artifact(Path(value))
         return found
 
-    def planned(self, name: str, seed: int, done: Mapping[str, Artifact]) -> PlannedStage:
+    def planned(self, name: str, seed: int, done: Mapping[str, Artifact | str]) -> PlannedStage:
         stage = self.recipe.stages[name]
         inputs = self.inputs(stage, done)
-        shown = {field: str(getattr(stage, field)) for field in inputs}
-        if any(isinstance(artifact, str) for artifact in inputs.values()):
-            return PlannedStage(name, stage.registered_name, seed, shown, None, None)
-        contents = {field: found.content for field, found in inputs.items() if isinstance(found, Artifact)}
+        shown = {field: str(value) for field, _reference, value in references_in(stage) if field in inputs}
+        contents = {field: found if isinstance(found, str) else found.content for field, found in inputs.items()}
         data = self.data_identity() if stage.reads_data else None
-        key = key_of(stage, contents, data, self.engine, seed)
-        return PlannedStage(name, stage.registered_name, seed, shown, key, self.finished(key))
+        identity = key_of(stage, contents, data, self.engine, seed)
+        if any(isinstance(found, str) for found in inputs.values()):
+            return PlannedStage(name, stage.registered_name, seed, shown, identity, None, None)
+        return PlannedStage(name, stage.registered_name, seed, shown, identity, identity, self.finished(identity))
 
     def finished(self, key: str) -> Artifact | None:
         """The artifact with this key, under whatever name, if every byte of it is as written."""
@@ -243,17 +289,21 @@ class _Run:
 
     def context(self, planned: PlannedStage, payload: Path) -> Context:
         name = planned.name
+        curves = f"{name}-seed-{planned.seed}" if len(self.recipe.seeds) > 1 else name
+        if self.in_sweep:
+            curves += f"-{planned.identity[:6]}"
         return Context(
             stage=name,
             folder=payload,
             scratch=self.work(planned),
-            tensorboard=self.out
-            / "tensorboard"
-            / (f"{name}-seed-{planned.seed}" if len(self.recipe.seeds) > 1 else name),
+            tensorboard=self.out / "tensorboard" / curves,
             seed=planned.seed,
             dataset=self.dataset,
             engine_settings=self.recipe.settings.engine,
             checkpoint_seconds=self.recipe.settings.checkpoint_seconds,
+            kept=self.out / "kept",
+            data_identity=self.data_identity() if self.recipe.stages[name].reads_data else {},
+            code=code_version(),
             shared=self.shared,
         )
 

@@ -13,7 +13,8 @@ from typing import Any
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
-from nasdistill.report import plots, tables, words
+from nasdistill.report import plots, sweeps, tables, words
+from nasdistill.report.points import value_in_words
 from nasdistill.report.records import RunRecord
 from nasdistill.report.sections import provenance, sections
 from nasdistill.report.summaries import Difference, StageSummary, by_stage, comparable_pairs
@@ -30,11 +31,11 @@ def write_report(record: RunRecord, path: Path) -> None:
             "page.html.j2",
             record=record,
             facts=_facts(record),
-            figures=_key_figures(stages),
+            figures=_key_figures(sweeps.preferred(record) or _last_trained(stages)),
             steps=[(stage, words.bought(stage, stages[:number])) for number, stage in enumerate(stages)],
             results=tables.results(stages),
             differences=tables.differences(pairs) if pairs else None,
-            sections=sections(stages),
+            sections=[*([sweeps.section(record)] if record.sweep else []), *sections(stages)],
             provenance=provenance(stages),
         ),
     )
@@ -91,6 +92,7 @@ def _facts(record: RunRecord) -> list[tuple[str, str]]:
         ("took", words.duration(record.seconds)),
         ("machine", record.device),
         ("seeds", ", ".join(map(str, record.seeds))),
+        *(("swept", f"{key}: {', '.join(map(value_in_words, values))}") for key, values in record.sweep.items()),
         ("versions", ", ".join(f"{name} {version}" for name, version in record.versions.items())),
     ]
 
@@ -102,16 +104,18 @@ def _moment(text: str) -> str:
         return text
 
 
-def _key_figures(stages: Sequence[StageSummary]) -> list[tuple[str, str]]:
-    """What a hurried reader wants to know of the last trained network."""
-    trained = [stage for stage in stages if stage.accuracies()]
-    if not trained:
+def _last_trained(stages: Sequence[StageSummary]) -> StageSummary | None:
+    return next((stage for stage in reversed(stages) if stage.accuracies()), None)
+
+
+def _key_figures(stage: StageSummary | None) -> list[tuple[str, str]]:
+    """What a hurried reader wants to know of the network that a run came to."""
+    if stage is None:
         return []
-    last = trained[-1]
-    accuracy, cost, latency = last.accuracy(), last.numbers("multiply_adds"), last.numbers("latency_ms")
+    accuracy, cost, latency = stage.accuracy(), stage.numbers("multiply_adds"), stage.numbers("latency_ms")
     shown = [
-        (f"{words.spread(accuracy, 1)} %", f"test accuracy of {last.stage}"),
-        (words.counted(last.numbers("parameters")), "parameters"),
+        (f"{words.spread(accuracy, 1)} %", f"test accuracy of {stage.stage}"),
+        (words.counted(stage.numbers("parameters")), "parameters"),
         (words.short(cost.mean if cost else None), "multiply-adds"),
         (f"{latency.mean:.2f} ms" if latency else words.NONE, "for one image"),
     ]

@@ -1,11 +1,12 @@
-"""What a report reads from artifacts: curves, genotypes, growth plans, confusion matrices; each checked when read."""
+"""What a report reads from artifacts: curves, genotypes, growth plans, confusion matrices, attention maps; each checked
+when read."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Annotated, Any, TypeVar
 
-from pydantic import BaseModel, Field, TypeAdapter, ValidationError, model_validator
+from pydantic import AfterValidator, BaseModel, BeforeValidator, Field, TypeAdapter, ValidationError, model_validator
 
 from nasdistill.errors import DamagedFile
 from nasdistill.storage import read_json
@@ -47,11 +48,69 @@ class Confusion(BaseModel):
         return self
 
 
+def _bytes(row: object) -> bytes:
+    if not isinstance(row, str):
+        raise ValueError("a row of a grid must be text")
+    return bytes.fromhex(row)
+
+
+def _of_one_length(rows: list[bytes]) -> list[bytes]:
+    if len(set(map(len, rows))) != 1 or not rows[0]:
+        raise ValueError("the rows of a grid must be of one length, over 0")
+    return rows
+
+
+Grid = Annotated[list[Annotated[bytes, BeforeValidator(_bytes)]], AfterValidator(_of_one_length)]
+"""Rows of values 0 to 255, two hexadecimal digits each in the file."""
+
+
+class AttentionImage(BaseModel):
+    """A test image and what networks took it for."""
+
+    label: str = Field(description="Its class.")
+    student: str = Field(description="What the student took it for.")
+    teachers: list[str] = Field(min_length=1, description="What each teacher took it for.")
+    pixels: list[Grid] = Field(min_length=1, description="A grid per channel, all of one size.")
+
+    @model_validator(mode="after")
+    def _one_size(self) -> AttentionImage:
+        if len({(len(grid), len(grid[0])) for grid in self.pixels}) != 1:
+            raise ValueError("the channels must be of one size")
+        return self
+
+
+class AttentionPair(BaseModel):
+    """A point of the student beside one of a teacher."""
+
+    student: str = Field(description="Module path in the student.")
+    teacher: str = Field(description="Module path in the teacher.")
+    number: int = Field(ge=0, description="Which teacher, from 0.")
+    similarity: float = Field(description="Mean cosine of the two maps over test images.")
+    maps: list[tuple[Grid, Grid]] = Field(description="Per image the student's map and the teacher's.")
+
+
+class Attention(BaseModel):
+    """`attention.json`: where a student and its teachers look."""
+
+    images: list[AttentionImage] = Field(min_length=1, description="The images that are shown.")
+    pairs: list[AttentionPair] = Field(min_length=1, description="The points whose maps are shown.")
+
+    @model_validator(mode="after")
+    def _complete(self) -> Attention:
+        if any(len(pair.maps) != len(self.images) for pair in self.pairs):
+            raise ValueError(f"each pair must have {len(self.images)} pairs of maps, one per image")
+        teachers = {len(image.teachers) for image in self.images}
+        if len(teachers) != 1 or any(pair.number >= max(teachers) for pair in self.pairs):
+            raise ValueError("the images and the pairs must speak of the same teachers")
+        return self
+
+
 FILES: dict[type[BaseModel], str] = {
     History: "history.json",
     Genotype: "genotype.json",
     Growth: "growth.json",
     Confusion: "confusion.json",
+    Attention: "attention.json",
 }
 
 

@@ -112,7 +112,7 @@ def bars(groups: Mapping[str, Sequence[float]], names: Sequence[str], title: str
             # From pale to strong, so that before and after differ in print and without colour as well.
             alpha = 0.45 + 0.55 * (number + 1) / len(groups) if len(groups) > 1 else 1.0
             handles.append(axes.bar(at, heights, width * 0.92, color=SERIES[number % len(SERIES)], alpha=alpha))
-        axes.set_xticks(range(len(names)), [_shortened(name) for name in names])
+        axes.set_xticks(range(len(names)), [shortened(name) for name in names])
         axes.set_xlabel(x)
         axes.set_ylabel(y)
         axes.grid(False, axis="x")
@@ -167,7 +167,7 @@ def confusion(matrix: Sequence[Sequence[float]], labels: Sequence[str], title: s
         axes.set_xlabel("predicted")
         axes.set_ylabel("true")
         if len(labels) <= 25:
-            names = [_shortened(label, 12) for label in labels]
+            names = [shortened(label, 12) for label in labels]
             tilt: Any = {"rotation": 45, "ha": "right", "rotation_mode": "anchor"} if max(map(len, names)) > 2 else {}
             axes.set_xticks(range(len(labels)), names, **tilt)
             axes.set_yticks(range(len(labels)), names)
@@ -188,7 +188,7 @@ def _svg(title: str, draw: Callable[[Axes], None], size: tuple[float, float] = (
         FigureCanvasSVG(figure)
         axes = figure.add_subplot()
         draw(axes)
-        axes.set_title(_shortened(title, 60))
+        axes.set_title(shortened(title, 60))
         buffer = io.StringIO()
         none = dict.fromkeys(("Date", "Creator", "Format", "Type"))
         figure.savefig(buffer, format="svg", transparent=True, metadata=none)
@@ -216,13 +216,21 @@ def _legend(axes: Axes, handles: Sequence[Any], names: Sequence[str]) -> None:
     """Names below the axes; given with their handles, as matplotlib would drop names that begin with `_`."""
     columns = 2 if max(map(len, names)) > 16 else min(3, len(names))
     axes.figure.legend(
-        handles, [_shortened(name) for name in names], loc="outside lower center", ncols=columns, fontsize=9
+        handles,
+        [shortened(name, keep_end=True) for name in names],  # stages of a sweep differ in their ends
+        loc="outside lower center",
+        ncols=columns,
+        fontsize=9,
     )
 
 
-def _shortened(text: str, longest: int = LONGEST_NAME) -> str:
+def shortened(text: str, longest: int = LONGEST_NAME, keep_end: bool = False) -> str:
+    """One line of printable letters, cut with an ellipsis where it is longer: at its end, or inside to keep that."""
     one_line = " ".join("".join(letter if letter.isprintable() else " " for letter in text).split())
-    return one_line if len(one_line) <= longest else one_line[: longest - 1] + "\N{HORIZONTAL ELLIPSIS}"
+    if len(one_line) <= longest:
+        return one_line
+    head = longest // 3 if keep_end else longest - 1
+    return one_line[:head] + "\N{HORIZONTAL ELLIPSIS}" + one_line[len(one_line) - (longest - 1 - head) :]
 
 
 def _columns(curve: Curve) -> tuple[list[float], list[float]]:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from nasdistill.artifacts import Artifact
+from nasdistill.report.points import in_words
 
 ACCURACIES = ("last", "best", "selected")
 """Test accuracy, in percent, of the last weights, of the best weights seen, and of those that validation selected."""
@@ -15,7 +16,7 @@ ACCURACIES = ("last", "best", "selected")
 
 @dataclass(frozen=True)
 class Row:
-    """One stage with one seed.
+    """One stage with one seed, in a sweep at one point.
 
     Attributes:
         stage: its name in the recipe.
@@ -28,6 +29,7 @@ class Row:
         cached: whether an earlier run had done the work.
         content: a hash of what the artifact holds.
         inputs: field of the stage's config to the content of the artifact that it read.
+        point: the swept keys that reach this stage, with their values here; nothing where nothing is swept.
     """
 
     stage: str
@@ -43,6 +45,17 @@ class Row:
     cached: bool = False
     content: str | None = None
     inputs: Mapping[str, str] = field(default_factory=dict)
+    point: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def label(self) -> str:
+        """The stage's name, with its point if it has one."""
+        return f"{self.stage}, {in_words(self.point)}" if self.point else self.stage
+
+    @property
+    def bytes(self) -> int | None:
+        """Of the weights as they are used: one bit for each binary weight."""
+        return self.metrics.get("bytes")
 
     @classmethod
     def of(cls, artifact: Artifact, cached: bool) -> Row:
@@ -72,13 +85,14 @@ class RunRecord:
 
     Attributes:
         name: of the recipe.
-        recipe: the resolved recipe, as YAML text.
+        recipe: the resolved recipe, as YAML text; in a sweep that of its first point.
         command: what to type to do it again.
         rows: every stage with every seed, in the order of work.
         versions: of this package, Python and the libraries.
         device: the machine in words, e.g. `cpu (Intel Xeon, 2 cores)`.
         started: when, as ISO 8601 with a time zone.
         seconds: wall time of this run.
+        sweep: the swept keys, each with its values.
     """
 
     name: str
@@ -90,3 +104,4 @@ class RunRecord:
     device: str
     started: str
     seconds: float
+    sweep: Mapping[str, list[Any]] = field(default_factory=dict)

@@ -49,7 +49,7 @@ def load_run(folder: Path) -> RunRecord:
 
 
 def write_results(rows: tuple[Row, ...], folder: Path) -> None:
-    """Write `results.json`: a list with one mapping per stage and seed, null where a stage has no such number."""
+    """Write `results.json`: a list, one mapping per stage, seed and point; null where a stage has no such number."""
     write_json(folder / RESULTS, [_result(row, folder) for row in rows])
 
 
@@ -83,6 +83,7 @@ def _result(row: Row, folder: Path) -> dict[str, Any]:
         "latency_ms": row.latency_ms,
         "artifact": _inside(row.folder, folder),
         "cached": row.cached,
+        "point": dict(row.point),
     }
 
 

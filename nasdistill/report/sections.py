@@ -10,9 +10,10 @@ from nasdistill.artifacts import open_artifact
 from nasdistill.errors import DamagedFile, UserError
 from nasdistill.report import payloads, plots, tables, words
 from nasdistill.report.cells import draw_cell
+from nasdistill.report.maps import draw_attention, teacher_names
 from nasdistill.report.panels import TEST_ACCURACY, panels
 from nasdistill.report.records import Row
-from nasdistill.report.summaries import StageSummary
+from nasdistill.report.summaries import StageSummary, summarise
 
 log = logging.getLogger(__name__)
 
@@ -43,7 +44,14 @@ class Section:
 
 def sections(stages: Sequence[StageSummary]) -> list[Section]:
     """Every section that has something to show."""
-    made = (_overview(stages), _training(stages), _cells(stages), _growth(stages), _confusions(stages))
+    made = (
+        _overview(stages),
+        _training(stages),
+        _cells(stages),
+        _growth(stages),
+        _attention(stages),
+        _confusions(stages),
+    )
     return [section for section in made if section.groups]
 
 
@@ -142,6 +150,33 @@ def _growth(stages: Sequence[StageSummary]) -> Section:
 
 def _longest(values: Mapping[str, Sequence[float]]) -> int:
     return max((len(numbers) for numbers in values.values()), default=0)
+
+
+def _attention(stages: Sequence[StageSummary]) -> Section:
+    groups = []
+    alike: dict[tuple[str, str, str], list[float]] = {}
+    for stage in stages:
+        for number, (seed, attention) in enumerate(_payloads(stage, payloads.Attention).items()):
+            pictures = tuple(draw_attention(attention, image) for image in range(len(attention.images)))
+            title = stage.stage if len(stage.rows) == 1 else f"{stage.stage}, seed {seed}"
+            groups.append(Group(title, pictures, folded=number > 0))
+            names = teacher_names(attention)
+            for pair in attention.pairs:
+                theirs = pair.teacher if len(names) == 1 else f"{names[pair.number]}: {pair.teacher}"
+                alike.setdefault((stage.stage, pair.student, theirs), []).append(pair.similarity)
+    if alike:
+        header = ("stage", "student's module", "teacher's module", "similarity")
+        rows = tuple(
+            (*map(tables.Cell, names), tables.Cell(words.spread(found, 3), words.each(found, 3)))
+            for names, found in ((names, summarise(values)) for names, values in alike.items())
+        )
+        groups.append(Group("Who attends alike", table=tables.Table(header, rows, words=3)))
+    lead = (
+        "Beside each test image the attention maps of student and teacher, from early to late: energy per place, dark "
+        "where there is none, bright where a map has most. The similarity is the mean cosine of both maps over up to "
+        "500 test images: 1 where they are the same, and never below 0."
+    )
+    return Section("Where they look", lead, tuple(groups))
 
 
 def _confusions(stages: Sequence[StageSummary]) -> Section:

@@ -115,10 +115,10 @@ class StageSummary:
 
 
 def by_stage(rows: Sequence[Row]) -> list[StageSummary]:
-    """The rows gathered by stage, in order of first appearance."""
+    """The rows gathered by stage and point of a sweep, in order of first appearance."""
     gathered: dict[str, list[Row]] = {}
     for row in rows:
-        gathered.setdefault(row.stage, []).append(row)
+        gathered.setdefault(row.label, []).append(row)
     return [StageSummary(stage, found[0].uses, tuple(found)) for stage, found in gathered.items()]
 
 

@@ -42,6 +42,7 @@ def results(stages: Sequence[StageSummary]) -> Table:
         "stage",
         *(f"accuracy %, {kind}" for kind in SHOWN),
         "parameters",
+        "size",
         "multiply-adds",
         "latency ms",
         "time",
@@ -52,11 +53,12 @@ def results(stages: Sequence[StageSummary]) -> Table:
 
 def _result(stage: StageSummary) -> tuple[Cell, ...]:
     accuracies = (stage.accuracy(kind) for kind in SHOWN)
-    cost, latency, seconds = (stage.numbers(name) for name in ("multiply_adds", "latency_ms", "seconds"))
+    size, cost, latency, seconds = map(stage.numbers, ("bytes", "multiply_adds", "latency_ms", "seconds"))
     return (
         Cell(stage.stage),
         *(Cell(words.spread(accuracy), words.each(accuracy)) for accuracy in accuracies),
         Cell(words.counted(stage.numbers("parameters"))),
+        Cell(words.size(size.mean if size else None)),
         Cell(words.short(cost.mean if cost else None)),
         Cell(words.spread(latency)),
         Cell(words.duration(seconds.mean if seconds else None)),

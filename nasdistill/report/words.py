@@ -25,6 +25,11 @@ def short(value: float | None) -> str:
     return f"{value:.0f}"
 
 
+def size(bytes: float | None) -> str:
+    """`702928` as `703 kB`."""
+    return NONE if bytes is None else f"{short(bytes)}B" if bytes >= 1e3 else f"{bytes:.0f} B"
+
+
 def duration(seconds: float | None) -> str:
     """`252.3` as `4 min 12 s`."""
     if seconds is None:
@@ -94,6 +99,9 @@ def _accuracy_parts(stage: StageSummary, earlier: Sequence[StageSummary]) -> lis
     baseline = next((other for other in trained if stage.same_size(other)), None)
     difference = stage.over(baseline) if baseline is not None else None
     text = f"{spread(stage.accuracy())} %"
+    weights = stage.numbers("bytes")
+    if weights is not None:
+        text += f" with {size(weights.mean)} of weights"
     if baseline is not None and difference is not None:
         text += f", {against(baseline.stage, difference)}"
     parts = [text]
@@ -106,10 +114,10 @@ def _accuracy_parts(stage: StageSummary, earlier: Sequence[StageSummary]) -> lis
 
 def _size_parts(stage: StageSummary, earlier: Sequence[StageSummary]) -> list[str]:
     """The size, and how many times the size of what it was made from."""
-    size, cost = stage.numbers("parameters"), stage.numbers("multiply_adds")
-    if size is None:
+    parameters, cost = stage.numbers("parameters"), stage.numbers("multiply_adds")
+    if parameters is None:
         return []
-    text = f"a network of {counted(size)} parameters"
+    text = f"a network of {counted(parameters)} parameters"
     if cost is not None:
         text += f" and {short(cost.mean)} multiply-adds"
     for other in earlier:
@@ -121,5 +129,5 @@ def _size_parts(stage: StageSummary, earlier: Sequence[StageSummary]) -> list[st
 
 def _times(stage: StageSummary, other: StageSummary) -> float | None:
     """How many times the parameters of `other` this stage has."""
-    size, of_other = stage.numbers("parameters"), other.numbers("parameters")
-    return size.mean / of_other.mean if size is not None and of_other is not None else None
+    ours, theirs = stage.numbers("parameters"), other.numbers("parameters")
+    return ours.mean / theirs.mean if ours is not None and theirs is not None else None

@@ -207,6 +207,36 @@ IN_THE_DOCS: Mapping[str, Mistake] = {
     "foreign weights of another network": (f"{IMPORT} trained.safetensors", weights(pixels=32)),
     "foreign weights that are not numbers": (f"{IMPORT} trained.safetensors", weights(value=float("nan"))),
     "a plugin that does not load": ("nasdistill run mine.yaml", plugin("1 / 0")),
+    "an option of an objective is misspelt": (
+        "nasdistill run mine.yaml",
+        recipe("teacher: teacher", "teacher: teacher, objectives: [{name: kd, temprature: 4}]"),
+    ),
+    "less than nothing is left to the labels": (
+        "nasdistill run mine.yaml",
+        recipe("teacher: teacher", "teacher: teacher, objectives: [{name: kd-mean, weight: 1.8}]"),
+    ),
+    "one of several teachers is not there": (
+        "nasdistill run mine.yaml",
+        recipe("teacher: teacher", "teacher: [teacher, techer]"),
+    ),
+    "more weights than teachers": (
+        "nasdistill run mine.yaml",
+        recipe("teacher: teacher", "teacher: [teacher], teacher_weights: [2, 1]"),
+    ),
+    "a layer that the teacher does not have": (
+        "nasdistill distill --student mlp-8 --teacher net "
+        "--objectives '{name: hints, pair: [hidden.0, \"clasifier:input\"]}'",
+        network(),
+    ),
+    "a network that names no layers of its own": ("nasdistill hints --student wrn-10-1 --teacher net", network()),
+    "a network with nothing to make binary": ("nasdistill train '{name: mlp-8, binary: xnor}'", nothing),
+    "a real network as packed bits": ("nasdistill export net --format packed", network()),
+    "a swept key is misspelt": ("nasdistill run mine.yaml --sweep stages.student.epoch=1,2", recipe()),
+    "a swept value stands there twice": ("nasdistill run mine.yaml --sweep stages.student.epochs=1,2,1", recipe()),
+    "a key is swept and overridden": (
+        "nasdistill run mine.yaml stages.student.epochs=3 --sweep stages.student.epochs=1,2",
+        recipe(),
+    ),
     "a GPU that is not there": ("nasdistill train mlp --accelerator cuda", small_machine),
     "more devices than there are": ("nasdistill train mlp --devices 64", small_machine),
     "a file where the run should be": (
@@ -322,6 +352,44 @@ MORE: Mapping[str, tuple[str, Prepare, str]] = {
         "nasdistill run mine.yaml --out mine.yaml/run",
         recipe(),
         "mine.yaml/run cannot be the folder of a run",
+    ),
+    "sweep without values": ("nasdistill run mine.yaml --sweep seed=", recipe(), "seeds are no part of a grid"),
+    "sweep of broken YAML": ("nasdistill run mine.yaml --sweep data.limit=[9", recipe(), "not valid YAML"),
+    "sweep of a wrong value": (
+        "nasdistill run mine.yaml --sweep engine.precision=32,bf61",
+        recipe(),
+        "--sweep engine.precision=bf61: engine.precision: input should be 'auto', '32' or 'bf16', got 'bf61'",
+    ),
+    "a layer that only `:input` misspells": (
+        "nasdistill distill --student mlp-8 --teacher net "
+        "--objectives '{name: rkd, pair: [\"hidden.0:inptu\", classifier]}'",
+        network(),
+        "--objectives: the student has no module 'hidden.0:inptu'; did you mean 'hidden.0:input'?",
+    ),
+    "a pair of one": (
+        "nasdistill hints --student mlp-8 --teacher net --pair '[hidden.0]'",
+        network(),
+        "--pair: at least 2 must be given, got ['hidden.0']",
+    ),
+    "a pair of three": (
+        "nasdistill hints --student mlp-8 --teacher net --pair '[a, b, c]'",
+        network(),
+        "--pair: at most 2 may be given, got ['a', 'b', 'c']",
+    ),
+    "a weight that is no number": (
+        "nasdistill distill --student mlp-8 --teacher net --teacher-weights '[x]'",
+        network(),
+        "--teacher-weights.0: input should be a valid number",
+    ),
+    "an objective without a name": (
+        "nasdistill distill --student mlp-8 --teacher net --objectives ''",
+        network(),
+        "--objectives.0: an objective is a name or a mapping with a name and options",
+    ),
+    "the neighbour of an artifact": (
+        "nasdistill evaluate ./nett",
+        network(),
+        "unknown stage or artifact folder './nett'; did you mean 'net'? (known: ...)",
     ),
     "no run to report": ("nasdistill report nowhere", nothing, "nowhere is not a run: there is no such folder"),
 }

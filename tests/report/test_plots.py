@@ -131,3 +131,12 @@ def test_both_palettes_can_be_read() -> None:
             assert contrast(palette["ink"], paper) >= 4.5
             assert contrast(palette["soft"], paper) >= 4.5
         assert contrast(palette["accent"], palette["paper"]) >= 4.5
+
+
+def test_a_long_name_is_cut_where_it_tells_least() -> None:
+    names = [f"student, student.objectives.0.temperature={number}" for number in (2, 4)]
+    kept = [plots.shortened(name, keep_end=True) for name in names]
+    assert kept == [f"student,\N{HORIZONTAL ELLIPSIS}s.0.temperature={number}" for number in (2, 4)]
+    assert {len(name) for name in kept} == {plots.LONGEST_NAME}
+    assert plots.shortened(names[0], 8) == "student\N{HORIZONTAL ELLIPSIS}"
+    assert plots.shortened("a\nb") == "a b"

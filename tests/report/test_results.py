@@ -24,7 +24,7 @@ def test_results_json_is_a_list_with_the_published_keys(one_seed: Run, tmp_path:
     for row in rows:
         assert set(row) == {
             "stage", "uses", "seed", "parameters", "multiply_adds", "accuracy", "seconds", "latency_ms", "artifact",
-            "cached",
+            "cached", "point",
         }  # fmt: skip
         assert (out / row["artifact"] / "artifact.json").is_file()
     assert rows[0]["accuracy"] is None

@@ -7,8 +7,9 @@ from nasdistill.report import tables
 from nasdistill.report.records import Row
 from nasdistill.report.summaries import Difference, by_stage
 
+SIZE = {"bytes": 41_792}
 ROWS = [
-    Row("alone", "train", 0, 50_000, 6_100_000, {"last": 95.0, "best": 97.0, "selected": 96.0}, 60.0, 1.25),
+    Row("alone", "train", 0, 50_000, 6_100_000, {"last": 95.0, "best": 97.0, "selected": 96.0}, 60.0, 1.25, SIZE),
     Row("alone", "train", 1, 50_000, 6_100_000, {"last": 96.0, "best": 98.0, "selected": 97.0}, 62.0, 1.35),
     Row("a | b <i>\n`x`", "export", 0),
 ]
@@ -23,6 +24,7 @@ def test_results_over_two_seeds() -> None:
         "accuracy %, best": "97.50 ± 0.71 (97.00, 98.00)",
         "accuracy %, selected": "96.50 ± 0.71 (96.00, 97.00)",
         "parameters": "50,000",
+        "size": "41.8 kB",
         "multiply-adds": "6.1 M",
         "latency ms": "1.30 ± 0.07",
         "time": "1 min 1 s",
@@ -34,7 +36,7 @@ def test_results_over_two_seeds() -> None:
 def test_markdown_is_a_table_and_names_are_inert() -> None:
     lines = tables.markdown(tables.results(by_stage(ROWS))).splitlines()
     assert len(lines) == 4
-    assert lines[1] == "| --- |" + " ---: |" * 8
+    assert lines[1] == "| --- |" + " ---: |" * 9
     assert lines[3].startswith(r"| a \| b &lt;i&gt; \`x\` |")
 
 

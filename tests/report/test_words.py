@@ -22,9 +22,15 @@ def test_short_numbers(number: float, text: str) -> None:
     assert words.short(number) == text
 
 
+@pytest.mark.parametrize(("number", "text"), [(48, "48 B"), (41_792, "41.8 kB"), (1_548_744, "1.55 MB")])
+def test_sizes_in_bytes(number: float, text: str) -> None:
+    assert words.size(number) == text
+
+
 def test_missing_numbers_are_a_dash() -> None:
-    missing = [words.whole(None), words.short(None), words.duration(None), words.spread(None), words.counted(None)]
-    assert missing == ["\N{EN DASH}"] * 5
+    missing = [words.whole(None), words.short(None), words.size(None), words.duration(None)]
+    missing += [words.spread(None), words.counted(None)]
+    assert missing == ["\N{EN DASH}"] * 6
 
 
 def test_spread_and_each_value() -> None:
@@ -49,6 +55,16 @@ def test_spread_and_each_value() -> None:
 )
 def test_differences_in_words(difference: Difference, text: str) -> None:
     assert words.against("alone", difference) == text
+
+
+def test_a_binary_students_bytes_stand_beside_its_accuracy() -> None:
+    accuracy = {"last": 80.0, "best": 80.0, "selected": 80.0}
+    rows = [
+        Row("real", "train", 0, 1000, accuracy={**accuracy, "selected": 82.5}, metrics={"bytes": 4000}),
+        Row("binary", "train", 0, 1000, accuracy=accuracy, metrics={"bytes": 165}),
+    ]
+    real, binary = by_stage(rows)
+    assert words.bought(binary, [real]) == "80.00 % with 165 B of weights, 2.50 points under real."
 
 
 def test_what_each_step_bought() -> None:

@@ -1,0 +1,132 @@
+"""Sweeps: a recipe at every point of a grid, where stages that a swept value does not reach are shared."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from nasdistill.recipes.loading import Recipe, load_recipe
+from nasdistill.recipes.source import RecipeError, parse
+from nasdistill.report.points import value_in_words
+from nasdistill.report.records import Row
+
+Made = tuple[str, int, Mapping[str, Any], Any]
+"""Stage, seed, point, and something that is equal where the same artifact is made."""
+
+
+@dataclass(frozen=True)
+class Point:
+    """The recipe with one combination of the swept values, by key."""
+
+    values: Mapping[str, Any]
+    recipe: Recipe
+
+
+@dataclass(frozen=True)
+class Sweep:
+    """A recipe at every point of a grid; without swept keys it has one point.
+
+    Attributes:
+        grid: the values of each swept key.
+        points: every combination of them, the last key changing fastest.
+    """
+
+    grid: Mapping[str, list[Any]]
+    points: tuple[Point, ...]
+
+    @classmethod
+    def of(cls, recipe: Recipe) -> Sweep:
+        """A recipe as it is."""
+        return cls({}, (Point({}, recipe),))
+
+    @property
+    def recipe(self) -> Recipe:
+        """That of the first point: what no swept key touches is the same in all."""
+        return self.points[0].recipe
+
+
+def load_sweep(
+    name: str, overrides: Sequence[str] = (), plugins: Sequence[str] = (), swept: Iterable[str] = ()
+) -> Sweep:
+    """Read and check a recipe at every point of a grid; see `load_recipe`.
+
+    Args:
+        swept: keys with their values, e.g. `stages.teacher.epochs=10,20` or `stages.s.objectives=[kd],[kd, attention]`.
+
+    Raises:
+        RecipeError: the grid or the recipe at one of its points is wrong.
+    """
+    grid = grid_of(swept)
+    for override in overrides:
+        if override.partition("=")[0] in grid:
+            raise RecipeError(f"override {override!r}: this key is swept as well; leave one of them out")
+    combinations = [dict(zip(grid, values, strict=True)) for values in itertools.product(*grid.values())]
+    return Sweep(grid, tuple(Point(values, load_recipe(name, overrides, plugins, values)) for values in combinations))
+
+
+def grid_of(swept: Iterable[str]) -> dict[str, list[Any]]:
+    """The values by key of texts such as `stages.teacher.epochs=10,20`, each list read as YAML reads `[10,20]`.
+
+    Raises:
+        RecipeError: a key or a value stands twice, a list is empty or no YAML, or seeds are swept.
+    """
+    grid: dict[str, list[Any]] = {}
+    for text in swept:
+        shown = f"--sweep {text!r}"
+        key, equals, listed = text.partition("=")
+        if not equals or not key:
+            raise RecipeError(f"{shown}: write it as key.path=value,value,...")
+        if key in ("seed", "seeds"):
+            raise RecipeError(f"{shown}: seeds are no part of a grid; with --seeds 0,1,2 every point runs with each")
+        if key in grid:
+            raise RecipeError(f"{shown}: the key {key!r} is swept twice; give all its values at once")
+        values = parse(f"[{listed}]", shown).data
+        if not values:
+            raise RecipeError(f"{shown}: there are no values; write it as {key}=value,value,...")
+        for value in values:
+            if values.count(value) > 1:
+                raise RecipeError(f"{shown}: the value {value_in_words(value)} stands here twice")
+        grid[key] = values
+    return grid
+
+
+def joined(rows: Sequence[Row]) -> list[Row]:
+    """Every stage once per artifact rather than per point, at those keys of its point that reach it."""
+    return [
+        replace(rows[at], point=point)
+        for at, point in reached([(row.stage, row.seed, row.point, row.folder) for row in rows])
+    ]
+
+
+def reached(made: Sequence[Made]) -> list[tuple[int, Mapping[str, Any]]]:
+    """Which of the stages of all points to show, and at which part of their points.
+
+    A key does not reach a stage if, whatever the other keys and the seed are, what is made is the same at all of the
+    key's values. In a grid of teachers and students, a teacher is so trained and shown once for all students.
+
+    Returns:
+        Positions in `made`, by seed and stage in order of first appearance, each with what is left of its point.
+    """
+    stages = list(dict.fromkeys(stage for stage, *_ in made))
+    seeds = list(dict.fromkeys(seed for _, seed, *_ in made))
+    parts = {stage: [entry for entry in made if entry[0] == stage] for stage in stages}
+    keys = {
+        stage: [key for key in entries[0][2] if not _same_at_all_values(entries, key)]
+        for stage, entries in parts.items()
+    }
+    found: dict[tuple[str, int, str], tuple[int, Mapping[str, Any]]] = {}
+    for at, (stage, seed, point, _) in enumerate(made):
+        left = {key: point[key] for key in keys[stage]}
+        found.setdefault((stage, seed, value_in_words(left)), (at, left))
+    return sorted(found.values(), key=lambda place: (seeds.index(made[place[0]][1]), stages.index(made[place[0]][0])))
+
+
+def _same_at_all_values(entries: Sequence[Made], key: str) -> bool:
+    seen: dict[tuple[int, str], Any] = {}
+    for _, seed, point, made in entries:
+        others = value_in_words({other: value for other, value in point.items() if other != key})
+        if seen.setdefault((seed, others), made) != made:
+            return False
+    return True

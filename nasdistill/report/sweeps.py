@@ -1,0 +1,211 @@
+"""The outcome of a sweep in one table: for people as Markdown and on the page, for programs as CSV."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from nasdistill.errors import DamagedFile
+from nasdistill.report import payloads, tables, words
+from nasdistill.report.points import value_in_words
+from nasdistill.report.records import Row, RunRecord
+from nasdistill.report.sections import Group, Section
+from nasdistill.report.summaries import StageSummary, Summary, by_stage, summarise
+from nasdistill.report.tables import SHOWN, Cell, Table
+from nasdistill.storage import write_text
+
+log = logging.getLogger(__name__)
+
+MARKDOWN = "sweep.md"
+CSV = "sweep.csv"
+VALIDATION_ACCURACY = "validation/accuracy"
+ALL = "all"  # stands where a swept key does not reach a stage
+BEST = "best"
+
+
+@dataclass(frozen=True)
+class Line:
+    """A stage at one point, over all seeds.
+
+    Attributes:
+        point: the swept keys that reach the stage, with their values.
+        validation: accuracy of the selected weights on the validation images in percent by seed; those that told it.
+        best: whether validation prefers it to the same stage at other points.
+    """
+
+    point: Mapping[str, Any]
+    stage: str
+    summary: StageSummary
+    validation: Mapping[int, float]
+    best: bool = False
+
+
+def lines(record: RunRecord) -> list[Line]:
+    """A line per stage and point, stage by stage."""
+    found = []
+    for summary in by_stage(record.rows):
+        first = summary.rows[0]
+        told = {row.seed: accuracy for row in summary.rows if (accuracy := _validation(row)) is not None}
+        found.append(Line(first.point, first.stage, summary, told))
+    stages = list(dict.fromkeys(line.stage for line in found))
+    return _marked(sorted(found, key=lambda line: stages.index(line.stage)), record.sweep)
+
+
+def _validation(row: Row) -> float | None:
+    """The highest validation accuracy, which is that of the selected weights; None if there is no such curve."""
+    try:
+        history = payloads.read(payloads.History, row.folder)
+    except DamagedFile as error:
+        log.warning("%s; the sweep's table leaves its validation accuracy out", error)
+        return None
+    curve = history.curves.get(VALIDATION_ACCURACY) if history is not None else None
+    return max(value for _, value in curve) if curve else None
+
+
+def _marked(found: Sequence[Line], sweep: Mapping[str, Any]) -> list[Line]:
+    """The lines, those of the last trained stage marked that validation prefers; the test set selects nothing.
+
+    Nothing is marked if a seed has no validation accuracy, or if data are swept, as points then differ in their
+    validation images.
+    """
+    last = final_stage(found)
+    rivals = [line for line in found if line.stage == last]
+    complete = all(len(line.validation) == len(line.summary.rows) for line in rivals)
+    if len(rivals) < 2 or not complete or any(key.split(".")[0] == "data" for key in sweep):
+        return list(found)
+    means = {line.summary.stage: summarise(list(line.validation.values())).mean for line in rivals}
+    highest = max(means.values())
+    return [replace(line, best=means.get(line.summary.stage) == highest) for line in found]
+
+
+def final_stage(found: Sequence[Line]) -> str | None:
+    """The last stage that has an accuracy and that a swept key reaches."""
+    return next((line.stage for line in reversed(found) if line.point and line.summary.accuracies()), None)
+
+
+def preferred(record: RunRecord) -> StageSummary | None:
+    """The stage at the point that validation prefers; None outside a sweep and where nothing is marked."""
+    return next((line.summary for line in lines(record) if line.best), None) if record.sweep else None
+
+
+def outcome(record: RunRecord) -> Table:
+    """For people: the swept keys, the stage, its accuracies as mean ± sample deviation with each seed's, its costs."""
+    header = (
+        *record.sweep,
+        "stage",
+        "validation",
+        *(f"accuracy %, {kind}" for kind in SHOWN),
+        "parameters",
+        "size",
+        "time",
+        "validation accuracy %",
+    )
+    rows = []
+    for line in lines(record):
+        size, seconds = line.summary.numbers("bytes"), line.summary.numbers("seconds")
+        accuracies = (line.summary.accuracy(kind) for kind in SHOWN)
+        validation = _validation_summary(line)
+        rows.append(
+            (
+                *(Cell(value_in_words(line.point[key]) if key in line.point else ALL) for key in record.sweep),
+                Cell(line.stage),
+                Cell(BEST if line.best else ""),
+                *(Cell(words.spread(accuracy), words.each(accuracy)) for accuracy in accuracies),
+                Cell(words.counted(line.summary.numbers("parameters"))),
+                Cell(words.size(size.mean if size else None)),
+                Cell(words.duration(seconds.mean if seconds else None)),
+                Cell(words.spread(validation), words.each(validation)),
+            )
+        )
+    return Table(header, tuple(rows), words=len(record.sweep) + 2)
+
+
+def _validation_summary(line: Line) -> Summary | None:
+    return summarise(list(line.validation.values())) if line.validation else None
+
+
+def grid(record: RunRecord) -> Table | None:
+    """With two swept keys: selected accuracy of the last stage they reach, a row per value of the first key."""
+    found = lines(record)
+    last = final_stage(found)
+    if len(record.sweep) != 2 or last is None:
+        return None
+    (down, rows), (across, columns) = record.sweep.items()
+
+    def cell(point: Mapping[str, Any]) -> Cell:
+        for line in found:
+            if line.stage == last and all(point[key] == value for key, value in line.point.items()):
+                accuracy = line.summary.accuracy()
+                mark = f" ({BEST})" if line.best else ""
+                return Cell(words.spread(accuracy) + mark, words.each(accuracy))
+        return Cell(words.NONE)
+
+    return Table(
+        (f"{down} / {across}", *map(value_in_words, columns)),
+        tuple((Cell(value_in_words(row)), *(cell({down: row, across: column}) for column in columns)) for row in rows),
+    )
+
+
+def numbers(record: RunRecord) -> Table:
+    """For programs: every number as it is, with mean, sample deviation, count and the value of each seed."""
+    measured = (*SHOWN, "validation")
+    parts = ("mean", "deviation", "n", *(f"seed_{seed}" for seed in record.seeds))
+    costs = ("parameters", "bytes", "multiply_adds", "latency_ms", "seconds")
+    header = (*record.sweep, "stage", "uses", *(f"{kind}_{part}" for kind in measured for part in parts), *costs, BEST)
+    rows = []
+    for line in lines(record):
+        by_seed = [*(line.summary.accuracies(kind) for kind in SHOWN), line.validation]
+        means = [line.summary.numbers(cost) for cost in costs]
+        values = [
+            *(value_in_words(line.point[key]) if key in line.point else "" for key in record.sweep),
+            line.stage,
+            line.summary.uses,
+            *(value for accuracies in by_seed for value in _raw(accuracies, record.seeds)),
+            *(summary.mean if summary else None for summary in means),
+            int(line.best),
+        ]
+        rows.append(tuple(Cell("" if value is None else str(value)) for value in values))
+    return Table(header, tuple(rows), words=0)
+
+
+def _raw(accuracies: Mapping[int, float], seeds: Sequence[int]) -> list[float | None]:
+    summary = summarise(list(accuracies.values())) if accuracies else None
+    told = [None, None] if summary is None else [summary.mean, summary.deviation]
+    return [*told, len(accuracies), *(accuracies.get(seed) for seed in seeds)]
+
+
+def section(record: RunRecord) -> Section:
+    """The part of the page that joins the points."""
+    groups = [Group("", table=outcome(record))]
+    pairs = grid(record)
+    if pairs is not None:
+        groups.insert(0, Group(_title_of_grid(record), table=pairs))
+    return Section("The sweep", _lead(record), tuple(groups))
+
+
+def _title_of_grid(record: RunRecord) -> str:
+    return f"Selected test accuracy of {final_stage(lines(record))}, %"
+
+
+def _lead(record: RunRecord) -> str:
+    text = f'"{ALL}" stands where a swept value does not reach a stage: it ran once for all of them.'
+    if any(line.best for line in lines(record)):
+        return text + f' "{BEST}" is what the validation images prefer; test accuracy selects nothing.'
+    return text
+
+
+def write_sweep(record: RunRecord, folder: Path) -> None:
+    """Write `sweep.md` and `sweep.csv`; where nothing was swept, remove those of an earlier run."""
+    if not record.sweep:
+        for name in (MARKDOWN, CSV):
+            (folder / name).unlink(missing_ok=True)
+        return
+    text = f"# {record.name}\n\n"
+    pairs = grid(record)
+    if pairs is not None:
+        text += f"{_title_of_grid(record)}:\n\n{tables.markdown(pairs)}\n"
+    write_text(folder / MARKDOWN, f"{text}{_lead(record)}\n\n{tables.markdown(outcome(record))}")
+    write_text(folder / CSV, tables.to_csv(numbers(record)))

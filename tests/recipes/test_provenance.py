@@ -1,0 +1,39 @@
+"""What decides an artifact: the plugins that take part in it, wherever a config names their components."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from nasdistill.recipes.provenance import plugin_versions
+from nasdistill.registry import build, load_plugin, plugins, registry
+from nasdistill.stages import STAGES
+
+MODEL = '''
+from torch import nn
+
+from nasdistill.models.base import MODELS, Model
+
+
+@MODELS.register("one-layer")
+class OneLayer(Model):
+    """A linear classifier."""
+
+    def build(self, shape, classes):
+        return nn.Sequential(nn.Flatten(), nn.Linear(shape[0] * shape[1] * shape[2], classes))
+'''
+
+
+def test_a_model_that_a_stage_names_is_a_part_of_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    models = registry("models")
+    models.names()
+    monkeypatch.setattr(models, "_components", dict(models._components))
+    monkeypatch.setattr(plugins, "loaded", dict(plugins.loaded))
+    (tmp_path / "one_layer.py").write_text(MODEL)
+    load_plugin("one_layer.py", tmp_path)
+    for model in ("one-layer", {"name": "one-layer"}):
+        found = plugin_versions(build(STAGES.get("train"), {"model": model}))
+        assert list(found) == ["one_layer.py"]
+        assert found["one_layer.py"].startswith("sha256:")
+    assert plugin_versions(build(STAGES.get("train"), {"model": "wrn-16-1"})) == {}

@@ -1,0 +1,154 @@
+"""Attention maps: what the file must hold, and what the picture shows of it."""
+
+from __future__ import annotations
+
+import base64
+import copy
+import io
+import json
+from pathlib import Path
+from typing import Any
+from xml.etree import ElementTree
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from nasdistill.errors import DamagedFile
+from nasdistill.report import payloads
+from nasdistill.report.maps import draw_attention
+
+SVG = "{http://www.w3.org/2000/svg}"
+HOSTILE = '</text><script>alert("1")</script>&'
+ONE_TEACHER: dict[str, Any] = {
+    "similarity": 0.7,
+    "images": [
+        {"index": 4, "label": "cat", "student": "dog", "teachers": ["cat"], "pixels": [["00ff", "8000", "1020"]]},
+        {"index": 9, "label": "dog", "student": "dog", "teachers": ["cat"], "pixels": [["0000", "0000", "0000"]]},
+    ],
+    "pairs": [
+        {"student": "a", "teacher": "b", "number": 0, "similarity": 0.8,
+         "maps": [[["00ff", "1122"], ["ff00", "0000"]], [["ffff", "ffff"], ["ffff", "ffff"]]]},
+        {"student": "c", "teacher": "d", "number": 0, "similarity": 0.6,
+         "maps": [[["ff00"], ["ff"]], [["00ff"], ["ff"]]]},
+    ],
+}  # fmt: skip
+
+
+def attention(**changes: Any) -> payloads.Attention:
+    return payloads.Attention.model_validate({**copy.deepcopy(ONE_TEACHER), **changes})
+
+
+def two_teachers() -> payloads.Attention:
+    content = copy.deepcopy(ONE_TEACHER)
+    for image in content["images"]:
+        image["teachers"].append("bird")
+    content["pairs"][1] |= {"student": "a", "number": 1}
+    return payloads.Attention.model_validate(content)
+
+
+def drawn(given: payloads.Attention, number: int = 0) -> ElementTree.Element:
+    return ElementTree.fromstring(draw_attention(given, number))  # noqa: S314
+
+
+def pixels_of(root: ElementTree.Element) -> dict[tuple[float, float], np.ndarray]:
+    """What each picture shows, by its place."""
+    return {
+        (float(element.attrib["x"]), float(element.attrib["y"])): np.asarray(
+            Image.open(io.BytesIO(base64.b64decode(element.attrib["href"].removeprefix("data:image/png;base64,"))))
+        )
+        for element in root.iter(f"{SVG}image")
+    }
+
+
+def texts_of(root: ElementTree.Element) -> list[str]:
+    return ["".join(element.itertext()) for element in root.iter(f"{SVG}text")]
+
+
+def test_an_image_stands_beside_the_maps_of_student_and_teacher() -> None:
+    root = drawn(attention())
+    shown = pixels_of(root)
+    assert len(shown) == 1 + 2 * 2
+    (image_place, *places) = shown
+    np.testing.assert_array_equal(shown[image_place][..., :3].max(axis=2), [[0, 255], [128, 0], [16, 32]])
+    columns, rows = sorted({x for x, _ in places}), sorted({y for _, y in places})
+    assert {(x, y) for x in columns for y in rows} == set(places)
+    assert [shown[column, row].shape[:2] for column in columns for row in rows] == [(2, 2), (2, 2), (1, 2), (1, 1)]
+    assert texts_of(root) == ["cat", "student says dog ✕", "student", "teacher says cat ✓", "teacher", "2x2", "1x2"]
+
+
+def test_a_map_is_brighter_where_its_values_are_larger() -> None:
+    shown = pixels_of(drawn(attention()))
+    students = shown[min(place for place in list(shown)[1:])]
+    lightness = students[..., :3] @ np.array([0.2126, 0.7152, 0.0722])  # 00 < 11 < 22 < ff
+    assert lightness[0, 0] < lightness[1, 0] < lightness[1, 1] < lightness[0, 1]
+
+
+def test_several_teachers_have_a_row_each_and_share_the_students() -> None:
+    root = drawn(two_teachers())
+    _image, *places = pixels_of(root)
+    assert len({x for x, _ in places}) == 1
+    assert len({y for _, y in places}) == len(places) == 3
+    assert {"student says dog ✕", "teacher 1 says cat ✓", "teacher 2 says bird ✕"} <= set(texts_of(root))
+
+
+def test_a_point_that_has_two_beside_it_has_two_columns() -> None:
+    content = copy.deepcopy(ONE_TEACHER["pairs"])
+    content[1] |= {"student": "a", "maps": [[maps[0], other[1]] for maps, other in zip(
+        content[0]["maps"], content[1]["maps"], strict=True)]}  # fmt: skip
+    shown = pixels_of(drawn(attention(pairs=content)))
+    _image, *places = shown
+    assert len(places) == 4
+    ((left, top), (left_too, below), (right, top_too), (right_too, below_too)) = sorted(places)
+    assert (left, right, top, below) == (left_too, right_too, top_too, below_too)
+    np.testing.assert_array_equal(shown[left, top], shown[right, top])
+    assert shown[left, below].shape != shown[right, below].shape
+
+
+def test_colours_are_shown_as_they_are() -> None:
+    content = copy.deepcopy(ONE_TEACHER["images"])
+    content[0]["pixels"] = [["0102"], ["0304"], ["0506"]]
+    shown = pixels_of(drawn(attention(images=content)))
+    np.testing.assert_array_equal(next(iter(shown.values())), [[[1, 3, 5], [2, 4, 6]]])
+
+
+def test_the_picture_is_told_in_words() -> None:
+    told = drawn(attention(), 1).attrib["aria-label"]
+    assert told.startswith("A test image of class dog: the student says dog, the teacher says cat.")
+
+
+def test_names_with_markup_are_inert() -> None:
+    content = copy.deepcopy(ONE_TEACHER["images"])
+    content[0] |= {"label": HOSTILE, "student": HOSTILE, "teachers": [HOSTILE]}
+    root = drawn(attention(images=content))
+    assert not any(element.tag.endswith("script") for element in root.iter())
+    assert any("</text><scr" in text for text in texts_of(root))
+    assert HOSTILE in root.attrib["aria-label"]
+
+
+@pytest.mark.parametrize(
+    ("path", "value", "problem"),
+    [
+        (["images"], [], r"at images"),
+        (["pairs"], [], r"at pairs"),
+        (["images", 0, "pixels", 0], ["00", "0000"], r"rows of a grid must be of one length, over 0 at images\.0"),
+        (["images", 0, "pixels", 0], [], r"rows of a grid must be of one length"),
+        (["images", 0, "pixels", 0], [""], r"rows of a grid must be of one length"),
+        (["images", 0, "pixels", 0], ["xy"], r"non-hexadecimal"),
+        (["images", 0, "pixels", 0], [7], r"at images\.0\.pixels\.0"),
+        (["images", 0, "pixels"], [["00"], ["0000"]], r"channels must be of one size at images\.0"),
+        (["images", 0, "teachers"], [], r"at images\.0\.teachers"),
+        (["images", 0, "teachers"], ["a", "b"], r"must speak of the same teachers"),
+        (["pairs", 0, "number"], 1, r"must speak of the same teachers"),
+        (["pairs", 0, "maps"], [], r"each pair must have 2 pairs of maps, one per image"),
+    ],
+)
+def test_a_file_that_cannot_be_drawn_is_named(path: list[Any], value: Any, problem: str, tmp_path: Path) -> None:
+    content = copy.deepcopy(ONE_TEACHER)
+    place: Any = content
+    for step in path[:-1]:
+        place = place[step]
+    place[path[-1]] = value
+    (tmp_path / "attention.json").write_text(json.dumps(content))
+    with pytest.raises(DamagedFile, match=rf"attention\.json cannot be shown: .*{problem}"):
+        payloads.read(payloads.Attention, tmp_path)

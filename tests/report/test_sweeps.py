@@ -1,0 +1,175 @@
+"""The outcome of a sweep: one table for people, one for programs, a grid, and what validation prefers."""
+
+from __future__ import annotations
+
+import csv
+import io
+import statistics
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from nasdistill.report import sweeps, tables
+from nasdistill.report.page import write_comparison, write_report
+from nasdistill.report.points import folder_name, in_words, value_in_words
+from nasdistill.report.records import Row, RunRecord
+from nasdistill.report.results import load_run, save_run
+from nasdistill.storage import write_json
+
+MODEL, LOSS = "stages.teacher.model", "stages.student.objectives"
+GRID: dict[str, list[Any]] = {MODEL: ["mlp-8", "mlp-16"], LOSS: [["kd"], ["kd", "attention"]]}
+
+# Test accuracy of seed 0 and 1 by point, and the best validation accuracy: they disagree on purpose.
+STUDENTS = {
+    ("mlp-8", 0): ((90.0, 92.0), (95.0, 95.0)),
+    ("mlp-8", 1): ((91.0, 91.0), (93.0, 93.0)),
+    ("mlp-16", 0): ((94.0, 96.0), (94.0, 94.0)),
+    ("mlp-16", 1): ((89.0, 90.0), (92.0, 92.0)),
+}
+
+
+def row(
+    out: Path, stage: str, seed: int, point: Mapping[str, Any], selected: float, validation: float | None = None
+) -> Row:
+    folder = out / "artifacts" / folder_name(stage, {**point, "seed": seed})
+    folder.mkdir(parents=True)
+    if validation is not None:
+        curve = [[1, 10.0], [2, validation], [3, validation - 1]]
+        write_json(folder / "history.json", {"curves": {"validation/accuracy": curve}})
+    return Row(
+        stage, "train", seed, 100, accuracy={"last": selected - 1, "best": selected + 1, "selected": selected},
+        seconds=2.0, metrics={"bytes": 400}, folder=folder, point=dict(point),
+    )  # fmt: skip
+
+
+def fake_sweep(out: Path) -> RunRecord:
+    rows = []
+    for seed in (0, 1):
+        rows += [row(out, "alone", seed, {}, 80.0)]
+        rows += [row(out, "teacher", seed, {MODEL: model}, 97.0) for model in GRID[MODEL]]
+        rows += [
+            row(out, "student", seed, {MODEL: model, LOSS: GRID[LOSS][loss]}, test[seed], validation[seed])
+            for (model, loss), (test, validation) in STUDENTS.items()
+        ]
+    return RunRecord("pairs", "name: pairs", "nasdistill run pairs", (0, 1), tuple(rows), {}, "cpu",
+                     "2026-11-21T01:20:00+00:00", 60.0, GRID)  # fmt: skip
+
+
+@pytest.fixture
+def record(tmp_path: Path) -> RunRecord:
+    return fake_sweep(tmp_path)
+
+
+def test_points_in_words() -> None:
+    assert value_in_words(["kd", {"name": "attention", "beta": 1e3}]) == "[kd, {name: attention, beta: 1000.0}]"
+    assert value_in_words([True, None, 1]) == "[true, null, 1]"
+    assert in_words({"stages.s.epochs": 1, "data.limit": 5}) == "s.epochs=1, data.limit=5"
+    assert folder_name("s", {}) == "s"
+    assert folder_name("s", {"stages.s.lr": 0.1}) == "s-s.lr=0.1"
+
+
+def test_names_of_folders_that_would_be_cut_to_the_same_stay_apart() -> None:
+    long = ["x" * 100 + "a", "x" * 100 + "b", "a/b", "a:b"]
+    names = {folder_name("s", {"k": value}) for value in long}
+    assert len(names) == 4
+    assert all(len(name) < 100 and "/" not in name and ":" not in name for name in names)
+
+
+def test_one_line_per_stage_and_point(record: RunRecord) -> None:
+    table = sweeps.outcome(record)
+    assert table.header[:4] == (MODEL, LOSS, "stage", "validation")
+    assert [tuple(cell.text for cell in line[:3]) for line in table.rows] == [
+        ("all", "all", "alone"),
+        ("mlp-8", "all", "teacher"),
+        ("mlp-16", "all", "teacher"),
+        ("mlp-8", "[kd]", "student"),
+        ("mlp-8", "[kd, attention]", "student"),
+        ("mlp-16", "[kd]", "student"),
+        ("mlp-16", "[kd, attention]", "student"),
+    ]
+    student = table.rows[3]
+    assert str(student[4]) == f"91.00 ± {statistics.stdev([90, 92]):.2f} (90.00, 92.00)"
+
+
+def test_validation_marks_the_best_and_not_the_test_set(record: RunRecord) -> None:
+    """The first student has the best validation accuracy, the third the best test accuracy."""
+    marked = [line.point for line in sweeps.lines(record) if line.best]
+    assert marked == [{MODEL: "mlp-8", LOSS: ["kd"]}]
+    preferred = sweeps.preferred(record)
+    assert preferred is not None
+    assert preferred.rows[0].point == marked[0]
+    assert sweeps.preferred(replace(record, sweep={})) is None
+
+
+def test_nothing_is_marked_where_a_validation_accuracy_is_missing(record: RunRecord) -> None:
+    student = next(row for row in record.rows if row.stage == "student" and row.seed == 1)
+    assert student.folder is not None
+    (student.folder / "history.json").unlink()
+    assert not any(line.best for line in sweeps.lines(record))
+    assert "best" not in sweeps.section(record).lead
+
+
+def test_nothing_is_marked_where_points_differ_in_their_data(record: RunRecord) -> None:
+    renamed = tuple(
+        replace(row, point={key.replace(MODEL, "data.limit"): value for key, value in row.point.items()})
+        for row in record.rows
+    )
+    other = replace(record, rows=renamed, sweep={"data.limit": GRID[MODEL], LOSS: GRID[LOSS]})
+    assert not any(line.best for line in sweeps.lines(other))
+
+
+def test_two_keys_make_a_grid(record: RunRecord) -> None:
+    table = sweeps.grid(record)
+    assert table is not None
+    assert table.header == (f"{MODEL} / {LOSS}", "[kd]", "[kd, attention]")
+    assert [[cell.text for cell in line] for line in table.rows] == [
+        ["mlp-8", "91.00 ± 1.41 (best)", "91.00 ± 0.00"],
+        ["mlp-16", "95.00 ± 1.41", "89.50 ± 0.71"],
+    ]
+    assert sweeps.grid(replace(record, sweep={MODEL: GRID[MODEL]})) is None
+
+
+def test_a_stage_behind_them_that_no_key_reaches_is_not_the_outcome(record: RunRecord) -> None:
+    moved = replace(record, rows=tuple(sorted(record.rows, key=lambda row: row.stage == "alone")))
+    assert sweeps.grid(moved) == sweeps.grid(record)
+    assert [line.point for line in sweeps.lines(moved) if line.best] == [
+        line.point for line in sweeps.lines(record) if line.best
+    ]
+
+
+def test_csv_holds_the_numbers_as_they_are(record: RunRecord) -> None:
+    read = list(csv.DictReader(io.StringIO(tables.to_csv(sweeps.numbers(record)))))
+    assert len(read) == 7
+    alone, student = read[0], read[3]
+    assert (alone[MODEL], alone["best"], alone["validation_n"], alone["validation_mean"]) == ("", "0", "0", "")
+    assert (student["stage"], student["uses"], student[LOSS], student["best"]) == ("student", "train", "[kd]", "1")
+    assert float(student["selected_mean"]) == 91.0
+    assert float(student["selected_deviation"]) == pytest.approx(2**0.5, abs=1e-12)
+    assert [student[f"selected_{part}"] for part in ("n", "seed_0", "seed_1")] == ["2", "90.0", "92.0"]
+    assert (float(student["validation_mean"]), float(student["bytes"]), float(student["seconds"])) == (95.0, 400, 2.0)
+
+
+def test_files_are_written_for_a_sweep_and_removed_without_one(record: RunRecord, tmp_path: Path) -> None:
+    sweeps.write_sweep(record, tmp_path)
+    text = (tmp_path / "sweep.md").read_text()
+    assert "Selected test accuracy of student, %:\n\n| stages.teacher.model / stages.student.objectives |" in text
+    assert text.count("\n| ") == 2 + 2 + 2 + 7
+    assert len((tmp_path / "sweep.csv").read_text().splitlines()) == 8
+    sweeps.write_sweep(replace(record, sweep={}), tmp_path)
+    assert not list(tmp_path.glob("sweep.*"))
+
+
+def test_a_sweep_comes_back_and_its_page_can_be_written_again(record: RunRecord, tmp_path: Path) -> None:
+    save_run(record, tmp_path)
+    again = load_run(tmp_path)
+    assert again.sweep == record.sweep
+    assert [row.point for row in again.rows] == [row.point for row in record.rows]
+    write_report(again, tmp_path / "report.html")
+    page = (tmp_path / "report.html").read_text()
+    assert "<h2>The sweep</h2>" in page
+    assert "student, teacher.model=mlp-16, student.objectives=[kd, attention]" in page
+    write_comparison([again, again], tmp_path / "comparison.html")
+    assert "pairs (2): teacher, teacher.model=mlp-16" in (tmp_path / "comparison.html").read_text()
