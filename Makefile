@@ -27,7 +27,8 @@ docs: $(VENV)/.docs-installed
 	$(BIN)/sphinx-build -W --keep-going -b html docs docs/_build/html
 
 bench: $(STAMP)
-	for name in training distill search fisher; do $(BIN)/python -m benchmarks.$$name || exit 1; done
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable ".[bench]"
+	for name in training distill torchdistill search fisher; do $(BIN)/python -m benchmarks.$$name || exit 1; done
 
 $(STAMP): setup.py pyproject.toml
 	$(PYTHON) -m venv $(VENV)

@@ -55,6 +55,7 @@ setup(
     extras_require={
         "test": ["pytest", "pytest-timeout", "hypothesis", "ruff", "mypy", "import-linter", "types-PyYAML"],
         "docs": ["sphinx", "myst-parser", "furo"],
+        "bench": ["torchdistill==1.1.5"],
     },
     entry_points={"console_scripts": ["nasdistill=nasdistill.cli.main:main"]},
 )

@@ -5,11 +5,13 @@ from __future__ import annotations
 import argparse
 import contextlib
 import json
+import multiprocessing
 import platform
 import statistics
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
+from multiprocessing.connection import Connection
 from typing import Any
 
 import torch
@@ -102,6 +104,40 @@ def timed(step: Callable[[], object]) -> Turn:
         return time.perf_counter() - start
 
     return turn
+
+
+@contextlib.contextmanager
+def apart(rival: Callable[[argparse.Namespace], Turn], options: argparse.Namespace) -> Iterator[Turn]:
+    """The turn of a rival in a process of its own, so that what it sets for its process does not reach the others.
+
+    Args:
+        rival: makes the turn; a function of a module, or a partial one.
+    """
+    spawn = multiprocessing.get_context("spawn")
+    here, there = spawn.Pipe()
+    process = spawn.Process(target=_take_turns, args=(rival, options, there), daemon=True)
+    process.start()
+    there.close()
+
+    def turn(steps: int) -> float:
+        here.send(steps)
+        seconds: float = here.recv()
+        return seconds
+
+    try:
+        yield turn
+    finally:
+        here.close()
+        process.join()
+
+
+def _take_turns(rival: Callable[[argparse.Namespace], Turn], options: argparse.Namespace, there: Connection) -> None:
+    if options.threads is not None:
+        torch.set_num_threads(options.threads)
+    turn = rival(options)
+    with contextlib.suppress(EOFError):
+        while True:
+            there.send(turn(there.recv()))
 
 
 def synchronise() -> None:

@@ -4,7 +4,8 @@
 
 WRN-40-2 teaches WRN-16-2, by KD alone and by KD with attention transfer. Ours is all of `fit`, as in
 `benchmarks.training`; the plain loop gets its batch for nothing and runs its teacher as everybody does: in evaluation
-mode, without gradients.
+mode, without gradients. "Parts" is what a distillation step must cost at least in our precision and layout: the
+teacher's forward pass in inference mode, and a step of the student's own training, one after the other.
 """
 
 from __future__ import annotations
@@ -17,10 +18,12 @@ from benchmarks.common import Comparison, Turn, arguments, compare, show, timed
 from benchmarks.images import CLASSES, SHAPE
 from benchmarks.training import BASELINE, BATCH, ours
 from nasdistill.distill.task import Distillation, with_label_term
+from nasdistill.distill.teacher import Teacher
 from nasdistill.models.base import MODELS
 from nasdistill.models.inspection import feature_points
 from nasdistill.registry import registry
 from nasdistill.training.engine import Engine, EngineSettings
+from nasdistill.training.tasks import Supervised
 
 OBJECTIVES = {"KD": ["kd"], "KD+AT": ["kd", "attention"]}
 
@@ -68,7 +71,20 @@ def plain(student: str, teacher: str, attention: bool, device: torch.device) -> 
 def distilled(student: str, teacher: str, objectives: list[str], engine: Engine) -> Turn:
     """One epoch of `fit` on our task with our defaults."""
     listed = with_label_term([registry("objectives").parse(name) for name in objectives])
-    return ours(Distillation(network(student), network(teacher), listed, SHAPE), engine)
+    return ours(Distillation(network(student), [Teacher(network(teacher))], listed, SHAPE), engine)
+
+
+def parts(student: str, teacher: str, engine: Engine) -> Turn:
+    """The teacher's forward pass and the student's training step, each on its own."""
+    master = engine.place(network(teacher)).eval()
+    images = torch.randn(BATCH, *SHAPE, device=engine.device).to(memory_format=engine.memory_format)
+
+    def forward() -> None:
+        with torch.inference_mode(), engine.autocast():
+            master(images)
+
+    taught, learned = timed(forward), ours(Supervised(network(student)), engine)
+    return lambda steps: taught(steps) + learned(steps)
 
 
 def main() -> None:
@@ -82,6 +98,7 @@ def main() -> None:
     for name, objectives in OBJECTIVES.items():
         rivals = {
             BASELINE: plain(options.student, options.teacher, "attention" in objectives, engine.device),
+            f"parts ({precision}, channels_last)": parts(options.student, options.teacher, engine),
             f"nasdistill ({precision}, channels_last)": distilled(options.student, options.teacher, objectives, engine),
         }
         title = f"{name}, {options.teacher} to {options.student}, batch {BATCH}"

@@ -18,11 +18,13 @@ from torch.nn import functional
 
 from benchmarks.common import Comparison, Turn, arguments, compare, show, timed
 from benchmarks.images import CLASSES, SHAPE, random_data
+from nasdistill.data.base import Data
 from nasdistill.data.loaders import evaluation_batches, training_batches
 from nasdistill.models.base import MODELS
+from nasdistill.training.batches import Batches
 from nasdistill.training.checkpoints import Checkpoints
 from nasdistill.training.engine import Engine, EngineSettings
-from nasdistill.training.fit import fit
+from nasdistill.training.fit import Fitted, fit
 from nasdistill.training.records import Records
 from nasdistill.training.settings import TrainingSettings
 from nasdistill.training.tasks import Supervised, Task
@@ -54,24 +56,29 @@ def ours(task: Task, engine: Engine) -> Turn:
 
     def turn(steps: int) -> float:
         data = random_data(steps * BATCH)
-        settings = TrainingSettings(epochs=1, batch_size=BATCH)
-        with (
-            tempfile.TemporaryDirectory() as folder,
-            contextlib.closing(Records(Path(folder), "benchmark", quiet=True)) as records,
-        ):
-            fitted = fit(
-                task,
-                training_batches(data, BATCH, 0, engine),
-                evaluation_batches(data.validation, data, engine),
-                evaluation_batches(data.test, data, engine),
-                settings,
-                engine,
-                Checkpoints(Path(folder), math.inf),
-                records,
-            )
+        batches = training_batches(data, BATCH, 0, engine)
+        fitted = trained(task, batches, data, TrainingSettings(epochs=1, batch_size=BATCH), engine)
         return steps * BATCH / fitted.samples_per_second
 
     return turn
+
+
+def trained(task: Task, batches: Batches, data: Data, settings: TrainingSettings, engine: Engine) -> Fitted:
+    """All of `fit`, nothing of it left behind."""
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        contextlib.closing(Records(Path(folder), "benchmark", quiet=True)) as records,
+    ):
+        return fit(
+            task,
+            batches,
+            evaluation_batches(data.validation, data, engine),
+            evaluation_batches(data.test, data, engine),
+            settings,
+            engine,
+            Checkpoints(Path(folder), math.inf),
+            records,
+        )
 
 
 def main() -> None:
