@@ -83,7 +83,7 @@ def load_recipe(
 
     Args:
         name: a file, or the name of a recipe that comes along.
-        overrides: `stages.teacher.epochs=20`, `data.root=/images`, `seeds=[0,1]`.
+        overrides: `stages.teacher.epochs=20`, `stages.a,b.epochs=20`, `data.root=/images`, `seeds=[0,1]`.
         plugins: files or modules beside those that the recipe names.
         swept: the values of one point of a sweep, set after the overrides.
 
@@ -96,8 +96,7 @@ def load_recipe(
     for override in overrides:
         _override(source, override, f"override {override!r}")
     for key, value in swept.items():
-        # a copy, because what is set at a longer key lands inside
-        _assign(source, key, copy.deepcopy(value), f"--sweep {key}={value_in_words(value)}")
+        _assign(source, key, value, f"--sweep {key}={value_in_words(value)}")
     _load_plugins(source, path.parent, ())
     return check(source)
 
@@ -185,7 +184,22 @@ def _override(source: Source, text: str, shown: str) -> None:
     _assign(source, dotted, parse(value_text, shown).data, shown)
 
 
+def each_path(dotted: str) -> list[str]:
+    """The paths that a key stands for: `stages.a,b.epochs` is that of both stages."""
+    first, *rest = dotted.split(".")
+    if first != "stages" or not rest:
+        return [dotted]
+    return [".".join([first, name, *rest[1:]]) for name in rest[0].split(",")]
+
+
 def _assign(source: Source, dotted: str, value: Any, shown: str) -> None:
+    """Set the value at each path of a key; see `each_path`."""
+    for path in each_path(dotted):
+        # a copy for each, because what is set at a longer key lands inside
+        _assign_at(source, path, copy.deepcopy(value), shown)
+
+
+def _assign_at(source: Source, dotted: str, value: Any, shown: str) -> None:
     """Set the value at a path such as `stages.teacher.epochs`; stages are addressed by name."""
     parts = dotted.split(".")
     key: list[str | int] = []

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from nasdistill.recipes.loading import Recipe, load_recipe
+from nasdistill.recipes.loading import Recipe, each_path, load_recipe
 from nasdistill.recipes.source import RecipeError, parse
 from nasdistill.report.points import value_in_words
 from nasdistill.report.records import Row
@@ -53,14 +53,16 @@ def load_sweep(
     """Read and check a recipe at every point of a grid; see `load_recipe`.
 
     Args:
-        swept: keys with their values, e.g. `stages.teacher.epochs=10,20` or `stages.s.objectives=[kd],[kd, attention]`.
+        swept: keys with their values, e.g. `stages.teacher.epochs=10,20`, `stages.s.objectives=[kd],[kd, attention]`,
+            or `stages.a,b.epochs=10,20` for stages that share each value.
 
     Raises:
         RecipeError: the grid or the recipe at one of its points is wrong.
     """
     grid = grid_of(swept)
+    paths = {path for key in grid for path in each_path(key)}
     for override in overrides:
-        if override.partition("=")[0] in grid:
+        if not paths.isdisjoint(each_path(override.partition("=")[0])):
             raise RecipeError(f"override {override!r}: this key is swept as well; leave one of them out")
     combinations = [dict(zip(grid, values, strict=True)) for values in itertools.product(*grid.values())]
     return Sweep(grid, tuple(Point(values, load_recipe(name, overrides, plugins, values)) for values in combinations))
@@ -73,6 +75,7 @@ def grid_of(swept: Iterable[str]) -> dict[str, list[Any]]:
         RecipeError: a key or a value stands twice, a list is empty or no YAML, or seeds are swept.
     """
     grid: dict[str, list[Any]] = {}
+    paths: set[str] = set()
     for text in swept:
         shown = f"--sweep {text!r}"
         key, equals, listed = text.partition("=")
@@ -80,8 +83,10 @@ def grid_of(swept: Iterable[str]) -> dict[str, list[Any]]:
             raise RecipeError(f"{shown}: write it as key.path=value,value,...")
         if key in ("seed", "seeds"):
             raise RecipeError(f"{shown}: seeds are no part of a grid; with --seeds 0,1,2 every point runs with each")
-        if key in grid:
-            raise RecipeError(f"{shown}: the key {key!r} is swept twice; give all its values at once")
+        for path in each_path(key):
+            if path in paths:
+                raise RecipeError(f"{shown}: the key {path!r} is swept twice; give all its values at once")
+            paths.add(path)
         values = parse(f"[{listed}]", shown).data
         if not values:
             raise RecipeError(f"{shown}: there are no values; write it as {key}=value,value,...")

@@ -43,6 +43,15 @@ def test_overrides_reach_every_value(recipe_file: Path) -> None:
     assert recipe.seeds == (7,)
 
 
+def test_an_override_reaches_several_stages(tmp_path: Path) -> None:
+    stages = "".join(f"  - {{name: {name}, uses: train, with: {{model: mlp-8}}}}\n" for name in ("a", "b", "c"))
+    path = tmp_path / "three.yaml"
+    path.write_text(f"name: three\nstages:\n{stages}")
+    recipe = load(path, "stages.a,c.optimizer={name: sgd, lr: 0.3}", "stages.c.optimizer.lr=0.4")
+    rates = {name: stage.model_dump()["optimizer"]["lr"] for name, stage in recipe.stages.items()}
+    assert rates == {"a": 0.3, "b": 0.1, "c": 0.4}
+
+
 def test_an_override_enters_lists_by_index(recipe_file: Path) -> None:
     assert load(recipe_file, "seeds=[3, 4, 5]", "seed=null", "seeds.1=9").seeds == (3, 9, 5)
 
@@ -120,6 +129,7 @@ def test_a_mistake_gets_one_sentence_with_its_line(change: tuple[str, str], sent
     ("override", "sentence"),
     [
         ("stages.wlak.steps=3", "unknown stage 'wlak'; did you mean 'walk'"),
+        ("stages.sum,wlak.scale=3", "unknown stage 'wlak'; did you mean 'walk'"),
         ("stages.walk.stesp=3", "unknown key 'stesp'; did you mean 'steps'"),
         ("stages.walk.steps", "write it as key.path=value"),
         ("seed.x=3", "there is nothing below 'seed'"),

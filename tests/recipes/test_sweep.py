@@ -53,6 +53,31 @@ def test_two_keys_make_every_combination(tmp_path: Path) -> None:
     assert found == [(2, 1), (2, 10), (3, 1), (3, 10)]
 
 
+TWO_WALKS = RECIPE.replace("  - name: sum\n", "  - {name: stroll, uses: toy-walk}\n  - name: sum\n")
+
+
+def test_stages_in_one_key_share_each_value(tmp_path: Path) -> None:
+    (tmp_path / "toy.yaml").write_text(TWO_WALKS)
+    sweep = loaded(tmp_path, "stages.walk,stroll.steps=2,3")
+    assert [[point.recipe.stages[stage].steps for stage in ("walk", "stroll")] for point in sweep.points] == [  # type: ignore[attr-defined]
+        [2, 2],
+        [3, 3],
+    ]
+    record = swept(tmp_path / "out", "stages.walk,stroll.steps=2,3")
+    assert {row.stage: len([same for same in record.rows if same.stage == row.stage]) for row in record.rows} == {
+        "walk": 2,
+        "stroll": 2,
+        "sum": 2,
+    }
+    assert (tmp_path / "out" / "stages" / "stroll-walk,stroll.steps=3").is_dir()
+
+
+def test_a_value_that_is_swept_and_set_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "toy.yaml").write_text(TWO_WALKS)
+    with pytest.raises(UserError, match="is swept as well; leave one of them out"):
+        loaded(tmp_path, "stages.walk,stroll.steps=2,3", overrides=("stages.stroll.steps=4",))
+
+
 def test_a_longer_key_lands_inside_a_swept_mapping_at_its_own_point_only(tmp_path: Path) -> None:
     sweep = loaded(tmp_path, "data={name: toy-data, salt: a}", "data.salt=b,c")
     assert [point.recipe.settings.data.salt for point in sweep.points] == ["b", "c"]
@@ -67,6 +92,8 @@ def test_a_longer_key_lands_inside_a_swept_mapping_at_its_own_point_only(tmp_pat
         ((f"{STEPS}=1,2,1",), r"the value 1 stands here twice"),
         ((f"{STEPS}=1,1.0",), r"stands here twice"),
         ((f"{STEPS}=1,2", f"{STEPS}=3"), r"the key 'stages\.walk\.steps' is swept twice"),
+        (("stages.walk,walk.steps=1,2",), r"the key 'stages\.walk\.steps' is swept twice"),
+        ((f"{STEPS}=1,2", "stages.sum,walk.steps=3"), r"the key 'stages\.walk\.steps' is swept twice"),
         (("seeds=0,1",), r"with --seeds 0,1,2 every point runs with each"),
         ((f"{STEPS}=1,]",), r"not valid YAML"),
         ((f"{STEPS}=1,none",), r"^--sweep stages\.walk\.steps=none: stages\.walk\.steps: "),
