@@ -32,6 +32,8 @@ class Batches:
         workers: processes that decode `ImageFiles`; 0 decodes in this one.
         views: how many different epochs there are: epoch e equals epoch e modulo `views`, so that what a teacher says
             of its views can be kept; None makes every epoch a new one.
+        epoch_images: how many an epoch has, if more than there are: they come again in a new order, all before any a
+            further time. A batch may then hold an image twice, in two augmentations.
         rank, world_size: this process and how many share each batch; where a batch does not divide evenly, its first
             images are taken once more, so that all processes take the same number of steps.
     """
@@ -50,6 +52,7 @@ class Batches:
         memory_format: torch.memory_format = torch.contiguous_format,
         workers: int = 0,
         views: int | None = None,
+        epoch_images: int | None = None,
         rank: int = 0,
         world_size: int = 1,
     ) -> None:
@@ -67,18 +70,19 @@ class Batches:
         self._memory_format = memory_format
         self._workers = workers
         self.views = views
+        self._epoch_images = max(len(images), epoch_images or 0)
         self._rank = rank
         self._world_size = world_size
 
     def __len__(self) -> int:
         """Steps of an epoch."""
-        full, rest = divmod(len(self._images), self.batch_size)
+        full, rest = divmod(self._epoch_images, self.batch_size)
         return full + (rest > 0 and not self._drop_last)
 
     @property
     def samples(self) -> int:
         """Images of an epoch, over all processes together."""
-        return min(len(self) * self.batch_size, len(self._images))
+        return min(len(self) * self.batch_size, self._epoch_images)
 
     def epoch(self, number: int, start: int = 0) -> Iterator[Batch]:
         """The batches of epoch `number` from batch `start` on.
@@ -94,9 +98,12 @@ class Batches:
     def _places(self, number: int) -> list[torch.Tensor]:
         """The indices of each batch of an epoch, this process's share."""
         count = len(self._images)
-        order = torch.arange(count)
-        if self._shuffle:
-            order = torch.randperm(count, generator=generator_for(self._seed, "order", number))
+        generator = generator_for(self._seed, "order", number)
+        passes = [
+            torch.randperm(count, generator=generator) if self._shuffle else torch.arange(count)
+            for _ in range(-(-self._epoch_images // count))
+        ]
+        order = torch.cat(passes)[: self._epoch_images]
         return [
             _share(batch, self._rank, self._world_size) for batch in torch.split(order, self.batch_size)[: len(self)]
         ]
@@ -144,6 +151,7 @@ def training_batches(
     augment: bool = True,
     part: Literal["train", "validation"] = "train",
     views: int | None = None,
+    epoch_images: int | None = None,
 ) -> Batches:
     """Shuffled batches to train on, shared by the engine's processes.
 
@@ -151,8 +159,10 @@ def training_batches(
         augment: apply the data set's augmentations.
         part: "validation" where a search trains on it too.
         views: different epochs, see `Batches`.
+        epoch_images: of an epoch, see `Batches`.
     """
     images = data.train if part == "train" else data.validation
+    of_epoch = max(len(images), epoch_images or 0)
     return Batches(
         images,
         data.normalisation,
@@ -161,11 +171,12 @@ def training_batches(
         shuffle=True,
         augmentations=data.augmentations if augment else (),
         # Batch norm cannot learn from a single image.
-        drop_last=len(images) > batch_size and len(images) % batch_size == 1,
+        drop_last=of_epoch > batch_size and of_epoch % batch_size == 1,
         device=engine.device,
         memory_format=engine.memory_format,
         workers=images.workers if isinstance(images, ImageFiles) else 0,
         views=views,
+        epoch_images=of_epoch,
         rank=engine.fabric.global_rank,
         world_size=engine.fabric.world_size,
     )

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from nasdistill.data.base import Data, DataSet, Images, Normalisation, Source
-from nasdistill.data.splits import stratified
+from nasdistill.data.splits import few_of_each, stratified
 from nasdistill.data.statistics import computed_normalisation
 from nasdistill.errors import SpecError, UserError
 
@@ -53,6 +55,19 @@ def split_off(images: Images, fraction: float, seed: int, classes: tuple[str, ..
         )
     taken, rest = stratified(images.labels, count, seed, keep=1)
     return images.subset(rest), images.subset(taken)
+
+
+def with_few_images(data: Data, per_class: int, seed: int) -> Data:
+    """The data set with so many training images of each class; all else stays, the normalisation too.
+
+    Raises:
+        UserError: a class has fewer.
+    """
+    sizes = data.train.labels.bincount(minlength=len(data.classes)).tolist()
+    fewest, name = min(zip(sizes, data.classes, strict=True), key=lambda pair: pair[0])
+    if fewest < per_class:
+        raise UserError(f"the class {name!r} has {fewest} training image(s); {per_class} are wanted of each class")
+    return replace(data, train=data.train.subset(few_of_each(data.train.labels, per_class, seed)))
 
 
 def _normalisation(options: DataSet, train: Images) -> Normalisation:

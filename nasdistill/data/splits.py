@@ -1,4 +1,4 @@
-"""Stratified choices: as large a share of each class as of the whole."""
+"""Choices by class: as large a share of each class as of the whole, or as many of each."""
 
 from __future__ import annotations
 
@@ -55,3 +55,21 @@ def stratified(labels: torch.Tensor, count: int, seed: int, keep: int = 0) -> tu
     for members, taken in zip(classes, counts, strict=True):
         chosen[members[torch.randperm(len(members), generator=generator)[:taken]]] = True
     return chosen.nonzero().flatten(), (~chosen).nonzero().flatten()
+
+
+def few_of_each(labels: torch.Tensor, count: int, seed: int) -> torch.Tensor:
+    """Choose `count` of the samples of each class; those of a smaller `count` are among them.
+
+    Args:
+        labels: int64, [N]; each class has at least `count`.
+
+    Returns:
+        indices, int64, [count * classes], ascending.
+    """
+    chosen = []
+    for label in torch.unique(labels).tolist():
+        members = torch.nonzero(labels == label).flatten()
+        # A permutation for each class: were they drawn one after the other, all would depend on the sizes before.
+        order = torch.randperm(len(members), generator=generator_for(seed, "few of each", label))
+        chosen.append(members[order[:count]])
+    return torch.cat(chosen).sort().values

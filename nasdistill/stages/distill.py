@@ -3,26 +3,27 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any
 
 from pydantic import Field, model_validator
 
 from nasdistill.artifacts import Artifact
 from nasdistill.errors import SpecError
 from nasdistill.registry import ComponentOf
-from nasdistill.stages.base import STAGES, Context, Outcome, Reference, Stage, path_of
-from nasdistill.stages.training import network_for_data, train_task
+from nasdistill.stages.base import STAGES, Context, Outcome, Stage
+from nasdistill.stages.teaching import TaughtBy
+from nasdistill.stages.training import batches_to_train_on, network_for_data, train_task, training_data
 from nasdistill.storage import write_json
 from nasdistill.training.settings import TrainingSettings
 
 if TYPE_CHECKING:
     from nasdistill.data.loaders import Batches
     from nasdistill.distill.kept import TaughtBatches
-    from nasdistill.distill.teacher import Faculty, Teacher
+    from nasdistill.distill.teacher import Faculty
 
 
 @STAGES.register("distill")
-class Distill(TrainingSettings, Stage):
+class Distill(TaughtBy, TrainingSettings, Stage):
     """Train a student on the labels and on a frozen teacher; the artifact holds the student alone.
 
     Objectives are a weighted list. Where it holds no `cross-entropy`, the labels keep the weight 1 - (sum of the
@@ -34,18 +35,6 @@ class Distill(TrainingSettings, Stage):
     source = "Hinton, Vinyals, Dean 2015; Zagoruyko, Komodakis 2017"
     makes = "network"
 
-    student: Annotated[str | dict[str, Any], Reference("architecture", or_model=True)] = Field(
-        description="who learns: a stage, an artifact's folder, or a model; starts from its trained weights, if any"
-    )
-    teacher: Annotated[str | list[str], Reference("network")] = Field(
-        description="who teaches: a stage or an artifact's folder with a trained network, or a list of several"
-    )
-    teacher_weights: list[float] | None = Field(
-        None, description="what each of several teachers weighs, e.g. [2, 1]; all the same if left out"
-    )
-    average: Literal["probabilities", "logits"] = Field(
-        "probabilities", description="of what the mean is taken where several teachers speak together"
-    )
     objectives: list[Annotated[Any, ComponentOf("objectives")]] = Field(
         ["kd"],
         min_length=1,
@@ -80,21 +69,7 @@ class Distill(TrainingSettings, Stage):
             if objective.warmup > self.epochs:
                 problem = f"the warm-up of {objective.warmup:g} epochs exceeds the {self.epochs} epochs"
                 raise SpecError(problem, ("objectives", number, "warmup"))
-        if not self.teachers:
-            raise SpecError("at least one teacher is needed", ("teacher",))
-        if self.student in self.teachers:
-            raise SpecError(f"the student is its own teacher {self.student!r}", ("teacher",))
-        if self.teacher_weights is not None:
-            if len(self.teacher_weights) != len(self.teachers):
-                problem = f"{len(self.teacher_weights)} weight(s) for {len(self.teachers)} teacher(s)"
-                raise SpecError(problem, ("teacher_weights",))
-            if min(self.teacher_weights) <= 0:
-                raise SpecError("every teacher's weight must be over 0", ("teacher_weights",))
         return self
-
-    @property
-    def teachers(self) -> list[str]:
-        return self.teacher if isinstance(self.teacher, list) else [self.teacher]
 
     def _with_label_term(self) -> list[Any]:
         from nasdistill.distill.task import with_label_term
@@ -102,15 +77,15 @@ class Distill(TrainingSettings, Stage):
         return with_label_term(self.objectives, self.label_smoothing)
 
     def run(self, inputs: Mapping[str, Artifact], context: Context) -> Outcome:
-        from nasdistill.data.loaders import evaluation_batches, training_batches
+        from nasdistill.data.loaders import evaluation_batches
         from nasdistill.distill.attention_maps import ATTENTION, compare_attention, images_to_show
         from nasdistill.distill.task import Distillation
 
-        data, engine = context.data, context.engine
+        data, engine = training_data(self, context), context.engine
         show = images_to_show(self.show, data.test.labels)
 
         # The teachers first, so that the student is drawn from the seed alone.
-        teachers = self._teachers(inputs, context)
+        teachers = self.load_teachers(lambda field, value: network_for_data(field, value, inputs, context))
         spec, student, _ = network_for_data("student", self.student, inputs, context)
         task = Distillation(
             student,
@@ -123,7 +98,7 @@ class Distill(TrainingSettings, Stage):
             label_smoothing=self.label_smoothing,
         )
         engine.place(task)
-        batches = training_batches(data, self.batch_size, context.seed, engine, self.augment, views=self.views)
+        batches = batches_to_train_on(self, context, self.views)
         taught = self._kept(batches, task.faculty, inputs, context) if self.keep_outputs else batches
         task.prepare(evaluation_batches(data.train, data, engine), context.seed)
         outcome = train_task(task, spec, self, context, taught)
@@ -148,6 +123,7 @@ class Distill(TrainingSettings, Stage):
             "data": dict(context.data_identity),
             "normalisation": context.data.normalisation.model_dump(mode="json"),
             "augment": self.augment,
+            "images": [self.images_per_class, batches.samples],
             "batch_size": self.batch_size,
             "seed": context.seed,
             "engine": [engine.device.type, engine.precision, str(engine.memory_format)],
@@ -155,16 +131,3 @@ class Distill(TrainingSettings, Stage):
         }
         kept = context.kept or context.scratch / "kept"
         return TaughtBatches(batches, faculty, engine, kept, identity, self.epochs)
-
-    def _teachers(self, inputs: Mapping[str, Artifact], context: Context) -> list[Teacher]:
-        from nasdistill.distill.teacher import Teacher
-
-        found = []
-        weights = self.teacher_weights or [1.0] * len(self.teachers)
-        for number, (name, weight) in enumerate(zip(self.teachers, weights, strict=True)):
-            field = f"teacher.{number}" if isinstance(self.teacher, list) else "teacher"
-            spec, network, trained = network_for_data(field, name, inputs, context)
-            if not trained:
-                raise SpecError(f"the teacher {name!r} has no trained weights to teach from", path_of(field))
-            found.append(Teacher(network, spec.normalisation, weight))
-        return found

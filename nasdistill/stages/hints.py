@@ -11,7 +11,7 @@ from nasdistill.artifacts import Artifact
 from nasdistill.distill.hint_options import HintOptions
 from nasdistill.errors import SpecError, found_at
 from nasdistill.stages.base import STAGES, Context, Outcome, Reference, Stage
-from nasdistill.stages.training import HISTORY, network_for_data
+from nasdistill.stages.training import HISTORY, batches_to_train_on, network_for_data
 from nasdistill.storage import write_json
 from nasdistill.training.settings import LoopSettings
 
@@ -44,7 +44,7 @@ class HintStage(HintOptions, LoopSettings, Stage):
     def run(self, inputs: Mapping[str, Artifact], context: Context) -> Outcome:
         import torch
 
-        from nasdistill.data.loaders import evaluation_batches, training_batches
+        from nasdistill.data.loaders import evaluation_batches
         from nasdistill.distill.hinting import HintTraining
         from nasdistill.distill.objectives.hints import Hints
         from nasdistill.distill.teacher import Teacher
@@ -64,7 +64,7 @@ class HintStage(HintOptions, LoopSettings, Stage):
             task = HintTraining(student, Teacher(network, taught.normalisation), hints, spec.shape, data.normalisation)
         fitted = fit(
             task,
-            training_batches(data, self.batch_size, context.seed, engine, self.augment),
+            batches_to_train_on(self, context),
             evaluation_batches(data.validation, data, engine),
             evaluation_batches(data.test, data, engine),
             self,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -13,10 +14,14 @@ from nasdistill.storage import write_json
 if TYPE_CHECKING:
     from torch import nn
 
+    from nasdistill.data import loaders
+    from nasdistill.data.base import Data
     from nasdistill.models.base import NetworkSpec
     from nasdistill.training.batches import Batches
-    from nasdistill.training.settings import TrainingSettings
+    from nasdistill.training.settings import LoopSettings, TrainingSettings
     from nasdistill.training.tasks import Task
+
+log = logging.getLogger(__name__)
 
 HISTORY = "history.json"
 CONFUSION = "confusion.json"
@@ -43,6 +48,45 @@ def network_for_data(
     return spec, network, trained
 
 
+def training_data(settings: LoopSettings, context: Context) -> Data:
+    """The stage's data, with no more training images than the settings want.
+
+    Raises:
+        SpecError: at `images_per_class`: a class has fewer.
+    """
+    from nasdistill.data.preparation import with_few_images
+
+    if settings.images_per_class is None:
+        return context.data
+    with found_at("images_per_class"):
+        return with_few_images(context.data, settings.images_per_class, context.seed)
+
+
+def batches_to_train_on(settings: LoopSettings, context: Context, views: int | None = None) -> loaders.Batches:
+    """Shuffled batches of `training_data`, as long an epoch as the settings want.
+
+    Args:
+        views: different epochs, see `nasdistill.data.loaders.Batches`.
+    """
+    from nasdistill.data.loaders import training_batches
+
+    batches = training_batches(
+        training_data(settings, context),
+        settings.batch_size,
+        context.seed,
+        context.engine,
+        settings.augment,
+        views=views,
+        epoch_images=len(context.data.train) if settings.full_epochs else None,
+    )
+    if settings.images_per_class is not None:
+        log.info(
+            "trains on %d of %d images, %d of each class; an epoch sees %d",
+            *(len(batches.labels), len(context.data.train), settings.images_per_class, batches.samples),
+        )
+    return batches
+
+
 def train_task(
     task: Task, spec: NetworkSpec, settings: TrainingSettings, context: Context, batches: Batches | None = None
 ) -> Outcome:
@@ -54,7 +98,7 @@ def train_task(
     """
     import torch
 
-    from nasdistill.data.loaders import evaluation_batches, training_batches
+    from nasdistill.data.loaders import evaluation_batches
     from nasdistill.models.base import save_network
     from nasdistill.models.inspection import count_parameters, latency_ms, multiply_adds, size_bytes
     from nasdistill.training.fit import fit
@@ -62,7 +106,7 @@ def train_task(
 
     data, engine = context.data, context.engine
     if batches is None:
-        batches = training_batches(data, settings.batch_size, context.seed, engine, settings.augment)
+        batches = batches_to_train_on(settings, context)
     test = evaluation_batches(data.test, data, engine)
     torch.manual_seed(context.seed)  # dropout must not depend on which stages this process ran before
     fitted = fit(

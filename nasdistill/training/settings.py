@@ -28,6 +28,17 @@ class LoopSettings(BaseModel):
     )
     clip: float | None = Field(5.0, gt=0, description="largest norm of all gradients together; longer ones are scaled")
     augment: bool = Field(True, description="augment the training images as the data set says")
+    images_per_class: int | None = Field(
+        None,
+        gt=0,
+        description="train on only so many images of each class, drawn by the seed: the same in all stages, and fewer "
+        "are among more; validation and test images stay",
+    )
+    full_epochs: bool = Field(
+        True,
+        description="with `images_per_class`, an epoch is as many images as all training images, the few again and "
+        "again, so that schedule and number of samples are those of a full run; if false, it sees each of the few once",
+    )
     ema: float | None = Field(
         None, gt=0, lt=1, description="decay per step of an average of the weights, which is then what is evaluated"
     )

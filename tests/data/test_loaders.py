@@ -77,6 +77,23 @@ def test_the_last_batch_can_be_left_out(batches_of: Any) -> None:
     assert len(set(labels_of(batches, 0))) == 50
 
 
+def test_a_long_epoch_has_each_image_as_often_as_any_other(batches_of: Any) -> None:
+    batches = batches_of(epoch_images=120)
+    assert (len(batches), batches.samples) == (12, 120)
+    assert [len(labels) for _, labels, *_ in batches.epoch(0)] == [10] * 12
+    order = labels_of(batches, 0)
+    passes = [order[:53], order[53:106], order[106:]]
+    assert [sorted(each) for each in passes[:2]] == [list(range(53))] * 2
+    assert len(set(passes[2])) == 14  # of the third pass there is room for 120 - 2 * 53
+    assert passes[0] != passes[1]
+    assert order[:53] == labels_of(batches_of(), 0)
+    assert labels_of(batches, 1) != order
+
+
+def test_an_epoch_is_never_shorter_than_one_pass(batches_of: Any) -> None:
+    assert equal(list(batches_of(epoch_images=20).epoch(3)), list(batches_of().epoch(3)))
+
+
 def test_seed_and_epoch_decide_the_order(batches_of: Any) -> None:
     first = labels_of(batches_of(), 0)
     assert labels_of(batches_of(), 0) == first
@@ -89,6 +106,8 @@ def test_an_epoch_taken_up_again_goes_on_with_the_same_bits(batches_of: Any) -> 
     whole = list(batches_of().epoch(2))
     for start in (0, 1, 4, 6):
         assert equal(list(batches_of().epoch(2, start=start)), whole[start:])
+    long = list(batches_of(epoch_images=120).epoch(2))
+    assert equal(list(batches_of(epoch_images=120).epoch(2, start=7)), long[7:])
 
 
 def test_augmentation_differs_from_epoch_to_epoch() -> None:
@@ -194,6 +213,8 @@ class TestHelpers:
     def test_a_last_batch_of_one_image_is_left_out(self, data: Data, engine: Engine) -> None:
         assert training_batches(data, 1297, 0, engine).samples == 1297
         assert training_batches(data, 1296, 0, engine).samples == 1298
+        assert training_batches(data, 100, 0, engine, epoch_images=2001).samples == 2000
+        assert training_batches(data, 100, 0, engine, epoch_images=2002).samples == 2002
 
     def test_a_set_smaller_than_a_batch_is_one_batch(self, data: Data, engine: Engine) -> None:
         assert len(training_batches(data, 5000, 0, engine)) == 1

@@ -1,5 +1,6 @@
 """Limit, validation split and normalisation of a data set that a test makes up."""
 
+import dataclasses
 import hashlib
 from typing import Any
 
@@ -7,6 +8,7 @@ import pytest
 import torch
 
 from nasdistill.data.base import DataSet, ImageSet, Source
+from nasdistill.data.preparation import with_few_images
 from nasdistill.errors import SpecError, UserError
 from nasdistill.registry import build
 
@@ -55,6 +57,23 @@ def test_the_limit_counts_images_of_the_training_set_and_keeps_the_classes_even(
 
 def test_a_limit_beyond_the_set_changes_nothing() -> None:
     assert len(Numbered(limit=1000).load(0).train) == len(Numbered().load(0).train)
+
+
+def test_a_few_images_of_each_class_and_all_else_as_it_was() -> None:
+    data = Numbered(validation=0.2).load(seed=0)
+    few = with_few_images(data, 3, seed=0)
+    assert few.train.labels.bincount().tolist() == [3] * 4
+    assert set(numbers_of(few.train)) < set(numbers_of(data.train))
+    assert (few.validation, few.test, few.normalisation) == (data.validation, data.test, data.normalisation)
+
+
+def test_the_class_with_too_few_is_named() -> None:
+    data = Numbered().load(seed=0)
+    poor = dataclasses.replace(data, train=data.train.subset((data.train.labels != 2).nonzero().flatten()))
+    with pytest.raises(UserError, match=r"^the class 'c' has 0 training image\(s\); 3 are wanted of each class$"):
+        with_few_images(poor, 3, seed=0)
+    with pytest.raises(UserError, match=r"the class 'a' has 45 training image\(s\); 46 are wanted"):
+        with_few_images(data, 46, seed=0)
 
 
 def test_normalisation_comes_from_the_training_part_alone() -> None:

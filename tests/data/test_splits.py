@@ -1,11 +1,11 @@
-"""Stratified choices against the definition of the largest remainder, and splits that lose and double nothing."""
+"""Choices by class against their definitions, and splits that lose and double nothing."""
 
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nasdistill.data.splits import proportional_counts, stratified
+from nasdistill.data.splits import few_of_each, proportional_counts, stratified
 
 
 def test_largest_remainder_by_hand() -> None:
@@ -62,3 +62,38 @@ def test_some_of_each_class_can_be_kept_back() -> None:
     chosen, others = stratified(labels, 4, seed=0, keep=1)
     assert labels[others].bincount().tolist() == [1, 1]
     assert len(chosen) == 4
+
+
+UNEVEN = torch.tensor([0] * 30 + [1] * 12 + [2] * 50)[torch.randperm(92, generator=torch.Generator().manual_seed(2))]
+
+
+@given(st.integers(1, 12), st.integers(1, 12), st.integers(0, 2**31))
+def test_a_few_are_as_many_of_each_class_and_fewer_are_among_more(one: int, other: int, seed: int) -> None:
+    few, more = (few_of_each(UNEVEN, count, seed).tolist() for count in sorted((one, other)))
+    assert set(few) <= set(more)
+    for chosen, count in ((few, min(one, other)), (more, max(one, other))):
+        assert chosen == sorted(set(chosen))
+        assert UNEVEN[chosen].bincount().tolist() == [count] * 3
+
+
+def test_all_of_each_class_are_all() -> None:
+    assert few_of_each(torch.arange(30) % 3, 10, seed=1).tolist() == list(range(30))
+
+
+def test_a_few_differ_by_seed_and_are_drawn_evenly() -> None:
+    times = torch.zeros(92)
+    drawn = [few_of_each(UNEVEN, 6, seed) for seed in range(1000)]
+    assert len({tuple(chosen.tolist()) for chosen in drawn}) == 1000
+    for chosen in drawn:
+        times[chosen] += 1
+    for label, size in enumerate((30, 12, 50)):
+        # Binomial(1000, 6 / size); five deviations either way.
+        share = 6 / size
+        apart = (times[label == UNEVEN] - 1000 * share).abs().max()
+        assert apart < 5 * (1000 * share * (1 - share)) ** 0.5
+
+
+def test_a_class_keeps_its_few_when_another_grows() -> None:
+    before, after = (few_of_each(labels, 4, 0) for labels in (UNEVEN, torch.cat([UNEVEN, torch.zeros(9).long()])))
+    of_others = [chosen[torch.cat([UNEVEN, torch.zeros(9).long()])[chosen] > 0].tolist() for chosen in (before, after)]
+    assert of_others[0] == of_others[1]
