@@ -35,10 +35,14 @@ KINDS = {
     "strategies": "nasdistill.search.strategies",
     "growth-methods": "nasdistill.growth.methods",
     "objectives": "nasdistill.distill.objectives",
+    "divergences": "nasdistill.distill.divergences",
+    "generators": "nasdistill.zero_shot.generators",
+    "generator-losses": "nasdistill.zero_shot.generator_losses",
     "optimizers": "nasdistill.training.optimizers",
     "schedules": "nasdistill.training.schedules",
     "exporters": "nasdistill.models.exporters",
 }
+_IRREGULAR = {"strategies": "strategy", "generator-losses": "generator-loss"}
 
 
 class Component(BaseModel):
@@ -301,7 +305,7 @@ def registry(kind: str) -> Registry[Any]:
 
 
 def _singular(kind: str) -> str:
-    return "strategy" if kind == "strategies" else kind.removesuffix("s")
+    return _IRREGULAR.get(kind) or kind.removesuffix("s")
 
 
 def load_plugin(plugin: str, relative_to: Path | None = None) -> None:

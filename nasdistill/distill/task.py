@@ -63,6 +63,9 @@ class Distillation(Task):
     optimised nor written to checkpoints. Objectives on logits learn from what all teachers say together; those that
     read features learn from each teacher, with its share of their weight.
 
+    Attributes:
+        answers: the student's logits of the batch that it saw last, [N, classes].
+
     Args:
         network: the student.
         teachers: at least one; copies of them teach.
@@ -95,6 +98,7 @@ class Distillation(Task):
             raise UserError("the teacher shares parameters with the student, so it would change while it teaches")
         self.auxiliary_weight = auxiliary_weight
         self.label_smoothing = label_smoothing
+        self.answers = torch.empty(0)
 
         total = sum(teacher.weight for teacher in teachers)
         self.weights: dict[str, float] = {}
@@ -143,6 +147,7 @@ class Distillation(Task):
         with self._taps as features:
             logits, auxiliary = logits_with_auxiliary(self.network, batch.images)
         said = Outputs(logits, features)
+        self.answers = logits.detach()
         losses = {
             name: self._rise[name] * self.weights[name] * term.loss(said, lessons[self._lesson[name]], batch)
             for name, term in self.terms.items()
@@ -158,7 +163,7 @@ class Distillation(Task):
         Args:
             batches: the training images in a fixed order, without augmentation.
         """
-        for name, loss in self._learned_losses():
+        for name, loss in self.learned_losses():
 
             def outputs(lesson: int = self._lesson[name]) -> Iterator[tuple[Outputs, Outputs, Batch]]:
                 for batch in batches.epoch(0):
@@ -177,15 +182,15 @@ class Distillation(Task):
     def end_epoch(self) -> dict[str, float]:
         return {
             f"{name}/{figure}": value
-            for name, loss in self._learned_losses()
+            for name, loss in self.learned_losses()
             for figure, value in loss.end_epoch().items()
         }
 
     def stop_reason(self) -> str | None:
-        reasons = (loss.stop_reason() for _name, loss in self._learned_losses())
+        reasons = (loss.stop_reason() for _name, loss in self.learned_losses())
         return next((reason for reason in reasons if reason is not None), None)
 
-    def _learned_losses(self) -> Iterator[tuple[str, LearnedLoss]]:
+    def learned_losses(self) -> Iterator[tuple[str, LearnedLoss]]:
         return ((name, loss) for name, loss in self.learned.items() if isinstance(loss, LearnedLoss))
 
     def _points(self, lesson: int) -> list[str]:

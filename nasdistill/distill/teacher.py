@@ -48,11 +48,11 @@ class FrozenTeacher:
         self._taps = Taps(self.network, self.points, "teacher")
         self._renormalise = renormalisation(images, teacher.normalisation)
 
-    # Not inference_mode: the student's losses save the teacher's outputs for their backward pass, which inference
-    # tensors refuse.
-    @torch.no_grad()
     def __call__(self, images: torch.Tensor) -> Outputs:
-        """What it says about images, [N, C, H, W], that are normalised for the student."""
+        """What it says about images, [N, C, H, W], that are normalised for the student.
+
+        Its parameters get no gradients; images that ask for them do, as those of a generator.
+        """
         if self._renormalise is not None:
             scale, shift = self._renormalise
             images = torch.addcmul(shift, images, scale)

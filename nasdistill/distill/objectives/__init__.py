@@ -60,6 +60,9 @@ class Objective(Component):
     replaces_labels: ClassVar[bool] = False
     """Whether the label term that is added by default gives up as much weight as this objective has."""
 
+    needs_training_set: ClassVar[bool] = False
+    """Whether it looks at all training images beforehand or remembers them one by one, so that it cannot do without."""
+
     parts: ClassVar[tuple[str, ...]] = ()
     """Options that weigh the parts of which this objective is the sum; one at least is over 0."""
 

@@ -39,6 +39,7 @@ class Adversarial(Objective):
     """
 
     source = "Goodfellow et al., Generative Adversarial Nets (2014), between a student's logits and its teacher's"
+    needs_training_set = True
 
     weight: float = Field(0.05, ge=0, description="beta of alpha*CE - beta*L_class; alpha is the label term's weight")
     form: Literal["fixed", "alternating"] = Field(
