@@ -16,7 +16,7 @@ from nasdistill.cli.options import Option, flag_of, flow_text, options_of
 from nasdistill.cli.parameters import declare, given_in, parameter, parse_value, plain_value, with_parameters
 from nasdistill.errors import UserError
 from nasdistill.stages import Stage
-from nasdistill.stages.base import references
+from nasdistill.stages.base import STAGES, references
 from nasdistill.training.engine import EngineSettings
 
 NETWORK = "positional_network"
@@ -28,14 +28,17 @@ def _shared(name: str, annotation: Any, meaning: str, *flags: str, **information
     return declare(name, annotation | None, None, option)
 
 
-SHARED = (
-    _shared(
+def _data_parameter(default: str) -> inspect.Parameter:
+    return _shared(
         "data",
         str,
-        "data set, by name or as '{name: image-folder, root: photos}'; digits if left out",
+        f"data set, by name or as '{{name: image-folder, root: photos}}'; {default} if left out",
         metavar="<name|mapping>",
         autocompletion=completing("datasets"),
-    ),
+    )
+
+
+SHARED = (
     _shared("data_root", Path, "folder of the data set"),
     _shared(
         "seed",
@@ -82,7 +85,7 @@ def stage_command(name: str, stage: type[Stage]) -> Callable[..., None]:
 
     Options whose names the command line has for all stages (`--data`, `--seed`, ...) are reached with `--set`.
     """
-    taken = {*(shared.name for shared in SHARED), *EngineSettings.model_fields}
+    taken = {"data", *(shared.name for shared in SHARED), *EngineSettings.model_fields}
     options = [option for option in options_of(stage) if option.name not in taken]
     read = references(stage)
     network = _one_network(stage)
@@ -108,7 +111,7 @@ def stage_command(name: str, stage: type[Stage]) -> Callable[..., None]:
         for option in options
     ]
     positional = [_positional(network)] if network else []
-    everything = [CONTEXT, *positional, *parameters, *SHARED, *engine_parameters()]
+    everything = [CONTEXT, *positional, *parameters, _data_parameter(stage.default_data), *SHARED, *engine_parameters()]
     return with_parameters(call, everything, inspect.getdoc(stage))
 
 
@@ -123,18 +126,18 @@ def _run(name: str, config: dict[str, Any], options: Sequence[Option], given: di
         config,
         overrides=assignments,
         plugins=general.plugins,
-        data=_data(given),
+        data=_data(given, STAGES.get(name).default_data),
         engine=engine_given(given) or None,
         seeds=seeds_in(given["seed"]) if "seed" in given else None,
     )
     execute(Sweep.of(recipe), given.get("out"), general)
 
 
-def _data(given: dict[str, Any]) -> Any:
+def _data(given: dict[str, Any], default: str) -> Any:
     """The recipe's `data`; None where neither `--data` nor `--data-root` was given."""
     if "data" not in given and "data_root" not in given:
         return None
-    data = parse_value(given.get("data", "digits"), "--data")
+    data = parse_value(given.get("data", default), "--data")
     if "data_root" not in given:
         return data
     return {**(data if isinstance(data, dict) else {"name": data}), "root": str(given["data_root"])}
@@ -157,7 +160,7 @@ def example_of(name: str, stage: type[Stage]) -> str:
     for option in options_of(stage):
         if option.required:
             words += [option.flag, _example_value(option, stage)]
-    return shlex.join([*words, "--data", "digits"] if stage.reads_data else words)
+    return shlex.join([*words, "--data", stage.default_data] if stage.reads_data else words)
 
 
 def _example_value(option: Option, stage: type[Stage]) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -109,6 +109,9 @@ class DataSet(Component):
 
     A subclass implements `fingerprint` and `read`, and adds its options.
     """
+
+    has_images: ClassVar[bool] = True
+    """Whether there is anything to read."""
 
     validation: float = Field(
         0.1,

@@ -119,7 +119,8 @@ def recipe_of_stage(
     """
     given = {key: value for key, value in settings.items() if value is not None}
     stage = {"name": uses, "uses": uses, "with": dict(options)}
-    source = CommandLine("the command line", {"name": uses, **given, "stages": [stage]})
+    data = STAGES.get(uses).default_data
+    source = CommandLine("the command line", {"name": uses, "data": data, **given, "stages": [stage]})
     _load_plugins(source, Path.cwd(), plugins)
     for override in overrides:
         _override(source, f"stages.{uses}.{override}", f"--set {override!r}")

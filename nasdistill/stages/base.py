@@ -15,7 +15,7 @@ from nasdistill.registry import Component, Registry, registry
 if TYPE_CHECKING:
     from torch import nn
 
-    from nasdistill.data.base import Data, DataSet
+    from nasdistill.data.base import Data, DataSet, Source
     from nasdistill.models.base import NetworkSpec
     from nasdistill.training.checkpoints import Checkpoints
     from nasdistill.training.engine import Engine, EngineSettings
@@ -76,14 +76,21 @@ class Context:
     shared: dict[Hashable, Any] = field(default_factory=dict)
 
     @property
+    def source(self) -> Source:
+        """All images as the files hold them, before any split."""
+        if "images" not in self.shared:
+            self.shared["images"] = self.dataset.read()  # once for all seeds: only the split differs
+        source: Source = self.shared["images"]
+        return source
+
+    @property
     def data(self) -> Data:
         if ("data", self.seed) not in self.shared:
             from nasdistill.data.preparation import prepare
 
-            if "images" not in self.shared:
-                self.shared["images"] = self.dataset.read()  # once for all seeds: only the split differs
+            source = self.source
             try:
-                self.shared["data", self.seed] = prepare(self.shared["images"], self.dataset, self.seed)
+                self.shared["data", self.seed] = prepare(source, self.dataset, self.seed)
             except SpecError as error:  # its path leads through the data set's options, not the stage's
                 raise UserError(f"data.{'.'.join(map(str, error.path))}: {error.problem}") from None
         data: Data = self.shared["data", self.seed]
@@ -117,6 +124,8 @@ class Stage(Component):
     """The kind of artifact that `run` writes."""
     reads_data: ClassVar[bool] = True
     """Whether the data set decides what `run` writes."""
+    default_data: ClassVar[str] = "digits"
+    """The data set of the stage's command, where none is named."""
 
     def run(self, inputs: Mapping[str, Artifact], context: Context) -> Outcome:
         """Write the payload into `context.folder`.
@@ -157,12 +166,13 @@ def path_of(field_name: str) -> tuple[str | int, ...]:
 
 
 def network_for(
-    value: str | dict[str, Any] | None, artifact: Artifact | None, context: Context
+    value: str | dict[str, Any] | None, artifact: Artifact | None, context: Context, like: NetworkSpec | None = None
 ) -> tuple[NetworkSpec, nn.Module, bool]:
     """The network that a reference means: from an artifact, trained or not, or freshly drawn from a model.
 
     Args:
         value: a model's name, shorthand, or mapping of a name and options; read where there is no artifact.
+        like: a network whose images and classes such a model is built for, in place of the data set's.
 
     Returns:
         its spec, the network (drawn with the stage's seed where it has no weights), whether it is trained.
@@ -176,6 +186,8 @@ def network_for(
         return spec, network, True
     if artifact is not None:
         spec = load_spec(artifact.folder)
+    elif value is not None and like is not None:
+        spec = like.model_copy(update={"model": registry("models").parse(value)})
     elif value is not None:
         data = context.data
         spec = NetworkSpec(

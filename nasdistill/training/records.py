@@ -8,8 +8,13 @@ import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from nasdistill.training.engine import is_first_process
+
+if TYPE_CHECKING:
+    import torch
+    from torch.utils.tensorboard import SummaryWriter
 
 log = logging.getLogger(__name__)
 SECONDS_BETWEEN_LINES = 10.0
@@ -54,23 +59,33 @@ class Records:
         self.title = title
         self.quiet = quiet
         self.writes = is_first_process()
-        self._writer: object = None
+        self._writer: SummaryWriter | None = None
 
     def scalars(self, values: Mapping[str, float], step: int) -> None:
         """Write `{tag: value}` at `step`."""
-        if not self.writes:
-            return
-        from torch.utils.tensorboard import SummaryWriter
+        if self.writes:
+            writer = self._writer_at(step)
+            for tag, value in values.items():
+                writer.add_scalar(tag, value, step)
 
+    def images(self, tag: str, pixels: torch.Tensor, step: int) -> None:
+        """Write a grid of images, uint8, [N, C, H, W] with 1 or 3 channels, at `step`."""
+        if self.writes:
+            from torchvision.utils import make_grid
+
+            self._writer_at(step).add_image(tag, make_grid(pixels), step)
+
+    def _writer_at(self, step: int) -> SummaryWriter:
+        """The writer; where a run goes on, what TensorBoard has from `step` on is replaced."""
         if self._writer is None:
+            from torch.utils.tensorboard import SummaryWriter
+
             self._writer = SummaryWriter(str(self.folder), purge_step=step)
-        assert isinstance(self._writer, SummaryWriter)
-        for tag, value in values.items():
-            self._writer.add_scalar(tag, value, step)
+        return self._writer
 
     def close(self) -> None:
         if self._writer is not None:
-            self._writer.close()  # type: ignore[attr-defined]
+            self._writer.close()
             self._writer = None
 
     @contextmanager

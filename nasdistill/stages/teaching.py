@@ -1,0 +1,75 @@
+"""What stages have in common in which one teacher or several teach a student."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from nasdistill.errors import SpecError
+from nasdistill.stages.base import Reference, path_of
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from nasdistill.distill.teacher import Teacher
+    from nasdistill.models.base import NetworkSpec
+
+
+class TaughtBy(BaseModel):
+    """A mixin of stages."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+    student: Annotated[str | dict[str, Any], Reference("architecture", or_model=True)] = Field(
+        description="who learns: a stage, an artifact's folder, or a model; starts from its trained weights, if any"
+    )
+    teacher: Annotated[str | list[str], Reference("network")] = Field(
+        description="who teaches: a stage or an artifact's folder with a trained network, or a list of several"
+    )
+    teacher_weights: list[float] | None = Field(
+        None, description="what each of several teachers weighs, e.g. [2, 1]; all the same if left out"
+    )
+    average: Literal["probabilities", "logits"] = Field(
+        "probabilities", description="of what the mean is taken where several teachers speak together"
+    )
+
+    @model_validator(mode="after")
+    def _who_teaches_whom(self) -> TaughtBy:
+        if not self.teachers:
+            raise SpecError("at least one teacher is needed", ("teacher",))
+        if self.student in self.teachers:
+            raise SpecError(f"the student is its own teacher {self.student!r}", ("teacher",))
+        if self.teacher_weights is not None:
+            if len(self.teacher_weights) != len(self.teachers):
+                problem = f"{len(self.teacher_weights)} weight(s) for {len(self.teachers)} teacher(s)"
+                raise SpecError(problem, ("teacher_weights",))
+            if min(self.teacher_weights) <= 0:
+                raise SpecError("every teacher's weight must be over 0", ("teacher_weights",))
+        return self
+
+    @property
+    def teachers(self) -> list[str]:
+        return self.teacher if isinstance(self.teacher, list) else [self.teacher]
+
+    def load_teachers(self, network: Callable[[str, str], tuple[NetworkSpec, nn.Module, bool]]) -> list[Teacher]:
+        """The trained teachers with their weights.
+
+        Args:
+            network: of a field such as `teacher.0` and its value the spec, the network and whether it is trained.
+
+        Raises:
+            SpecError: one is not trained.
+        """
+        from nasdistill.distill.teacher import Teacher
+
+        found = []
+        weights = self.teacher_weights or [1.0] * len(self.teachers)
+        for number, (name, weight) in enumerate(zip(self.teachers, weights, strict=True)):
+            field = f"teacher.{number}" if isinstance(self.teacher, list) else "teacher"
+            spec, module, trained = network(field, name)
+            if not trained:
+                raise SpecError(f"the teacher {name!r} has no trained weights to teach from", path_of(field))
+            found.append(Teacher(module, spec.normalisation, weight))
+        return found

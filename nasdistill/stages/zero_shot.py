@@ -1,0 +1,184 @@
+"""Stage `zero-shot`: teach a student without data, on what a generator makes up."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar
+
+from pydantic import Field, model_validator
+
+from nasdistill.artifacts import Artifact
+from nasdistill.errors import SpecError, UserError, found_at
+from nasdistill.registry import ComponentOf
+from nasdistill.stages.base import STAGES, Context, Outcome, Stage, network_for, path_of
+from nasdistill.stages.teaching import TaughtBy
+from nasdistill.stages.training import HISTORY
+from nasdistill.storage import write_json
+from nasdistill.zero_shot.settings import TransferSettings
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from nasdistill.data.base import Shape
+    from nasdistill.data.loaders import Batches
+    from nasdistill.models.base import NetworkSpec
+
+log = logging.getLogger(__name__)
+PSEUDO = "pseudo.json"
+
+
+@STAGES.register("zero-shot")
+class ZeroShot(TaughtBy, TransferSettings, Stage):
+    """Teach a student what a trained network knows, where its data are gone.
+
+    A generator makes up images on which student and teacher disagree; the student learns what the teacher says of them.
+    Nothing else is learned from: of a data set that is named, the test images alone are looked at, to tell the accuracy
+    along the way, and they select nothing. The last weights are kept.
+    """
+
+    source = "Micaelli, Storkey 2019, Zero-shot Knowledge Transfer via Adversarial Belief Matching (arXiv:1905.09768)"
+    makes = "network"
+    default_data: ClassVar[str] = "none"
+
+    generator: Annotated[Any, ComponentOf("generators")] = Field(
+        "convolutional", validate_default=True, description="what makes pseudo-images out of noise"
+    )
+    generator_losses: list[Annotated[Any, ComponentOf("generator-losses")]] = Field(
+        ["adversarial"],
+        validate_default=True,
+        description="what the generator minimises, e.g. [{name: adversarial, divergence: l1}]",
+    )
+    objectives: list[Annotated[Any, ComponentOf("objectives")]] = Field(
+        [{"name": "divergence", "divergence": "kl"}, {"name": "attention", "beta": 250}],
+        validate_default=True,
+        description="what the student minimises on pseudo-images; labels, where read, are the teacher's likeliest "
+        "classes. An attention of 250 is published beside a KL that is a mean over images and classes; beside one that "
+        "is a mean over images, {name: kl, reduction: batchmean}, the same is 250 times the classes",
+    )
+
+    @model_validator(mode="after")
+    def _something_to_learn(self) -> ZeroShot:
+        for name in ("generator_losses", "objectives"):
+            if not any(part.weight for part in getattr(self, name)):
+                raise SpecError("at least one must have a weight over 0", (name,))
+        for number, objective in enumerate(self.objectives):
+            if objective.needs_training_set:
+                problem = f"{objective.registered_name!r} looks at all training images, and here are none"
+                raise SpecError(problem, ("objectives", number))
+            if objective.warmup:
+                problem = "a warm-up counts epochs, and here are none"
+                raise SpecError(problem, ("objectives", number, "warmup"))
+        return self
+
+    def run(self, inputs: Mapping[str, Artifact], context: Context) -> Outcome:
+        import torch
+
+        from nasdistill.distill.learned import Lessons
+        from nasdistill.distill.task import Distillation
+        from nasdistill.models.base import save_network
+        from nasdistill.models.inspection import count_parameters, latency_ms, multiply_adds, size_bytes
+        from nasdistill.zero_shot.generation import Generation
+        from nasdistill.zero_shot.pictures import described
+        from nasdistill.zero_shot.transfer import TEST, transfer
+
+        engine = context.engine
+        specs: list[NetworkSpec] = []
+
+        def of_one_kind(field: str, value: Any) -> tuple[NetworkSpec, nn.Module, bool]:
+            """As `network_for`, checked to read the same images as the first teacher."""
+            with found_at(*path_of(field)):
+                found = network_for(value, inputs.get(field), context, like=specs[0] if specs else None)
+            specs.append(found[0])
+            made_for = [(spec.shape, spec.classes) for spec in (found[0], specs[0])]
+            if made_for[0] != made_for[1]:
+                ours, theirs = (
+                    f"images of {'x'.join(map(str, shape))} in {count} classes" for shape, count in made_for
+                )
+                raise SpecError(f"{value!r} is made for {ours}, the first teacher for {theirs}", path_of(field))
+            return found
+
+        # The teachers first, so that the student is drawn from the seed alone.
+        teachers = self.load_teachers(of_one_kind)
+        first = specs[0]
+        spec, student, _ = of_one_kind("student", self.student)
+        task = Distillation(
+            student, teachers, self.objectives, first.shape, images=first.normalisation, average=self.average
+        )
+        engine.place(task)
+        for _name, loss in task.learned_losses():
+            loss.prepare(Lessons(torch.empty(0, dtype=torch.int64), lambda: iter(()), context.seed))
+        torch.manual_seed(context.seed)  # the generator and dropout must not depend on what this process did before
+        generation = Generation(
+            self.generator,
+            -(-self.batch_size // engine.processes),
+            student,
+            teachers,
+            self.generator_losses,
+            first.shape,
+            first.classes,
+            images=first.normalisation,
+            average=self.average,
+        )
+        course = transfer(
+            task,
+            generation,
+            self,
+            engine,
+            context.checkpoints(),
+            context.records,
+            context.seed,
+            self._test_images(first, context),
+        )
+        network = task.network
+        labels = first.labels or tuple(map(str, range(first.classes)))
+        written = spec.model_copy(update={"normalisation": first.normalisation, "labels": first.labels})
+        save_network(context.folder, written, network)
+        write_json(context.folder / HISTORY, {"curves": course.curves})
+        write_json(context.folder / PSEUDO, described(course.pictures, labels))
+        accuracies = [value for _done, value in course.curves.get(TEST, [])]
+        return Outcome(
+            {
+                **({"accuracy": {"last": accuracies[-1], "best": max(accuracies)}} if accuracies else {}),
+                "agreement": course.curves["answers/agreement"][-1][1],
+                "pseudo_batches": course.done,
+                "collapses": course.collapses,
+                **({} if course.stopped is None else {"stopped": course.stopped}),
+                "parameters": count_parameters(network),
+                "multiply_adds": multiply_adds(network, spec.shape),
+                "bytes": size_bytes(network),
+                "samples_per_second": course.learned / course.seconds,
+                "latency_ms": latency_ms(network, spec.shape),
+            }
+        )
+
+    def _test_images(self, spec: NetworkSpec, context: Context) -> Batches | None:
+        """The data set's test images as the first teacher reads them, where there is a data set."""
+        from nasdistill.data.base import ImageFiles
+        from nasdistill.data.loaders import Batches
+
+        if not context.dataset.has_images:
+            return None
+        source, engine = context.source, context.engine
+        found, wanted = _reads(source.test.shape, len(source.classes)), _reads(spec.shape, spec.classes)
+        if found != wanted:
+            raise UserError(f"the data set has {found}, the teacher reads {wanted}; without test images: `data: none`")
+        if spec.normalisation is None:
+            raise UserError(
+                "nobody knows what the teacher's images were normalised with, so that test images cannot be scored; "
+                "import it with its normalisation, or leave the data set out with `data: none`"
+            )
+        return Batches(
+            source.test,
+            spec.normalisation,
+            500,
+            seed=0,
+            shuffle=False,
+            device=engine.device,
+            memory_format=engine.memory_format,
+            workers=source.test.workers if isinstance(source.test, ImageFiles) else 0,
+        )
+
+
+def _reads(shape: Shape, classes: int) -> str:
+    return f"images of {'x'.join(map(str, shape))} in {classes} classes"

@@ -1,0 +1,1 @@
+"""Zero-shot transfer: distillation without data, and how close two networks are."""

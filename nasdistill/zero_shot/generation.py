@@ -1,0 +1,118 @@
+"""What the generator minimises, as one module: pseudo-images, the networks that judge them, and the weighted losses."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+from torch import nn
+
+from nasdistill.data.base import Normalisation, Shape
+from nasdistill.data.seeds import derived_seed, generator_for
+from nasdistill.distill.teacher import Average, Faculty, FrozenTeacher, Teacher
+from nasdistill.errors import found_at
+from nasdistill.zero_shot.generator_losses import GeneratorLoss, GeneratorTerm, Pseudo
+from nasdistill.zero_shot.generators import Generator
+
+
+class Generation(nn.Module):
+    """A generator and the weighted losses of what it makes.
+
+    Student and teachers judge but are none of its modules: its parameters are the generator's. The student judges in
+    the mode that it is in.
+
+    Attributes:
+        answers: the logits about the images made last, of the student (None if no loss asks for them) and of the
+            teachers together.
+
+    Args:
+        generator: is built here, with weights from torch's global generator.
+        batch_size: pseudo-images of an iteration, on this process.
+        student: gets no gradients here.
+        teachers: at least one; copies of them judge.
+        losses: those of weight 0 are left out.
+        shape: channels, height and width of the images.
+        classes: of the networks.
+        images: what the images are normalised with, if that is known.
+        average: of several teachers, see `nasdistill.distill.teacher.average_logits`.
+
+    Raises:
+        UserError: the generator makes no such images, or a loss does not apply to a teacher.
+    """
+
+    def __init__(
+        self,
+        generator: Generator,
+        batch_size: int,
+        student: nn.Module,
+        teachers: Sequence[Teacher],
+        losses: Sequence[GeneratorLoss],
+        shape: Shape,
+        classes: int,
+        *,
+        images: Normalisation | None = None,
+        average: Average = "probabilities",
+    ) -> None:
+        super().__init__()
+        self.component = generator
+        self.batch_size = batch_size
+        self.shape = shape
+        self.classes = classes
+        self.normalisation = images
+        self.generator = generator.build(shape, batch_size)
+        self._student = (student,)  # in a tuple, so that it does not become a module of this one
+        self._asks_student = any(loss.asks_student and loss.weight for loss in losses)
+        self.answers: tuple[torch.Tensor | None, torch.Tensor] = (None, torch.empty(0))
+
+        total = sum(teacher.weight for teacher in teachers)
+        self._terms: list[tuple[str, float, int, GeneratorTerm]] = []
+        for loss in losses:
+            if not loss.weight:
+                continue
+            for number, teacher in enumerate(teachers):
+                with found_at("generator_losses", by=loss.registered_name):
+                    term = loss.bind(teacher.network, shape)
+                if not term.teacher_points or len(teachers) == 1:
+                    self._terms.append((loss.registered_name, loss.weight, 0, term))
+                    break
+                self._terms.append((loss.registered_name, loss.weight * teacher.weight / total, 1 + number, term))
+        frozen = [
+            FrozenTeacher(teacher, shape, self._points(number if len(teachers) == 1 else 1 + number), images)
+            for number, teacher in enumerate(teachers)
+        ]
+        self._faculty = Faculty(frozen, [teacher.weight for teacher in teachers], average)
+
+    def draw(self, *place: int) -> tuple[torch.Tensor, torch.Tensor]:
+        """Latents, [batch_size, latent], and target classes, int64, [batch_size]: a function of the place alone."""
+        chance = generator_for("pseudo-batch", *place)
+        latents = torch.randn(self.batch_size, self.component.latent(self.shape), generator=chance)
+        return latents, torch.randint(self.classes, (self.batch_size,), generator=chance)
+
+    def start_over(self, *place: int) -> None:
+        """Draw the generator's weights anew: a function of the place alone."""
+        with torch.random.fork_rng():
+            torch.manual_seed(derived_seed("generator", *place))
+            self.generator.load_state_dict(self.component.build(self.shape, self.batch_size).state_dict())
+
+    def forward(self, latents: torch.Tensor, targets: torch.Tensor) -> dict[str, torch.Tensor]:
+        """The named losses of the images that latents [N, latent] become, each weighted already."""
+        images = self.generator(latents).float()
+        lessons = self._faculty(images)
+        student = self._student[0](images).float() if self._asks_student else None
+        named: dict[str, torch.Tensor] = {}
+        for name, weight, lesson, term in self._terms:
+            value = weight * term.loss(Pseudo(images, targets, student, lessons[lesson]))
+            named[name] = named[name] + value if name in named else value
+        self.answers = (None if student is None else student.detach(), lessons[0].logits.detach())
+        return named
+
+    def _points(self, lesson: int) -> list[str]:
+        return [
+            point for _name, _weight, number, term in self._terms if number == lesson for point in term.teacher_points
+        ]
+
+    def _apply(self, fn: Callable[[torch.Tensor], torch.Tensor], recurse: bool = True) -> Any:
+        """Device, precision and memory format: the teachers go along."""
+        self._faculty.apply(fn)
+        return super()._apply(fn, recurse)  # type: ignore[no-untyped-call]

@@ -1,0 +1,41 @@
+"""Generators: what makes pseudo-images out of noise."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, ClassVar
+
+from nasdistill.data.base import Shape
+from nasdistill.registry import Component, Registry
+
+if TYPE_CHECKING:
+    from torch import nn
+
+
+class Generator(Component):
+    """Base of all generators.
+
+    What `build` returns maps latents [N, latent(shape)], drawn from N(0, 1), to pseudo-images [N, C, H, W] in the
+    normalised space in which the teacher reads images.
+    """
+
+    starts_over: ClassVar[bool] = False
+    """Whether it is drawn anew for each pseudo-batch; else it learns over all of them."""
+
+    def latent(self, shape: Shape) -> int:
+        """Numbers that each pseudo-image is made from."""
+        return 100
+
+    def build(self, shape: Shape, images: int) -> nn.Module:
+        """The network with freshly drawn weights from torch's global generator.
+
+        Args:
+            shape: of a pseudo-image: channels, height and width.
+            images: of a pseudo-batch, on this process.
+
+        Raises:
+            UserError: it makes no images of this shape.
+        """
+        raise NotImplementedError(type(self).__name__)
+
+
+GENERATORS: Registry[Generator] = Registry("generators", Generator, "nasdistill.zero_shot.generators")

@@ -1,0 +1,243 @@
+"""Adversarial belief matching: a generator finds where student and teacher differ, the student learns it there."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import nn
+
+from nasdistill.distill.task import Distillation
+from nasdistill.distill.teacher import packed
+from nasdistill.training.batches import Batch, Batches
+from nasdistill.training.checkpoints import Checkpoints, load_optimizer, random_state, set_random_state
+from nasdistill.training.losses import RunningLosses, naming_the_last_good, refuse_broken_weights
+from nasdistill.training.metrics import evaluate
+from nasdistill.training.records import Records
+from nasdistill.zero_shot.collapse import Watch, Window
+from nasdistill.zero_shot.generation import Generation
+from nasdistill.zero_shot.pictures import as_pixels
+from nasdistill.zero_shot.settings import TransferSettings
+
+if TYPE_CHECKING:
+    from nasdistill.training.engine import Engine
+
+log = logging.getLogger(__name__)
+TEST = "test/accuracy"
+SHOWN = 32
+"""Pseudo-images of a picture."""
+
+
+@dataclass
+class Course:
+    """How far a transfer is and what there is to tell of it; plain data and tensors, so that a checkpoint holds it.
+
+    Attributes:
+        done: iterations.
+        learned: pseudo-images that the student took a step on, over all processes, repetitions included.
+        seconds: that this took, evaluations left out.
+        curves: name to [[iterations done, value], ...].
+        pictures: `done`, the `pixels` of that iteration's first images, uint8, [up to 32, C, H, W], and `histograms`,
+            int64, [2, classes]: how often student and teacher answered each class since the picture before.
+        collapsed: whether the window before this one had collapsed.
+        collapses: iterations done where a collapse was named.
+        stopped: why it ended before its last iteration, if it did.
+    """
+
+    done: int = 0
+    learned: int = 0
+    seconds: float = 0.0
+    curves: dict[str, list[list[float]]] = field(default_factory=dict)
+    pictures: list[dict[str, Any]] = field(default_factory=list)
+    collapsed: bool = False
+    collapses: list[int] = field(default_factory=list)
+    stopped: str | None = None
+
+    def tell(self, news: Mapping[str, float], records: Records) -> None:
+        """Add to the curves, here and in TensorBoard."""
+        for name, value in news.items():
+            self.curves.setdefault(name, []).append([self.done, value])
+        records.scalars(news, self.done)
+
+
+def transfer(
+    task: Distillation,
+    generation: Generation,
+    settings: TransferSettings,
+    engine: Engine,
+    checkpoints: Checkpoints,
+    records: Records,
+    seed: int,
+    test: Batches | None = None,
+) -> Course:
+    """Teach `task.network` on pseudo-images alone; afterwards it holds the last weights.
+
+    In each iteration latents are drawn once. The generator takes its steps on them, through both networks; then the
+    student takes its steps on the images of the updated generator, about which the teachers are asked once. The student
+    is in training mode throughout. A transfer that was killed goes on from its last checkpoint and ends, on a CPU, with
+    the same bits as an unbroken one.
+
+    Source: Micaelli, Storkey, Zero-shot Knowledge Transfer via Adversarial Belief Matching (2019), algorithm 1, with
+    the order of steps of its released code.
+
+    Args:
+        task: the student's losses.
+        generation: the generator's; its student is `task.network`.
+        test: scored along the way; selects nothing.
+
+    Raises:
+        UserError: a loss is not a number; names the iteration and the last good checkpoint.
+        Interrupted: a stop was asked for; everything is on disk.
+    """
+    engine.place(task)
+    engine.place(generation)
+    student_optimizer = settings.optimizer.build(p for p in task.parameters() if p.requires_grad)
+    generator_optimizer = settings.generator_optimizer.build(generation.parameters())
+    learning, student_stepper = engine.setup(task, student_optimizer)
+    making, generator_stepper = engine.setup(generation, generator_optimizer)
+    course, losses = Course(), RunningLosses()
+    watch = Watch(generation.classes, engine.device)
+    told = ""
+
+    def capture() -> dict[str, Any]:
+        state = {"losses": losses.state(), "task": task.state_dict(), "generation": generation.state_dict()}
+        refuse_broken_weights(state["task"], course.done)
+        return {
+            **state,
+            "student_optimizer": student_optimizer.state_dict(),
+            "generator_optimizer": generator_optimizer.state_dict(),
+            "watch": watch.state(),
+            "course": vars(course),
+            "random": random_state(),
+        }
+
+    saved = checkpoints.load()
+    if saved is not None:
+        task.load_state_dict(saved["task"])
+        generation.load_state_dict(saved["generation"])
+        load_optimizer(student_optimizer, saved["student_optimizer"])
+        load_optimizer(generator_optimizer, saved["generator_optimizer"])
+        course, losses = Course(**saved["course"]), RunningLosses(saved["losses"])
+        watch.load(saved["watch"])
+        set_random_state(saved["random"])
+    engine.diversify_random_state()
+
+    with naming_the_last_good(checkpoints), records.progress(settings.pseudo_batches, course.done) as progress:
+        while course.done < settings.pseudo_batches and course.stopped is None:
+            clock = time.perf_counter()
+            generator_steps, student_steps = settings.steps_at(course.done)
+            for optimizer, options in (
+                (student_optimizer, settings.optimizer),
+                (generator_optimizer, settings.generator_optimizer),
+            ):
+                for group in optimizer.param_groups:
+                    group["lr"] = options.lr * settings.rate_at(course.done)
+            latents, targets = generation.draw(seed, course.done, engine.fabric.global_rank)
+            latents, targets = latents.to(engine.device), targets.to(engine.device)
+            learning.train()
+            making.train()
+            if generation.component.starts_over:
+                generation.start_over(seed, course.done)
+                generator_optimizer.state.clear()
+
+            with frozen(task):
+                for _ in range(generator_steps):
+                    scolded = making(latents, targets)
+                    descend(scolded, making, generator_stepper, settings.clip, engine)
+            with torch.no_grad(), engine.autocast():
+                images = generation.generator(latents).float()
+                lessons = task.faculty(images)
+            batch = Batch(images, lessons[0].logits.argmax(dim=1), torch.empty(0), packed(lessons))
+            for step in range(student_steps):
+                taught = learning(batch)
+                if step == 0:
+                    watch.add(task.answers, lessons[0].logits)
+                descend(taught, learning, student_stepper, settings.clip, engine)
+
+            course.done += 1
+            course.learned += student_steps * len(images) * engine.processes
+            named = {
+                **{f"generator/{name}": value for name, value in scolded.items()},
+                **{f"student/{name}": value for name, value in taught.items()},
+            }
+            losses.add(course.done, list(named), torch.stack(list(named.values())))
+            over = course.done == settings.pseudo_batches
+            if over or course.done % settings.watch_every == 0:
+                losses.look()
+                course.seconds, clock = course.seconds + time.perf_counter() - clock, time.perf_counter()
+                window = watch.window()
+                course.tell(
+                    {**losses.means(), **window.figures, "learning rate": settings.rate_at(course.done)}, records
+                )
+                losses = RunningLosses()
+                told = f"agreement {window.agreement:.0f} %"
+                _act_on_collapse(window, course, generation, generator_optimizer, settings, seed)
+            course.seconds += time.perf_counter() - clock
+            if settings.pictured(course.done):
+                pixels = as_pixels(images[:SHOWN], generation.normalisation)
+                course.pictures.append(
+                    {"done": course.done, "pixels": pixels, "histograms": watch.take_histograms().cpu()}
+                )
+                records.images("pseudo-images", pixels, course.done)
+            if test is not None and (over or course.done % settings.evaluate_every == 0):
+                engine.align(task)
+                course.tell({TEST: evaluate(task.network, test, engine).accuracy}, records)
+            checkpoints.step(course.done, capture)
+            progress.step(told)
+    return course
+
+
+def descend(
+    losses: Mapping[str, torch.Tensor], module: nn.Module, stepper: Any, clip: float | None, engine: Engine
+) -> None:
+    """One step down the gradient of the sum of the losses, which are scalars."""
+    engine.fabric.backward(torch.stack(list(losses.values())).sum())
+    if clip is not None:
+        engine.fabric.clip_gradients(module, stepper, max_norm=clip, error_if_nonfinite=False)
+    stepper.step()
+    stepper.zero_grad()
+
+
+@contextmanager
+def frozen(module: nn.Module) -> Iterator[None]:
+    """Within the block gradients flow through the module to what it reads, but none are computed for its weights."""
+    learning = [parameter for parameter in module.parameters() if parameter.requires_grad]
+    for parameter in learning:
+        parameter.requires_grad_(False)
+    try:
+        yield
+    finally:
+        for parameter in learning:
+            parameter.requires_grad_(True)
+
+
+def _act_on_collapse(
+    window: Window,
+    course: Course,
+    generation: Generation,
+    generator_optimizer: torch.optim.Optimizer,
+    settings: TransferSettings,
+    seed: int,
+) -> None:
+    """Name a collapse when it starts, and do what the settings say."""
+    reason = window.collapsed(settings.collapse_below)
+    starts = reason is not None and not course.collapsed
+    if reason is None and course.collapsed:
+        log.warning("the collapse is over after %d pseudo-batches", course.done)
+    course.collapsed = reason is not None
+    if not starts:
+        return
+    course.collapses.append(course.done)
+    then = {"warn": "it goes on", "stop": "it ends here", "restart": "the generator starts over"}
+    problem = f"collapse after {course.done} pseudo-batches: {reason}"
+    log.warning("%s; %s", problem, then[settings.on_collapse])
+    if settings.on_collapse == "stop":
+        course.stopped = problem
+    elif settings.on_collapse == "restart":
+        generation.start_over(seed, course.done)
+        generator_optimizer.state.clear()
