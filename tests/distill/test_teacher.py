@@ -164,7 +164,7 @@ def test_all_teachers_are_frozen_and_none_is_saved() -> None:
         assert not any(module.training for module in teacher.network.modules())
         assert all(each.grad is None and not each.requires_grad for each in teacher.network.parameters())
         assert all(torch.equal(value, state[name]) for name, value in teacher.network.state_dict().items())
-    assert not any(said.logits.requires_grad for said in task.faculty(batch().images.requires_grad_()))
+    assert not any(said.logits.requires_grad for said in task.faculty(batch().images))
 
 
 def test_all_teachers_move_with_the_task() -> None:
