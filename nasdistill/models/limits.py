@@ -34,3 +34,17 @@ def require_images(family: str, shape: Shape, smallest: int = 1) -> None:
             f"a {family} needs images of at least 1x{smallest}x{smallest} "
             f"(channels x height x width), got {channels}x{height}x{width}"
         )
+
+
+def require_waveforms(family: str, shape: Shape, shortest: int) -> None:
+    """Refuse images of several rows, which are no waveforms, and waveforms of less than `shortest` samples.
+
+    Raises:
+        UserError: says what the shape is and what it must be.
+    """
+    channels, height, width = shape
+    if channels < 1 or height != 1 or width < shortest:
+        raise UserError(
+            f"a {family} needs waveforms of 1x1x{shortest} or longer (channels x 1 x samples), "
+            f"got {channels}x{height}x{width}"
+        )

@@ -74,7 +74,7 @@ def plucked(noise: Wave, periods: NDArray[np.int64]) -> Wave:
 
     Source: Karplus, Strong 1983, Digital Synthesis of Plucked-String and Drum Timbres, equation 1.
     """
-    result = noise.copy()
+    result: Wave = noise.copy()
     rows = np.arange(len(result))
     for t in range(result.shape[1]):
         played = rows[periods < t]
