@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 
 import pytest
+
+from tests.children import InAChild, forked
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -21,6 +24,21 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         for marker, reason in missing.items():
             if reason and item.get_closest_marker(marker):
                 item.add_marker(pytest.mark.skip(reason=reason))
+
+
+@pytest.fixture
+def in_a_child() -> Iterator[InAChild]:
+    """`forked`, for tests whose parent and child compute, both with one thread.
+
+    A child has none of the threads that its parent's libraries keep, and would wait for them for ever; with one thread
+    there is nothing to wait for. The parent has no more, so that both get the same bits.
+    """
+    import torch
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield forked
+    torch.set_num_threads(before)
 
 
 def _has_gpu() -> bool:

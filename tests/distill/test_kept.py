@@ -26,8 +26,8 @@ from nasdistill.errors import SpecError
 from nasdistill.storage import load_state
 from nasdistill.training.batches import Batch
 from nasdistill.training.engine import Engine, EngineSettings
+from tests.children import POINTS, InAChild, killed_at
 from tests.distill.nets import TwoMaps
-from tests.recipes.test_runner import POINTS, in_a_child, killed_at
 
 SHAPE = (1, 6, 6)
 IMAGES, BATCH, CLASSES = 50, 8, 3  # seven batches, the last of two images
@@ -215,7 +215,7 @@ def test_what_is_damaged_is_named_and_heard_again(
     assert {path.name: path.read_bytes() for path in files(tmp_path)} == before
 
 
-def test_killed_at_every_point_of_filling_it_goes_on(engine: Engine, tmp_path: Path) -> None:
+def test_killed_at_every_point_of_filling_it_goes_on(in_a_child: InAChild, engine: Engine, tmp_path: Path) -> None:
     """Before each flush and each renaming: afterwards the very same files, and nothing heard twice that was whole."""
     heard(taught(engine, tmp_path / "whole"), epochs=1)
     unbroken = {path.name: path.read_bytes() for path in files(tmp_path / "whole")}

@@ -21,6 +21,7 @@ from nasdistill.recipes.loading import load_recipe
 from nasdistill.recipes.runner import plan, run
 from nasdistill.report.records import RunRecord
 from nasdistill.storage import sha256_of
+from tests.children import POINTS, InAChild, killed_at
 from tests.recipes.toy import RECIPE
 
 ROOT = Path(__file__).parents[2]
@@ -170,41 +171,7 @@ def test_a_damaged_artifact_is_named_and_made_again(tmp_path: Path, caplog: pyte
 # -- kills ----------------------------------------------------------------------------------------------------------
 
 
-def in_a_child(act: Callable[[], object]) -> int:
-    """Run `act` in a forked process; its wait status. A fork spares the seconds that importing torch takes."""
-    child = os.fork()
-    if child == 0:
-        status = 1
-        try:
-            act()
-            status = 0
-        finally:
-            os._exit(status)
-    return os.waitpid(child, 0)[1]
-
-
-def killed_at(call: int, names: tuple[str, ...]) -> None:
-    """From now on, SIGKILL this process at the `call`-th of its calls of `os.<name>`, before it takes effect."""
-    count = 0
-
-    def wrap(original: Callable[..., object]) -> Callable[..., object]:
-        def counted(*args: object, **options: object) -> object:
-            nonlocal count
-            count += 1
-            if count == call:
-                os.kill(os.getpid(), signal.SIGKILL)
-            return original(*args, **options)
-
-        return counted
-
-    for name in names:
-        setattr(os, name, wrap(getattr(os, name)))
-
-
-POINTS = ("fsync", "replace", "rename", "unlink", "rmdir", "mkdir")
-
-
-def test_killed_at_every_named_point_a_plain_rerun_ends_the_same(tmp_path: Path) -> None:
+def test_killed_at_every_named_point_a_plain_rerun_ends_the_same(in_a_child: InAChild, tmp_path: Path) -> None:
     """Before and after each write, flush, rename and removal, and so also between the stages."""
     (tmp_path / "toy.yaml").write_text(RECIPE)
     ran(tmp_path / "whole")
@@ -229,7 +196,7 @@ def test_killed_at_every_named_point_a_plain_rerun_ends_the_same(tmp_path: Path)
     assert kills > 40
 
 
-def test_ten_kills_in_one_run_never_lose_more_than_a_step(tmp_path: Path) -> None:
+def test_ten_kills_in_one_run_never_lose_more_than_a_step(in_a_child: InAChild, tmp_path: Path) -> None:
     """Reliability R3: progress never goes back; at most one checkpoint interval is done again per kill."""
     (tmp_path / "toy.yaml").write_text(RECIPE.replace("steps: 4", "steps: 40"))
     ran(tmp_path / "whole")
@@ -237,7 +204,8 @@ def test_ten_kills_in_one_run_never_lose_more_than_a_step(tmp_path: Path) -> Non
     reached = 0
     chance = random.Random(0)  # noqa: S311  (chooses where to kill, no secret)
     for _ in range(10):
-        in_a_child(lambda: (killed_at(chance.randrange(8, 40), ("replace", "fsync")), ran(out)))
+        call = chance.randrange(8, 40)
+        in_a_child(lambda call=call: (killed_at(call, ("replace", "fsync")), ran(out)))
         states = list(out.glob("work/walk-*/checkpoints/0*"))
         now = max((int(path.name.split("-")[0]) for path in states), default=40)
         assert now >= reached

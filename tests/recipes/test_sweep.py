@@ -14,7 +14,8 @@ from nasdistill.errors import UserError
 from nasdistill.recipes.runner import plan, run
 from nasdistill.recipes.sweep import Sweep, grid_of, load_sweep, reached
 from nasdistill.report.records import RunRecord
-from tests.recipes.test_runner import POINTS, contents, in_a_child, killed_at
+from tests.children import POINTS, InAChild, killed_at
+from tests.recipes.test_runner import contents
 from tests.recipes.toy import RECIPE
 
 STEPS, SCALE = "stages.walk.steps", "stages.sum.scale"
@@ -201,7 +202,7 @@ def without_seconds(path: Path) -> list[str]:
     return [line.rsplit(",", 2)[0] for line in path.read_text().splitlines()]
 
 
-def test_a_sweep_killed_at_every_named_point_goes_on_and_ends_the_same(tmp_path: Path) -> None:
+def test_a_sweep_killed_at_every_named_point_goes_on_and_ends_the_same(in_a_child: InAChild, tmp_path: Path) -> None:
     """Before one in five of all writes, flushes, renames and removals, in and between the points."""
     grid = ("stages.walk.steps=1,2",)
     swept(tmp_path / "whole", *grid)
