@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
+
+from pydantic import Field
 
 from nasdistill.registry import Component, Registry
 
@@ -11,15 +13,29 @@ if TYPE_CHECKING:
 
 
 class Divergence(Component):
-    """Base of all divergences. A student minimises one; the generator of zero-shot transfer maximises it."""
+    """Base of all divergences. A student minimises one; the generator of zero-shot transfer maximises it.
+
+    A divergence is 0 where both believe the same, gradients reach both, and a subclass defines `of_images`.
+    """
+
+    reduction: Literal["mean", "batchmean"] = Field(
+        "mean",
+        description="mean: over images and classes, as the released codes of zero-shot transfer (kl) and of DFAD (l1) "
+        "have it; batchmean: over images alone, which is `classes` times as large",
+    )
 
     def between(self, student: torch.Tensor, teacher: torch.Tensor) -> torch.Tensor:
-        """A scalar that is 0 where both believe the same; gradients reach both.
+        """The divergence of a batch, reduced to a scalar.
 
         Args:
             student: logits, [N, classes], in single precision.
             teacher: the same.
         """
+        each = self.of_images(student, teacher).mean()
+        return each if self.reduction == "batchmean" else each / student.shape[1]
+
+    def of_images(self, student: torch.Tensor, teacher: torch.Tensor) -> torch.Tensor:
+        """The divergence of each image, [N], a sum over the classes, from logits [N, classes]."""
         raise NotImplementedError(type(self).__name__)
 
 

@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal
-
 import torch
-from pydantic import Field
 
 from nasdistill.distill.divergences import DIVERGENCES, Divergence
 from nasdistill.distill.logits import softened_divergence
@@ -17,12 +14,5 @@ class KullbackLeibler(Divergence):
 
     source = "Micaelli, Storkey, Zero-shot Knowledge Transfer via Adversarial Belief Matching (2019), equation 1"
 
-    reduction: Literal["mean", "batchmean"] = Field(
-        "mean",
-        description="mean: over images and classes, as the released code of zero-shot transfer has it; batchmean: over "
-        "images alone, which is `classes` times as large",
-    )
-
-    def between(self, student: torch.Tensor, teacher: torch.Tensor) -> torch.Tensor:
-        nats = softened_divergence(student, teacher).mean()
-        return nats if self.reduction == "batchmean" else nats / student.shape[1]
+    def of_images(self, student: torch.Tensor, teacher: torch.Tensor) -> torch.Tensor:
+        return softened_divergence(student, teacher)
