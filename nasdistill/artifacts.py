@@ -21,6 +21,7 @@ KINDS = {
     "network": "a model's spec with trained weights",
     "metrics": "an evaluation",
     "export": "a network in a format of another program",
+    "comparison": "how close two networks are",
 }
 ALSO = {"network": ("architecture",)}
 

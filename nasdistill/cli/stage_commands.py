@@ -19,7 +19,7 @@ from nasdistill.stages import Stage
 from nasdistill.stages.base import STAGES, references
 from nasdistill.training.engine import EngineSettings
 
-NETWORK = "positional_network"
+WORDS = ("first", "second", "third")
 CONTEXT = inspect.Parameter("context", inspect.Parameter.KEYWORD_ONLY, annotation=typer.Context)
 
 
@@ -88,30 +88,33 @@ def stage_command(name: str, stage: type[Stage]) -> Callable[..., None]:
     taken = {"data", *(shared.name for shared in SHARED), *EngineSettings.model_fields}
     options = [option for option in options_of(stage) if option.name not in taken]
     read = references(stage)
-    network = _one_network(stage)
+    positional = _positional(stage)
 
     def call(context: typer.Context, **values: Any) -> None:
         given = given_in(context, values)
-        if network and NETWORK in given:
-            if network in given:
-                both = f"{given[network]!r} and {given[NETWORK]!r}"
-                raise UserError(f"{name}: {flag_of(network)} is given twice: {both}")
-            given[network] = given[NETWORK]
+        for field in positional:
+            if _word(field) not in given:
+                continue
+            if field in given:
+                both = f"{given[field]!r} and {given[_word(field)]!r}"
+                raise UserError(f"{name}: {flag_of(field)} is given twice: {both}")
+            given[field] = given[_word(field)]
         config = {option.name: plain_value(option, given[option.name]) for option in options if option.name in given}
-        if network and network not in config and not given.get("assignments"):
-            raise UserError(f"{name} needs {flag_of(network)}, which may also be its first word without the flag")
+        for place, field in zip(WORDS, positional, strict=False):
+            if field not in config and not given.get("assignments"):
+                raise UserError(f"{name} needs {flag_of(field)}, which may also be its {place} word without the flag")
         _run(name, config, options, given, context.obj)
 
     parameters = [
         parameter(
             option,
-            optional=option.name == network,
+            optional=option.name in positional,
             completes="models" if option.name in read and read[option.name].or_model else None,
         )
         for option in options
     ]
-    positional = [_positional(network)] if network else []
-    everything = [CONTEXT, *positional, *parameters, _data_parameter(stage.default_data), *SHARED, *engine_parameters()]
+    words = [_argument(field) for field in positional]
+    everything = [CONTEXT, *words, *parameters, _data_parameter(stage.default_data), *SHARED, *engine_parameters()]
     return with_parameters(call, everything, inspect.getdoc(stage))
 
 
@@ -143,15 +146,19 @@ def _data(given: dict[str, Any], default: str) -> Any:
     return {**(data if isinstance(data, dict) else {"name": data}), "root": str(given["data_root"])}
 
 
-def _one_network(stage: type[Stage]) -> str | None:
-    """The one field that reads a network and must be given; it needs no flag."""
-    required = [name for name in references(stage) if stage.model_fields[name].is_required()]
-    return required[0] if len(required) == 1 else None
+def _positional(stage: type[Stage]) -> tuple[str, ...]:
+    """The fields that need no flags: those that the stage names, or the one that reads a network and must be given."""
+    required = tuple(name for name in references(stage) if stage.model_fields[name].is_required())
+    return stage.positional or (required if len(required) == 1 else ())
 
 
-def _positional(field: str) -> inspect.Parameter:
+def _word(field: str) -> str:
+    return f"positional_{field}"
+
+
+def _argument(field: str) -> inspect.Parameter:
     information = typer.Argument(help=f"the same as {flag_of(field)}", metavar=field.upper(), show_default=False)
-    return declare(NETWORK, str | None, None, information)
+    return declare(_word(field), str | None, None, information)
 
 
 def example_of(name: str, stage: type[Stage]) -> str:
@@ -159,7 +166,7 @@ def example_of(name: str, stage: type[Stage]) -> str:
     words = ["nasdistill", name]
     for option in options_of(stage):
         if option.required:
-            words += [option.flag, _example_value(option, stage)]
+            words += [*([] if option.name in stage.positional else [option.flag]), _example_value(option, stage)]
     return shlex.join([*words, "--data", stage.default_data] if stage.reads_data else words)
 
 

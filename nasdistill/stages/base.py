@@ -124,6 +124,8 @@ class Stage(Component):
     """The kind of artifact that `run` writes."""
     reads_data: ClassVar[bool] = True
     """Whether the data set decides what `run` writes."""
+    positional: ClassVar[tuple[str, ...]] = ()
+    """Fields that read networks and are words without flags on the command line, in this order."""
     default_data: ClassVar[str] = "digits"
     """The data set of the stage's command, where none is named."""
 

@@ -2,17 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from typing import NamedTuple
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple
 
 import torch
 
+from nasdistill.training.checkpoints import Checkpoints
+from nasdistill.training.records import Records
+
 Network = Callable[[torch.Tensor], torch.Tensor]
-"""From images, [N, C, H, W], to logits, [N, classes]; in evaluation mode."""
+"""From images, [N, C, H, W], to logits, [N, classes]; in evaluation mode, and its weights ask for no gradients."""
+
+DIGITS = 5
+"""Of a probability in a file; that of a mean over a thousand paths is known to fewer."""
 
 
 class Step(NamedTuple):
-    """A step of several paths.
+    """One step of several paths.
 
     Attributes:
         student, teacher: [N], the probability of each path's class before the step.
@@ -29,9 +36,9 @@ def walk(
 ) -> Iterator[Step]:
     """Change each image until the student takes it for a given class, and watch both networks.
 
-    x_{k+1} = x_k - rate * grad_x CE(student(x_k), j), no sign, no clipping, no projection. The probabilities come from
-    the very pass that the gradient is taken of; nothing follows the last probabilities, so there the images stay. No
-    gradient of a weight is computed.
+    x_{k+1} = x_k - rate * grad_x CE(student(x_k), j): no sign, no clipping, no projection. The student's probabilities
+    come from the very pass that the gradient is taken of. Nobody asks what follows the last step, so that one leaves
+    the images where they are.
 
     Source: Micaelli, Storkey, Zero-shot Knowledge Transfer via Adversarial Belief Matching (2019), algorithm 2.
 
@@ -39,15 +46,131 @@ def walk(
         images: [N, C, H, W], normalised for the student.
         towards: int64, [N], the class j of each path.
     """
-    places = towards[:, None]
     for left in reversed(range(steps)):
-        images = images.detach().requires_grad_(left > 0)
+        here = images.detach().requires_grad_(left > 0)
         with torch.enable_grad():
-            likelihood = student(images).log_softmax(1).gather(1, places)
-            following = images
-            if left:
-                (gradient,) = torch.autograd.grad(likelihood.sum(), images)  # minus that of the cross-entropies
-                following = images.detach().add(gradient, alpha=rate)
+            ours = _log_probability(student(here), towards)
+        if left:
+            (gradient,) = torch.autograd.grad(ours.sum(), here)  # minus that of the cross-entropies
+            images = images + rate * gradient
         with torch.no_grad():
-            theirs = teacher(images).softmax(1).gather(1, places)
-        yield Step(likelihood.detach().exp().squeeze(1), theirs.squeeze(1), following)
+            theirs = _log_probability(teacher(here), towards)
+        yield Step(ours.detach().exp(), theirs.exp(), images)
+
+
+def _log_probability(logits: torch.Tensor, classes: torch.Tensor) -> torch.Tensor:
+    return logits.log_softmax(dim=1).gather(1, classes[:, None]).squeeze(1)
+
+
+def other_classes(agreed: torch.Tensor, classes: int) -> torch.Tensor:
+    """The classes that images are pulled towards, int64, [N, classes - 1]: all but the one of each image, [N]."""
+    others = torch.arange(classes - 1).expand(len(agreed), -1)
+    return others + (others >= agreed[:, None])
+
+
+@dataclass(frozen=True)
+class Curves:
+    """The curves of many paths, added up by the class that they lead towards.
+
+    Attributes:
+        sums: float64, [3, classes, steps], on the CPU: the student's probability of that class, the teacher's, and how
+            far the two are apart.
+        paths: int64, [classes], how many lead there.
+    """
+
+    sums: torch.Tensor
+    paths: torch.Tensor
+
+    @classmethod
+    def none(cls, classes: int, steps: int) -> Curves:
+        return cls(torch.zeros(3, classes, steps, dtype=torch.float64), torch.zeros(classes, dtype=torch.int64))
+
+    def add(self, towards: torch.Tensor, student: torch.Tensor, teacher: torch.Tensor) -> None:
+        """Add paths towards classes, int64, [N], with the probabilities along them, [N, steps] each."""
+        for number, seen in enumerate((student, teacher, (student - teacher).abs())):
+            self.sums[number].index_add_(0, towards, seen.double().cpu())
+        self.paths.index_add_(0, towards, torch.ones_like(towards))
+
+    @property
+    def mean_transition_error(self) -> float:
+        """The mean over images, their other classes and steps of |p_j(teacher) - p_j(student)|, between 0 and 1.
+
+        Source: as of `walk`, where it is called MTE.
+        """
+        return float(self.sums[2].sum() / (self.paths.sum() * self.sums.shape[2]))
+
+    def plain(self, labels: Sequence[str]) -> dict[str, Any]:
+        """The mean curves over all paths, and over those towards each class, as plain data."""
+        every = _means(self.sums.sum(dim=1), int(self.paths.sum()))
+        by_class = [
+            {"label": label, **_means(self.sums[:, number], paths)}
+            for number, (label, paths) in enumerate(zip(labels, self.paths.tolist(), strict=True))
+            if paths
+        ]
+        return {**every, "classes": by_class}
+
+
+def _means(sums: torch.Tensor, paths: int) -> dict[str, Any]:
+    curves = [[round(value, DIGITS) for value in curve] for curve in (sums / paths).tolist()]
+    return {"paths": paths, **dict(zip(("student", "teacher", "error"), curves, strict=True))}
+
+
+def transition_curves(
+    student: Network,
+    teacher: Network,
+    images: Callable[[torch.Tensor], torch.Tensor],
+    agreed: torch.Tensor,
+    classes: int,
+    *,
+    steps: int = 100,
+    rate: float = 1.0,
+    batch_size: int = 250,
+    checkpoints: Checkpoints,
+    records: Records,
+) -> Curves:
+    """Walk from each image towards every class but its own, many paths at a time.
+
+    What was stopped goes on from its last checkpoint, in the middle of a path too, and ends, on a CPU, with the same
+    bits as if it had not been.
+
+    Args:
+        images: those at places, int64, [M] with values below N, as in `walk`; the paths of an image follow one another.
+        agreed: int64, [N], on the CPU: what both networks take each image for.
+        batch_size: paths that are walked together; decides speed and memory alone.
+
+    Raises:
+        Interrupted: a stop was asked for; everything is on disk.
+    """
+    towards = other_classes(agreed, classes).flatten()
+    batches = torch.arange(len(towards)).split(batch_size)
+    curves = Curves.none(classes, steps)
+    ours: list[torch.Tensor] = []
+    theirs: list[torch.Tensor] = []
+    first = 0
+    here: torch.Tensor | None = None
+    saved = checkpoints.load()
+    if saved is not None:
+        first, here, curves = saved["batch"], saved["images"], Curves(saved["sums"], saved["paths"])
+        ours, theirs = saved["student"], saved["teacher"]
+
+    def capture() -> dict[str, Any]:
+        return {"batch": batch, "images": here, "student": ours, "teacher": theirs, **vars(curves)}
+
+    with records.progress(len(batches) * steps, first * steps + len(ours)) as progress:
+        for batch, places in enumerate(batches[first:], first):
+            start = images(places // (classes - 1))
+            here = start if here is None else start.copy_(here)  # in the memory format that it had
+            for step in walk(student, teacher, here, towards[places].to(here.device), steps - len(ours), rate):
+                ours.append(step.student)
+                theirs.append(step.teacher)
+                here = step.images
+                checkpoints.step(batch * steps + len(ours), capture)
+                progress.step()
+            curves.add(towards[places], _columns(ours), _columns(theirs))
+            ours, theirs, here = [], [], None
+    return curves
+
+
+def _columns(steps: Sequence[torch.Tensor]) -> torch.Tensor:
+    """[N, steps]; what a checkpoint held lies on the CPU."""
+    return torch.stack([step.cpu() for step in steps], dim=1)

@@ -5,9 +5,11 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+from nasdistill.registry import registry
 from nasdistill.stages import STAGES
 from nasdistill.stages.base import references
 from tests.cli.conftest import Command
+from tests.stages.parts import network_artifact
 
 
 def echoed(folder: Path) -> dict[str, object]:
@@ -135,3 +137,29 @@ def test_every_option_of_every_stage_has_a_meaning() -> None:
             assert info.description, f"{name}.{field} has no description"
         for field in references(stage):
             assert field in stage.model_fields
+
+
+def test_a_stage_of_two_networks_takes_both_as_words(nasdistill: Command, tmp_path: Path) -> None:
+    data = registry("datasets").parse("digits").load(0)
+    for name in ("first", "second"):
+        network_artifact(tmp_path / name, data, "mlp-8")
+    done = nasdistill("compare", "first", "second", "--images", "2", "--steps", "2", "--quiet")
+    assert done.returncode == 0, done.stderr
+    recipe = (tmp_path / "runs" / "compare" / "recipe.yaml").read_text()
+    assert "student: first" in recipe
+    assert "teacher: second" in recipe
+    mixed = nasdistill("compare", "first", "--teacher", "second", "--images", "2", "--steps", "2", "--quiet")
+    assert mixed.returncode == 0, mixed.stderr
+    (line,) = (line for line in mixed.stdout.splitlines() if line.startswith(" compare"))
+    assert line.split()[-1] == "yes", "it is the same recipe, so the work is done"
+    for words, told in {
+        (): "compare needs --student, which may also be its first word without the flag",
+        ("first",): "compare needs --teacher, which may also be its second word without the flag",
+        ("first", "second", "--teacher", "third"): "compare: --teacher is given twice: 'third' and 'second'",
+        ("first", "second", "third"): "unexpected extra argument",
+    }.items():
+        wrong = nasdistill("compare", *words)
+        assert wrong.returncode == 2, words
+        assert told in wrong.stderr
+        assert len(wrong.stderr.splitlines()) == 1
+    assert "Usage: nasdistill compare [OPTIONS] [STUDENT] [TEACHER]\n" in nasdistill("compare", "--help").stdout

@@ -1,0 +1,172 @@
+"""Stage `compare`: how close two trained networks are, on test images and on the way from one class to another."""
+
+from __future__ import annotations
+
+import logging
+import math
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Annotated, ClassVar
+
+from pydantic import Field
+
+from nasdistill.artifacts import Artifact
+from nasdistill.errors import SpecError, UserError
+from nasdistill.stages.base import STAGES, Context, Outcome, Reference, Stage
+from nasdistill.stages.training import network_for_data
+from nasdistill.storage import write_json
+
+if TYPE_CHECKING:
+    import torch
+    from torch import nn
+
+    from nasdistill.data.base import Normalisation
+    from nasdistill.models.base import NetworkSpec
+    from nasdistill.training.engine import Engine
+    from nasdistill.zero_shot.transition import Network
+
+log = logging.getLogger(__name__)
+
+TRANSITION = "transition.json"
+
+
+@STAGES.register("compare")
+class Compare(Stage):
+    """Measure how close two trained networks are: transition curves and their mean error, agreement, divergence.
+
+    Test images that both take for the same class are changed, step by step, until the student takes them for another.
+    How sure the teacher becomes of that class on the way tells whether its decision boundaries lie where the student's
+    do. The student's gradient is followed, so the order of the two matters. Nothing is trained and nothing selected.
+    """
+
+    source = (
+        "Micaelli, Storkey 2019, Zero-shot Knowledge Transfer via Adversarial Belief Matching (arXiv:1905.09768), "
+        "algorithm 2"
+    )
+    makes = "comparison"
+    positional: ClassVar[tuple[str, ...]] = ("student", "teacher")
+
+    student: Annotated[str, Reference("network")] = Field(
+        description="whose gradient is followed: a stage or an artifact's folder with a trained network",
+        examples=["runs/distill/stages/distill"],
+    )
+    teacher: Annotated[str, Reference("network")] = Field(
+        description="what it is compared with: a stage or an artifact's folder with a trained network"
+    )
+    images: int = Field(
+        1000, gt=0, description="test images to start from, drawn by the seed among those on which both agree"
+    )
+    steps: int = Field(100, gt=0, description="steps of each path")
+    rate: float = Field(1.0, gt=0, description="what the gradient is multiplied with in a step")
+    batch_size: int = Field(250, gt=0, description="paths walked together; decides speed and memory alone")
+    full_precision: bool = Field(True, description="walk in float32, whatever the engine's precision")
+
+    def run(self, inputs: Mapping[str, Artifact], context: Context) -> Outcome:
+        from dataclasses import replace
+
+        import torch
+
+        from nasdistill.data.loaders import evaluation_batches
+        from nasdistill.data.seeds import generator_for
+        from nasdistill.distill.logits import softened_divergence
+        from nasdistill.zero_shot.transition import transition_curves
+
+        data, engine = context.data, context.engine
+        ours, our_network = self._network("student", inputs, context)
+        theirs, their_network = self._network("teacher", inputs, context)
+        labels = self._labels(ours, theirs) or data.classes
+        if labels != data.classes:
+            log.warning("%s was trained on classes %s, the data set has %s", self.student, labels, data.classes)
+        if ours.normalisation is not None:
+            data = replace(data, normalisation=ours.normalisation)
+        student = _frozen(our_network, ours, data.normalisation, engine)
+        teacher = _frozen(their_network, theirs, data.normalisation, engine)
+
+        with torch.no_grad():
+            said = [
+                (student(batch.images), teacher(batch.images), batch.labels)
+                for batch in evaluation_batches(data.test, data, engine).epoch(0)
+            ]
+        our_logits, their_logits, truth = (engine.agree(torch.cat(column)).cpu() for column in zip(*said, strict=True))
+        our_answers, their_answers = our_logits.argmax(1), their_logits.argmax(1)
+        alike = our_answers == their_answers
+        drawn = torch.randperm(len(truth), generator=generator_for(context.seed, "images to compare on"))
+        chosen = drawn[alike[drawn]][: self.images]
+        if len(chosen) < self.images:
+            agreed = f"the networks agree on {len(chosen)} of {len(truth)} test images"
+            if not len(chosen):
+                raise UserError(f"{agreed}, so that there is none to start from")
+            log.warning("%s, fewer than the %d that were asked for; all of them are used", agreed, self.images)
+
+        def images(places: torch.Tensor) -> torch.Tensor:
+            picked = data.test.subset(chosen[places])
+            (batch,) = evaluation_batches(picked, data, engine, len(picked)).epoch(0)
+            return batch.images
+
+        curves = transition_curves(
+            student if self.full_precision else _in_precision_of(engine, student),
+            teacher if self.full_precision else _in_precision_of(engine, teacher),
+            images,
+            our_answers[chosen],
+            len(labels),
+            steps=self.steps,
+            rate=self.rate,
+            batch_size=self.batch_size,
+            checkpoints=context.checkpoints(),
+            records=context.records,
+        )
+        error = curves.mean_transition_error
+        if not math.isfinite(error):
+            raise SpecError(f"images grew beyond all bounds; take a rate below {self.rate:g}", ("rate",))
+        told = curves.plain(labels)
+        write_json(context.folder / TRANSITION, told)
+        for step in range(self.steps):
+            context.records.scalars({f"transition/{who}": told[who][step] for who in self.positional}, step)
+        log.info("mean transition error %.4f over %d images, agreement %.2f %%", error, len(chosen), _percent(alike))
+        return Outcome(
+            {
+                "mean_transition_error": error,
+                "images": len(chosen),
+                "agreement": _percent(alike),
+                "kl": float(softened_divergence(our_logits, their_logits).double().mean()),
+                "student_accuracy": _percent(our_answers == truth),
+                "teacher_accuracy": _percent(their_answers == truth),
+            }
+        )
+
+    def _network(self, field: str, inputs: Mapping[str, Artifact], context: Context) -> tuple[NetworkSpec, nn.Module]:
+        name = getattr(self, field)
+        spec, network, trained = network_for_data(field, name, inputs, context)
+        if not trained:
+            raise SpecError(f"the {field} {name!r} has no trained weights to compare", (field,))
+        return spec, network
+
+    def _labels(self, ours: NetworkSpec, theirs: NetworkSpec) -> tuple[str, ...] | None:
+        """The names of the classes, where a network knows them."""
+        if ours.labels and theirs.labels and ours.labels != theirs.labels:
+            raise SpecError(
+                f"the teacher {self.teacher!r} was trained on classes {theirs.labels}, the student on {ours.labels}",
+                ("teacher",),
+            )
+        return ours.labels or theirs.labels
+
+
+def _frozen(network: nn.Module, spec: NetworkSpec, images: Normalisation, engine: Engine) -> Network:
+    """A network at work on images with a normalisation that may be another one's."""
+    from nasdistill.distill.teacher import FrozenTeacher, Teacher
+
+    frozen = FrozenTeacher(Teacher(network, spec.normalisation), spec.shape, (), images)
+    frozen.apply(lambda tensor: tensor.to(engine.device))
+    engine.place(frozen.network)
+    return lambda images: frozen(images).logits
+
+
+def _in_precision_of(engine: Engine, network: Network) -> Network:
+    def logits(images: torch.Tensor) -> torch.Tensor:
+        with engine.autocast():
+            return network(images)
+
+    return logits
+
+
+def _percent(holds: torch.Tensor) -> float:
+    return 100 * float(holds.double().mean())
