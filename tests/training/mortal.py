@@ -1,7 +1,8 @@
 """A training that dies where it is told to: `python -m tests.training.mortal FOLDER [STEP:SIGNAL]`.
 
 It has all that must survive: shuffled and augmented images, dropout, batch norm in channels-last convolutions, an
-average of the weights, momentum, a warm-up and a schedule, bf16, an unfinished last batch.
+average of the weights, momentum, a warm-up and a schedule, bf16, images that an epoch shows again, an unfinished last
+batch.
 """
 
 from __future__ import annotations
@@ -69,7 +70,9 @@ def main(folder: Path, step: int, signal_number: int) -> None:
     augmentations = [registry("augmentations").parse(name) for name in ("crop", "flip")]
     normalisation = Normalisation(mean=(0.5, 0.4, 0.6), std=(0.2, 0.3, 0.25))
     common = {"memory_format": engine.memory_format, "seed": 5}
-    train = Batches(images(75, 1), normalisation, 16, shuffle=True, augmentations=augmentations, **common)
+    train = Batches(
+        images(40, 1), normalisation, 16, shuffle=True, augmentations=augmentations, epoch_images=75, **common
+    )
     assert len(train) == STEPS
     others = [Batches(images(40, seed), normalisation, 16, shuffle=False, **common) for seed in (2, 3)]
     torch.manual_seed(0)
