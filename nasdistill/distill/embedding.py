@@ -12,8 +12,12 @@ from nasdistill.errors import UserError
 from nasdistill.models.inspection import run_order
 
 
-def embedding_point(network: nn.Module, shape: Shape, whose: str = "network") -> str:
+def embedding_point(network: nn.Module, shape: Shape, whose: str = "network", advice: str = GIVE_A_PAIR) -> str:
     """The penultimate embedding: the input of the last linear layer that runs, as a point for `Taps`.
+
+    Args:
+        whose: names the network in the error.
+        advice: what to do where it has none.
 
     Raises:
         UserError: no linear layer runs.
@@ -21,7 +25,7 @@ def embedding_point(network: nn.Module, shape: Shape, whose: str = "network") ->
     linear = {path for path, module in network.named_modules() if isinstance(module, nn.Linear)}
     last = next((path for path in reversed(run_order(network, shape)) if path in linear), None)
     if last is None:
-        raise UserError(f"the {whose} has no linear layer, whose input would be its embedding; {GIVE_A_PAIR}")
+        raise UserError(f"the {whose} has no linear layer, whose input would be its embedding; {advice}")
     return last + INPUT
 
 

@@ -77,6 +77,9 @@ class Generation(nn.Module):
                     self._terms.append((loss.registered_name, loss.weight, 0, term))
                     break
                 self._terms.append((loss.registered_name, loss.weight * teacher.weight / total, 1 + number, term))
+        self._remembering = nn.ModuleList(
+            term.loss for *_others, term in self._terms if isinstance(term.loss, nn.Module)
+        )  # so that what these losses remember moves along
         frozen = [
             FrozenTeacher(teacher, shape, self._points(number if len(teachers) == 1 else 1 + number), images)
             for number, teacher in enumerate(teachers)

@@ -42,7 +42,10 @@ class TransferSettings(BaseModel):
         description="what updates the generator; the paper says 2e-3, its code has 1e-3, about 2 points better",
     )
     schedule: Annotated[Any, ComponentOf("schedules")] = Field(
-        "cosine", validate_default=True, description="how both learning rates fall, once per iteration"
+        "cosine", validate_default=True, description="how the student's learning rate falls, once per iteration"
+    )
+    generator_schedule: Annotated[Any, ComponentOf("schedules")] = Field(
+        "cosine", validate_default=True, description="how the generator's falls"
     )
     clip: float | None = Field(
         5.0, gt=0, description="largest norm of the gradients of each network; longer ones are scaled"
@@ -78,10 +81,16 @@ class TransferSettings(BaseModel):
         fraction = done / self.pseudo_batches
         return _at(self.generator_steps, fraction), _at(self.student_steps, fraction)
 
-    def rate_at(self, done: int) -> float:
-        """What both peak learning rates are multiplied by in the iteration that comes after `done` ones."""
-        factor: float = self.schedule.factor(done / self.pseudo_batches, self.pseudo_batches)
-        return factor
+    def rates_at(self, done: int) -> tuple[float, float]:
+        """The learning rates of generator and student in the iteration that comes after `done` ones."""
+        generator, student = (
+            optimizer.lr * schedule.factor(done / self.pseudo_batches, self.pseudo_batches)
+            for optimizer, schedule in (
+                (self.generator_optimizer, self.generator_schedule),
+                (self.optimizer, self.schedule),
+            )
+        )
+        return generator, student
 
     def pictured(self, done: int) -> bool:
         """Whether a grid is taken after `done` iterations: evenly, the last one at the end."""

@@ -131,12 +131,10 @@ def transfer(
         while course.done < settings.pseudo_batches and course.stopped is None:
             clock = time.perf_counter()
             generator_steps, student_steps = settings.steps_at(course.done)
-            for optimizer, options in (
-                (student_optimizer, settings.optimizer),
-                (generator_optimizer, settings.generator_optimizer),
-            ):
+            rates = settings.rates_at(course.done)
+            for optimizer, rate in zip((generator_optimizer, student_optimizer), rates, strict=True):
                 for group in optimizer.param_groups:
-                    group["lr"] = options.lr * settings.rate_at(course.done)
+                    group["lr"] = rate
             latents, targets = generation.draw(seed, course.done, engine.fabric.global_rank)
             latents, targets = latents.to(engine.device), targets.to(engine.device)
             learning.train()
@@ -147,8 +145,10 @@ def transfer(
 
             with frozen(task):
                 for _ in range(generator_steps):
-                    scolded = making(latents, targets)
-                    descend(scolded, making, generator_stepper, settings.clip, engine)
+                    # One that starts over makes the images of this process alone, so no other's gradients are its own.
+                    with engine.fabric.no_backward_sync(making, enabled=generation.component.starts_over):
+                        scolded = making(latents, targets)
+                        descend(scolded, making, generator_stepper, settings.clip, engine)
             with torch.no_grad(), engine.autocast():
                 images = generation.generator(latents).float()
                 lessons = task.faculty(images)
@@ -171,9 +171,8 @@ def transfer(
                 losses.look()
                 course.seconds, clock = course.seconds + time.perf_counter() - clock, time.perf_counter()
                 window = watch.window()
-                course.tell(
-                    {**losses.means(), **window.figures, "learning rate": settings.rate_at(course.done)}, records
-                )
+                named_rates = dict(zip(("learning rate/generator", "learning rate/student"), rates, strict=True))
+                course.tell({**losses.means(), **window.figures, **named_rates}, records)
                 losses = RunningLosses()
                 told = f"agreement {window.agreement:.0f} %"
                 _act_on_collapse(window, course, generation, generator_optimizer, settings, seed)

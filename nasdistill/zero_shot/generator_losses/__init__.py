@@ -41,7 +41,8 @@ class GeneratorTerm:
     """A generator loss bound to one teacher.
 
     Attributes:
-        loss: the unweighted loss, a scalar.
+        loss: the unweighted loss, a scalar. One that remembers tensors is a module, whose buffers move with the
+            generator.
         teacher_points: points in the teacher whose tensors `loss` reads, see `nasdistill.distill.taps`.
     """
 

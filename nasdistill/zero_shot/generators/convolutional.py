@@ -18,8 +18,9 @@ REDUCTION = 4
 class Convolutional(Generator):
     """A linear layer to a map of a quarter of the image's size, then convolutions between which the map grows.
 
-    The first two convolutions are followed by batch norm and leaky ReLU. There is no tanh: images lie in normalised
-    space, and the batch norm behind the last convolution keeps them there. 1,051,145 parameters for 3x32x32 images.
+    The first two convolutions are followed by batch norm and leaky ReLU. There is no tanh by default: images lie in
+    normalised space, and the batch norm behind the last convolution keeps them there. 1,051,145 parameters for 3x32x32
+    images.
     """
 
     source = "Micaelli, Storkey, Zero-shot Knowledge Transfer via Adversarial Belief Matching (2019), released code"
@@ -29,6 +30,9 @@ class Convolutional(Generator):
     slope: float = Field(0.2, ge=0, description="of leaky ReLU below 0")
     last_affine: bool = Field(
         True, description="let the last batch norm learn scale and shift; an earlier release of the code did not"
+    )
+    tanh: bool = Field(
+        False, description="squash values by tanh before the last batch norm, as the generators of DAFL and DFAD do"
     )
     spectral_norm: bool = Field(
         False,
@@ -40,7 +44,7 @@ class Convolutional(Generator):
         return self.latents
 
     def build(self, shape: Shape, images: int) -> nn.Module:
-        network = ConvolutionalGenerator(self.latents, self.channels, shape, self.slope, self.last_affine)
+        network = ConvolutionalGenerator(self.latents, self.channels, shape, self.slope, self.last_affine, self.tanh)
         if self.spectral_norm:
             for module in list(network.modules()):
                 if isinstance(module, nn.Linear | nn.Conv2d):
@@ -49,16 +53,19 @@ class Convolutional(Generator):
 
 
 class ConvolutionalGenerator(nn.Module):
-    """Linear, BN, up, conv, BN, leaky ReLU, up, conv, BN, leaky ReLU, conv, BN.
+    """Linear, BN, up, conv, BN, leaky ReLU, up, conv, BN, leaky ReLU, conv, (tanh,) BN.
 
     Maps are enlarged to the nearest neighbour, the second time to the image's size, whatever that is.
     """
 
-    def __init__(self, latents: int, channels: int, shape: Shape, slope: float, last_affine: bool) -> None:
+    def __init__(
+        self, latents: int, channels: int, shape: Shape, slope: float, last_affine: bool, tanh: bool = False
+    ) -> None:
         super().__init__()
         self.size = shape[1:]
         self.first = (channels, -(-shape[1] // REDUCTION), -(-shape[2] // REDUCTION))
         self.slope = slope
+        self.tanh = tanh
         self.linear = nn.Linear(latents, channels * self.first[1] * self.first[2])
         self.norm0 = nn.BatchNorm2d(channels)
         self.conv1 = nn.Conv2d(channels, channels, 3, padding=1)
@@ -75,5 +82,6 @@ class ConvolutionalGenerator(nn.Module):
         maps = functional.leaky_relu(self.norm1(self.conv1(maps)), self.slope)
         maps = functional.interpolate(maps, size=(height, width))
         maps = functional.leaky_relu(self.norm2(self.conv2(maps)), self.slope)
-        images: torch.Tensor = self.norm3(self.conv3(maps))
+        maps = self.conv3(maps)
+        images: torch.Tensor = self.norm3(maps.tanh() if self.tanh else maps)
         return images

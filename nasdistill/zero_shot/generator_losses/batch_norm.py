@@ -1,0 +1,85 @@
+"""Images whose features have the statistics that the teacher's batch norms remember of its training images."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import torch
+from pydantic import Field
+from torch import nn
+
+from nasdistill.data.base import Shape
+from nasdistill.distill.taps import INPUT
+from nasdistill.errors import UserError
+from nasdistill.models.inspection import run_order
+from nasdistill.zero_shot.generator_losses import GENERATOR_LOSSES, GeneratorLoss, GeneratorTerm, Pseudo
+
+Norm = nn.BatchNorm1d | nn.BatchNorm2d
+
+
+@GENERATOR_LOSSES.register("batch-norm")
+class BatchNormStatistics(GeneratorLoss):
+    """Sum over the teacher's batch norms of ||batch mean - running mean||_2 + ||batch variance - running variance||_2.
+
+    Norms are over the channels of what the layer reads; a batch's variance is that of its values (divided by their
+    number), as in the released code.
+    """
+
+    source = "Yin et al., Dreaming to Distill: Data-Free Knowledge Transfer via DeepInversion (2020), equation 4"
+
+    weight: float = Field(
+        10.0, ge=0, description="what this term is multiplied by in the sum; published: 10 for CIFAR-10"
+    )
+    first: float = Field(
+        1.0, ge=0, description="what the first layer's part is multiplied by; the released code for ImageNet has 10"
+    )
+
+    def bind(self, teacher: nn.Module, shape: Shape) -> GeneratorTerm:
+        remembering = {
+            path: module
+            for path, module in teacher.named_modules()
+            if isinstance(module, Norm) and module.running_mean is not None
+        }
+        norms = {path + INPUT: remembering[path] for path in run_order(teacher, shape) if path in remembering}
+        if not norms:
+            raise UserError("the teacher has no batch norm, which would remember the statistics of its training images")
+        return GeneratorTerm(AllStatistics(norms, self.first), tuple(norms))
+
+
+class AllStatistics(nn.Module):
+    """The sum over layers, given by the points of what they read, in the order in which they run."""
+
+    def __init__(self, norms: Mapping[str, Norm], first: float) -> None:
+        super().__init__()
+        self.points = tuple(norms)
+        self.layers = nn.ModuleList(Statistics(norm) for norm in norms.values())
+        self.first = first
+
+    def forward(self, pseudo: Pseudo) -> torch.Tensor:
+        features = pseudo.teacher.features
+        first, *others = (layer(features[point]) for point, layer in zip(self.points, self.layers, strict=True))
+        return torch.stack([self.first * first, *others]).sum()
+
+
+class Statistics(nn.Module):
+    """How far the statistics of a batch lie from those that a batch norm remembers."""
+
+    mean: torch.Tensor
+    variance: torch.Tensor
+
+    def __init__(self, norm: Norm) -> None:
+        super().__init__()
+        assert norm.running_mean is not None
+        assert norm.running_var is not None
+        # They come with the teacher, so no checkpoint has to hold them.
+        self.register_buffer("mean", norm.running_mean.clone(), persistent=False)
+        self.register_buffer("variance", norm.running_var.clone(), persistent=False)
+
+    def forward(self, features: torch.Tensor) -> torch.Tensor:
+        """A scalar, of features [N, C, ...]."""
+        features = features.to(torch.promote_types(features.dtype, torch.float32))
+        places = [dim for dim in range(features.dim()) if dim != 1]
+        variance, mean = torch.var_mean(features, dim=places, correction=0)
+        norm = torch.linalg.vector_norm
+        distance: torch.Tensor = norm(mean - self.mean) + norm(variance - self.variance)
+        return distance

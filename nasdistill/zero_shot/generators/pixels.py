@@ -1,0 +1,63 @@
+"""The generator of DeepInversion: no network, but the pixels themselves."""
+
+from __future__ import annotations
+
+import torch
+from pydantic import Field
+from torch import nn
+
+from nasdistill.data.base import Shape
+from nasdistill.zero_shot.generators import GENERATORS, Generator
+
+
+@GENERATORS.register("pixels")
+class Pixels(Generator):
+    """Images that are optimised pixel by pixel, anew for each pseudo-batch; the latents are the noise they start from.
+
+    It wants many steps (`generator_steps`; published: 2000) and, with a target class for each image, the loss
+    `class-prior`. Nothing is learned from one pseudo-batch for the next. With several processes each optimises its own.
+    """
+
+    source = "Yin et al., Dreaming to Distill: Data-Free Knowledge Transfer via DeepInversion (2020), and released code"
+    starts_over = True
+
+    jitter: int = Field(
+        0,
+        ge=0,
+        description="in each step the losses see all images moved along, by at most so many pixels each way and round "
+        "the edges; in the released code 2 for CIFAR-10, 30 for ImageNet",
+    )
+    flip: bool = Field(
+        False, description="and in half of the steps mirrored, as the released code can for ImageNet, not for CIFAR-10"
+    )
+
+    def latent(self, shape: Shape) -> int:
+        channels, height, width = shape
+        return channels * height * width
+
+    def build(self, shape: Shape, images: int) -> nn.Module:
+        return PixelGenerator(images, shape, self.jitter, self.flip)
+
+
+class PixelGenerator(nn.Module):
+    """Latents plus what was learned.
+
+    Attributes:
+        offset: [images, C, H, W], what is learned, from 0 on: the images start as their latents.
+    """
+
+    def __init__(self, images: int, shape: Shape, jitter: int, flip: bool) -> None:
+        super().__init__()
+        self.offset = nn.Parameter(torch.zeros(images, *shape))
+        self.jitter = jitter
+        self.flip = flip
+
+    def forward(self, latents: torch.Tensor) -> torch.Tensor:
+        images = latents.view(self.offset.shape) + self.offset
+        # Drawn on the CPU from the generator that checkpoints hold. Nothing moves where nothing is learned: the student
+        # sees the images as they are.
+        if self.jitter and torch.is_grad_enabled():
+            images = images.roll(torch.randint(-self.jitter, self.jitter + 1, (2,)).tolist(), dims=(2, 3))
+        if self.flip and torch.is_grad_enabled() and torch.rand(()) < 0.5:
+            images = images.flip(3)
+        return images

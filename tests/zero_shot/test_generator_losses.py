@@ -1,0 +1,291 @@
+"""What generators minimise, against numpy, hooks on the plain networks, and closed forms."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from scipy.special import log_softmax, softmax
+from scipy.stats import entropy
+from torch import nn
+
+from nasdistill.data.base import Shape
+from nasdistill.distill.objectives import Outputs
+from nasdistill.distill.teacher import FrozenTeacher, Teacher
+from nasdistill.errors import UserError
+from nasdistill.registry import registry
+from nasdistill.zero_shot.generation import Generation
+from nasdistill.zero_shot.generator_losses import GENERATOR_LOSSES, Pseudo
+from nasdistill.zero_shot.generators import GENERATORS
+from tests.distill.losses import DOUBLE, logits
+
+SHAPE: Shape = (3, 8, 8)
+CLASSES = 10
+TARGETS = torch.tensor([3, 1, 4, 1, 5, 9])
+
+
+def images(count: int = 6, seed: int = 0, shape: Shape = SHAPE) -> torch.Tensor:
+    return torch.randn(count, *shape, generator=torch.Generator().manual_seed(seed))
+
+
+def pseudo(teacher: torch.Tensor, student: torch.Tensor | None = None, made: torch.Tensor | None = None) -> Pseudo:
+    return Pseudo(images() if made is None else made, TARGETS, student, Outputs(teacher, {}))
+
+
+def loss_of(spec: object, given: Pseudo) -> torch.Tensor:
+    """The unweighted loss of a term that reads no features."""
+    loss: torch.Tensor = GENERATOR_LOSSES.parse(spec).loss(given)
+    return loss
+
+
+def network(model: str, shape: Shape = SHAPE) -> nn.Module:
+    """A network whose batch norms have seen a few images."""
+    torch.manual_seed(1)
+    built: nn.Module = registry("models").parse(model).build(shape, CLASSES)
+    built.train()
+    with torch.no_grad():
+        for number in range(3):
+            built(0.5 + 2 * images(16, seed=number, shape=shape))
+    return built.eval()
+
+
+def features_loss(spec: object, teacher: nn.Module, made: torch.Tensor, shape: Shape = SHAPE) -> torch.Tensor:
+    """The unweighted loss of a term that reads features, of the teacher as it judges: frozen, its norms folded."""
+    term = GENERATOR_LOSSES.parse(spec).bind(teacher, shape)
+    said = FrozenTeacher(Teacher(teacher), shape, term.teacher_points, None)(made)
+    return term.loss(Pseudo(made, TARGETS, None, said))
+
+
+@pytest.mark.parametrize(
+    ("name", "weight"),
+    [
+        ("one-hot", 1),
+        ("activation", 0.1),
+        ("information-entropy", 5),
+        ("adversarial", 1),
+        ("class-prior", 1),
+        ("batch-norm", 10),
+        ("total-variation", 2.5e-5),
+    ],
+)
+def test_published_weights_are_the_defaults(name: str, weight: float) -> None:
+    assert GENERATOR_LOSSES.parse(name).weight == weight
+
+
+def test_cross_entropies_with_the_teachers_own_class_and_with_one_that_was_asked_for() -> None:
+    teacher = logits(1)
+    rows = log_softmax(teacher.numpy(), axis=1)
+    assert loss_of("one-hot", pseudo(teacher)).item() == pytest.approx(-rows.max(axis=1).mean())
+    expected = -np.mean([row[target] for row, target in zip(rows, TARGETS.tolist(), strict=True)])
+    assert loss_of("class-prior", pseudo(teacher)).item() == pytest.approx(expected)
+
+
+def test_information_entropy() -> None:
+    teacher = logits(1)
+    mean = softmax(teacher.numpy(), axis=1).mean(axis=0)
+    assert loss_of("information-entropy", pseudo(teacher)).item() == pytest.approx(-entropy(mean, base=10))
+    even = 50 * torch.eye(CLASSES, dtype=DOUBLE)
+    assert loss_of("information-entropy", pseudo(even)).item() == pytest.approx(-1), "each class once: -log10(10)"
+    one_class = even[:1].expand(6, CLASSES)
+    assert loss_of("information-entropy", pseudo(one_class)).item() == pytest.approx(0, abs=1e-12)
+
+
+def test_the_gradient_of_the_entropy_is_finite_where_probabilities_are_0() -> None:
+    """In single precision exp(-1000) is 0, whose logarithm is not finite."""
+    teacher = torch.zeros(4, 3)
+    teacher[:, 0] = 1000
+    teacher.requires_grad_()
+    loss_of("information-entropy", pseudo(teacher)).backward()  # type: ignore[no-untyped-call]
+    assert teacher.grad is not None
+    assert teacher.grad.isfinite().all()
+
+
+def test_the_adversary_of_dfad() -> None:
+    student, teacher = logits(0), logits(1)
+    distance = np.abs(student.numpy() - teacher.numpy()).mean()
+    spec = {"name": "adversarial", "divergence": "l1"}
+    assert loss_of(spec, pseudo(teacher, student)).item() == pytest.approx(-distance)
+    with_logarithm = loss_of({**spec, "logarithm": True}, pseudo(teacher, student)).item()
+    assert with_logarithm == pytest.approx(-math.log(1 + distance))
+
+
+def test_total_variation_pixel_by_pixel() -> None:
+    made = images(2, shape=(2, 4, 5)).double()
+    sums = np.zeros(4)
+    for place in np.ndindex(2, 2, 4, 5):
+        image, channel, row, column = place
+        for number, (down, right) in enumerate(((0, 1), (1, 0), (1, 1), (1, -1))):
+            if row + down < 4 and 0 <= column + right < 5:
+                other = made[image, channel, row + down, column + right]
+                sums[number] += float(other - made[place]) ** 2
+    found = loss_of("total-variation", pseudo(logits(1), made=made))
+    assert found.item() == pytest.approx(np.sqrt(sums).sum())
+
+
+def test_total_variation_of_a_waveform_is_along_time_alone() -> None:
+    made = images(2, shape=(1, 1, 9)).double()
+    found = loss_of("total-variation", pseudo(logits(1), made=made))
+    assert found.item() == pytest.approx(np.linalg.norm(np.diff(made.numpy(), axis=3)))
+
+
+def test_l2_is_the_length_of_an_image() -> None:
+    made = images()
+    expected = np.linalg.norm(made.flatten(1).numpy(), axis=1).mean()
+    assert loss_of("l2", pseudo(logits(1), made=made)).item() == pytest.approx(expected, rel=1e-6)
+
+
+@pytest.mark.parametrize("model", ["wrn-10-1", "mlp-8"])
+def test_activations_in_front_of_the_classifier(model: str) -> None:
+    teacher, made = network(model), images()
+    found: list[torch.Tensor] = []
+    classifier = [module for module in teacher.modules() if isinstance(module, nn.Linear)][-1]
+    with torch.no_grad(), classifier.register_forward_pre_hook(lambda _module, read: found.append(read[0])):
+        teacher(made)
+    expected = -float(found[0].abs().mean())
+    assert expected < -0.01
+    assert float(features_loss("activation", teacher, made)) == pytest.approx(expected, rel=1e-5)
+
+
+def test_activations_anywhere_else() -> None:
+    teacher, made = network("wrn-10-1"), images()
+    with torch.no_grad():
+        expected = -float(teacher.get_submodule("stem")(made).abs().mean())
+    found = features_loss({"name": "activation", "point": "stem"}, teacher, made)
+    assert float(found) == pytest.approx(expected, rel=1e-5)
+
+
+def by_hooks(teacher: nn.Module, made: torch.Tensor) -> list[float]:
+    """Each layer's part of the loss, by numpy, from what the plain network's batch norms read."""
+    parts: list[float] = []
+
+    def add(norm: nn.Module, read: tuple[torch.Tensor, ...]) -> None:
+        values = np.moveaxis(read[0].double().numpy(), 1, 0).reshape(read[0].shape[1], -1)
+        means = values.mean(axis=1) - norm.running_mean.numpy()  # type: ignore[operator, union-attr]
+        variances = values.var(axis=1) - norm.running_var.numpy()  # type: ignore[operator, union-attr]
+        parts.append(float(np.sqrt((means**2).sum()) + np.sqrt((variances**2).sum())))
+
+    norms = [module for module in teacher.modules() if isinstance(module, nn.BatchNorm1d | nn.BatchNorm2d)]
+    handles = [norm.register_forward_pre_hook(add) for norm in norms]
+    with torch.no_grad():
+        teacher(made)
+    for handle in handles:
+        handle.remove()
+    return parts
+
+
+@pytest.mark.parametrize("model", ["wrn-10-1", "resnet-8", "densenet-16-4", "torchvision:mobilenet_v2"])
+def test_batch_norm_statistics_are_those_of_the_network_before_it_is_folded(model: str) -> None:
+    shape: Shape = (3, 32, 32) if model.startswith("torchvision") else SHAPE
+    teacher, made = network(model, shape), images(shape=shape)
+    parts = by_hooks(teacher, made)
+    assert len(parts) > 5
+    assert float(features_loss("batch-norm", teacher, made, shape)) == pytest.approx(sum(parts), rel=1e-4)
+    weighed = features_loss({"name": "batch-norm", "first": 10}, teacher, made, shape)
+    assert float(weighed) == pytest.approx(sum(parts) + 9 * parts[0], rel=1e-4)
+
+
+def test_batch_norm_loss_is_0_for_images_with_the_very_statistics() -> None:
+    """A norm of weight 1 for the images, another of what a convolution by -2 makes of them; by hand where they move."""
+    made = images(64, shape=(1, 4, 4)).double()
+    first, second = nn.BatchNorm2d(1, eps=0), nn.BatchNorm2d(1)
+    convolution = nn.Conv2d(1, 1, 1, bias=False)
+    teacher = nn.Sequential(first, convolution, second, nn.Flatten(), nn.Linear(16, CLASSES)).double().eval()
+    mean, variance = made.mean(), made.var(correction=0)
+    with torch.no_grad():
+        for norm, expected in ((first, (mean, variance)), (second, (torch.zeros(1), 4 * torch.ones(1)))):
+            assert norm.running_mean is not None
+            assert norm.running_var is not None
+            norm.running_mean.copy_(expected[0])
+            norm.running_var.copy_(expected[1])
+        convolution.weight.fill_(-2)
+    shape = (1, 4, 4)
+    assert float(features_loss("batch-norm", teacher, made, shape)) == pytest.approx(0, abs=1e-12)
+    # Shifted by 3: means 3 and -2 * 3 / deviation away, variances where they were.
+    shifted = 3 + 6 / variance.sqrt()
+    assert float(features_loss("batch-norm", teacher, made + 3, shape)) == pytest.approx(float(shifted))
+
+
+def test_vectors_have_batch_norms_too() -> None:
+    torch.manual_seed(0)
+    norm = nn.BatchNorm1d(5)
+    teacher = nn.Sequential(nn.Flatten(), nn.Linear(192, 5), norm, nn.Linear(5, CLASSES)).eval()
+    made = images()
+    assert float(features_loss("batch-norm", teacher, made)) == pytest.approx(by_hooks(teacher, made)[0], rel=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("loss", "problem"),
+    [
+        ("batch-norm", "batch-norm: the teacher has no batch norm, which would remember the statistics"),
+        ("activation", "activation: the teacher has no linear layer.*`point: MODULE`"),
+        ({"name": "activation", "point": "conf"}, "no module 'conf'; did you mean 'conv'"),
+    ],
+)
+def test_teachers_that_do_not_fit(loss: object, problem: str) -> None:
+    class Convolutional(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.conv = nn.Conv2d(3, CLASSES, 7)
+            self.norm = nn.BatchNorm2d(CLASSES, track_running_stats=False)
+
+        def forward(self, given: torch.Tensor) -> torch.Tensor:
+            made: torch.Tensor = self.norm(self.conv(given)).mean(dim=(2, 3))
+            return made
+
+    with pytest.raises(UserError, match=problem):
+        generation([loss], Convolutional())
+
+
+def generation(losses: list[Any], *teachers: nn.Module, weights: tuple[float, ...] = (1, 1)) -> Generation:
+    torch.manual_seed(0)
+    student: nn.Module = registry("models").parse("wrn-10-1").build(SHAPE, CLASSES)
+    listed = [Teacher(teacher, weight=weight) for teacher, weight in zip(teachers, weights, strict=False)]
+    terms = [GENERATOR_LOSSES.parse(loss) for loss in losses]
+    return Generation(GENERATORS.parse("pixels"), 6, student, listed, terms, SHAPE, CLASSES)
+
+
+EVERY = GENERATOR_LOSSES.names()
+
+
+@pytest.mark.parametrize("name", EVERY)
+def test_gradients_reach_the_images(name: str) -> None:
+    made = generation([name], network("wrn-10-1"))
+    latents, targets = made.draw(0, 0)
+    named = made(latents, targets)
+    assert list(named) == [name]
+    named[name].backward()
+    gradient = made.get_parameter("generator.offset").grad
+    assert gradient is not None
+    assert gradient.isfinite().all()
+    assert (gradient.flatten(1).norm(dim=1) > 0).all(), "of every image"
+
+
+def test_weights_multiply_and_losses_stand_side_by_side() -> None:
+    teacher = network("wrn-10-1")
+    latents, targets = generation(["l2"], teacher).draw(0, 0)
+    with torch.no_grad():
+        weighed = generation([{"name": name, "weight": 2} for name in EVERY], teacher)(latents, targets)
+        plain = [generation([{"name": name, "weight": 1}], teacher)(latents, targets)[name] for name in EVERY]
+    assert list(weighed) == EVERY
+    torch.testing.assert_close(list(weighed.values()), [2 * value for value in plain], rtol=1e-4, atol=1e-5)
+
+
+def test_several_teachers_share_what_reads_their_features() -> None:
+    """Each with its own statistics; a teacher of three times the weight counts three times as much."""
+    teachers = [network("wrn-10-1"), network("resnet-8")]
+    latents, targets = generation(["l2"], teachers[0]).draw(0, 0)
+    with torch.no_grad():
+        both = generation(["batch-norm"], *teachers, weights=(3, 1))(latents, targets)["batch-norm"]
+        alone = [generation(["batch-norm"], teacher)(latents, targets)["batch-norm"] for teacher in teachers]
+    torch.testing.assert_close(both, 0.75 * alone[0] + 0.25 * alone[1])
+
+
+def test_statistics_move_with_the_generator_and_are_in_no_checkpoint() -> None:
+    made = generation(["batch-norm"], network("wrn-10-1"))
+    assert list(made.state_dict()) == ["generator.offset"]
+    moved = made.to("meta")
+    assert {buffer.device.type for buffer in moved.buffers()} == {"meta"}
+    assert len(list(moved.buffers())) == 2 * 7, "mean and variance of the 7 batch norms of three blocks"
