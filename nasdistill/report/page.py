@@ -114,7 +114,7 @@ def _key_figures(stage: StageSummary | None) -> list[tuple[str, str]]:
         return []
     accuracy, cost, latency = stage.accuracy(), stage.numbers("multiply_adds"), stage.numbers("latency_ms")
     shown = [
-        (f"{words.spread(accuracy, 1)} %", f"test accuracy of {stage.stage}"),
+        (f"{words.spread(accuracy, 1)} %", f"test accuracy of {words.judged(stage.stage, stage.counts)}"),
         (words.counted(stage.numbers("parameters")), "parameters"),
         (words.short(cost.mean if cost else None), "multiply-adds"),
         (f"{latency.mean:.2f} ms" if latency else words.NONE, "for one image"),

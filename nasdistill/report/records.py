@@ -57,6 +57,17 @@ class Row:
         """Of the weights as they are used: one bit for each binary weight."""
         return self.metrics.get("bytes")
 
+    @property
+    def stopped(self) -> str | None:
+        """Why the stage ended before its time, if it did."""
+        return self.metrics.get("stopped")
+
+    @property
+    def collapses(self) -> list[int]:
+        """The pseudo-batches after which a transfer without data was found to answer nearly one class for all."""
+        found = self.metrics.get("collapses")
+        return found if isinstance(found, list) else []
+
     @classmethod
     def of(cls, artifact: Artifact, cached: bool) -> Row:
         """The row of a finished artifact."""

@@ -5,12 +5,14 @@ from __future__ import annotations
 import math
 import statistics
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import combinations
 
 from nasdistill.report.records import Row
 
 CONFIDENCE = 0.95
+COUNTING = ("selected", "last")
+"""Accuracies that a network may be judged by: the one that validation selected, else that of the last weights."""
 
 
 @dataclass(frozen=True)
@@ -39,12 +41,14 @@ class Difference:
     Attributes:
         low, high: the ends of the 95 % confidence interval; None with a single pair.
         pairs: number of seeds that both stages have.
+        kind: which accuracy of both was taken.
     """
 
     mean: float
     low: float | None
     high: float | None
     pairs: int
+    kind: str = COUNTING[0]
 
     @property
     def sure(self) -> bool:
@@ -88,18 +92,30 @@ class StageSummary:
         values = [value for row in self.rows if (value := getattr(row, field)) is not None]
         return summarise(values) if values else None
 
-    def accuracies(self, kind: str = "selected") -> dict[int, float]:
-        """Accuracy by seed, in percent."""
+    @property
+    def counts(self) -> str:
+        """The accuracy that this stage is judged by: `last` where it selects nothing, as without data."""
+        return next((kind for kind in COUNTING if self.accuracies(kind)), COUNTING[0])
+
+    def counts_beside(self, other: StageSummary) -> str:
+        """The accuracy that both stages have, so that like is compared with like."""
+        return max(self.counts, other.counts, key=COUNTING.index)
+
+    def accuracies(self, kind: str | None = None) -> dict[int, float]:
+        """Accuracy by seed, in percent; the one that counts unless another is asked for."""
+        kind = kind or self.counts
         found = {row.seed: row.accuracy.get(kind) for row in self.rows if row.accuracy}
         return {seed: value for seed, value in found.items() if value is not None}
 
-    def accuracy(self, kind: str = "selected") -> Summary | None:
+    def accuracy(self, kind: str | None = None) -> Summary | None:
         values = list(self.accuracies(kind).values())
         return summarise(values) if values else None
 
-    def over(self, other: StageSummary, kind: str = "selected") -> Difference | None:
+    def over(self, other: StageSummary) -> Difference | None:
         """How many points of accuracy this stage has over `other`, by paired seeds."""
-        return paired_difference(self.accuracies(kind), other.accuracies(kind))
+        kind = self.counts_beside(other)
+        difference = paired_difference(self.accuracies(kind), other.accuracies(kind))
+        return difference and replace(difference, kind=kind)
 
     def reads(self, other: StageSummary) -> bool:
         """Whether this stage was given what `other` made, with any seed."""

@@ -128,7 +128,7 @@ def _validation_summary(line: Line) -> Summary | None:
 
 
 def grid(record: RunRecord) -> Table | None:
-    """With two swept keys: selected accuracy of the last stage they reach, a row per value of the first key."""
+    """With two swept keys: accuracy of the last stage they reach, a row per value of the first key."""
     found = lines(record)
     last = final_stage(found)
     if len(record.sweep) != 2 or last is None:
@@ -187,7 +187,10 @@ def section(record: RunRecord) -> Section:
 
 
 def _title_of_grid(record: RunRecord) -> str:
-    return f"Selected test accuracy of {final_stage(lines(record))}, %"
+    found = lines(record)
+    last = final_stage(found)
+    kind = next(line.summary.counts for line in found if line.stage == last)
+    return f"{kind.capitalize()} test accuracy of {last}, %"
 
 
 def _lead(record: RunRecord) -> str:

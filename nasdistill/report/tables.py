@@ -68,11 +68,12 @@ def _result(stage: StageSummary) -> tuple[Cell, ...]:
 
 def differences(pairs: Sequence[tuple[str, str, Difference]]) -> Table:
     """Pairs of names with the difference of their accuracy in points and its confidence interval."""
-    header = ("this", "against", "difference, points", "95 % interval", "seeds", "leaves out zero")
+    header = ("this", "against", "accuracy", "difference, points", "95 % interval", "seeds", "leaves out zero")
     rows = tuple(
         (
             Cell(name),
             Cell(other),
+            Cell(difference.kind),
             Cell(f"{difference.mean:+.2f}"),
             Cell(words.interval(difference)),
             Cell(str(difference.pairs)),
@@ -80,7 +81,7 @@ def differences(pairs: Sequence[tuple[str, str, Difference]]) -> Table:
         )
         for name, other, difference in pairs
     )
-    return Table(header, rows, words=2)
+    return Table(header, rows, words=3)
 
 
 def plain(records: Sequence[Mapping[str, Any]]) -> Table:

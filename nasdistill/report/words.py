@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from nasdistill.report.records import Row
 from nasdistill.report.summaries import Difference, StageSummary, Summary
 
 NONE = "\N{EN DASH}"
@@ -73,6 +74,11 @@ def interval(difference: Difference) -> str:
     return f"{difference.low:+.2f} to {difference.high:+.2f}"
 
 
+def judged(what: str, kind: str) -> str:
+    """`student (last weights)`; nothing is added where validation selected them, which goes without saying."""
+    return what if kind == "selected" else f"{what} ({kind} weights)"
+
+
 def against(other: str, difference: Difference) -> str:
     """`0.80 points over alone`, and how sure that is."""
     text = f"{abs(difference.mean):.2f} points {'over' if difference.mean > 0 else 'under'} {other}"
@@ -87,6 +93,7 @@ def against(other: str, difference: Difference) -> str:
 def bought(stage: StageSummary, earlier: Sequence[StageSummary]) -> str:
     """One sentence: what this stage brought, beside the stages before it."""
     parts = _accuracy_parts(stage, earlier) if stage.accuracies() else _size_parts(stage, earlier)
+    parts += _troubles(stage)
     seconds = stage.numbers("seconds")
     if seconds is not None:
         parts.append(f"{duration(seconds.mean)} of work" + (" per seed" if len(stage.rows) > 1 else ""))
@@ -98,18 +105,35 @@ def _accuracy_parts(stage: StageSummary, earlier: Sequence[StageSummary]) -> lis
     trained = [other for other in earlier if other.accuracies()]
     baseline = next((other for other in trained if stage.same_size(other)), None)
     difference = stage.over(baseline) if baseline is not None else None
-    text = f"{spread(stage.accuracy())} %"
+    text = judged(f"{spread(stage.accuracy())} %", stage.counts)
     weights = stage.numbers("bytes")
     if weights is not None:
         text += f" with {size(weights.mean)} of weights"
     if baseline is not None and difference is not None:
-        text += f", {against(baseline.stage, difference)}"
+        text += f", {against(judged(baseline.stage, difference.kind), difference)}"
     parts = [text]
     for other in trained:
         times = _times(other, stage)
         if stage.reads(other) and times is not None and times > 1:
-            parts.append(f"{other.stage}, {times:.2f} times as large, has {spread(other.accuracy())} %")
+            kind = stage.counts_beside(other)
+            accuracy = spread(other.accuracy(kind))
+            parts.append(f"{judged(other.stage, kind)}, {times:.2f} times as large, has {accuracy} %")
     return parts
+
+
+def _troubles(stage: StageSummary) -> list[str]:
+    """Where a transfer without data collapsed, and what ended before its time."""
+    told = [(row.seed, trouble) for row in stage.rows if (trouble := _trouble(row))]
+    return [trouble if len(stage.rows) == 1 else f"seed {seed} {trouble}" for seed, trouble in told]
+
+
+def _trouble(row: Row) -> str | None:
+    if row.stopped:
+        return f"ended early: {row.stopped}"
+    if not row.collapses:
+        return None
+    first, *more = row.collapses
+    return f"collapsed after {whole(first)} pseudo-batches" + (f" and {len(more)} times more" if more else "")
 
 
 def _size_parts(stage: StageSummary, earlier: Sequence[StageSummary]) -> list[str]:

@@ -79,6 +79,32 @@ def test_only_networks_of_one_size_are_compared() -> None:
     ]
 
 
+def test_like_is_compared_with_like() -> None:
+    """Without data nothing is selected: its last accuracy stands beside the last one of a trained network."""
+    stages = by_stage(
+        [
+            Row("alone", "train", 0, 100, accuracy={"last": 90.0, "best": 95.0, "selected": 94.0}),
+            Row("taught", "distill", 0, 100, accuracy={"last": 93.0, "best": 97.0, "selected": 96.0}),
+            Row("student", "zero-shot", 0, 100, accuracy={"last": 91.0, "best": 92.0}),
+        ]
+    )
+    alone, taught, student = stages
+    assert [stage.counts for stage in stages] == ["selected", "selected", "last"]
+    assert [stage.accuracies() for stage in stages] == [{0: 94.0}, {0: 96.0}, {0: 91.0}]
+    found = [
+        (later.stage, earlier.stage, difference.kind, difference.mean)
+        for later, earlier, difference in comparable_pairs(stages)
+    ]
+    assert found == [
+        ("taught", "alone", "selected", 2.0),
+        ("student", "alone", "last", 1.0),
+        ("student", "taught", "last", -2.0),
+    ]
+    swapped = alone.over(student)
+    assert swapped is not None
+    assert (swapped.kind, swapped.mean) == ("last", -1.0)
+
+
 def test_sizes_are_compared_seed_by_seed() -> None:
     alone, same, other = by_stage(
         [row("alone", 0, 1.0, 10), row("alone", 1, 1.0, 12), row("same", 0, 1.0, 10), row("same", 1, 1.0, 12),

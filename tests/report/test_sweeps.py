@@ -132,6 +132,16 @@ def test_two_keys_make_a_grid(record: RunRecord) -> None:
     assert sweeps.grid(replace(record, sweep={MODEL: GRID[MODEL]})) is None
 
 
+def test_a_grid_of_networks_that_select_nothing_shows_their_last_accuracy(record: RunRecord) -> None:
+    rows = tuple(
+        replace(row, accuracy={"last": 50.0, "best": 60.0}) if row.stage == "student" else row for row in record.rows
+    )
+    group = sweeps.section(replace(record, rows=rows)).groups[0]
+    assert group.title == "Last test accuracy of student, %"
+    assert group.table is not None
+    assert group.table.rows[1][1].text == "50.00 ± 0.00"
+
+
 def test_a_stage_behind_them_that_no_key_reaches_is_not_the_outcome(record: RunRecord) -> None:
     moved = replace(record, rows=tuple(sorted(record.rows, key=lambda row: row.stage == "alone")))
     assert sweeps.grid(moved) == sweeps.grid(record)

@@ -51,13 +51,13 @@ def test_differences_say_whether_they_leave_out_zero() -> None:
         [
             ("b", "a", Difference(0.8, 0.3, 1.3, 3)),
             ("c", "a", Difference(0.8, -0.3, 1.9, 3)),
-            ("d", "a", Difference(-0.8, None, None, 1)),
+            ("d", "a", Difference(-0.8, None, None, 1, "last")),
         ]
     )
     assert [[cell.text for cell in row] for row in table.rows] == [
-        ["b", "a", "+0.80", "+0.30 to +1.30", "3", "yes"],
-        ["c", "a", "+0.80", "-0.30 to +1.90", "3", "no"],
-        ["d", "a", "-0.80", "\N{EN DASH}", "1", "\N{EN DASH}"],
+        ["b", "a", "selected", "+0.80", "+0.30 to +1.30", "3", "yes"],
+        ["c", "a", "selected", "+0.80", "-0.30 to +1.90", "3", "no"],
+        ["d", "a", "last", "-0.80", "\N{EN DASH}", "1", "\N{EN DASH}"],
     ]
 
 

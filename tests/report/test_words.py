@@ -89,3 +89,30 @@ def test_what_each_step_bought() -> None:
         "97.20 %, 0.80 points over alone; teacher, 2.00 times as large, has 98.10 %; 1 min 0 s of work.",
         "",
     ]
+
+
+def test_a_student_without_data_is_beside_the_last_weights_of_the_others() -> None:
+    rows = [
+        Row("teacher", "train", 0, 2000, accuracy={"last": 97.0, "best": 99.0, "selected": 98.0}, content="t"),
+        Row("alone", "train", 0, 1000, accuracy={"last": 90.0, "best": 95.0, "selected": 94.0}),
+        Row("student", "zero-shot", 0, 1000, accuracy={"last": 88.5, "best": 92.0}, inputs={"teacher": "t"}),
+    ]
+    *earlier, student = by_stage(rows)
+    assert words.bought(student, earlier) == (
+        "88.50 % (last weights), 1.50 points under alone (last weights); "
+        "teacher (last weights), 2.00 times as large, has 97.00 %."
+    )
+
+
+def test_collapses_and_early_ends_are_told() -> None:
+    def told(*metrics: dict[str, object]) -> str:
+        rows = [Row("student", "zero-shot", seed, 1000, metrics=found) for seed, found in enumerate(metrics)]
+        return words.bought(by_stage(rows)[0], [])
+
+    size = "a network of 1,000 parameters"
+    assert told({"collapses": []}) == told({"collapses": 3}) == f"{size}."
+    assert told({"collapses": [1050]}) == f"{size}; collapsed after 1,050 pseudo-batches."
+    assert told({"collapses": [50, 90, 200]}) == f"{size}; collapsed after 50 pseudo-batches and 2 times more."
+    assert told({"collapses": [50], "stopped": "why"}, {"collapses": []}, {"collapses": [90]}) == (
+        f"{size}; seed 0 ended early: why; seed 2 collapsed after 90 pseudo-batches."
+    )
