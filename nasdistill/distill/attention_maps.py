@@ -26,7 +26,7 @@ ATTENTION = "attention.json"
 CLASSES_SHOWN = 6
 COMPARED = 500
 """Test images, evenly spread over the set, over which the similarity is a mean."""
-LARGEST_IMAGE, LARGEST_MAP = 64, 32
+LARGEST_IMAGE, LARGEST_WAVE, LARGEST_MAP = 64, 1024, 32
 """Pixels of the longer side as written; with at most 12 images this keeps the file below a megabyte."""
 
 
@@ -167,8 +167,9 @@ def _pairs(student: nn.Module, teacher: nn.Module, number: int, attention: Atten
 
 def _pixels(image: torch.Tensor, data: Data) -> list[list[str]]:
     """A normalised image [C, H, W] as it was, a grid per channel."""
+    largest = LARGEST_WAVE if image.shape[1] == 1 else LARGEST_IMAGE  # the average of a wave's samples is silence
     mean, std = torch.tensor(data.normalisation.mean), torch.tensor(data.normalisation.std)
-    return [_grid(channel, LARGEST_IMAGE) for channel in image * std.view(-1, 1, 1) + mean.view(-1, 1, 1)]
+    return [_grid(channel, largest) for channel in image * std.view(-1, 1, 1) + mean.view(-1, 1, 1)]
 
 
 def _map(attention: torch.Tensor) -> list[str]:

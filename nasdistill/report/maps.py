@@ -14,6 +14,7 @@ from PIL import Image
 
 from nasdistill.report.payloads import Attention
 from nasdistill.report.plots import shortened
+from nasdistill.report.waves import traced
 
 COLOURS = "viridis"  # lightness rises evenly, so that it reads without colour as well
 
@@ -52,7 +53,10 @@ def draw_attention(attention: Attention, number: int) -> str:
                 IMAGE + NAMES - 7, middle, network, "middle", f'transform="rotate(-90 {IMAGE + NAMES - 7} {middle})"'
             ),
         ]
-    parts.append(_picture(np.dstack([_values(grid) for grid in image.pixels]), 0, top, IMAGE))
+    pixels = np.stack([_values(grid) for grid in image.pixels])
+    if pixels.shape[1] == 1:  # a waveform
+        pixels = traced(pixels, IMAGE, IMAGE)
+    parts.append(_picture(np.moveaxis(pixels, 0, -1), 0, top, IMAGE))
     for (column, row), grid in tiles.items():
         x, y = IMAGE + NAMES + column * (TILE + GAP), top + row * (TILE + GAP)
         if row == 0:
@@ -110,7 +114,11 @@ def _values(grid: Sequence[bytes]) -> np.ndarray:
 
 
 def _picture(values: np.ndarray, x: float, y: float, side: float) -> str:
-    """Pixels of 0 to 255 in a square: colours, [H, W, 3], grey values, [H, W, 1], or a map, [H, W], in its palette."""
+    """Pixels of 0 to 255 in a square: colours, [H, W, 3], grey values, [H, W, 1], or a map, [H, W], in its palette.
+
+    A map of one row fills the square, so that its places stand below those of the waveform.
+    """
+    stretched = ' preserveAspectRatio="none"' if len(values) == 1 else ""
     if values.ndim == 2:
         values = matplotlib.colormaps[COLOURS](values, bytes=True)
     elif values.shape[2] != 3:
@@ -119,6 +127,6 @@ def _picture(values: np.ndarray, x: float, y: float, side: float) -> str:
     Image.fromarray(values).save(buffer, "PNG")
     data = base64.b64encode(buffer.getvalue()).decode()
     return (
-        f'<image x="{x:g}" y="{y:g}" width="{side:g}" height="{side:g}" style="image-rendering: pixelated" '
+        f'<image x="{x:g}" y="{y:g}" width="{side:g}" height="{side:g}"{stretched} style="image-rendering: pixelated" '
         f'href="data:image/png;base64,{data}"/>'
     )

@@ -251,6 +251,16 @@ def test_large_images_are_shrunk_and_the_file_stays_small(engine: Engine) -> Non
     assert len(json.dumps(found, indent=2)) < 1_000_000
 
 
+def test_a_waveform_keeps_its_samples(engine: Engine) -> None:
+    """Averaged down to 64 places it would be silence."""
+    waves = data(2, 1, 1024)
+    student = MODELS.parse("wave-5-4").build((1, 1, 1024), 3).eval()
+    found = compared(engine, student, Teacher(student), show=[1], of=waves)
+    samples = waves.test.images[1, 0].tolist()  # type: ignore[union-attr]
+    np.testing.assert_array_equal(values(found["images"][0]["pixels"][0]), samples)
+    assert [values(pair["maps"][0][0]).shape for pair in found["pairs"]] == [(1, 32), (1, 16), (1, 4)]
+
+
 def test_constant_zero_maps_are_dark(engine: Engine) -> None:
     class Dead(TwoMaps):
         def forward(self, images: torch.Tensor) -> torch.Tensor:

@@ -107,9 +107,26 @@ def test_a_point_that_has_two_beside_it_has_two_columns() -> None:
 
 def test_colours_are_shown_as_they_are() -> None:
     content = copy.deepcopy(ONE_TEACHER["images"])
-    content[0]["pixels"] = [["0102"], ["0304"], ["0506"]]
+    content[0]["pixels"] = [["0102", "0708"], ["0304", "090a"], ["0506", "0b0c"]]
     shown = pixels_of(drawn(attention(images=content)))
-    np.testing.assert_array_equal(next(iter(shown.values())), [[[1, 3, 5], [2, 4, 6]]])
+    np.testing.assert_array_equal(next(iter(shown.values())), [[[1, 3, 5], [2, 4, 6]], [[7, 9, 11], [8, 10, 12]]])
+
+
+def test_a_waveform_is_a_line_above_maps_as_wide() -> None:
+    content = copy.deepcopy(ONE_TEACHER)
+    for image in content["images"]:
+        image["pixels"] = [["00" * 4 + "ff" * 4]]
+    content["pairs"] = [content["pairs"][1] | {"maps": [[["ff00"], ["00ff"]]] * 2}]
+    root = drawn(payloads.Attention.model_validate(content))
+    image, *maps = root.iter(f"{SVG}image")
+    picture = next(iter(pixels_of(root).values()))[..., 0]
+    side = len(picture)
+    assert picture.shape == (side, side)
+    assert float(image.attrib["width"]) == side
+    assert (picture[-1, : side // 2] == 255).all()  # silence below, then the loudest above, and the step between them
+    assert (picture[0, side // 2 :] == 255).all()
+    assert (picture == 255).sum() == side + side - 1
+    assert [element.attrib.get("preserveAspectRatio") for element in (image, *maps)] == [None, "none", "none"]
 
 
 def test_the_picture_is_told_in_words() -> None:
