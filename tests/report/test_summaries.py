@@ -88,7 +88,7 @@ def test_like_is_compared_with_like() -> None:
             Row("student", "zero-shot", 0, 100, accuracy={"last": 91.0, "best": 92.0}),
         ]
     )
-    alone, taught, student = stages
+    alone, _taught, student = stages
     assert [stage.counts for stage in stages] == ["selected", "selected", "last"]
     assert [stage.accuracies() for stage in stages] == [{0: 94.0}, {0: 96.0}, {0: 91.0}]
     found = [
