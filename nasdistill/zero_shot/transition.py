@@ -50,9 +50,9 @@ def walk(
         here = images.detach().requires_grad_(left > 0)
         with torch.enable_grad():
             ours = _log_probability(student(here), towards)
-        if left:
-            (gradient,) = torch.autograd.grad(ours.sum(), here)  # minus that of the cross-entropies
-            images = images + rate * gradient
+            if left:
+                (gradient,) = torch.autograd.grad(ours.sum(), here)  # minus that of the cross-entropies
+                images = here.detach() + rate * gradient
         with torch.no_grad():
             theirs = _log_probability(teacher(here), towards)
         yield Step(ours.detach().exp(), theirs.exp(), images)
@@ -142,7 +142,7 @@ def transition_curves(
         Interrupted: a stop was asked for; everything is on disk.
     """
     towards = other_classes(agreed, classes).flatten()
-    batches = torch.arange(len(towards)).split(batch_size)
+    batches = torch.split(torch.arange(len(towards)), batch_size)
     curves = Curves.none(classes, steps)
     ours: list[torch.Tensor] = []
     theirs: list[torch.Tensor] = []
