@@ -1,5 +1,5 @@
-"""What a report reads from artifacts: curves, genotypes, growth plans, confusion matrices, attention maps; each checked
-when read."""
+"""What a report reads from artifacts: curves, genotypes, growth plans, confusion matrices, attention maps, transitions;
+each checked when read."""
 
 from __future__ import annotations
 
@@ -105,12 +105,40 @@ class Attention(BaseModel):
         return self
 
 
+class Paths(BaseModel):
+    """Means over paths from test images to other classes, a value per step."""
+
+    paths: int = Field(gt=0, description="How many.")
+    student: list[float] = Field(min_length=1, description="How sure the student is of the class that is walked to.")
+    teacher: list[float] = Field(min_length=1, description="How sure the teacher is of it.")
+    error: list[float] = Field(min_length=1, description="How far the two are apart.")
+
+    @model_validator(mode="after")
+    def _of_one_length(self) -> Paths:
+        if len({len(self.student), len(self.teacher), len(self.error)}) != 1:
+            raise ValueError("the curves must be of one length")
+        return self
+
+
+class PathsToClass(Paths):
+    """Those that lead to one class."""
+
+    label: str = Field(description="Its name.")
+
+
+class Transition(Paths):
+    """`transition.json`: two networks while images are changed from class to class."""
+
+    classes: list[PathsToClass] = Field(description="The same by the class that is walked to.")
+
+
 FILES: dict[type[BaseModel], str] = {
     History: "history.json",
     Genotype: "genotype.json",
     Growth: "growth.json",
     Confusion: "confusion.json",
     Attention: "attention.json",
+    Transition: "transition.json",
 }
 
 

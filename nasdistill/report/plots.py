@@ -58,12 +58,13 @@ _STYLE: Any = {
 LONGEST_NAME = 26
 
 
-def lines(series: Mapping[str, Sequence[Curve]], title: str, x: str, y: str = "") -> str:
+def lines(series: Mapping[str, Sequence[Curve]], title: str, x: str, y: str = "", probabilities: bool = False) -> str:
     """Named curves over one axis.
 
     Args:
         series: by name, one curve per seed; with several the mean is drawn strong and each seed faint. Positive
             values over more than two orders of magnitude are drawn on a logarithmic scale.
+        probabilities: the values are, so that the scale goes from 0 to 1.
     """
 
     def draw(axes: Axes) -> None:
@@ -77,7 +78,9 @@ def lines(series: Mapping[str, Sequence[Curve]], title: str, x: str, y: str = ""
             marker = "o" if len(mean) == 1 else None
             handles += axes.plot(*_columns(mean), color=colour, linestyle=dash, linewidth=1.8, marker=marker)
         heights = [height for curves in series.values() for curve in curves for _, height in curve]
-        if 0 < 100 * min(heights) < max(heights):
+        if probabilities:
+            axes.set_ylim(0, 1)
+        elif 0 < 100 * min(heights) < max(heights):
             axes.set_yscale("log")
             axes.yaxis.set_major_formatter(lambda value, _: f"{value:g}")
             axes.yaxis.set_minor_formatter(NullFormatter())

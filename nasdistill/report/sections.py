@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
@@ -16,6 +17,16 @@ from nasdistill.report.records import Row
 from nasdistill.report.summaries import StageSummary, summarise
 
 log = logging.getLogger(__name__)
+
+COMPARED = {
+    "mean transition error": ("mean_transition_error", 4),
+    "agreement, %": ("agreement", 2),
+    "KL(teacher, student), nats": ("kl", 4),
+    "student's accuracy, %": ("student_accuracy", 2),
+    "teacher's accuracy, %": ("teacher_accuracy", 2),
+    "images walked from": ("images", 0),
+}
+"""Columns of the table of comparisons: the metric that each shows, and its digits."""
 
 
 @dataclass(frozen=True)
@@ -50,6 +61,7 @@ def sections(stages: Sequence[StageSummary]) -> list[Section]:
         _cells(stages),
         _growth(stages),
         _attention(stages),
+        _transitions(stages),
         _confusions(stages),
     )
     return [section for section in made if section.groups]
@@ -177,6 +189,47 @@ def _attention(stages: Sequence[StageSummary]) -> Section:
         "500 test images: 1 where they are the same, and never below 0."
     )
     return Section("Where they look", lead, tuple(groups))
+
+
+def _transitions(stages: Sequence[StageSummary]) -> Section:
+    pictures, figures, by_class = [], [], []
+    for stage in stages:
+        found = list(_payloads(stage, payloads.Transition).values())
+        if found:
+            curves = {who: [list(enumerate(getattr(each, who))) for each in found] for who in ("teacher", "student")}
+            pictures.append(plots.lines(curves, stage.stage, "step", "probability", probabilities=True))
+            measured = [([row.metrics[metric] for row in stage.rows], digits) for metric, digits in COMPARED.values()]
+            figures.append((tables.Cell(stage.stage), *(_over_seeds(*each) for each in measured)))
+            by_class.append(Group(f"{stage.stage}, by class", table=_by_class(found), folded=True))
+    lead = (
+        "Test images that both networks take for the same class are changed along the student's gradient until it "
+        "takes them for another: how sure both are of that other class, mean over images and classes. The mean "
+        "transition error is how far the two are apart, mean over steps as well: 0 where they never differ, at most 1."
+    )
+    groups = (Group("", tuple(pictures), tables.Table(("stage", *COMPARED), tuple(figures))), *by_class)
+    return Section("Across decision boundaries", lead, groups if pictures else ())
+
+
+def _by_class(found: Sequence[payloads.Transition]) -> tables.Table:
+    """A line per class that is walked to: the error, and how sure both networks are of it in the end."""
+    lines: dict[str, list[payloads.PathsToClass]] = {}
+    for each in (each for transition in found for each in transition.classes):
+        lines.setdefault(each.label, []).append(each)
+    rows = [
+        (
+            tables.Cell(label),
+            _over_seeds([statistics.fmean(each.error) for each in several], 4),
+            _over_seeds([each.student[-1] for each in several], 4),
+            _over_seeds([each.teacher[-1] for each in several], 4),
+        )
+        for label, several in lines.items()
+    ]
+    return tables.Table(("to class", "transition error", "student, last step", "teacher, last step"), tuple(rows))
+
+
+def _over_seeds(values: Sequence[float], digits: int) -> tables.Cell:
+    summary = summarise(values)
+    return tables.Cell(words.spread(summary, digits), words.each(summary, digits))
 
 
 def _confusions(stages: Sequence[StageSummary]) -> Section:
