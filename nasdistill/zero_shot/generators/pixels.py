@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import torch
 from pydantic import Field
 from torch import nn
@@ -32,8 +34,7 @@ class Pixels(Generator):
     )
 
     def latent(self, shape: Shape) -> int:
-        channels, height, width = shape
-        return channels * height * width
+        return math.prod(shape)
 
     def build(self, shape: Shape, images: int) -> nn.Module:
         return PixelGenerator(images, shape, self.jitter, self.flip)
@@ -43,17 +44,18 @@ class PixelGenerator(nn.Module):
     """Latents plus what was learned.
 
     Attributes:
-        offset: [images, C, H, W], what is learned, from 0 on: the images start as their latents.
+        offset: [images, C * H * W], what is learned, from 0 on: the images start as their latents.
     """
 
     def __init__(self, images: int, shape: Shape, jitter: int, flip: bool) -> None:
         super().__init__()
-        self.offset = nn.Parameter(torch.zeros(images, *shape))
+        self.shape = shape
+        self.offset = nn.Parameter(torch.zeros(images, math.prod(shape)))
         self.jitter = jitter
         self.flip = flip
 
     def forward(self, latents: torch.Tensor) -> torch.Tensor:
-        images = latents.view(self.offset.shape) + self.offset
+        images = (latents + self.offset).view(-1, *self.shape)
         # Drawn on the CPU from the generator that checkpoints hold. Nothing moves where nothing is learned: the student
         # sees the images as they are.
         if self.jitter and torch.is_grad_enabled():

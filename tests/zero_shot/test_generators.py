@@ -1,0 +1,306 @@
+"""The generators of images: their layers, their sizes, what they make at the start, and that a kill changes nothing."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file
+from torch import nn
+from torch.nn import functional
+
+from nasdistill import interrupts
+from nasdistill.data.base import Shape
+from nasdistill.errors import Interrupted
+from nasdistill.zero_shot.generation import Generation
+from nasdistill.zero_shot.generators import GENERATORS
+from nasdistill.zero_shot.generators.pixels import PixelGenerator
+from tests.zero_shot.parts import GENERATOR, SEED, SHAPE, Loop, loop, network
+from tests.zero_shot.pixels_apart import pixels_loop
+
+CIFAR: Shape = (3, 32, 32)
+
+
+def built(shape: Shape, images: int = 4, **options: Any) -> nn.Module:
+    torch.manual_seed(0)
+    made: nn.Module = GENERATORS.parse({"name": "convolutional", **options}).build(shape, images)
+    return made
+
+
+def made_by(generator: nn.Module, count: int = 4, latents: int = 100) -> torch.Tensor:
+    images: torch.Tensor = generator(torch.randn(count, latents, generator=torch.Generator().manual_seed(1)))
+    return images
+
+
+def parameters(module: nn.Module) -> int:
+    return sum(parameter.numel() for parameter in module.parameters())
+
+
+def test_the_published_number_of_parameters() -> None:
+    assert parameters(built(CIFAR)) == 1_051_145
+    assert parameters(built(CIFAR, last_affine=False)) == 1_051_145 - 6
+    assert parameters(built(CIFAR, spectral_norm=True)) == 1_051_145
+
+
+@pytest.mark.parametrize(
+    ("shape", "first"), [((1, 28, 28), 7 * 7), ((1, 8, 8), 2 * 2), (CIFAR, 8 * 8), ((3, 33, 47), 9 * 12)]
+)
+def test_images_of_any_shape(shape: Shape, first: int) -> None:
+    generator = built(shape)
+    assert made_by(generator).shape == (4, *shape)
+    linear = 101 * 128 * first + 256
+    convolutions = (128 * 9 + 1) * 128 + 256 + (128 * 9 + 1) * 64 + 128
+    assert parameters(generator) == linear + convolutions + (64 * 9 + 1 + 2) * shape[0]
+
+
+@pytest.mark.parametrize("tanh", [False, True])
+def test_the_layers_are_the_published_ones(tanh: bool) -> None:
+    """The same weights in a sequence of torch's modules, in the order in which the paper's code has them."""
+    generator = built(CIFAR, tanh=tanh)
+    sequence = nn.Sequential(
+        nn.Linear(100, 128 * 8 * 8),
+        nn.Unflatten(1, (128, 8, 8)),
+        nn.BatchNorm2d(128),
+        nn.Upsample(scale_factor=2),
+        nn.Conv2d(128, 128, 3, 1, 1),
+        nn.BatchNorm2d(128),
+        nn.LeakyReLU(0.2),
+        nn.Upsample(scale_factor=2),
+        nn.Conv2d(128, 64, 3, 1, 1),
+        nn.BatchNorm2d(64),
+        nn.LeakyReLU(0.2),
+        nn.Conv2d(64, 3, 3, 1, 1),
+        nn.Tanh() if tanh else nn.Identity(),
+        nn.BatchNorm2d(3),
+    )
+    ours, theirs = generator.state_dict(), sequence.state_dict()
+    assert [value.shape for value in ours.values()] == [value.shape for value in theirs.values()]
+    sequence.load_state_dict(dict(zip(theirs, ours.values(), strict=True)))
+    torch.testing.assert_close(made_by(generator), made_by(sequence))
+
+
+@pytest.mark.parametrize("options", [{}, {"last_affine": False}, {"tanh": True}, {"spectral_norm": True}], ids=str)
+def test_images_start_in_normalised_space(options: dict[str, Any]) -> None:
+    """Each channel has mean 0 and deviation 1 over the batch, as the teacher's images have over the data."""
+    images = made_by(built(CIFAR, **options), count=64)
+    torch.testing.assert_close(images.mean(dim=(0, 2, 3)), torch.zeros(3), rtol=0, atol=1e-4)
+    torch.testing.assert_close(images.std(dim=(0, 2, 3)), torch.ones(3), rtol=0, atol=1e-2)
+
+
+@pytest.mark.parametrize("tanh", [False, True])
+def test_only_tanh_bounds_what_is_made(tanh: bool) -> None:
+    """Far from 0 tanh leaves little but signs; without it the shape of the distribution stays what it was."""
+    generator = built(CIFAR, tanh=tanh)
+    before = made_by(generator, 64).abs().max()
+    with torch.no_grad():
+        generator.get_parameter("conv3.weight").mul_(1000)
+        generator.get_parameter("conv3.bias").zero_()
+    after = made_by(generator, 64).abs().max()
+    if tanh:
+        assert after < 2 < 3 < before
+    else:
+        torch.testing.assert_close(after, before, rtol=0.05, atol=0)
+
+
+def largest_singular_values(generator: nn.Module) -> dict[str, float]:
+    """Of the weights that are used, as matrices of outputs x everything else."""
+    layers = {path: module for path, module in generator.named_modules() if hasattr(module, "parametrizations")}
+    generator.eval()  # otherwise a look at a weight is a step of its power iteration
+    values = {
+        path: float(torch.linalg.matrix_norm(layer.weight.detach().flatten(1), 2))  # type: ignore[operator, union-attr]
+        for path, layer in layers.items()
+    }
+    generator.train()
+    return values
+
+
+def test_spectral_normalisation_divides_by_the_largest_singular_value() -> None:
+    generator = built(SHAPE, channels=8, spectral_norm=True)
+    with torch.no_grad():
+        for _ in range(300):
+            made_by(generator)
+    values = largest_singular_values(generator)
+    assert list(values) == ["linear", "conv1", "conv2", "conv3"]
+    assert list(values.values()) == pytest.approx([1] * 4, abs=1e-3)
+    plain = built(SHAPE, channels=8)
+    with torch.no_grad():
+        assert float(torch.linalg.matrix_norm(plain.get_parameter("conv1.weight").flatten(1), 2)) < 0.9
+
+
+def spectral_loop(**settings: Any) -> Loop:
+    generator = {**GENERATOR, "spectral_norm": True}
+    return loop(network(1), network(2), generator=generator, **settings)
+
+
+def test_a_generator_with_spectral_normalisation_trains_and_keeps_it(tmp_path: Path) -> None:
+    made = spectral_loop(pseudo_batches=10, generator_steps=5, student_steps=1)
+    before = {name: value.clone() for name, value in made.generation.generator.named_parameters()}
+    made.run(tmp_path)
+    moved = {
+        name: float((value.detach() - before[name]).abs().max())
+        for name, value in made.generation.generator.named_parameters()
+    }
+    assert all(distance > 1e-3 for name, distance in moved.items() if name.endswith("original"))
+    assert list(largest_singular_values(made.generation.generator).values()) == pytest.approx([1] * 4, abs=0.05)
+
+
+@pytest.mark.parametrize("options", [{}, {"spectral_norm": True}], ids=str)
+def test_starting_over_draws_every_weight_by_its_place(options: dict[str, Any]) -> None:
+    def generator() -> Generation:
+        return loop(network(1), network(2), generator={**GENERATOR, **options}).generation
+
+    one, other = generator(), generator()
+    before = {name: value.clone() for name, value in one.state_dict().items()}
+    torch.randn(7)  # what was drawn before must not matter
+    one.start_over(SEED, 3)
+    other.start_over(SEED, 3)
+    after = one.state_dict()
+    assert all(torch.equal(value, other.state_dict()[name]) for name, value in after.items())
+    drawn = [name for name in after if "norm" not in name and name.endswith(("weight", "bias", "original"))]
+    assert len(drawn) == 8, "weight and bias of the linear layer and of three convolutions"
+    assert all(not torch.equal(after[name], before[name]) for name in drawn)
+    other.start_over(SEED, 4)
+    assert all(not torch.equal(after[name], other.state_dict()[name]) for name in drawn)
+
+
+def pixel_loop(**settings: Any) -> Loop:
+    generator = {"name": "pixels", "jitter": 2, "flip": True}
+    return loop(network(1), network(2), generator=generator, losses=["class-prior", "batch-norm"], **settings)
+
+
+@pytest.mark.parametrize("start", [spectral_loop, pixel_loop])
+def test_one_that_is_stopped_ends_with_the_same_bits(
+    start: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = {"pseudo_batches": 4, "generator_steps": 3}
+    whole = start(**settings)
+    whole.run(tmp_path / "whole")
+
+    stopped = start(**settings)
+    draw = stopped.generation.draw
+
+    def draw_and_ask_for_a_stop(seed: int, done: int, rank: int) -> Any:
+        monkeypatch.setattr(interrupts, "_requested", 2 if done == 1 else None)
+        return draw(seed, done, rank)
+
+    monkeypatch.setattr(stopped.generation, "draw", draw_and_ask_for_a_stop)
+    with pytest.raises(Interrupted):
+        stopped.run(tmp_path / "stopped")
+    monkeypatch.setattr(interrupts, "_requested", None)
+    resumed = start(**settings)
+    torch.randn(5)
+    course = resumed.run(tmp_path / "stopped")
+
+    assert course.done == 4
+    for ours, theirs in ((resumed.student, whole.student), (resumed.generation, whole.generation)):
+        expected = theirs.state_dict()
+        assert all(torch.equal(value, expected[name]) for name, value in ours.state_dict().items())
+
+
+def test_pixels_are_their_latents_and_what_was_learned() -> None:
+    component = GENERATORS.parse("pixels")
+    assert component.latent((3, 4, 5)) == 60
+    generator = component.build((3, 4, 5), 2)
+    assert parameters(generator) == 2 * 60
+    latents = torch.randn(2, 60)
+    assert torch.equal(generator(latents), latents.view(2, 3, 4, 5))
+    with torch.no_grad():
+        generator.get_parameter("offset")[1] += 3
+    assert torch.equal(generator(latents)[1], latents[1].view(3, 4, 5) + 3)
+
+
+def test_pixels_are_moved_and_mirrored_as_a_whole_where_they_are_learned() -> None:
+    generator = PixelGenerator(2, (1, 6, 6), jitter=1, flip=True)
+    latents = torch.randn(2, 36)
+    plain = latents.view(2, 1, 6, 6)
+    ways = {
+        (down, right, mirrored): (moved.flip(3) if mirrored else moved)
+        for down in (-1, 0, 1)
+        for right in (-1, 0, 1)
+        for moved in [torch.roll(plain, (down, right), (2, 3))]
+        for mirrored in (False, True)
+    }
+    torch.manual_seed(0)
+    seen = set()
+    for _ in range(300):
+        images = generator(latents)
+        (way,) = [way for way, expected in ways.items() if torch.equal(images, expected)]
+        seen.add(way)
+    assert seen == set(ways)
+    with torch.no_grad():
+        assert all(torch.equal(generator(latents), plain) for _ in range(5)), "the student sees them as they are"
+
+
+def test_each_pseudo_batch_of_pixels_starts_from_its_own_noise(tmp_path: Path) -> None:
+    """One step of Adam moves each pixel by at most its learning rate, from this iteration's latents."""
+    rate = 1e-3
+    made = loop(
+        network(1),
+        network(2),
+        generator="pixels",
+        losses=["class-prior"],
+        pseudo_batches=3,
+        generator_optimizer={"name": "adam", "lr": rate},
+        generator_schedule="constant",
+    )
+    seen: list[torch.Tensor] = []
+    made.student.register_forward_pre_hook(lambda _module, read: seen.append(read[0].clone()))
+    made.run(tmp_path)
+    per_iteration = len(seen) // 3
+    for done in range(3):
+        latents, _ = made.generation.draw(SEED, done, 0)
+        distance = (seen[done * per_iteration] - latents.view(-1, *SHAPE)).abs().max()
+        assert 0 < distance <= rate * 1.01
+
+
+def test_pixels_learn_the_classes_that_were_asked_for(tmp_path: Path) -> None:
+    teacher = network(2)
+    made = loop(
+        network(1),
+        teacher,
+        generator="pixels",
+        losses=["class-prior"],
+        pseudo_batches=1,
+        generator_steps=100,
+        generator_optimizer={"name": "adam", "lr": 0.5},
+        clip=None,
+    )
+    seen: list[torch.Tensor] = []
+    made.student.register_forward_pre_hook(lambda _module, read: seen.append(read[0].clone()))
+    made.run(tmp_path)
+    latents, targets = made.generation.draw(SEED, 0, 0)
+    with torch.no_grad():
+        losses = [
+            functional.cross_entropy(teacher.eval()(each), targets) for each in (latents.view(-1, *SHAPE), seen[0])
+        ]
+    assert losses[1] < 0.5 * losses[0]
+
+
+def test_processes_optimise_their_own_pixels(tmp_path: Path) -> None:
+    """What two processes find is what each of them would find alone."""
+    torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+    done = subprocess.run(
+        [*torchrun, "-m", "tests.zero_shot.pixels_apart", str(tmp_path)],
+        cwd=Path(__file__).parents[2],
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    found = [load_file(tmp_path / f"images-{rank}")["images"] for rank in range(2)]
+    for rank, images in enumerate(found):
+        expected = pixels_loop().generation
+        latents, targets = expected.draw(SEED, 0, rank)
+        optimizer = torch.optim.Adam(expected.parameters(), lr=0.05)
+        for _ in range(3):
+            optimizer.zero_grad()
+            expected(latents, targets)["class-prior"].backward()
+            optimizer.step()
+        torch.testing.assert_close(images, expected.generator(latents).detach())
+    assert not torch.equal(*found)
