@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
+
+if TYPE_CHECKING:
+    from nasdistill.training.engine import Engine
 
 
 def answers_of(logits: torch.Tensor) -> torch.Tensor:
@@ -20,8 +23,7 @@ def answers_of(logits: torch.Tensor) -> torch.Tensor:
 def spread(counts: torch.Tensor) -> torch.Tensor:
     """The entropy of counts, [classes], as a fraction of its largest value log(classes): 0 one class, 1 all alike."""
     shares = counts / counts.sum()
-    entropy: torch.Tensor = torch.special.entr(shares.double()).sum()
-    return entropy / math.log(len(counts))
+    return -torch.xlogy(shares, shares).sum() / math.log(len(counts))
 
 
 @dataclass(frozen=True)
@@ -61,38 +63,42 @@ class Window:
 
 
 class Watch:
-    """Collects the answers of student and teacher, on the device; `window` reads them and starts anew.
+    """Collects the answers of student and teacher, on the device and without waiting for it.
 
-    Attributes:
-        histograms: int64, [2, classes], of student and teacher since they were last taken.
+    What is read from it is that of all processes together, so that all of them decide alike.
     """
 
-    def __init__(self, classes: int, device: torch.device) -> None:
-        self.histograms = torch.zeros(2, classes, dtype=torch.int64, device=device)
-        self._sums = torch.zeros(4, dtype=torch.float64, device=device)  # both spreads, agreements, pseudo-batches
+    def __init__(self, classes: int, engine: Engine) -> None:
+        self._engine = engine
+        self._histograms = torch.zeros(2, classes, dtype=torch.int64, device=engine.device)
+        self._sums = torch.zeros(4, device=engine.device)  # both spreads, agreements, pseudo-batches
 
     def add(self, student: torch.Tensor, teacher: torch.Tensor) -> None:
         """The logits, [N, classes], of one pseudo-batch."""
         counts = torch.stack([answers_of(student), answers_of(teacher)])
-        agreement = (student.argmax(dim=1) == teacher.argmax(dim=1)).double().mean()
+        agreement = (student.argmax(dim=1) == teacher.argmax(dim=1)).float().mean()
         self._sums += torch.stack([spread(counts[0]), spread(counts[1]), agreement, torch.ones_like(agreement)])
-        self.histograms += counts
+        self._histograms += counts
 
     def window(self) -> Window:
         """What was answered since the last window; at least one pseudo-batch."""
-        student, teacher, agreement, batches = self._sums.tolist()
-        self._sums.zero_()
+        student, teacher, agreement, batches = self._taken(self._sums).tolist()
         return Window(student / batches, teacher / batches, 100 * agreement / batches)
 
     def take_histograms(self) -> torch.Tensor:
         """How often student and teacher answered each class since the last call: int64, [2, classes]."""
-        taken = self.histograms.clone()
-        self.histograms.zero_()
+        return self._taken(self._histograms)
+
+    def _taken(self, sums: torch.Tensor) -> torch.Tensor:
+        """The sums of all processes; they start anew."""
+        taken = self._engine.fabric.all_reduce(sums.clone(), reduce_op="sum")
+        sums.zero_()
+        assert isinstance(taken, torch.Tensor)
         return taken
 
     def state(self) -> dict[str, Any]:
-        return {"histograms": self.histograms, "sums": self._sums}
+        return {"histograms": self._histograms, "sums": self._sums}
 
     def load(self, state: dict[str, Any]) -> None:
-        self.histograms.copy_(state["histograms"])
+        self._histograms.copy_(state["histograms"])
         self._sums.copy_(state["sums"])

@@ -101,7 +101,7 @@ def transfer(
     learning, student_stepper = engine.setup(task, student_optimizer)
     making, generator_stepper = engine.setup(generation, generator_optimizer)
     course, losses = Course(), RunningLosses()
-    watch = Watch(generation.classes, engine.device)
+    watch = Watch(generation.classes, engine)
     told = ""
 
     def capture() -> dict[str, Any]:

@@ -16,7 +16,7 @@ from nasdistill.distill.teacher import Teacher
 from nasdistill.registry import build
 from nasdistill.training.batches import Batches
 from nasdistill.zero_shot.generation import Generation
-from nasdistill.zero_shot.generator_losses import GENERATOR_LOSSES
+from nasdistill.zero_shot.generator_losses import GENERATOR_LOSSES, GeneratorLoss
 from nasdistill.zero_shot.generators import GENERATORS
 from nasdistill.zero_shot.settings import TransferSettings
 from nasdistill.zero_shot.transfer import Course, transfer
@@ -69,16 +69,21 @@ def loop(
     generator: object = GENERATOR,
     losses: Sequence[object] = ("adversarial",),
     objectives: Sequence[object] = PUBLISHED,
+    classes: int = CLASSES,
     **settings: Any,
 ) -> Loop:
-    """The loop of a student and its teachers; the settings are small ones unless given."""
+    """The loop of a student and its teachers; the settings are small ones unless given.
+
+    Args:
+        losses: of the generator: specs, or made ones.
+    """
     listed = [teacher if isinstance(teacher, Teacher) else Teacher(teacher) for teacher in teachers]
     resolved = build(TransferSettings, {**SMALL, **settings})
     task = Distillation(student, listed, [OBJECTIVES.parse(spec) for spec in objectives], SHAPE)
     torch.manual_seed(SEED)
     made = GENERATORS.parse(generator)
-    terms = [GENERATOR_LOSSES.parse(spec) for spec in losses]
-    generation = Generation(made, resolved.batch_size, student, listed, terms, SHAPE, CLASSES)
+    terms = [each if isinstance(each, GeneratorLoss) else GENERATOR_LOSSES.parse(each) for each in losses]
+    generation = Generation(made, resolved.batch_size, student, listed, terms, SHAPE, classes)
     return Loop(task, generation, resolved)
 
 
