@@ -1,0 +1,74 @@
+"""The recipes of other ways without data: published settings, and a tiny form of each that runs."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from nasdistill.recipes.loading import load_recipe
+from nasdistill.recipes.runner import run
+
+RECIPES = ("zero-shot-dafl", "zero-shot-dfad", "zero-shot-deep-inversion")
+TINY = [
+    "data={name: digits, limit: 200}",
+    "engine.accelerator=cpu",
+    "stages.teacher.model=wrn-10-1",
+    "stages.teacher.epochs=1",
+    "stages.student.student=wrn-10-1",
+    "stages.student.pseudo_batches=3",
+    "stages.student.batch_size=16",
+    "stages.student.evaluate_every=3",
+]
+
+
+def settings(recipe: str) -> Any:
+    return load_recipe(recipe).stages["student"]
+
+
+@pytest.mark.parametrize(
+    ("recipe", "expected"),
+    [
+        ("zero-shot-dafl", {"one-hot": 1, "activation": 0.1, "information-entropy": 5}),
+        ("zero-shot-dfad", {"adversarial": 1}),
+        ("zero-shot-deep-inversion", {"class-prior": 1, "batch-norm": 10, "total-variation": 2.5e-5}),
+    ],
+)
+def test_the_generators_losses_have_their_published_weights(recipe: str, expected: dict[str, float]) -> None:
+    assert {loss.registered_name: loss.weight for loss in settings(recipe).generator_losses} == expected
+
+
+def test_dafls_run_is_2000_epochs_of_120_batches() -> None:
+    dafl = settings("zero-shot-dafl")
+    assert dafl.pseudo_batches == 2000 * 120
+    assert dafl.steps_at(0) == (1, 1)
+    rates = {epoch: dafl.rates_at(epoch * 120) for epoch in (0, 799, 800, 1599, 1600, 1999)}
+    assert {epoch: rate for epoch, (rate, _) in rates.items()} == dict.fromkeys(rates, 0.02)
+    students = {0: 0.1, 799: 0.1, 800: 0.01, 1599: 0.01, 1600: 0.001, 1999: 0.001}
+    assert {epoch: rate for epoch, (_, rate) in rates.items()} == pytest.approx(students)
+
+
+def test_dfads_run_is_500_epochs_of_50_batches() -> None:
+    dfad = settings("zero-shot-dfad")
+    assert dfad.pseudo_batches == 500 * 50
+    assert dfad.steps_at(0) == (1, 5)
+    rates = [dfad.rates_at(epoch * 50) for epoch in (0, 99, 100, 199, 200, 499)]
+    factors = [1, 1, 0.1, 0.1, 0.01, 0.01]
+    assert [rate for pair in rates for rate in pair] == pytest.approx(
+        [rate * factor for factor in factors for rate in (1e-3, 0.1)]
+    )
+
+
+def test_deep_inversion_optimises_2000_steps_at_one_rate() -> None:
+    inversion = settings("zero-shot-deep-inversion")
+    assert [inversion.steps_at(done)[0] for done in (0, 999)] == [2000, 2000]
+    assert [inversion.rates_at(done)[0] for done in (0, 999)] == [0.05, 0.05]
+
+
+@pytest.mark.parametrize("recipe", RECIPES)
+def test_a_tiny_form_runs(recipe: str, tmp_path: Path) -> None:
+    few = ["stages.student.generator_steps=2", "stages.student.student_steps=2"]
+    record = run(load_recipe(recipe, [*TINY, *few]), tmp_path / "out", f"nasdistill run {recipe}")
+    assert [row.stage for row in record.rows] == ["teacher", "student"]
+    assert record.rows[1].accuracy is not None
