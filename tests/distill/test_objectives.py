@@ -162,11 +162,17 @@ def test_the_larger_map_is_averaged_to_the_smaller_without_cancelling_signs() ->
         assert attention_distance(*maps, "paper").item() == pytest.approx(expected, rel=1e-6)
 
 
+@pytest.mark.parametrize("power", [1.5, 2.0, 4.0])
 @pytest.mark.parametrize("form", ["code", "paper"])
-def test_gradients_of_attention_agree_with_finite_differences(form: str) -> None:
+def test_gradients_of_attention_agree_with_finite_differences(form: str, power: float) -> None:
     student = torch.randn(2, 3, 4, 4, dtype=DOUBLE, requires_grad=True)
-    teacher = attention_map(torch.randn(2, 5, 2, 2, dtype=DOUBLE))
-    assert torch.autograd.gradcheck(lambda value: attention_distance(attention_map(value), teacher, form), (student,))
+    teacher = attention_map(torch.randn(2, 5, 2, 2, dtype=DOUBLE), power)
+
+    def distance(activation: torch.Tensor) -> torch.Tensor:
+        return attention_distance(attention_map(activation, power), teacher, form)
+
+    assert torch.autograd.gradcheck(distance, (student,))
+    assert torch.autograd.gradgradcheck(distance, (student,))
 
 
 @pytest.mark.parametrize("name", ["kd", "kd-mean", "kd-lambda", "logits-mse", "dkd", "dist"])
@@ -191,6 +197,17 @@ def test_low_precision_activations_are_averaged_in_single_precision() -> None:
     activation = torch.full((1, 4096, 1, 2), 1.0, dtype=torch.bfloat16)
     assert attention_map(activation).tolist() == [[[1.0, 1.0]]]
     assert attention_map(activation).dtype == torch.float32
+
+
+def test_gradients_of_low_precision_activations_keep_its_layout_and_are_rounded_no_worse_than_it() -> None:
+    """d mean(A^2) / dA = 2 A / C; bfloat16 rounds a value by at most 2^-8 of it: here the factor and the product."""
+    activation = torch.randn(2, 8, 4, 4).bfloat16().to(memory_format=torch.channels_last).requires_grad_()
+    factors = torch.randn(2, 4, 4)
+    (gradient,) = torch.autograd.grad(attention_map(activation), activation, factors)
+    assert gradient.dtype == torch.bfloat16
+    assert gradient.is_contiguous(memory_format=torch.channels_last)
+    expected = 2 / 8 * activation.detach().double() * factors.unsqueeze(1).double()
+    torch.testing.assert_close(gradient.double(), expected, rtol=2 * 2**-8, atol=0)
 
 
 @pytest.mark.parametrize(
