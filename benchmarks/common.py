@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from multiprocessing.connection import Connection
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from rich.console import Console
@@ -20,6 +20,8 @@ from rich.table import Table
 
 Turn = Callable[[int], float]
 """Does so many steps and returns the seconds that they took."""
+Taken = TypeVar("Taken")
+"""What a turn returns: seconds, or seconds by the part that took them."""
 
 
 def arguments(description: str) -> argparse.ArgumentParser:
@@ -107,7 +109,9 @@ def timed(step: Callable[[], object]) -> Turn:
 
 
 @contextlib.contextmanager
-def apart(rival: Callable[[argparse.Namespace], Turn], options: argparse.Namespace) -> Iterator[Turn]:
+def apart(
+    rival: Callable[[argparse.Namespace], Callable[[int], Taken]], options: argparse.Namespace
+) -> Iterator[Callable[[int], Taken]]:
     """The turn of a rival in a process of its own, so that what it sets for its process does not reach the others.
 
     Args:
@@ -119,10 +123,10 @@ def apart(rival: Callable[[argparse.Namespace], Turn], options: argparse.Namespa
     process.start()
     there.close()
 
-    def turn(steps: int) -> float:
+    def turn(steps: int) -> Taken:
         here.send(steps)
-        seconds: float = here.recv()
-        return seconds
+        taken: Taken = here.recv()
+        return taken
 
     try:
         yield turn
@@ -131,7 +135,9 @@ def apart(rival: Callable[[argparse.Namespace], Turn], options: argparse.Namespa
         process.join()
 
 
-def _take_turns(rival: Callable[[argparse.Namespace], Turn], options: argparse.Namespace, there: Connection) -> None:
+def _take_turns(
+    rival: Callable[[argparse.Namespace], Callable[[int], Taken]], options: argparse.Namespace, there: Connection
+) -> None:
     if options.threads is not None:
         torch.set_num_threads(options.threads)
     turn = rival(options)

@@ -84,7 +84,7 @@ class Generation(nn.Module):
             FrozenTeacher(teacher, shape, self._points(number if len(teachers) == 1 else 1 + number), images)
             for number, teacher in enumerate(teachers)
         ]
-        self._faculty = Faculty(frozen, [teacher.weight for teacher in teachers], average)
+        self.faculty = Faculty(frozen, [teacher.weight for teacher in teachers], average)
 
     def draw(self, *place: int) -> tuple[torch.Tensor, torch.Tensor]:
         """Latents, [batch_size, latent], and target classes, int64, [batch_size]: a function of the place alone."""
@@ -101,7 +101,7 @@ class Generation(nn.Module):
     def forward(self, latents: torch.Tensor, targets: torch.Tensor) -> dict[str, torch.Tensor]:
         """The named losses of the images that latents [N, latent] become, each weighted already."""
         images = self.generator(latents).float()
-        lessons = self._faculty(images)
+        lessons = self.faculty(images)
         student = self._student[0](images).float() if self._asks_student else None
         named: dict[str, torch.Tensor] = {}
         for name, weight, lesson, term in self._terms:
@@ -117,5 +117,5 @@ class Generation(nn.Module):
 
     def _apply(self, fn: Callable[[torch.Tensor], torch.Tensor], recurse: bool = True) -> Any:
         """Device, precision and memory format: the teachers go along."""
-        self._faculty.apply(fn)
+        self.faculty.apply(fn)
         return super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
