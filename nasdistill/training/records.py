@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from nasdistill.report.waves import traced
 from nasdistill.training.engine import is_first_process
 
 if TYPE_CHECKING:
@@ -69,10 +70,13 @@ class Records:
                 writer.add_scalar(tag, value, step)
 
     def images(self, tag: str, pixels: torch.Tensor, step: int) -> None:
-        """Write a grid of images, uint8, [N, C, H, W] with 1 or 3 channels, at `step`."""
+        """Write a grid of images, uint8, [N, C, H, W] with 1 or 3 channels, at `step`; of one row they are waveforms."""
         if self.writes:
+            import torch
             from torchvision.utils import make_grid
 
+            if pixels.shape[2] == 1:
+                pixels = torch.from_numpy(traced(pixels.numpy()))
             self._writer_at(step).add_image(tag, make_grid(pixels), step)
 
     def _writer_at(self, step: int) -> SummaryWriter:

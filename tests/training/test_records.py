@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import io
 import logging
 from pathlib import Path
 
+import numpy as np
 import pytest
+import torch
+from PIL import Image
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
+from nasdistill.report.waves import WIDTH
 from nasdistill.training.records import Records
 
 
@@ -26,6 +31,22 @@ def test_scalars_of_a_killed_run_are_replaced_by_those_of_the_next(tmp_path: Pat
     again.scalars({"train/loss": 21.0}, 20)
     again.close()
     assert read(tmp_path) == {10: 10.0, 20: 21.0}
+
+
+def test_images_of_one_row_are_drawn_as_waveforms(tmp_path: Path) -> None:
+    """What lies between two pixels of TensorBoard's grid is black, and so is all of a wave but its line."""
+    records = Records(tmp_path, "zero-shot", quiet=True)
+    silence = torch.full((2, 1, 1, 500), 255, dtype=torch.uint8)
+    records.images("waves", silence, 1)
+    records.images("squares", torch.full((1, 1, 4, 6), 200, dtype=torch.uint8), 1)
+    records.close()
+    events = EventAccumulator(str(tmp_path))
+    events.Reload()
+    waves, squares = (
+        np.asarray(Image.open(io.BytesIO(events.Images(tag)[0].encoded_image_string))) for tag in ("waves", "squares")
+    )
+    assert (waves.max(axis=2) == 255).sum() == 2 * WIDTH
+    assert (squares.max(axis=2) == 200).sum() == 4 * 6
 
 
 def test_only_the_first_of_several_processes_records(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
