@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import math
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Annotated, ClassVar
+from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 
 from pydantic import Field
 
@@ -58,7 +58,10 @@ class Compare(Stage):
     steps: int = Field(100, gt=0, description="steps of each path")
     rate: float = Field(1.0, gt=0, description="what the gradient is multiplied with in a step")
     batch_size: int = Field(250, gt=0, description="paths walked together; decides speed and memory alone")
-    full_precision: bool = Field(True, description="walk in float32, whatever the engine's precision")
+    reduced_precision: Literal["none", "teacher", "both"] = Field(
+        "none",
+        description="whose passes take the engine's precision instead of float32; `teacher` leaves the paths alone",
+    )
 
     def run(self, inputs: Mapping[str, Artifact], context: Context) -> Outcome:
         from dataclasses import replace
@@ -103,8 +106,8 @@ class Compare(Stage):
             return batch.images
 
         curves = transition_curves(
-            student if self.full_precision else _in_precision_of(engine, student),
-            teacher if self.full_precision else _in_precision_of(engine, teacher),
+            _in_precision_of(engine, student) if self.reduced_precision == "both" else student,
+            teacher if self.reduced_precision == "none" else _in_precision_of(engine, teacher),
             images,
             our_answers[chosen],
             len(labels),

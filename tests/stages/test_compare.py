@@ -85,13 +85,17 @@ def test_paths_walked_together_decide_nothing(tmp_path: Path, data: Data, pair: 
 
 
 def test_the_engines_precision_is_a_choice(tmp_path: Path, data: Data, pair: dict[str, Artifact]) -> None:
-    errors = []
-    for number, (precision, full) in enumerate((("32", True), ("bf16", True), ("bf16", False))):
-        context = context_in(tmp_path / str(number), data)
+    told = {}
+    for precision, reduced in (("32", "none"), ("bf16", "none"), ("bf16", "teacher"), ("bf16", "both")):
+        context = context_in(tmp_path / precision / reduced, data)
         context.engine_settings = context.engine_settings.model_copy(update={"precision": precision})
-        errors.append(compare(context, pair, full_precision=full)[0]["mean_transition_error"])
-    assert errors[0] == errors[1] != errors[2]
-    assert errors[2] == pytest.approx(errors[0], rel=0.1)
+        told[precision, reduced] = compare(context, pair, reduced_precision=reduced)[1]
+    full = told["32", "none"]
+    assert told["bf16", "none"] == full
+    for reduced, changed in (("teacher", ["teacher"]), ("both", ["student", "teacher"])):
+        found = told["bf16", reduced]
+        assert [who for who in ("student", "teacher") if found[who] != full[who]] == changed
+        np.testing.assert_allclose([found[who] for who in changed], [full[who] for who in changed], rtol=0.05)
 
 
 def test_all_images_are_used_where_fewer_agree(
