@@ -70,7 +70,7 @@ class Records:
                 writer.add_scalar(tag, value, step)
 
     def images(self, tag: str, pixels: torch.Tensor, step: int) -> None:
-        """Write a grid of images, uint8, [N, C, H, W] with 1 or 3 channels, at `step`; of one row they are waveforms."""
+        """Write a grid of images, uint8, [N, C, H, W] with 1 or 3 channels, at `step`; those of one row as waves."""
         if self.writes:
             import torch
             from torchvision.utils import make_grid
