@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import base64
-import io
 from collections import Counter
 from collections.abc import Sequence
 from html import escape
 
 import matplotlib
 import numpy as np
-from PIL import Image
 
 from nasdistill.report.payloads import Attention
+from nasdistill.report.pixels import as_png
 from nasdistill.report.plots import shortened
 from nasdistill.report.waves import traced
 
@@ -123,10 +121,7 @@ def _picture(values: np.ndarray, x: float, y: float, side: float) -> str:
         values = matplotlib.colormaps[COLOURS](values, bytes=True)
     elif values.shape[2] != 3:
         values = np.repeat(values[:, :, :1], 3, axis=2)
-    buffer = io.BytesIO()
-    Image.fromarray(values).save(buffer, "PNG")
-    data = base64.b64encode(buffer.getvalue()).decode()
     return (
         f'<image x="{x:g}" y="{y:g}" width="{side:g}" height="{side:g}"{stretched} style="image-rendering: pixelated" '
-        f'href="data:image/png;base64,{data}"/>'
+        f'href="{as_png(values)}"/>'
     )

@@ -10,6 +10,9 @@ TEST_ACCURACY = "test/accuracy"
 PARTS = ("train", "validation", "test")
 FIRST = ("loss", "accuracy")
 LAST = ("entropy", "skips", "learning rate")
+LOSSES_OF = ("generator", "student")
+SPREADS = "spread of the answers"
+UNITS = {"accuracy": "%", "agreement": "%", SPREADS: "entropy, share of the largest"}
 
 
 def panel_of(name: str) -> tuple[str, str]:
@@ -24,6 +27,10 @@ def panel_of(name: str) -> tuple[str, str]:
         ('entropy', 'normal')
         >>> panel_of("alpha/normal/3/skip_connect")  # edge 3: one faint line per edge, their mean strong
         ('alpha, normal cell', 'skip_connect')
+        >>> panel_of("generator/adversarial")
+        ("generator's losses", 'adversarial')
+        >>> panel_of("answers/teacher spread")
+        ('spread of the answers', 'teacher')
         >>> panel_of("learning rate")
         ('learning rate', 'learning rate')
     """
@@ -34,6 +41,11 @@ def panel_of(name: str) -> tuple[str, str]:
         if rest in FIRST:
             return rest, first
         return "loss", f"{first}: {rest}"
+    if first in LOSSES_OF:
+        return f"{first}'s losses", rest
+    if first == "answers":
+        who, _, what = rest.partition(" ")
+        return (SPREADS, who) if what == "spread" else (rest, rest)
     if first == "alpha" and rest.count("/") == 2:
         cell, _edge, operation = rest.split("/")
         return f"alpha, {cell} cell", operation

@@ -3,6 +3,7 @@ each checked when read."""
 
 from __future__ import annotations
 
+from itertools import pairwise
 from pathlib import Path
 from typing import Annotated, Any, TypeVar
 
@@ -18,6 +19,7 @@ class History(BaseModel):
     """`history.json`: how numbers went while a stage ran."""
 
     curves: dict[str, list[tuple[float, float]]] = Field(description="Points (x, y) by name, e.g. `loss/train`.")
+    x: str = Field("epoch", description="What x counts.")
 
 
 class Genotype(BaseModel):
@@ -132,12 +134,41 @@ class Transition(Paths):
     classes: list[PathsToClass] = Field(description="The same by the class that is walked to.")
 
 
+class PseudoPicture(BaseModel):
+    """What a generator made at one moment, and what was answered since the moment before."""
+
+    done: int = Field(ge=0, description="Pseudo-batches so far.")
+    images: list[list[Grid]] = Field(min_length=1, description="A grid per channel of each image.")
+    student: list[Annotated[int, Field(ge=0)]] = Field(description="How often the student answered each class.")
+    teacher: list[Annotated[int, Field(ge=0)]] = Field(description="How often the teacher answered each class.")
+
+
+class Pseudo(BaseModel):
+    """`pseudo.json`: how what a generator makes up changed."""
+
+    classes: list[str] = Field(min_length=1, description="Names of the classes.")
+    pictures: list[PseudoPicture] = Field(description="In the order in which they were taken.")
+
+    @model_validator(mode="after")
+    def _of_one_kind(self) -> Pseudo:
+        images = [image for picture in self.pictures for image in picture.images]
+        kinds = {tuple((len(grid), len(grid[0])) for grid in image) for image in images}
+        if len(kinds) > 1 or any(len(set(kind)) != 1 for kind in kinds):
+            raise ValueError("the images must have the same channels, all of one size")
+        if {len(counts) for each in self.pictures for counts in (each.student, each.teacher)} - {len(self.classes)}:
+            raise ValueError(f"student and teacher must have {len(self.classes)} counts each, one per class")
+        if any(later.done <= earlier.done for earlier, later in pairwise(self.pictures)):
+            raise ValueError("the pictures must be in the order in which they were taken")
+        return self
+
+
 FILES: dict[type[BaseModel], str] = {
     History: "history.json",
     Genotype: "genotype.json",
     Growth: "growth.json",
     Confusion: "confusion.json",
     Attention: "attention.json",
+    Pseudo: "pseudo.json",
     Transition: "transition.json",
 }
 

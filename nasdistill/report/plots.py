@@ -56,6 +56,8 @@ _STYLE: Any = {
     "legend.frameon": False,
 }
 LONGEST_NAME = 26
+MOST_POINTS = 400
+"""Of a curve, which is about as many pixels wide."""
 
 
 def lines(series: Mapping[str, Sequence[Curve]], title: str, x: str, y: str = "", probabilities: bool = False) -> str:
@@ -73,10 +75,10 @@ def lines(series: Mapping[str, Sequence[Curve]], title: str, x: str, y: str = ""
             colour, dash = SERIES[number % len(SERIES)], DASHES[number % len(DASHES)]
             if len(curves) > 1:
                 for curve in curves:
-                    axes.plot(*_columns(curve), color=colour, linewidth=0.9, alpha=0.35)
+                    axes.plot(*_columns(thinned(curve)), color=colour, linewidth=0.9, alpha=0.35)
             mean = curves[0] if len(curves) == 1 else mean_curve(curves)
             marker = "o" if len(mean) == 1 else None
-            handles += axes.plot(*_columns(mean), color=colour, linestyle=dash, linewidth=1.8, marker=marker)
+            handles += axes.plot(*_columns(thinned(mean)), color=colour, linestyle=dash, linewidth=1.8, marker=marker)
         heights = [height for curves in series.values() for curve in curves for _, height in curve]
         if probabilities:
             axes.set_ylim(0, 1)
@@ -86,7 +88,9 @@ def lines(series: Mapping[str, Sequence[Curve]], title: str, x: str, y: str = ""
             axes.yaxis.set_minor_formatter(NullFormatter())
         axes.set_xlabel(x)
         axes.set_ylabel(y)
-        axes.xaxis.set_major_locator(MaxNLocator("auto", integer=True))
+        far = max(at for curves in series.values() for curve in curves for at, _ in curve) >= 10_000
+        axes.xaxis.set_major_locator(MaxNLocator(4 if far else "auto", integer=True))
+        axes.xaxis.set_major_formatter(lambda value, _: f"{value:,.0f}")
         if len(series) > 1:
             _legend(axes, handles, list(series))
 
@@ -98,6 +102,22 @@ def mean_curve(curves: Sequence[Curve]) -> list[tuple[float, float]]:
     tables = [dict(curve) for curve in curves]
     shared = set(tables[0]).intersection(*tables[1:])
     return [(at, sum(table[at] for table in tables) / len(tables)) for at in sorted(shared)]
+
+
+def thinned(curve: Curve, most: int = MOST_POINTS) -> Curve:
+    """The curve with at most so many points: of each stretch the lowest and the highest, so that no peak is lost.
+
+    Args:
+        most: at least 4; the first and the last point are kept besides.
+    """
+    if len(curve) <= most:
+        return curve
+    stretches = most // 2 - 1
+    kept = {0, len(curve) - 1}
+    for number in range(stretches):
+        places = range(number * len(curve) // stretches, (number + 1) * len(curve) // stretches)
+        kept |= {min(places, key=lambda at: curve[at][1]), max(places, key=lambda at: curve[at][1])}
+    return [curve[at] for at in sorted(kept)]
 
 
 def bars(groups: Mapping[str, Sequence[float]], names: Sequence[str], title: str, x: str, y: str) -> str:

@@ -12,7 +12,8 @@ from nasdistill.errors import DamagedFile, UserError
 from nasdistill.report import payloads, plots, tables, words
 from nasdistill.report.cells import draw_cell
 from nasdistill.report.maps import draw_attention, teacher_names
-from nasdistill.report.panels import TEST_ACCURACY, panels
+from nasdistill.report.panels import TEST_ACCURACY, UNITS, panels
+from nasdistill.report.pseudo import draw_development, draw_picture
 from nasdistill.report.records import Row
 from nasdistill.report.summaries import StageSummary, summarise
 
@@ -58,6 +59,7 @@ def sections(stages: Sequence[StageSummary]) -> list[Section]:
     made = (
         _overview(stages),
         _training(stages),
+        _made_up(stages),
         _cells(stages),
         _growth(stages),
         _attention(stages),
@@ -91,33 +93,52 @@ def _overview(stages: Sequence[StageSummary]) -> Section:
     pictures = []
     if points:
         pictures.append(plots.scatter(points, "Accuracy and size", "parameters", "test accuracy, %"))
-    by_stage = {}
+    by_unit: dict[str, dict[str, list[plots.Curve]]] = {}
     for stage in stages:
-        curves = [
-            curve
-            for history in _payloads(stage, payloads.History).values()
-            if (curve := history.curves.get(TEST_ACCURACY))
-        ]
-        if curves:
-            by_stage[stage.stage] = curves
-    if by_stage:
-        pictures.append(plots.lines(by_stage, "Test accuracy while training", "epoch", "test accuracy, %"))
+        for history in _payloads(stage, payloads.History).values():
+            if curve := history.curves.get(TEST_ACCURACY):
+                by_unit.setdefault(history.x, {}).setdefault(stage.stage, []).append(curve)
+    for unit, by_stage in by_unit.items():  # epochs and pseudo-batches share no axis
+        title = "Test accuracy while training" if unit == "epoch" else f"Test accuracy over {unit}"
+        pictures.append(plots.lines(by_stage, title, unit, "test accuracy, %"))
     groups = (Group("", tuple(pictures)),) if pictures else ()
-    return Section("At a glance", "Each point is one seed. Up and to the left is better.", groups)
+    lead = "Each point is one seed. Up and to the left is better."
+    if any(stage.counts == "last" for stage in stages):
+        lead += " Where nothing is selected, it is the accuracy of the last weights."
+    return Section("At a glance", lead, groups)
 
 
 def _training(stages: Sequence[StageSummary]) -> Section:
     groups = []
     for stage in stages:
-        histories = _payloads(stage, payloads.History)
+        histories = list(_payloads(stage, payloads.History).values())
         pictures = [
-            plots.lines(series, title, "epoch")
-            for title, series in panels([history.curves for history in histories.values()]).items()
+            plots.lines(series, title, histories[0].x, UNITS.get(title, ""))
+            for title, series in panels([history.curves for history in histories]).items()
         ]
         if pictures:
             groups.append(Group(stage.stage, tuple(pictures)))
     lead = "With several seeds the strong line is their mean and each seed is faint."
     return Section("How it went", lead, tuple(groups))
+
+
+def _made_up(stages: Sequence[StageSummary]) -> Section:
+    groups = []
+    for stage in stages:
+        collapses = {row.seed: row.collapses for row in stage.rows}
+        for number, (seed, pseudo) in enumerate(_payloads(stage, payloads.Pseudo).items()):
+            if pseudo.pictures:
+                last = pseudo.pictures[-1]
+                title = stage.stage if len(stage.rows) == 1 else f"{stage.stage}, seed {seed}"
+                drawn = (draw_development(pseudo, collapses[seed]),)
+                groups.append(Group(title, drawn, wide=True, folded=number > 0))
+                title = f"{title}: all {len(last.images)} images after {last.done:,} pseudo-batches"
+                groups.append(Group(title, (draw_picture(last),), wide=True, folded=number > 0))
+    lead = (
+        "What the generator made to find where student and teacher differ, from early to late; latents are drawn anew "
+        "each time. Beside it how often each class was answered: bars of the student upwards, of the teacher downwards."
+    )
+    return Section("What was made up", lead, tuple(groups))
 
 
 def _cells(stages: Sequence[StageSummary]) -> Section:

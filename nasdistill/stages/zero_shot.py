@@ -134,7 +134,7 @@ class ZeroShot(TaughtBy, TransferSettings, Stage):
         labels = first.labels or tuple(map(str, range(first.classes)))
         written = spec.model_copy(update={"normalisation": first.normalisation, "labels": first.labels})
         save_network(context.folder, written, network)
-        write_json(context.folder / HISTORY, {"curves": course.curves})
+        write_json(context.folder / HISTORY, {"x": "pseudo-batches", "curves": course.curves})
         write_json(context.folder / PSEUDO, described(course.pictures, labels))
         accuracies = [value for _done, value in course.curves.get(TEST, [])]
         return Outcome(

@@ -8,12 +8,14 @@ from nasdistill.report.panels import panel_of, panels
 
 def test_the_examples_hold() -> None:
     result = doctest.testmod(nasdistill.report.panels)
-    assert (result.failed, result.attempted) == (0, 5)
+    assert (result.failed, result.attempted) == (0, 7)
 
 
 def test_names_of_no_known_form_have_a_picture_too() -> None:
     assert panel_of("alpha/normal") == ("alpha", "normal")
     assert panel_of("a/b/c") == ("a", "b/c")
+    assert panel_of("answers/agreement") == ("agreement", "agreement")
+    assert panel_of("learning rate/student") == ("learning rate", "student")
 
 
 def test_seeds_share_a_picture_and_losses_come_first() -> None:

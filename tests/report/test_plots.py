@@ -52,6 +52,25 @@ def test_the_strong_line_is_the_mean_of_the_seeds() -> None:
         assert both[1] == pytest.approx((one[1] + other[1]) / 2)
 
 
+def test_long_curves_are_thinned_and_keep_their_peaks() -> None:
+    curve = [(float(at), float(at % 2)) for at in range(1600)]
+    curve[700], curve[1111] = (700.0, 9.0), (1111.0, -9.0)
+    thin = plots.thinned(curve)
+    assert len(thin) <= plots.MOST_POINTS
+    assert set(thin) <= set(curve)
+    assert [at for at, _ in thin] == sorted({at for at, _ in thin})
+    assert {curve[0], curve[700], curve[1111], curve[-1]} <= set(thin)
+    assert plots.thinned(curve[:400]) == curve[:400]
+    (drawn,) = curve_points(parsed(plots.lines({"loss": [curve]}, "", "pseudo-batches")), "1.8")
+    assert 100 < len(drawn) <= plots.MOST_POINTS
+
+
+def test_many_steps_have_ticks_apart() -> None:
+    texts = texts_of(parsed(plots.lines({"a": [[(50, 1.0), (80_000, 2.0)]]}, "", "pseudo-batches")))
+    assert {"25,000", "50,000"} <= texts
+    assert len({text for text in texts if text.endswith(",000")}) <= 4
+
+
 def test_losses_over_many_orders_of_magnitude_are_drawn_on_a_logarithmic_scale() -> None:
     texts = texts_of(parsed(plots.lines({"loss": [[(1, 1e4), (2, 1.0)]]}, "", "epoch")))
     assert {"1", "100", "10000"} <= texts

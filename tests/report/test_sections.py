@@ -1,4 +1,4 @@
-"""The section of attention maps, within a page."""
+"""The sections of attention maps and of pseudo-images, within a page."""
 
 from __future__ import annotations
 
@@ -18,6 +18,7 @@ from nasdistill.storage import write_json
 from tests.report.fakes import fake_run
 from tests.report.test_maps import HOSTILE, ONE_TEACHER
 from tests.report.test_page import assert_asks_for_nothing, page_of
+from tests.report.test_pseudo import CONTENT
 
 
 def run_with_maps(out: Path, seeds: tuple[int, ...] = (0,), content: Any = ONE_TEACHER) -> RunRecord:
@@ -92,3 +93,64 @@ def test_the_page_asks_for_nothing_whatever_the_names(tmp_path: Path) -> None:
     assert 'says </text><script>alert("1")' in page.reads
     shorter = page_of(replace(record, rows=record.rows[:-1]), tmp_path)
     assert "Where they look" not in shorter.reads
+
+
+def run_without_data(out: Path, seeds: tuple[int, ...] = (0,), content: Any = CONTENT) -> RunRecord:
+    """Its student was taught on pseudo-images: nothing selected, and 200 pseudo-batches instead of epochs."""
+    record = fake_run(out, seeds)
+    rows = []
+    for row in record.rows:
+        if row.uses == "distill":
+            assert row.folder is not None
+            assert row.accuracy is not None
+            names = ("generator/adversarial", "student/divergence", "answers/agreement", "test/accuracy")
+            curves = {name: [[50, 1.0], [200, 2.0]] for name in names}
+            write_json(row.folder / "history.json", {"x": "pseudo-batches", "curves": curves})
+            write_json(row.folder / "pseudo.json", content)
+            accuracy = {"last": row.accuracy["last"], "best": row.accuracy["best"]}
+            row = replace(row, uses="zero-shot", accuracy=accuracy, metrics={**row.metrics, "collapses": [60]})
+        rows.append(row)
+    return replace(record, rows=tuple(rows))
+
+
+def test_a_stage_shows_what_was_made_up(tmp_path: Path) -> None:
+    record = run_without_data(tmp_path, seeds=(0, 1))
+    (section,) = (found for found in sections(by_stage(record.rows)) if found.title == "What was made up")
+    assert [(group.title, group.folded, group.wide, len(group.pictures)) for group in section.groups] == [
+        ("student, seed 0", False, True, 1),
+        ("student, seed 0: all 4 images after 100 pseudo-batches", False, True, 1),
+        ("student, seed 1", True, True, 1),
+        ("student, seed 1: all 4 images after 100 pseudo-batches", True, True, 1),
+    ]
+
+
+def test_epochs_and_pseudo_batches_share_no_axis(tmp_path: Path) -> None:
+    page = page_of(run_without_data(tmp_path), tmp_path)
+    assert_asks_for_nothing(page)
+    assert "collapsed after 60 pseudo-batches" in page.reads
+    assert "collapse at 60" in page.reads
+    assert "96.9 % test accuracy of student (last weights)" in page.reads
+    glance = page.text[page.text.index("At a glance") : page.text.index("How it went")]
+    trained, taught = re.findall(r'aria-label="Test accuracy .*?</svg>', glance, re.DOTALL)
+    assert [name in trained for name in ("teacher", "alone", "student", ">epoch<")] == [True, True, False, True]
+    assert [name in taught for name in (">epoch<", ">pseudo-batches<")] == [False, True]
+    went = page.text[page.text.rindex("<h3>student<", 0, page.text.index("What was made up")) :]
+    went = went[: went.index("What was made up")]
+    titles = re.findall(r'<svg[^>]* aria-label="([^"]*)"', went)
+    assert titles == ["accuracy", "generator&#x27;s losses", "student&#x27;s losses", "agreement"]
+    assert went.count(">pseudo-batches<") == 4
+    assert ">epoch<" not in went
+
+
+def test_damaged_pseudo_images_are_named_and_left_out(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    record = run_without_data(tmp_path, content={**CONTENT, "classes": ["cat"]})
+    with caplog.at_level(logging.WARNING):
+        titles = [section.title for section in sections(by_stage(record.rows))]
+    assert "What was made up" not in titles
+    assert re.search(r"pseudo\.json cannot be shown: .* one per class at .*; the report leaves it out", caplog.text)
+
+
+def test_classes_with_markup_are_inert_on_the_page(tmp_path: Path) -> None:
+    page = page_of(run_without_data(tmp_path, content={**CONTENT, "classes": [HOSTILE] * 3}), tmp_path)
+    assert_asks_for_nothing(page)
+    assert "What was made up" in page.reads

@@ -1,0 +1,52 @@
+"""Images within SVG: pixels as PNG, small enough to be embedded."""
+
+from __future__ import annotations
+
+import base64
+import io
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from nasdistill.report.waves import traced
+
+Pixels = NDArray[np.uint8]
+LARGEST = 64
+"""Of a tile's shorter side, in pixels."""
+
+
+def as_png(pixels: Pixels) -> str:
+    """Values of 0 to 255, [H, W, 3] or with opacity [H, W, 4], as what an `href` may hold."""
+    buffer = io.BytesIO()
+    Image.fromarray(pixels).save(buffer, "PNG", optimize=True)
+    return "data:image/png;base64," + base64.b64encode(buffer.getvalue()).decode()
+
+
+def tiles(images: Pixels) -> Pixels:
+    """Images of any shape, [N, C, H, W], as colours to look at, [N, H, W, 3].
+
+    Of one row they are waveforms and become lines; neither grey nor of three colours, the first channel is shown;
+    large ones are shrunk by a whole factor.
+    """
+    if images.shape[2] == 1:
+        images = traced(images)
+    if images.shape[1] != 3:
+        images = np.repeat(images[:, :1], 3, axis=1)
+    pixels = np.moveaxis(images, 1, -1)
+    factor = -(-min(pixels.shape[1:3]) // LARGEST)
+    return pixels if factor == 1 else np.stack([np.asarray(Image.fromarray(image).reduce(factor)) for image in pixels])
+
+
+def montage(pixels: Sequence[Pixels] | Pixels, columns: int) -> Pixels:
+    """Images, [N, H, W, 3], side by side and below each other, [H', W', 4]; nothing is seen between them."""
+    height, width = pixels[0].shape[:2]
+    gap = max(1, height // 16)
+    rows = -(-len(pixels) // columns)
+    made = np.zeros((rows * (height + gap) - gap, min(columns, len(pixels)) * (width + gap) - gap, 4), np.uint8)
+    for number, image in enumerate(pixels):
+        y, x = number // columns * (height + gap), number % columns * (width + gap)
+        made[y : y + height, x : x + width, :3] = image
+        made[y : y + height, x : x + width, 3] = 255
+    return made

@@ -1,0 +1,203 @@
+"""How pseudo-images develop, as SVG: a row per moment, images beside what student and teacher took them for."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from html import escape
+from typing import NamedTuple
+
+import numpy as np
+
+from nasdistill.report.payloads import Pseudo, PseudoPicture
+from nasdistill.report.pixels import Pixels, as_png, montage, tiles
+from nasdistill.report.plots import shortened
+
+# Sizes in drawing units, which are pixels at full size.
+WIDTH = 1040
+MOMENT = 130  # the column that tells the number of pseudo-batches
+IMAGES = 424
+CHART = 260
+SPACE = 16
+HEIGHT = 44  # of a row of images, and of both networks' bars
+ROW = 58
+TOP = 44
+LINE = 16
+MOST_NAMES = 12  # of classes, that fit below their bars
+TALLEST = 4  # times the share of a class where all are alike; taller bars would leave those of the others no height
+
+_COLOURS = {"student": "var(--series-0, #0072b2)", "teacher": "var(--series-1, #c65600)"}
+_WARNING = "var(--series-7, #8a2c5a)"
+
+
+def draw_development(pseudo: Pseudo, collapses: Sequence[int] = ()) -> str:
+    """Draw every picture as a row: some of its images, and each class's share of the answers since the row before.
+
+    Args:
+        pseudo: with at least one picture.
+        collapses: the pseudo-batches after which a collapse was named.
+
+    Returns:
+        one SVG element that stands alone or within a page.
+    """
+    shares = [{who: _shares(getattr(picture, who)) for who in _COLOURS} for picture in pseudo.pictures]
+    highest = max(float(share.max()) for row in shares for share in row.values())
+    full = min(highest or 1.0, TALLEST / len(pseudo.classes))
+    chart = _Chart(MOMENT + IMAGES + SPACE, len(pseudo.classes), full)
+    parts = [
+        _text(0, 14, "pseudo-batches", weight=600),
+        _text(MOMENT, 14, "pseudo-images made then", weight=600),
+        _text(chart.left, 14, "answers since the row above", weight=600),
+        _text(chart.left, 14 + LINE, f"{chart.scale(highest)}; dotted: all classes alike", soft=True),
+        _text(chart.left + CHART + SPACE, 14, "most answered", weight=600),
+    ]
+    before = 0
+    for number, (picture, share) in enumerate(zip(pseudo.pictures, shares, strict=True)):
+        top = TOP + number * ROW
+        parts.append(_text(0, top + LINE, f"{picture.done:,}", weight=600))
+        parts += _told(top + 2 * LINE, [at for at in collapses if before < at <= picture.done])
+        parts += [_strip(picture, top), *chart.drawn(share, top)]
+        for line, (who, colour) in enumerate(_COLOURS.items()):
+            most = int(share[who].argmax())
+            words = f"{shortened(pseudo.classes[most], 12)}, {100 * share[who][most]:.0f} %"
+            parts.append(_text(chart.left + CHART + SPACE, top + 16 + 20 * line, f"{who}: {words}", colour=colour))
+        before = picture.done
+    bottom = TOP + len(pseudo.pictures) * ROW
+    parts += chart.names(pseudo.classes, bottom)
+    late = [at for at in collapses if at > before]
+    parts += _told(bottom + LINE, late)
+    height = bottom + max(chart.room_for_names(pseudo.classes), 2 * LINE if late else 0)
+    moments = ", ".join(f"{picture.done:,}" for picture in pseudo.pictures)
+    told = f"Pseudo-images after {moments} pseudo-batches, and how often student and teacher answered each class."
+    if collapses:
+        told += f" Collapses after {', '.join(f'{at:,}' for at in collapses)}."
+    return _svg(height, told, parts, narrowest=840)
+
+
+def draw_picture(picture: PseudoPicture) -> str:
+    """Draw all images of one moment.
+
+    Returns:
+        one SVG element that stands alone or within a page.
+    """
+    pixels = tiles(_pixels(picture))
+    _count, height, width, _colours = pixels.shape
+    made = montage(pixels, max(1, round(16 * height / width)))
+    shown = WIDTH * made.shape[0] / made.shape[1]
+    told = f"{len(pixels)} pseudo-images after {picture.done:,} pseudo-batches"
+    return _svg(shown, told, [_image(made, 0, 0, WIDTH, shown)], narrowest=600)
+
+
+class _Chart(NamedTuple):
+    """Bars per class, the student's upwards and the teacher's downwards, all to one scale.
+
+    Attributes:
+        full: the share that a bar of full height stands for; larger ones are no taller.
+    """
+
+    left: float
+    classes: int
+    full: float
+
+    def scale(self, highest: float) -> str:
+        return f"full height: {100 * self.full:.0f} %" + (" and more" if highest > self.full else "")
+
+    def drawn(self, shares: dict[str, np.ndarray], top: float) -> list[str]:
+        middle, pitch = top + HEIGHT / 2, CHART / self.classes
+        parts = []
+        for sign, (who, colour) in zip((-1, 1), _COLOURS.items(), strict=True):
+            bars = "".join(
+                f"M{self.left + (number + 0.1) * pitch:.2f} {middle:g}V{middle + sign * self._height(share):.2f}"
+                f"h{0.8 * pitch:.2f}V{middle:g}z"
+                for number, share in enumerate(shares[who])
+                if share
+            )
+            alike = middle + sign * self._height(1 / self.classes)
+            parts += [f'<path d="{bars}" style="fill: {colour}"/>', self._line(alike, 'stroke-dasharray="2 3"')]
+        return [*parts, self._line(middle)]
+
+    def names(self, classes: Sequence[str], top: float) -> list[str]:
+        """Below the lowest row: each class, or how many there are."""
+        pitch = CHART / self.classes
+        if len(classes) > MOST_NAMES:
+            first, last = shortened(classes[0], 12), shortened(classes[-1], 12)
+            words = f"{len(classes)} classes, {first} to {last}"
+            return [_text(self.left + CHART / 2, top, words, "middle", soft=True)]
+        places = [self.left + (number + 0.5) * pitch for number in range(len(classes))]
+        if self.room_for_names(classes) == LINE:
+            return [_text(x, top, shortened(name, 12), "middle") for x, name in zip(places, classes, strict=True)]
+        return [
+            _text(x + 4, top - 6, shortened(name, 12), "end", turned=-45)
+            for x, name in zip(places, classes, strict=True)
+        ]
+
+    def room_for_names(self, classes: Sequence[str]) -> float:
+        crowded = len(classes) <= MOST_NAMES and 7 * max(map(len, classes)) > CHART / len(classes)
+        return 62 if crowded else LINE
+
+    def _height(self, share: float) -> float:
+        return HEIGHT / 2 * min(share / self.full, 1.0)
+
+    def _line(self, y: float, style: str = "") -> str:
+        return (
+            f'<line x1="{self.left:g}" x2="{self.left + CHART:g}" y1="{y:.2f}" y2="{y:.2f}" '
+            f'style="stroke: var(--soft, #5a6472)" stroke-width="0.8" {style}/>'
+        )
+
+
+def _shares(counts: Sequence[int]) -> np.ndarray:
+    return np.asarray(counts, dtype=float) / max(sum(counts), 1)
+
+
+def _pixels(picture: PseudoPicture) -> Pixels:
+    return np.array([[[list(row) for row in grid] for grid in image] for image in picture.images], dtype=np.uint8)
+
+
+def _strip(picture: PseudoPicture, top: float) -> str:
+    """As many of the images as fit beside each other."""
+    pixels = tiles(_pixels(picture))
+    _count, height, width, _colours = pixels.shape
+    fit = max(1, int(IMAGES / (HEIGHT * (width / height + 1 / 16))))
+    made = montage(pixels[:fit], fit)
+    return _image(made, MOMENT, top, min(HEIGHT * made.shape[1] / made.shape[0], IMAGES), HEIGHT)
+
+
+def _told(y: float, collapses: Sequence[int]) -> list[str]:
+    if not collapses:
+        return []
+    words = [f"collapse at {collapses[0]:,}", *([f"and {len(collapses) - 1} more"] if len(collapses) > 1 else [])]
+    return [_text(0, y + number * 14, text, colour=_WARNING, weight=600) for number, text in enumerate(words)]
+
+
+def _image(pixels: Pixels, x: float, y: float, width: float, height: float) -> str:
+    return (
+        f'<image x="{x:g}" y="{y:g}" width="{width:.2f}" height="{height:.2f}" style="image-rendering: pixelated" '
+        f'href="{as_png(pixels)}"/>'
+    )
+
+
+def _text(
+    x: float,
+    y: float,
+    text: str,
+    anchor: str = "start",
+    *,
+    weight: int = 400,
+    colour: str = "currentColor",
+    soft: bool = False,
+    turned: float = 0,
+) -> str:
+    turn = f' transform="rotate({turned:g} {x:.2f} {y:.2f})"' if turned else ""
+    colour = "var(--soft, #5a6472)" if soft else colour
+    return (
+        f'<text x="{x:.2f}" y="{y:.2f}" text-anchor="{anchor}" font-weight="{weight}"{turn} style="fill: {colour}">'
+        f"{escape(text)}</text>"
+    )
+
+
+def _svg(height: float, told: str, parts: Sequence[str], narrowest: int) -> str:
+    """`narrowest` is the width in pixels at which it can still be read; a narrower page scrolls it."""
+    return (
+        f'<svg xmlns="http://www.w3.org/2000/svg" width="{WIDTH}" height="{height:.0f}" '
+        f'viewBox="0 0 {WIDTH} {height:.0f}" role="img" aria-label="{escape(told)}" style="min-width: {narrowest}px" '
+        'font-family="system-ui, sans-serif" font-size="12">' + "".join(parts) + "</svg>"
+    )
