@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -128,12 +129,12 @@ def average_logits(logits: Sequence[torch.Tensor], weights: Sequence[float], ave
 
     Source: Hinton, Vinyals, Dean, Distilling the Knowledge in a Neural Network (2015), section 3 (both means).
     """
-    stacked = torch.stack(list(logits))
-    shares = torch.tensor(weights, device=stacked.device, dtype=stacked.dtype).view(-1, 1, 1)
-    shares = shares / shares.sum()
+    # Plain numbers: a tensor of them would have to be copied to the device, which waits for it.
+    shares = [weight / sum(weights) for weight in weights]
+    pairs = list(zip(shares, logits, strict=True))
     if average == "logits":
-        return (shares * stacked).sum(dim=0)
-    return (shares.log() + stacked.log_softmax(dim=2)).logsumexp(dim=0)
+        return torch.stack([share * each for share, each in pairs]).sum(dim=0)
+    return torch.stack([math.log(share) + each.log_softmax(dim=1) for share, each in pairs]).logsumexp(dim=0)
 
 
 def renormalisation(

@@ -136,7 +136,7 @@ def transfer(
                 for group in optimizer.param_groups:
                     group["lr"] = rate
             latents, targets = generation.draw(seed, course.done, engine.fabric.global_rank)
-            latents, targets = latents.to(engine.device), targets.to(engine.device)
+            latents, targets = (drawn.to(engine.device, non_blocking=True) for drawn in (latents, targets))
             learning.train()
             making.train()
             if generation.component.starts_over:
