@@ -9,10 +9,11 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 from nasdistill.errors import SpecError
 from nasdistill.registry import ComponentOf
 
-Fraction = Annotated[float, Field(ge=0, lt=1)]
-Steps = Annotated[int, Field(gt=0)]
-StepsOverTime = Steps | Annotated[dict[Fraction, Steps], Field(min_length=1)]
+StepsOverTime = int | dict[float, int]
 """A number of steps, or numbers by the fraction of the run from which on they hold."""
+
+MOST_WINDOWS = 10_000
+"""Each of them is a point of every curve, in each checkpoint and in the report."""
 
 
 class TransferSettings(BaseModel):
@@ -72,8 +73,17 @@ class TransferSettings(BaseModel):
     def _steps_make_sense(self) -> TransferSettings:
         for name in ("generator_steps", "student_steps"):
             given = getattr(self, name)
-            if isinstance(given, dict) and 0 not in given:
-                raise SpecError(f"the steps from the start on are missing: {{0: ..., {min(given):g}: ...}}", (name,))
+            steps = given if isinstance(given, dict) else {0.0: given}
+            if 0 not in steps:
+                raise SpecError("the steps from the start on are missing; write {0: 1, 0.5: 2} or the like", (name,))
+            if not all(0 <= fraction < 1 for fraction in steps):
+                raise SpecError(f"fractions of the run lie from 0 to below 1, got {max(steps):g}", (name,))
+            if min(steps.values()) < 1:
+                raise SpecError(f"every iteration takes at least 1 step, got {min(steps.values())}", (name,))
+        if self.pseudo_batches > self.watch_every * MOST_WINDOWS:
+            least = -(-self.pseudo_batches // MOST_WINDOWS)
+            problem = f"curves of at most {MOST_WINDOWS} points are kept; for {self.pseudo_batches} pseudo-batches"
+            raise SpecError(f"{problem} at least {least}, got {self.watch_every}", ("watch_every",))
         return self
 
     def steps_at(self, done: int) -> tuple[int, int]:

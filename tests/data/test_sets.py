@@ -186,6 +186,19 @@ def test_the_fingerprint_follows_bytes_and_not_time_or_place(tmp_path: Path) -> 
     assert known("cifar10", tmp_path / "here").fingerprint() != first
 
 
+def test_no_images_are_none_and_say_so() -> None:
+    """What stages that need no images have; it has no bytes either."""
+    none = DATASETS.parse("none")
+    assert not none.has_images
+    assert DATASETS.parse("digits").has_images
+    assert none.fingerprint() == DATASETS.parse("none").fingerprint()
+    for read in (none.read, lambda: none.load(seed=0)):
+        with pytest.raises(
+            UserError, match="this stage works on images, but the data set is 'none'; name one with `data`"
+        ):
+            read()
+
+
 class TestDigits:
     def test_all_images_are_those_of_scikit_learn(self) -> None:
         source = DATASETS.parse("digits").read()
