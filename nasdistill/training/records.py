@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import sys
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -70,14 +70,34 @@ class Records:
                 writer.add_scalar(tag, value, step)
 
     def images(self, tag: str, pixels: torch.Tensor, step: int) -> None:
-        """Write a grid of images, uint8, [N, C, H, W] with 1 or 3 channels, at `step`; those of one row as waves."""
+        """Write a grid of images, uint8, [N, C, H, W], at `step`; those of one row as waves.
+
+        Neither grey nor of three colours, the first channel is shown.
+        """
         if self.writes:
             import torch
             from torchvision.utils import make_grid
 
             if pixels.shape[2] == 1:
                 pixels = torch.from_numpy(traced(pixels.numpy()))
-            self._writer_at(step).add_image(tag, make_grid(pixels), step)
+            shown = pixels if pixels.shape[1] == 3 else pixels[:, :1]
+            self._writer_at(step).add_image(tag, make_grid(shown), step)
+
+    def histogram(self, tag: str, counts: Sequence[int], step: int) -> None:
+        """Write how often each of the numbers 0, 1, ..., e.g. of classes, was seen, at `step`."""
+        if self.writes:
+            numbered = list(enumerate(counts))
+            self._writer_at(step).add_histogram_raw(
+                tag,
+                min=0,
+                max=len(counts) - 1,
+                num=sum(counts),
+                sum=sum(number * count for number, count in numbered),
+                sum_squares=sum(number**2 * count for number, count in numbered),
+                bucket_limits=[number + 0.5 for number, _ in numbered],
+                bucket_counts=list(counts),
+                global_step=step,
+            )
 
     def _writer_at(self, step: int) -> SummaryWriter:
         """The writer; where a run goes on, what TensorBoard has from `step` on is replaced."""

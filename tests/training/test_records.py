@@ -49,6 +49,34 @@ def test_images_of_one_row_are_drawn_as_waveforms(tmp_path: Path) -> None:
     assert (squares.max(axis=2) == 200).sum() == 4 * 6
 
 
+@pytest.mark.parametrize("channels", [1, 2, 3, 4])
+def test_images_of_any_channels_are_a_grid(tmp_path: Path, channels: int) -> None:
+    pixels = torch.randint(0, 256, (9, channels, 5, 4), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+    records = Records(tmp_path, "zero-shot", quiet=True)
+    records.images("made up", pixels, 7)
+    records.close()
+    events = EventAccumulator(str(tmp_path))
+    events.Reload()
+    grid = np.asarray(Image.open(io.BytesIO(events.Images("made up")[0].encoded_image_string)))
+    shown = pixels if channels == 3 else pixels[:, :1].expand(-1, 3, -1, -1)
+    assert grid.shape == (2 * 5 + 3 * 2, 8 * 4 + 9 * 2, 3)  # eight in a row, two black pixels around each
+    np.testing.assert_array_equal(grid[2:7, 2:6], shown[0].permute(1, 2, 0))
+    np.testing.assert_array_equal(grid[9:14, 2:6], shown[8].permute(1, 2, 0))
+
+
+def test_a_histogram_has_a_bucket_for_each_number(tmp_path: Path) -> None:
+    records = Records(tmp_path, "zero-shot", quiet=True)
+    records.histogram("answers", [3, 0, 5], 20)
+    records.close()
+    events = EventAccumulator(str(tmp_path))
+    events.Reload()
+    (event,) = events.Histograms("answers")
+    told = event.histogram_value
+    assert (event.step, told.num, told.sum, told.sum_squares, told.min, told.max) == (20, 8, 10, 20, 0, 2)
+    counts = dict(zip(told.bucket_limit, told.bucket, strict=True))
+    assert [counts[limit] for limit in (0.5, 1.5, 2.5)] == [3, 0, 5]
+
+
 def test_only_the_first_of_several_processes_records(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("LOCAL_RANK", "1")
     records = Records(tmp_path, "train")
