@@ -183,6 +183,8 @@ def transfer(
                     {"done": course.done, "pixels": pixels, "histograms": watch.take_histograms().cpu()}
                 )
                 records.images("pseudo-images", pixels, course.done)
+                for who, counts in zip(("student", "teacher"), course.pictures[-1]["histograms"].tolist(), strict=True):
+                    records.histogram(f"answers/{who}", counts, course.done)
             if test is not None and (over or course.done % settings.evaluate_every == 0):
                 engine.align(task)
                 course.tell({TEST: evaluate(task.network, test, engine).accuracy}, records)
