@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import re
+import textwrap
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from nasdistill.recipes.loading import load_recipe
+from nasdistill.recipes.loading import find_recipe, load_recipe
 from nasdistill.recipes.runner import run
 
 RECIPES = ("zero-shot-dafl", "zero-shot-dfad", "zero-shot-deep-inversion")
@@ -64,6 +66,16 @@ def test_deep_inversion_optimises_2000_steps_at_one_rate() -> None:
     inversion = settings("zero-shot-deep-inversion")
     assert [inversion.steps_at(done)[0] for done in (0, 999)] == [2000, 2000]
     assert [inversion.rates_at(done)[0] for done in (0, 999)] == [0.05, 0.05]
+
+
+def test_the_adaptive_form_of_the_docs_is_understood(tmp_path: Path) -> None:
+    """Its student's stage in place of the recipe's."""
+    page = (Path(__file__).parents[2] / "docs" / "how-to" / "data-free.md").read_text()
+    (stage,) = re.findall(r"```yaml\n(.*?)```", page, re.DOTALL)
+    recipe, _, _ = find_recipe("zero-shot-deep-inversion").read_text().partition("  - name: student")
+    (tmp_path / "adaptive.yaml").write_text(recipe + textwrap.indent(stage, "  "))
+    losses = settings(str(tmp_path / "adaptive.yaml")).generator_losses
+    assert [loss.registered_name for loss in losses] == ["class-prior", "batch-norm", "total-variation", "adversarial"]
 
 
 @pytest.mark.parametrize("recipe", RECIPES)
