@@ -34,11 +34,17 @@ def show_table(header: Sequence[str], rows: Sequence[Sequence[str]], words: int 
 
 
 def show_results(rows: Sequence[Row]) -> None:
-    """One line per stage: accuracy, size and time, over all seeds, and whether earlier runs had done it."""
+    """One line per stage: accuracy, size and time, over all seeds, and whether earlier runs had done it.
+
+    Below that one per stage that compared two networks, if there are any.
+    """
     stages = by_stage(rows)
     table = tables.results(stages)
     lines = [(*cells, tables.Cell(_cached(stage.rows))) for cells, stage in zip(table.rows, stages, strict=True)]
     show_cells(tables.Table((*table.header, "cached"), tuple(lines), table.words))
+    compared = tables.comparisons(stages)
+    if compared is not None:
+        show_cells(compared)
 
 
 def show_sweep(record: RunRecord) -> None:

@@ -19,16 +19,6 @@ from nasdistill.report.summaries import StageSummary, summarise
 
 log = logging.getLogger(__name__)
 
-COMPARED = {
-    "mean transition error": ("mean_transition_error", 4),
-    "agreement, %": ("agreement", 2),
-    "KL(teacher, student), nats": ("kl", 4),
-    "student's accuracy, %": ("student_accuracy", 2),
-    "teacher's accuracy, %": ("teacher_accuracy", 2),
-    "images walked from": ("images", 0),
-}
-"""Columns of the table of comparisons: the metric that each shows, and its digits."""
-
 
 @dataclass(frozen=True)
 class Group:
@@ -213,22 +203,20 @@ def _attention(stages: Sequence[StageSummary]) -> Section:
 
 
 def _transitions(stages: Sequence[StageSummary]) -> Section:
-    pictures, figures, by_class = [], [], []
+    pictures, by_class = [], []
     for stage in stages:
         found = list(_payloads(stage, payloads.Transition).values())
         if found:
             curves = {who: [list(enumerate(getattr(each, who))) for each in found] for who in ("teacher", "student")}
             pictures.append(plots.lines(curves, stage.stage, "step", "probability", probabilities=True))
-            measured = [([row.metrics[metric] for row in stage.rows], digits) for metric, digits in COMPARED.values()]
-            figures.append((tables.Cell(stage.stage), *(_over_seeds(*each) for each in measured)))
             by_class.append(Group(f"{stage.stage}, by class", table=_by_class(found), folded=True))
     lead = (
         "Test images that both networks take for the same class are changed along the student's gradient until it "
         "takes them for another: how sure both are of that other class, mean over images and classes. The mean "
         "transition error is how far the two are apart, mean over steps as well: 0 where they never differ, at most 1."
     )
-    groups = (Group("", tuple(pictures), tables.Table(("stage", *COMPARED), tuple(figures))), *by_class)
-    return Section("Across decision boundaries", lead, groups if pictures else ())
+    groups = (Group("", tuple(pictures), tables.comparisons(stages)), *by_class) if pictures else ()
+    return Section("Across decision boundaries", lead, groups)
 
 
 def _by_class(found: Sequence[payloads.Transition]) -> tables.Table:
@@ -239,18 +227,13 @@ def _by_class(found: Sequence[payloads.Transition]) -> tables.Table:
     rows = [
         (
             tables.Cell(label),
-            _over_seeds([statistics.fmean(each.error) for each in several], 4),
-            _over_seeds([each.student[-1] for each in several], 4),
-            _over_seeds([each.teacher[-1] for each in several], 4),
+            tables.over_seeds([statistics.fmean(each.error) for each in several], 4),
+            tables.over_seeds([each.student[-1] for each in several], 4),
+            tables.over_seeds([each.teacher[-1] for each in several], 4),
         )
         for label, several in lines.items()
     ]
     return tables.Table(("to class", "transition error", "student, last step", "teacher, last step"), tuple(rows))
-
-
-def _over_seeds(values: Sequence[float], digits: int) -> tables.Cell:
-    summary = summarise(values)
-    return tables.Cell(words.spread(summary, digits), words.each(summary, digits))
 
 
 def _confusions(stages: Sequence[StageSummary]) -> Section:

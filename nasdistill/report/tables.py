@@ -10,10 +10,19 @@ from dataclasses import dataclass
 from typing import Any
 
 from nasdistill.report import words
-from nasdistill.report.summaries import Difference, StageSummary
+from nasdistill.report.summaries import Difference, StageSummary, summarise
 
 SHOWN = ("selected", "last", "best")
 """Accuracies in a table; the one that counts comes first, where a phone shows it."""
+COMPARED = {
+    "mean transition error": ("mean_transition_error", 4),
+    "agreement, %": ("agreement", 2),
+    "KL(teacher, student), nats": ("kl", 4),
+    "student's accuracy, %": ("student_accuracy", 2),
+    "teacher's accuracy, %": ("teacher_accuracy", 2),
+    "images walked from": ("images", 0),
+}
+"""Columns of a table of comparisons: the metric that each shows, and its digits."""
 
 
 @dataclass(frozen=True)
@@ -82,6 +91,25 @@ def differences(pairs: Sequence[tuple[str, str, Difference]]) -> Table:
         for name, other, difference in pairs
     )
     return Table(header, rows, words=3)
+
+
+def comparisons(stages: Sequence[StageSummary]) -> Table | None:
+    """How close the two networks are that each stage of this kind compared; None where no stage did."""
+    rows = tuple(
+        (
+            Cell(stage.stage),
+            *(over_seeds([row.metrics[metric] for row in stage.rows], digits) for metric, digits in COMPARED.values()),
+        )
+        for stage in stages
+        if all("mean_transition_error" in row.metrics for row in stage.rows)
+    )
+    return Table(("stage", *COMPARED), rows) if rows else None
+
+
+def over_seeds(values: Sequence[float], digits: int) -> Cell:
+    """Mean ± sample deviation, and each seed's value below."""
+    summary = summarise(values)
+    return Cell(words.spread(summary, digits), words.each(summary, digits))
 
 
 def plain(records: Sequence[Mapping[str, Any]]) -> Table:

@@ -124,7 +124,6 @@ class Compare(Stage):
         write_json(context.folder / TRANSITION, told)
         for step in range(self.steps):
             context.records.scalars({f"transition/{who}": told[who][step] for who in self.positional}, step)
-        log.info("mean transition error %.4f over %d images, agreement %.2f %%", error, len(chosen), _percent(alike))
         return Outcome(
             {
                 "mean_transition_error": error,

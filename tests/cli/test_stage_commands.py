@@ -150,8 +150,9 @@ def test_a_stage_of_two_networks_takes_both_as_words(nasdistill: Command, tmp_pa
     assert "teacher: second" in recipe
     mixed = nasdistill("compare", "first", "--teacher", "second", "--images", "2", "--steps", "2", "--quiet")
     assert mixed.returncode == 0, mixed.stderr
-    (line,) = (line for line in mixed.stdout.splitlines() if line.startswith(" compare"))
-    assert line.split()[-1] == "yes", "it is the same recipe, so the work is done"
+    work, figures = (line.split() for line in mixed.stdout.splitlines() if line.startswith(" compare"))
+    assert work[-1] == "yes", "it is the same recipe, so the work is done"
+    assert figures[1:3] == ["0.0000", "100.00"], "both networks were drawn from one seed"
     for words, told in {
         (): "compare needs --student, which may also be its first word without the flag",
         ("first",): "compare needs --teacher, which may also be its second word without the flag",
