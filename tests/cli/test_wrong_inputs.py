@@ -231,6 +231,22 @@ IN_THE_DOCS: Mapping[str, Mistake] = {
     "a network that names no layers of its own": ("nasdistill hints --student wrn-10-1 --teacher net", network()),
     "a network with nothing to make binary": ("nasdistill train '{name: mlp-8, binary: xnor}'", nothing),
     "a real network as packed bits": ("nasdistill export net --format packed", network()),
+    "steps by fraction that leave out the start": (
+        "nasdistill zero-shot --student mlp-8 --teacher net --generator-steps '{0.33: 2, 0.67: 4}'",
+        network(),
+    ),
+    "an objective that needs training images, without any": (
+        "nasdistill zero-shot --student mlp-8 --teacher net --objectives divergence --objectives crd",
+        network(),
+    ),
+    "test images that the teacher cannot read": (
+        "nasdistill zero-shot --student mlp-8 --teacher net --objectives divergence --data digits",
+        network(pixels="3x8x8"),
+    ),
+    "a teacher whose normalisation nobody knows, and test images": (
+        "nasdistill zero-shot --student mlp-8 --teacher net --objectives divergence --data digits",
+        network(),
+    ),
     "a swept key is misspelt": ("nasdistill run mine.yaml --sweep stages.student.epoch=1,2", recipe()),
     "a swept value stands there twice": ("nasdistill run mine.yaml --sweep stages.student.epochs=1,2,1", recipe()),
     "a key is swept and overridden": (
@@ -390,6 +406,26 @@ MORE: Mapping[str, tuple[str, Prepare, str]] = {
         "nasdistill evaluate ./nett",
         network(),
         "unknown stage or artifact folder './nett'; did you mean 'net'? (known: ...)",
+    ),
+    "zero-shot from a model": (
+        "nasdistill zero-shot --student mlp-8 --teacher wrn-10-1",
+        nothing,
+        "--teacher: 'wrn-10-1' is a model, not yet a network: train it in a stage of its own",
+    ),
+    "zero-shot without losses": (
+        "nasdistill zero-shot --student mlp-8 --teacher net --generator-losses '{name: adversarial, weight: 0}'",
+        network(),
+        "--generator-losses: at least one must have a weight over 0",
+    ),
+    "attention of a perceptron": (
+        "nasdistill zero-shot --student mlp-8 --teacher net",
+        network(),
+        "--objectives: attention: ",
+    ),
+    "training without images": (
+        "nasdistill train mlp --data none",
+        nothing,
+        "this stage works on images, but the data set is 'none'; name one with `data`",
     ),
     "no run to report": ("nasdistill report nowhere", nothing, "nowhere is not a run: there is no such folder"),
 }
