@@ -18,6 +18,7 @@ import functools
 import itertools
 import math
 import statistics
+import sys
 import tempfile
 import time
 from collections.abc import Callable
@@ -44,6 +45,8 @@ from nasdistill.distill.task import Distillation, with_label_term
 from nasdistill.distill.teacher import Teacher
 from nasdistill.models.base import load_network
 from nasdistill.registry import registry
+from nasdistill.report.summaries import paired_difference
+from nasdistill.report.words import interval
 from nasdistill.training.batches import Batch, Batches
 from nasdistill.training.engine import Engine, EngineSettings
 from nasdistill.training.metrics import evaluate
@@ -260,32 +263,41 @@ def limits(options: argparse.Namespace) -> Table:
 
 
 def accuracy(options: argparse.Namespace) -> Table:
-    """Test accuracy after equal epochs, by seed; the students start from equal weights."""
+    """Test accuracy after equal epochs, by seed; the students of a seed start from equal weights and score in fp32."""
     spec, teacher = load_network(options.teacher)
-    found: dict[str, list[float]] = {}
-    engine = Engine(EngineSettings())
+    engines = {
+        f"nasdistill, {name}": Engine(EngineSettings.model_validate({"precision": precision}))
+        for name, precision in (("fp32", "32"), ("defaults", "auto"))
+    }
+    found: dict[str, dict[int, float]] = {name: {} for name in (BASELINE, *engines)}
     for seed in range(options.seeds):
         data = real_data(options)
-        test = evaluation_batches(data.test, data, engine)
         torch.manual_seed(seed)
-        student = network(options.student_model)
+        start = network(options.student_model)
 
-        box = torchdistill_box(copy.deepcopy(student), teacher, data, options.epochs, options.workers)
+        box = torchdistill_box(copy.deepcopy(start), teacher, data, options.epochs, options.workers)
         for epoch in range(options.epochs):
             epoch_of_torchdistill(box, epoch)
-        score = evaluate(box.student_model, test, engine, full_precision=True)
-        found.setdefault(BASELINE, []).append(score.accuracy)
+        students = {BASELINE: box.student_model}
+        for name, engine in engines.items():
+            task = distillation(copy.deepcopy(start), teacher)
+            settings = TrainingSettings(epochs=options.epochs, batch_size=BATCH, evaluate_every=options.epochs)
+            trained(task, training_batches(data, BATCH, seed, engine), data, settings, engine)
+            students[name] = task.network
 
-        task = distillation(student, teacher)
-        settings = TrainingSettings(epochs=options.epochs, batch_size=BATCH, evaluate_every=options.epochs)
-        fitted = trained(task, training_batches(data, BATCH, seed, engine), data, settings, engine)
-        found.setdefault(f"nasdistill, defaults ({engine.precision})", []).append(fitted.accuracy["last"])
-    table = Table("", "test accuracy, %", "each seed", title_justify="left")
+        for name, student in students.items():
+            engine = engines.get(name, next(iter(engines.values())))
+            test = evaluation_batches(data.test, data, engine)
+            found[name][seed] = evaluate(student, test, engine, full_precision=True).accuracy
+            print(f"seed {seed}, {name}: {found[name][seed]:.2f} %", file=sys.stderr)
+    table = Table("", "test accuracy, %", "each seed", "over torchdistill, 95 %", title_justify="left")
     table.title = f"{spec.model.registered_name} to {options.student_model}, {options.epochs} epochs"
     for name, values in found.items():
-        spread = f" ± {statistics.stdev(values):.2f}" if len(values) > 1 else ""
-        each = ", ".join(f"{value:.2f}" for value in values)
-        table.add_row(name, f"{statistics.fmean(values):.2f}{spread}", each)
+        spread = f" ± {statistics.stdev(values.values()):.2f}" if len(values) > 1 else ""
+        each = ", ".join(f"{value:.2f}" for value in values.values())
+        difference = paired_difference(values, found[BASELINE])
+        over = "" if name == BASELINE or difference is None else f"{difference.mean:+.2f} ({interval(difference)})"
+        table.add_row(name, f"{statistics.fmean(values.values()):.2f}{spread}", each, over)
     return table
 
 
