@@ -15,7 +15,7 @@ from nasdistill.report.summaries import Difference, StageSummary, summarise
 SHOWN = ("selected", "last", "best")
 """Accuracies in a table; the one that counts comes first, where a phone shows it."""
 COMPARED = {
-    "mean transition error": ("mean_transition_error", 4),
+    "mean transition error": (words.TRANSITION_ERROR, 4),
     "agreement, %": ("agreement", 2),
     "KL(teacher, student), nats": ("kl", 4),
     "student's accuracy, %": ("student_accuracy", 2),
@@ -101,7 +101,7 @@ def comparisons(stages: Sequence[StageSummary]) -> Table | None:
             *(over_seeds([row.metrics[metric] for row in stage.rows], digits) for metric, digits in COMPARED.values()),
         )
         for stage in stages
-        if all("mean_transition_error" in row.metrics for row in stage.rows)
+        if all(words.TRANSITION_ERROR in row.metrics for row in stage.rows)
     )
     return Table(("stage", *COMPARED), rows) if rows else None
 

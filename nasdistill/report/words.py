@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from nasdistill.report.records import Row
-from nasdistill.report.summaries import Difference, StageSummary, Summary
+from nasdistill.report.summaries import Difference, StageSummary, Summary, summarise
 
 NONE = "\N{EN DASH}"
 """Stands where a stage has no such number."""
+TRANSITION_ERROR = "mean_transition_error"
 
 
 def whole(value: float | None) -> str:
@@ -93,6 +94,9 @@ def against(other: str, difference: Difference) -> str:
 def bought(stage: StageSummary, earlier: Sequence[StageSummary]) -> str:
     """One sentence: what this stage brought, beside the stages before it."""
     parts = _accuracy_parts(stage, earlier) if stage.accuracies() else _size_parts(stage, earlier)
+    errors = [row.metrics[TRANSITION_ERROR] for row in stage.rows if TRANSITION_ERROR in row.metrics]
+    if errors:
+        parts.append(f"a mean transition error of {spread(summarise(errors), 4)} between two networks")
     parts += _troubles(stage)
     seconds = stage.numbers("seconds")
     if seconds is not None:

@@ -86,6 +86,7 @@ def test_names_of_classes_are_text(tmp_path: Path) -> None:
     write_report(compared(tmp_path), tmp_path / "report.html")
     page = (tmp_path / "report.html").read_text()
     assert "Across decision boundaries" in page
+    assert "a mean transition error of 0.3000 between two networks; " in page
     assert HOSTILE not in page
     assert "&lt;script&gt;alert(1)" in page
 
