@@ -139,6 +139,7 @@ def transfer(
             latents, targets = (drawn.to(engine.device, non_blocking=True) for drawn in (latents, targets))
             learning.train()
             making.train()
+            task.begin_epoch(course.done, settings.pseudo_batches)  # drop path rises with the iterations
             if generation.component.starts_over:
                 generation.start_over(seed, course.done)
                 generator_optimizer.state.clear()
@@ -169,6 +170,7 @@ def transfer(
             over = course.done == settings.pseudo_batches
             if over or course.done % settings.watch_every == 0:
                 losses.look()
+                refuse_broken_weights(task.state_dict(), course.done)
                 course.seconds, clock = course.seconds + time.perf_counter() - clock, time.perf_counter()
                 window = watch.window()
                 named_rates = dict(zip(("learning rate/generator", "learning rate/student"), rates, strict=True))
@@ -176,6 +178,7 @@ def transfer(
                 losses = RunningLosses()
                 told = f"agreement {window.agreement:.0f} %"
                 _act_on_collapse(window, course, generation, generator_optimizer, settings, seed)
+                over = over or course.stopped is not None
             course.seconds += time.perf_counter() - clock
             if settings.pictured(course.done):
                 pixels = as_pixels(images[:SHOWN], generation.normalisation)

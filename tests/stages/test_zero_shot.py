@@ -253,12 +253,14 @@ def test_networks_and_test_images_that_do_not_fit_are_refused(tmp_path: Path, da
 
 
 def test_a_collapse_that_ends_it_is_in_the_results(tmp_path: Path, data: Data, teacher: Artifact) -> None:
-    context = surroundings(tmp_path / "run", data, dataset="none")
+    assert isinstance(data.test, ImageSet)
+    context = surroundings(tmp_path / "run", data, data.test)
     options = {"collapse_below": 0.999, "on_collapse": "stop", "pictures": 0}
     metrics, curves = zero_shot(context, {"teacher": teacher}, **options)
     assert (metrics["pseudo_batches"], metrics["collapses"]) == (3, [3])
     assert metrics["stopped"].startswith("collapse after 3 pseudo-batches: ")
     assert [done for done, _ in curves["answers/agreement"]] == [3]
+    assert [done for done, _ in curves["test/accuracy"]] == [2, 3], "what is kept is scored"
     assert json.loads((context.folder / "pseudo.json").read_text())["pictures"] == []
 
 

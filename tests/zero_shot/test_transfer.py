@@ -12,6 +12,7 @@ from torch.nn import functional
 from torch.optim.optimizer import register_optimizer_step_pre_hook
 from torch.utils.flop_counter import FlopCounterMode
 
+from nasdistill.training.losses import Diverged
 from nasdistill.zero_shot.generators.convolutional import ConvolutionalGenerator
 from tests.distill.nets import TwoMaps
 from tests.training.parts import FixedBatches
@@ -309,3 +310,31 @@ def test_latents_are_drawn_evenly_and_differ_by_place() -> None:
     assert abs(first.mean().item()) < 5 / 12800**0.5
     assert abs(first.var().item() - 1) < 5 * (2 / 12800) ** 0.5
     assert targets.bincount(minlength=CLASSES).min() > 20
+
+
+def test_a_last_step_that_breaks_the_weights_is_not_kept(tmp_path: Path) -> None:
+    """The losses of the last iteration are numbers still; what it leaves is not."""
+    rule = {"name": "sgd", "lr": 1e38, "momentum": 0, "weight_decay": 0, "nesterov": False}
+    huge = [{"name": "divergence", "weight": 1e6}]
+    made = loop(network(1), network(2), optimizer=rule, objectives=huge, clip=None, pseudo_batches=1, student_steps=1)
+    with pytest.raises(Diverged, match=r"is not finite after step 1; there is no checkpoint yet"):
+        made.run(tmp_path)
+
+
+class Dropping(TwoMaps):
+    """With drop path, as networks of searched cells have it; writes down how likely it is."""
+
+    drop_path = 0.3
+
+    def __init__(self) -> None:
+        super().__init__(classes=CLASSES)
+        self.heard: list[float] = []
+
+    def set_drop_path(self, probability: float) -> None:
+        self.heard.append(probability)
+
+
+def test_drop_path_rises_over_the_run(tmp_path: Path) -> None:
+    student = Dropping()
+    loop(student, network(2), pseudo_batches=3).run(tmp_path)
+    assert student.heard == pytest.approx([0, 0.1, 0.2])
