@@ -139,7 +139,7 @@ def spectral_loop(**settings: Any) -> Loop:
 
 def test_a_generator_with_spectral_normalisation_trains_and_keeps_it(tmp_path: Path) -> None:
     made = spectral_loop(pseudo_batches=10, generator_steps=5, student_steps=1)
-    before = {name: value.clone() for name, value in made.generation.generator.named_parameters()}
+    before = {name: value.detach().clone() for name, value in made.generation.generator.named_parameters()}
     made.run(tmp_path)
     moved = {
         name: float((value.detach() - before[name]).abs().max())
