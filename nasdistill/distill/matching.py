@@ -13,7 +13,7 @@ from nasdistill.models.inspection import feature_points
 
 Pairs = tuple[tuple[str, str], ...]
 GIVE_A_PAIR = "give the pair of points, `pair: [student's, teacher's]`"
-GIVE_PAIRS = "give the pairs of points, `pairs: [[student's, teacher's], ...]`"
+GIVE_PAIRS = "give the pairs of points, `pairs: [[student's, teacher's], ...]`, or leave the objective out"
 
 
 def default_points(network: nn.Module, shape: Shape, whose: str, advice: str) -> tuple[str, ...]:

@@ -90,12 +90,9 @@ class ZeroShot(TaughtBy, TransferSettings, Stage):
             with found_at(*path_of(field)):
                 found = network_for(value, inputs.get(field), context, like=specs[0] if specs else None)
             specs.append(found[0])
-            made_for = [(spec.shape, spec.classes) for spec in (found[0], specs[0])]
-            if made_for[0] != made_for[1]:
-                ours, theirs = (
-                    f"images of {'x'.join(map(str, shape))} in {count} classes" for shape, count in made_for
-                )
-                raise SpecError(f"{value!r} is made for {ours}, the first teacher for {theirs}", path_of(field))
+            ours, theirs = (_reads(spec.shape, spec.classes) for spec in (found[0], specs[0]))
+            if ours != theirs:
+                raise SpecError(f"{value!r} reads {ours}, the first teacher {theirs}", path_of(field))
             return found
 
         # The teachers first, so that the student is drawn from the seed alone.

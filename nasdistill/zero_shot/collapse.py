@@ -31,7 +31,7 @@ class Window:
     """What was answered over some pseudo-batches.
 
     Attributes:
-        spread: of student and teacher, the mean over pseudo-batches of the entropy of their answers, see `spread`.
+        student_spread, teacher_spread: the mean over pseudo-batches of the entropy of their answers, see `spread`.
         agreement: share of pseudo-images on which both answer the same, in percent.
     """
 

@@ -22,10 +22,6 @@ class Generation(nn.Module):
     Student and teachers judge but are none of its modules: its parameters are the generator's. The student judges in
     the mode that it is in.
 
-    Attributes:
-        answers: the logits about the images made last, of the student (None if no loss asks for them) and of the
-            teachers together.
-
     Args:
         generator: is built here, with weights from torch's global generator.
         batch_size: pseudo-images of an iteration, on this process.
@@ -63,7 +59,6 @@ class Generation(nn.Module):
         self.generator = generator.build(shape, batch_size)
         self._student = (student,)  # in a tuple, so that it does not become a module of this one
         self._asks_student = any(loss.asks_student and loss.weight for loss in losses)
-        self.answers: tuple[torch.Tensor | None, torch.Tensor] = (None, torch.empty(0))
 
         total = sum(teacher.weight for teacher in teachers)
         self._terms: list[tuple[str, float, int, GeneratorTerm]] = []
@@ -107,7 +102,6 @@ class Generation(nn.Module):
         for name, weight, lesson, term in self._terms:
             value = weight * term.loss(Pseudo(images, targets, student, lessons[lesson]))
             named[name] = named[name] + value if name in named else value
-        self.answers = (None if student is None else student.detach(), lessons[0].logits.detach())
         return named
 
     def _points(self, lesson: int) -> list[str]:

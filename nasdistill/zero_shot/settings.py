@@ -84,6 +84,11 @@ class TransferSettings(BaseModel):
             least = -(-self.pseudo_batches // MOST_WINDOWS)
             problem = f"curves of at most {MOST_WINDOWS} points are kept; for {self.pseudo_batches} pseudo-batches"
             raise SpecError(f"{problem} at least {least}, got {self.watch_every}", ("watch_every",))
+        for name in ("schedule", "generator_schedule"):
+            try:
+                getattr(self, name).check(self.pseudo_batches)
+            except SpecError as error:
+                raise SpecError(error.problem, (name, *error.path)) from None
         return self
 
     def steps_at(self, done: int) -> tuple[int, int]:

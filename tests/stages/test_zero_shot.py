@@ -232,7 +232,7 @@ def test_networks_and_test_images_that_do_not_fit_are_refused(tmp_path: Path, da
     untrained = network_artifact(tmp_path / "untrained", data, "wrn-10-1", trained=False)
     unknown = network_artifact(tmp_path / "unknown", data, "wrn-10-1", normalisation=None)
     nowhere = surroundings(tmp_path / "none", data, dataset="none")
-    made_for = r"'wide' is made for images of 3x8x8 in 10 classes, the first teacher for images of 1x8x8 in 10 classes"
+    made_for = r"'wide' reads images of 3x8x8 in 10 classes, the first teacher images of 1x8x8 in 10 classes"
     with pytest.raises(SpecError, match=made_for) as error:
         zero_shot(nowhere, {"teacher": teacher, "student": wide}, student="wide")
     assert error.value.path == ("student",)

@@ -89,3 +89,10 @@ def test_what_is_refused(options: dict[str, Any], path: tuple[object, ...], prob
 
 def test_as_many_windows_as_are_kept_are_allowed() -> None:
     assert settings(pseudo_batches=MOST_WINDOWS, watch_every=1)
+
+
+@pytest.mark.parametrize("field", ["schedule", "generator_schedule"])
+def test_a_schedule_that_the_run_does_not_fit_is_refused_at_its_key(field: str) -> None:
+    with pytest.raises(SpecError) as caught:
+        settings(pseudo_batches=10, **{field: {"name": "multistep", "milestones": [5, 20]}})
+    assert caught.value.path[0] == field
