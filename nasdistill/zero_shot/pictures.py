@@ -6,12 +6,16 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch
+from torch.nn import functional
 
 from nasdistill.data.base import Normalisation
 
+LARGEST = 64
+"""Of the shorter side, in pixels: checkpoints hold all pictures, and the report shows them no larger."""
+
 
 def as_pixels(images: torch.Tensor, normalisation: Normalisation | None) -> torch.Tensor:
-    """Normalised images [N, C, H, W] as uint8 on the CPU.
+    """Normalised images [N, C, H, W] as uint8 on the CPU; large ones are averaged down by a whole factor.
 
     With the numbers that images are normalised with, pixels outside of [0, 255] are clipped; where nobody knows them,
     the least value becomes black and the largest white.
@@ -23,7 +27,11 @@ def as_pixels(images: torch.Tensor, normalisation: Normalisation | None) -> torc
     else:
         low, high = images.aminmax()
         images = (images - low) / (high - low).clamp_min(torch.finfo(torch.float32).tiny)
-    return (images.clamp(0, 1) * 255).round().to(torch.uint8)
+    images = images.clamp(0, 1)
+    factor = -(-min(images.shape[2:]) // LARGEST)
+    if factor > 1:
+        images = functional.avg_pool2d(images, factor, ceil_mode=True)
+    return (images * 255).round().to(torch.uint8)
 
 
 def described(pictures: Sequence[dict[str, Any]], classes: Sequence[str]) -> dict[str, Any]:
