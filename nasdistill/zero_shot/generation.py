@@ -89,8 +89,9 @@ class Generation(nn.Module):
 
     def start_over(self, *place: int) -> None:
         """Draw the generator's weights anew: a function of the place alone."""
-        with torch.random.fork_rng():
-            torch.manual_seed(derived_seed("generator", *place))
+        with torch.random.fork_rng(devices=[]):
+            # Weights are drawn on the CPU. To seed GPUs as well would be to wake all of them and to restore them.
+            torch.default_generator.manual_seed(derived_seed("generator", *place))
             self.generator.load_state_dict(self.component.build(self.shape, self.batch_size).state_dict())
 
     def forward(self, latents: torch.Tensor, targets: torch.Tensor) -> dict[str, torch.Tensor]:

@@ -16,7 +16,7 @@ from torch.nn import functional
 
 from nasdistill import interrupts
 from nasdistill.data.base import Shape
-from nasdistill.errors import Interrupted
+from nasdistill.errors import Interrupted, SpecError
 from nasdistill.zero_shot.generation import Generation
 from nasdistill.zero_shot.generators import GENERATORS
 from nasdistill.zero_shot.generators.pixels import PixelGenerator
@@ -149,6 +149,13 @@ def test_a_generator_with_spectral_normalisation_trains_and_keeps_it(tmp_path: P
     assert list(largest_singular_values(made.generation.generator).values()) == pytest.approx([1] * 4, abs=0.05)
 
 
+def test_a_single_channel_is_refused_because_the_third_map_has_half_as_many() -> None:
+    with pytest.raises(SpecError, match="greater than 1") as error:
+        built(CIFAR, channels=1)
+    assert error.value.path == ("channels",)
+    assert made_by(built((1, 8, 8), channels=2)).shape == (4, 1, 8, 8)
+
+
 @pytest.mark.parametrize("options", [{}, {"spectral_norm": True}], ids=str)
 def test_starting_over_draws_every_weight_by_its_place(options: dict[str, Any]) -> None:
     def generator() -> Generation:
@@ -164,7 +171,10 @@ def test_starting_over_draws_every_weight_by_its_place(options: dict[str, Any]) 
     drawn = [name for name in after if "norm" not in name and name.endswith(("weight", "bias", "original"))]
     assert len(drawn) == 8, "weight and bias of the linear layer and of three convolutions"
     assert all(not torch.equal(after[name], before[name]) for name in drawn)
+    expected = torch.randn(3, generator=torch.Generator().manual_seed(5))
+    torch.manual_seed(5)
     other.start_over(SEED, 4)
+    assert torch.equal(torch.randn(3), expected), "the draws of others go on as if nothing had been drawn"
     assert all(not torch.equal(after[name], other.state_dict()[name]) for name in drawn)
 
 

@@ -26,7 +26,7 @@ class Convolutional(Generator):
     source = "Micaelli, Storkey, Zero-shot Knowledge Transfer via Adversarial Belief Matching (2019), released code"
 
     latents: int = Field(100, gt=0, description="numbers that each image is made from")
-    channels: int = Field(128, gt=0, description="of the first two maps; the third has half as many")
+    channels: int = Field(128, gt=1, description="of the first two maps; the third has half as many")
     slope: float = Field(0.2, ge=0, description="of leaky ReLU below 0")
     last_affine: bool = Field(
         True, description="let the last batch norm learn scale and shift; an earlier release of the code did not"
