@@ -160,6 +160,8 @@ class ZeroShot(TaughtBy, TransferSettings, Stage):
         found, wanted = _reads(source.test.shape, len(source.classes)), _reads(spec.shape, spec.classes)
         if found != wanted:
             raise UserError(f"the data set has {found}, the teacher reads {wanted}; without test images: `data: none`")
+        if spec.labels and spec.labels != source.classes:
+            log.warning("the teacher was trained on classes %s, the data set has %s", spec.labels, source.classes)
         if spec.normalisation is None:
             raise UserError(
                 "nobody knows what the teacher's images were normalised with, so that test images cannot be scored; "

@@ -252,6 +252,17 @@ def test_networks_and_test_images_that_do_not_fit_are_refused(tmp_path: Path, da
     assert metrics["pseudo_batches"] == 6, "without test images nobody needs to know"
 
 
+def test_test_images_of_other_classes_are_told(tmp_path: Path, data: Data, caplog: pytest.LogCaptureFixture) -> None:
+    letters = tuple("abcdefghij")
+    for name, labels in (("same", data.classes), ("other", letters)):
+        taught = network_artifact(tmp_path / name, data, "wrn-10-1", labels=labels)
+        zero_shot(surroundings(tmp_path / f"{name}-run", data, data.test), {"teacher": taught}, pseudo_batches=1)
+        told = [record.getMessage() for record in caplog.records if "was trained on classes" in record.getMessage()]
+        assert told == (
+            [] if name == "same" else [f"the teacher was trained on classes {letters}, the data set has {data.classes}"]
+        )
+
+
 def test_a_collapse_that_ends_it_is_in_the_results(tmp_path: Path, data: Data, teacher: Artifact) -> None:
     assert isinstance(data.test, ImageSet)
     context = surroundings(tmp_path / "run", data, data.test)
