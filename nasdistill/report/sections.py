@@ -32,7 +32,6 @@ class Group:
     title: str
     pictures: tuple[str, ...] = ()
     table: tables.Table | None = None
-    note: str = ""
     wide: bool = False
     folded: bool = False
 

@@ -148,23 +148,23 @@ def transfer(
                 for _ in range(generator_steps):
                     # One that starts over makes the images of this process alone, so no other's gradients are its own.
                     with engine.fabric.no_backward_sync(making, enabled=generation.component.starts_over):
-                        scolded = making(latents, targets)
-                        descend(scolded, making, generator_stepper, settings.clip, engine)
+                        generator_losses = making(latents, targets)
+                        descend(generator_losses, making, generator_stepper, settings.clip, engine)
             with torch.no_grad(), engine.autocast():
                 images = generation.generator(latents).float()
                 lessons = task.faculty(images)
             batch = Batch(images, lessons[0].logits.argmax(dim=1), torch.empty(0), packed(lessons))
             for step in range(student_steps):
-                taught = learning(batch)
+                student_losses = learning(batch)
                 if step == 0:
                     watch.add(task.answers, lessons[0].logits)
-                descend(taught, learning, student_stepper, settings.clip, engine)
+                descend(student_losses, learning, student_stepper, settings.clip, engine)
 
             course.done += 1
             course.learned += student_steps * len(images) * engine.processes
             named = {
-                **{f"generator/{name}": value for name, value in scolded.items()},
-                **{f"student/{name}": value for name, value in taught.items()},
+                **{f"generator/{name}": value for name, value in generator_losses.items()},
+                **{f"student/{name}": value for name, value in student_losses.items()},
             }
             losses.add(course.done, list(named), torch.stack(list(named.values())))
             over = course.done == settings.pseudo_batches
