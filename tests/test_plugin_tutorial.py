@@ -14,6 +14,7 @@ import pytest
 import torch
 from torch import nn
 
+from nasdistill.distill.objectives import Outputs
 from nasdistill.distill.task import Distillation, with_label_term
 from nasdistill.distill.teacher import Teacher
 from nasdistill.growth.methods import GROWTH_METHODS
@@ -24,11 +25,12 @@ from nasdistill.training.batches import Batch
 from nasdistill.training.checkpoints import Checkpoints
 from nasdistill.training.engine import Engine, EngineSettings
 from nasdistill.training.records import Records
+from nasdistill.zero_shot.generator_losses import Pseudo
 
 REPOSITORY = Path(__file__).parent.parent
 PAGE = REPOSITORY / "docs/tutorial/plugins.md"
 FOLDER = REPOSITORY / "docs/tutorial/plugins"
-KINDS = ("objectives", "growth-methods", "spaces")
+KINDS = ("objectives", "growth-methods", "spaces", "divergences", "generator-losses")
 
 
 @pytest.fixture(autouse=True)
@@ -37,7 +39,7 @@ def _loaded(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
         registry(kind).names()
         monkeypatch.setattr(registry(kind), "_components", dict(registry(kind)._components))
     monkeypatch.setattr(plugins, "broken", {})
-    for file in ("my_objective.py", "my_growth_method.py", "my_space.py"):
+    for file in ("my_objective.py", "my_growth_method.py", "my_space.py", "my_zero_shot.py"):
         load_plugin(file, FOLDER)
     assert plugins.broken == {}
     yield
@@ -79,6 +81,26 @@ def test_the_space_can_be_named() -> None:
     space = registry("spaces").parse("frugal")
     assert space.spec()["operations"] == ["none", "skip_connect", "avg_pool_3x3", "sep_conv_3x3"]
     assert registry("spaces").parse({"name": "frugal", "cells": 6}).cells == 6
+
+
+def test_the_divergence_is_one_minus_the_sum_of_geometric_means() -> None:
+    torch.manual_seed(0)
+    student, teacher = torch.randn(2, 6, 5).mul(3)
+    between = registry("divergences").parse({"name": "hellinger", "reduction": "batchmean"}).between
+    geometric = (student.softmax(1) * teacher.softmax(1)).sqrt().sum(1)
+    assert between(student, teacher).item() == pytest.approx(1 - geometric.mean().item(), rel=1e-5)
+    assert between(teacher, teacher).item() == 0
+
+
+def test_the_generator_loss_is_the_gap_of_the_two_likeliest_classes() -> None:
+    loss = registry("generator-losses").parse({"name": "margin", "largest": 3})
+    logits = torch.tensor([[1.0, 5.0, 2.5], [9.0, 0.0, 1.0]], requires_grad=True)
+    pseudo = Pseudo(torch.zeros(2, 1, 4, 4), torch.zeros(2, dtype=torch.int64), None, Outputs(logits, {}))
+    value = loss.loss(pseudo)
+    assert value.item() == (2.5 + 3) / 2
+    value.backward()
+    assert logits.grad is not None
+    assert logits.grad.tolist() == [[0.0, 0.5, -0.5], [0.0, 0.0, 0.0]]
 
 
 def test_the_page_shows_the_files_that_are_tested() -> None:
