@@ -60,16 +60,21 @@ class TaughtBy(BaseModel):
             network: of a field such as `teacher.0` and its value the spec, the network and whether it is trained.
 
         Raises:
-            SpecError: one is not trained.
+            SpecError: one is not trained, or two know different classes.
         """
         from nasdistill.distill.teacher import Teacher
 
         found = []
+        named: tuple[str, ...] | None = None
         weights = self.teacher_weights or [1.0] * len(self.teachers)
         for number, (name, weight) in enumerate(zip(self.teachers, weights, strict=True)):
             field = f"teacher.{number}" if isinstance(self.teacher, list) else "teacher"
             spec, module, trained = network(field, name)
             if not trained:
                 raise SpecError(f"the teacher {name!r} has no trained weights to teach from", path_of(field))
+            if named is not None and spec.labels is not None and named != spec.labels:
+                problem = f"the teacher {name!r} was trained on classes {spec.labels}, another one on {named}"
+                raise SpecError(problem, path_of(field))
+            named = named or spec.labels
             found.append(Teacher(module, spec.normalisation, weight))
         return found

@@ -80,10 +80,11 @@ class TransferSettings(BaseModel):
                 raise SpecError(f"fractions of the run lie from 0 to below 1, got {max(steps):g}", (name,))
             if min(steps.values()) < 1:
                 raise SpecError(f"every iteration takes at least 1 step, got {min(steps.values())}", (name,))
-        if self.pseudo_batches > self.watch_every * MOST_WINDOWS:
-            least = -(-self.pseudo_batches // MOST_WINDOWS)
-            problem = f"curves of at most {MOST_WINDOWS} points are kept; for {self.pseudo_batches} pseudo-batches"
-            raise SpecError(f"{problem} at least {least}, got {self.watch_every}", ("watch_every",))
+        least = -(-self.pseudo_batches // MOST_WINDOWS)
+        for name in ("watch_every", "evaluate_every"):
+            if getattr(self, name) < least:
+                problem = f"curves of at most {MOST_WINDOWS} points are kept; for {self.pseudo_batches} pseudo-batches"
+                raise SpecError(f"{problem} at least {least}, got {getattr(self, name)}", (name,))
         for name in ("schedule", "generator_schedule"):
             try:
                 getattr(self, name).check(self.pseudo_batches)

@@ -180,6 +180,15 @@ def test_several_teachers_teach_any_student(tmp_path: Path, data: Data, teacher:
         artifact.verify()
 
 
+def test_teachers_of_different_classes_are_refused(tmp_path: Path, data: Data) -> None:
+    """Their logits would be averaged number by number, whatever the numbers stand for."""
+    orders = {"teacher.0": data.classes, "teacher.1": data.classes[::-1]}
+    inputs = {name: network_artifact(tmp_path / name, data, "wrn-10-1", labels=each) for name, each in orders.items()}
+    with pytest.raises(SpecError, match="the teacher 'other' was trained on classes") as caught:
+        zero_shot(surroundings(tmp_path / "run", data, dataset="none"), inputs, teacher=["teacher", "other"])
+    assert caught.value.path == ("teacher", 1)
+
+
 def test_a_trained_student_goes_on_from_its_weights(tmp_path: Path, data: Data, teacher: Artifact) -> None:
     start = network_artifact(tmp_path / "start", data, "wrn-16-1")
     context = surroundings(tmp_path / "run", data, dataset="none")

@@ -87,8 +87,11 @@ def test_what_is_refused(options: dict[str, Any], path: tuple[object, ...], prob
     assert problem in error.value.problem
 
 
-def test_as_many_windows_as_are_kept_are_allowed() -> None:
-    assert settings(pseudo_batches=MOST_WINDOWS, watch_every=1)
+def test_as_many_points_as_are_kept_are_allowed() -> None:
+    assert settings(pseudo_batches=MOST_WINDOWS, watch_every=1, evaluate_every=1)
+    with pytest.raises(SpecError, match=r"at least 2, got 1") as caught:
+        settings(pseudo_batches=MOST_WINDOWS + 1, evaluate_every=1)
+    assert caught.value.path == ("evaluate_every",)
 
 
 @pytest.mark.parametrize("field", ["schedule", "generator_schedule"])
