@@ -9,7 +9,7 @@ import pytest
 import torch
 from scipy.special import log_softmax, rel_entr, softmax
 
-from nasdistill.distill.objectives import OBJECTIVES
+from nasdistill.distill.objectives import OBJECTIVES, attention
 from nasdistill.distill.objectives.attention import attention_distance, attention_map
 from nasdistill.errors import SpecError
 from tests.distill.losses import DOUBLE, logits, loss_of
@@ -143,6 +143,21 @@ def test_the_two_forms_differ_by_a_root_and_the_number_of_places() -> None:
     ours, theirs = torch.rand(1, 4, 4, dtype=DOUBLE), torch.rand(1, 4, 4, dtype=DOUBLE)
     paper = attention_distance(ours, theirs, "paper")
     torch.testing.assert_close(attention_distance(ours, theirs, "code"), paper**2 / 16)
+
+
+def test_a_teachers_map_is_remembered_until_the_activation_is_another(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[torch.Tensor] = []
+    monkeypatch.setattr(
+        attention, "attention_map", lambda given, power: asked.append(given) or attention_map(given, power)
+    )
+    look = attention.TeacherMap(2.0)
+    first = torch.randn(2, 3, 4, 4)
+    for activation in (first, first, first.clone(), first):
+        assert torch.equal(look(activation), attention_map(activation))
+    assert len(asked) == 3
+    first.mul_(2)
+    assert torch.equal(look(first), attention_map(first))
+    assert len(asked) == 4
 
 
 def test_attention_ignores_the_scale_and_number_of_channels() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import weakref
 from collections.abc import Mapping
 from typing import Any, Literal
 
@@ -53,6 +54,25 @@ class _MeanSquare(torch.autograd.Function):
         (activation,) = ctx.saved_tensors
         factors = gradient * (2 / activation.shape[1])
         return activation * factors.unsqueeze(1).to(activation.dtype)
+
+
+class TeacherMap:
+    """The attention map of a frozen teacher's activation, without gradients; the last one is remembered.
+
+    In zero-shot transfer a student takes several steps on what a teacher said once.
+    """
+
+    def __init__(self, power: float) -> None:
+        self._power = power
+        self._seen: tuple[weakref.ref[torch.Tensor], int] | None = None
+        self._map = torch.empty(0)
+
+    def __call__(self, activation: torch.Tensor) -> torch.Tensor:
+        """[N, C, H, W] to [N, H, W], see `attention_map`."""
+        if self._seen is None or self._seen[0]() is not activation or self._seen[1] != activation._version:
+            self._map = attention_map(activation.detach(), self._power)
+            self._seen = weakref.ref(activation), activation._version
+        return self._map
 
 
 def attention_distance(student: torch.Tensor, teacher: torch.Tensor, form: Form) -> torch.Tensor:
@@ -114,14 +134,14 @@ class Attention(Objective):
                     *(student_point, *ours, teacher_point, *theirs),
                 )
 
+        looked = [TeacherMap(self.power) for _pair in pairs]
+
         def loss(student: Outputs, teacher: Outputs, batch: Batch) -> torch.Tensor:
             distances = [
                 attention_distance(
-                    attention_map(student.features[ours], self.power),
-                    attention_map(teacher.features[theirs], self.power),
-                    self.form,
+                    attention_map(student.features[ours], self.power), look(teacher.features[theirs]), self.form
                 )
-                for ours, theirs in pairs
+                for look, (ours, theirs) in zip(looked, pairs, strict=True)
             ]
             return self.beta * torch.stack(distances).sum()
 
