@@ -84,6 +84,7 @@ def _result(row: Row, folder: Path) -> dict[str, Any]:
         "artifact": _inside(row.folder, folder),
         "cached": row.cached,
         "point": dict(row.point),
+        "metrics": dict(row.metrics),
     }
 
 

@@ -78,6 +78,7 @@ class ZeroShot(TaughtBy, TransferSettings, Stage):
         from nasdistill.distill.task import Distillation
         from nasdistill.models.base import save_network
         from nasdistill.models.inspection import count_parameters, latency_ms, multiply_adds, size_bytes
+        from nasdistill.zero_shot.collapse import AGREEMENT
         from nasdistill.zero_shot.generation import Generation
         from nasdistill.zero_shot.pictures import described
         from nasdistill.zero_shot.transfer import TEST, transfer
@@ -137,7 +138,7 @@ class ZeroShot(TaughtBy, TransferSettings, Stage):
         return Outcome(
             {
                 **({"accuracy": {"last": accuracies[-1], "best": max(accuracies)}} if accuracies else {}),
-                "agreement": course.curves["answers/agreement"][-1][1],
+                "agreement": course.curves[AGREEMENT][-1][1],
                 "pseudo_batches": course.done,
                 "collapses": course.collapses,
                 **({} if course.stopped is None else {"stopped": course.stopped}),

@@ -11,6 +11,8 @@ import torch
 if TYPE_CHECKING:
     from nasdistill.training.engine import Engine
 
+AGREEMENT = "answers/agreement"
+
 
 def answers_of(logits: torch.Tensor) -> torch.Tensor:
     """How often each class is the likeliest: logits [N, classes] to counts, int64, [classes]."""
@@ -45,7 +47,7 @@ class Window:
         return {
             "answers/student spread": self.student_spread,
             "answers/teacher spread": self.teacher_spread,
-            "answers/agreement": self.agreement,
+            AGREEMENT: self.agreement,
         }
 
     def collapsed(self, below: float) -> str | None:

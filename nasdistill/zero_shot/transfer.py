@@ -19,7 +19,7 @@ from nasdistill.training.checkpoints import Checkpoints, load_optimizer, random_
 from nasdistill.training.losses import RunningLosses, naming_the_last_good, refuse_broken_weights
 from nasdistill.training.metrics import evaluate
 from nasdistill.training.records import Records
-from nasdistill.zero_shot.collapse import Watch, Window
+from nasdistill.zero_shot.collapse import AGREEMENT, Watch, Window
 from nasdistill.zero_shot.generation import Generation
 from nasdistill.zero_shot.pictures import as_pixels
 from nasdistill.zero_shot.settings import TransferSettings
@@ -64,6 +64,13 @@ class Course:
             self.curves.setdefault(name, []).append([self.done, value])
         records.scalars(news, self.done)
 
+    @property
+    def told(self) -> str:
+        """For a progress bar: the latest agreement and test accuracy, where there are any."""
+        shown = {"agreement": AGREEMENT, "test accuracy": TEST}
+        latest = [(name, self.curves[curve][-1][1]) for name, curve in shown.items() if curve in self.curves]
+        return ", ".join(f"{name} {value:.1f} %" for name, value in latest)
+
 
 def transfer(
     task: Distillation,
@@ -102,7 +109,6 @@ def transfer(
     making, generator_stepper = engine.setup(generation, generator_optimizer)
     course, losses = Course(), RunningLosses()
     watch = Watch(generation.classes, engine)
-    told = ""
 
     def capture() -> dict[str, Any]:
         state = {"losses": losses.state(), "task": task.state_dict(), "generation": generation.state_dict()}
@@ -176,7 +182,6 @@ def transfer(
                 named_rates = dict(zip(("learning rate/generator", "learning rate/student"), rates, strict=True))
                 course.tell({**losses.means(), **window.figures, **named_rates}, records)
                 losses = RunningLosses()
-                told = f"agreement {window.agreement:.0f} %"
                 _act_on_collapse(window, course, generation, generator_optimizer, settings, seed)
                 over = over or course.stopped is not None
             course.seconds += time.perf_counter() - clock
@@ -192,7 +197,7 @@ def transfer(
                 engine.align(task)
                 course.tell({TEST: evaluate(task.network, test, engine).accuracy}, records)
             checkpoints.step(course.done, capture)
-            progress.step(told)
+            progress.step(course.told)
     return course
 
 
