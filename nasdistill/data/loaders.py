@@ -184,13 +184,18 @@ def training_batches(
 
 def evaluation_batches(part: Images, data: Data, engine: Engine, batch_size: int = 500) -> Batches:
     """All images of a part in their own order, without augmentation; every process sees them all."""
+    return batches_in_order(part, data.normalisation, engine, batch_size)
+
+
+def batches_in_order(images: Images, normalisation: Normalisation, engine: Engine, batch_size: int = 500) -> Batches:
+    """As `evaluation_batches`, in a normalisation that need not be the data set's own."""
     return Batches(
-        part,
-        data.normalisation,
+        images,
+        normalisation,
         batch_size,
         seed=0,
         shuffle=False,
         device=engine.device,
         memory_format=engine.memory_format,
-        workers=part.workers if isinstance(part, ImageFiles) else 0,
+        workers=images.workers if isinstance(images, ImageFiles) else 0,
     )

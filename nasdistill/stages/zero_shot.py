@@ -152,12 +152,11 @@ class ZeroShot(TaughtBy, TransferSettings, Stage):
 
     def _test_images(self, spec: NetworkSpec, context: Context) -> Batches | None:
         """The data set's test images as the first teacher reads them, where there is a data set."""
-        from nasdistill.data.base import ImageFiles
-        from nasdistill.data.loaders import Batches
+        from nasdistill.data.loaders import batches_in_order
 
         if not context.dataset.has_images:
             return None
-        source, engine = context.source, context.engine
+        source = context.source
         found, wanted = _reads(source.test.shape, len(source.classes)), _reads(spec.shape, spec.classes)
         if found != wanted:
             raise UserError(f"the data set has {found}, the teacher reads {wanted}; without test images: `data: none`")
@@ -168,16 +167,7 @@ class ZeroShot(TaughtBy, TransferSettings, Stage):
                 "nobody knows what the teacher's images were normalised with, so that test images cannot be scored; "
                 "import it with its normalisation, or leave the data set out with `data: none`"
             )
-        return Batches(
-            source.test,
-            spec.normalisation,
-            500,
-            seed=0,
-            shuffle=False,
-            device=engine.device,
-            memory_format=engine.memory_format,
-            workers=source.test.workers if isinstance(source.test, ImageFiles) else 0,
-        )
+        return batches_in_order(source.test, spec.normalisation, context.engine)
 
 
 def _reads(shape: Shape, classes: int) -> str:
