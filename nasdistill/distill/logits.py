@@ -23,10 +23,10 @@ class LogitObjective(Objective):
         ours, theirs = student.logits, teacher.logits
         if self.standardise:
             ours, theirs = standardised(ours), standardised(theirs)
-        return self.distance(ours, theirs, batch.labels)
+        return batch.mean(self.distance(ours, theirs, batch.labels))
 
     def distance(self, student: torch.Tensor, teacher: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
-        """The unweighted loss, a scalar, of logits [N, C] each and labels, int64, [N]."""
+        """The unweighted loss of each image, [N], of logits [N, C] each and labels, int64, [N]."""
         raise NotImplementedError(type(self).__name__)
 
 

@@ -16,12 +16,18 @@ class Batch(NamedTuple):
         labels: int64, [N].
         indices: int64, [N], on the CPU: the images' places in their set.
         taught: what the teachers said of these very views, where that was kept; see `nasdistill.distill.kept`.
+        weights: float, [N], what each image counts in losses that are means over images; all the same if None.
     """
 
     images: torch.Tensor
     labels: torch.Tensor
     indices: torch.Tensor
     taught: Mapping[str, torch.Tensor] = {}
+    weights: torch.Tensor | None = None
+
+    def mean(self, losses: torch.Tensor) -> torch.Tensor:
+        """The mean of what each image lost, [N], to a scalar: sum of weight * loss over N, the weights 1 on average."""
+        return (losses if self.weights is None else losses * self.weights).mean()
 
 
 class Batches(Protocol):

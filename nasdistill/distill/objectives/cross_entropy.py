@@ -21,4 +21,7 @@ class CrossEntropy(Objective):
     )
 
     def loss(self, student: Outputs, teacher: Outputs, batch: Batch) -> torch.Tensor:
-        return functional.cross_entropy(student.logits, batch.labels, label_smoothing=self.label_smoothing)
+        smoothing = self.label_smoothing
+        return batch.mean(
+            functional.cross_entropy(student.logits, batch.labels, reduction="none", label_smoothing=smoothing)
+        )

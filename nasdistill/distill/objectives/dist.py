@@ -38,6 +38,6 @@ class Dist(LogitObjective):
 
     def distance(self, student: torch.Tensor, teacher: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
         ours, theirs = ((logits / self.temperature).softmax(dim=1) for logits in (student, teacher))
-        inter = correlation_distance(ours, theirs).mean()
+        inter = correlation_distance(ours, theirs)
         intra = correlation_distance(ours.T, theirs.T).mean()
         return self.temperature**2 * (self.beta * inter + self.gamma * intra)

@@ -53,4 +53,4 @@ class DecoupledKnowledgeDistillation(LogitObjective):
 
     def distance(self, student: torch.Tensor, teacher: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
         target, others = decoupled_divergence(student, teacher, labels, self.temperature)
-        return self.temperature**2 * (self.alpha * target + self.beta * others).mean()
+        return self.temperature**2 * (self.alpha * target + self.beta * others)

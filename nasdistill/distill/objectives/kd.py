@@ -23,4 +23,4 @@ class KnowledgeDistillation(LogitObjective):
     temperature: float = Field(4.0, gt=0, description="T, which softens the probabilities of both networks")
 
     def distance(self, student: torch.Tensor, teacher: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
-        return self.temperature**2 * softened_divergence(student, teacher, self.temperature).mean()
+        return self.temperature**2 * softened_divergence(student, teacher, self.temperature)

@@ -24,4 +24,4 @@ class KnowledgeDistillationMean(LogitObjective):
 
     def distance(self, student: torch.Tensor, teacher: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
         classes = student.shape[1]
-        return self.temperature**2 / classes * softened_divergence(student, teacher, self.temperature).mean()
+        return self.temperature**2 / classes * softened_divergence(student, teacher, self.temperature)

@@ -17,4 +17,4 @@ class LogitsMSE(LogitObjective):
     replaces_labels = True
 
     def distance(self, student: torch.Tensor, teacher: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
-        return functional.mse_loss(student, teacher)
+        return functional.mse_loss(student, teacher, reduction="none").mean(dim=1)

@@ -1,0 +1,46 @@
+"""CWTM: the labels, each image weighed by how sure the teacher is of it."""
+
+from __future__ import annotations
+
+import torch
+from torch.nn import functional
+
+from nasdistill.distill.objectives import OBJECTIVES, Objective, Outputs
+from nasdistill.training.batches import Batch
+
+
+def confidence_weights(teacher: torch.Tensor) -> torch.Tensor:
+    """max_c p(c) of each image over the sum of them all: the teacher's logits [N, C] to [N].
+
+    Where several processes share a batch, the weights of all its images add up to 1.
+
+    Source: Furlanello et al., Born-Again Neural Networks (2018): confidence weighted by teacher max.
+    """
+    confidence = teacher.softmax(dim=1).amax(dim=1)
+    total = confidence.sum()
+    if _processes() > 1:
+        torch.distributed.all_reduce(total)
+    return confidence / total
+
+
+@OBJECTIVES.register("cwtm")
+class ConfidenceWeighted(Objective):
+    """Cross-entropy with the labels, each image weighed by its teacher's highest probability over the batch's sum.
+
+    A control: how much of a born-again student's gain comes from counting easy images more. The weights of a batch add
+    up to 1, so that the sum is as large as the mean of plain cross-entropy; released code divides by the batch again.
+    """
+
+    source = "Furlanello et al., Born-Again Neural Networks (2018): CWTM"
+    replaces_labels = True
+
+    def loss(self, student: Outputs, teacher: Outputs, batch: Batch) -> torch.Tensor:
+        losses = functional.cross_entropy(student.logits, batch.labels, reduction="none")
+        weights = confidence_weights(teacher.logits)
+        return batch.mean(len(losses) * _processes() * weights * losses)
+
+
+def _processes() -> int:
+    """How many share a batch; each holds as many images, and their gradients are averaged."""
+    distributed = torch.distributed.is_available() and torch.distributed.is_initialized()
+    return torch.distributed.get_world_size() if distributed else 1
