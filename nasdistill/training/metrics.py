@@ -29,6 +29,7 @@ class Metrics:
         loss: mean cross-entropy, in nats.
         calibration_error: expected calibration error in [0, 1], see `calibration_error`.
         confusion: images by true class (row) and predicted class (column).
+        bins: of each bin of confidence its images, how many of them are correct, and the sum of their confidences.
     """
 
     accuracy: float
@@ -36,6 +37,7 @@ class Metrics:
     loss: float
     calibration_error: float
     confusion: list[list[int]]
+    bins: list[list[float]]
 
 
 def calibration_error(correct: torch.Tensor, confidence: torch.Tensor, images: int) -> float:
@@ -58,40 +60,50 @@ def bin_of(confidence: torch.Tensor, bins: int = BINS) -> torch.Tensor:
 
 
 def evaluate(network: nn.Module, batches: Batches, engine: Engine, full_precision: bool = False) -> Metrics:
-    """Score a network, in evaluation mode; every module keeps the mode that it was in.
+    """Score a network on images, see `logits_of` and `score`."""
+    return score(*logits_of(network, batches, engine, full_precision))
 
-    Every process scores all images; what the first one found counts for all, so that they decide alike.
+
+def logits_of(
+    network: nn.Module, batches: Batches, engine: Engine, full_precision: bool = False
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """A network's logits for all images, float32 [N, classes], and their classes, int64 [N]; both on the CPU.
+
+    The network runs in evaluation mode; every module keeps the mode that it was in. Every process runs all images;
+    what the first one found counts for all, so that they decide alike.
 
     Args:
         full_precision: compute in float32, as an exported network does, whatever the engine's precision.
     """
     engine.align(network)
-    scored: list[tuple[torch.Tensor, ...]] = []
-    classes = 0
+    said: list[tuple[torch.Tensor, torch.Tensor]] = []
     with in_evaluation_mode(network), torch.inference_mode():
         for images, truth, *_ in batches.epoch(0):
             with contextlib.nullcontext() if full_precision else engine.autocast():
                 logits = network(images)
-            logits = logits.float()
-            classes = logits.shape[1]
-            confidence, predicted = logits.softmax(1).max(1)
-            likeliest = logits.topk(min(5, classes)).indices
-            loss = functional.cross_entropy(logits, truth, reduction="none")
-            scored.append((truth, predicted, confidence, loss, (likeliest == truth[:, None]).any(1)))
-        truth, predicted, confidence, loss, in_top5 = (
-            engine.agree(torch.cat(column)).cpu() for column in zip(*scored, strict=True)
-        )
+            said.append((logits.float(), truth))
+        logits, truth = (engine.agree(torch.cat(column)).cpu() for column in zip(*said, strict=True))
+    return logits, truth
+
+
+def score(logits: torch.Tensor, truth: torch.Tensor) -> Metrics:
+    """What logits [N, classes] are worth for images of the classes `truth`, int64 [N]."""
+    classes = logits.shape[1]
+    confidence, predicted = logits.softmax(1).max(1)
     correct = predicted == truth
+    likeliest = logits.topk(min(5, classes)).indices
     bins = bin_of(confidence)
+    images, right, sure = (
+        torch.bincount(bins, each.double(), BINS) for each in (torch.ones_like(confidence), correct, confidence)
+    )
     confusion = torch.bincount(truth * classes + predicted, minlength=classes * classes).view(classes, classes)
     return Metrics(
         accuracy=100 * float(correct.double().mean()),
-        top5=100 * float(in_top5.double().mean()),
-        loss=float(loss.double().mean()),
-        calibration_error=calibration_error(
-            torch.bincount(bins, correct.double(), BINS), torch.bincount(bins, confidence.double(), BINS), len(truth)
-        ),
+        top5=100 * float((likeliest == truth[:, None]).any(1).double().mean()),
+        loss=float(functional.cross_entropy(logits, truth, reduction="none").double().mean()),
+        calibration_error=calibration_error(right, sure, len(truth)),
         confusion=[[int(count) for count in row] for row in confusion.tolist()],
+        bins=torch.stack([images, right, sure], 1).tolist(),
     )
 
 

@@ -12,7 +12,8 @@ def history(*evaluations: tuple[float, float, float], every: int = 1) -> History
     """From (validation accuracy, validation loss, test accuracy) of each evaluation."""
     made = History()
     for number, (validation, loss, test) in enumerate(evaluations, 1):
-        made.add(scores(Metrics(validation, 100.0, loss, 0.0, []), Metrics(test, 100.0, 1.0, 0.0, [])), number * every)
+        on_validation, on_test = Metrics(validation, 100.0, loss, 0.0, [], []), Metrics(test, 100.0, 1.0, 0.0, [], [])
+        made.add(scores(on_validation, on_test), number * every)
     return made
 
 

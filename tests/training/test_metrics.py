@@ -49,6 +49,9 @@ def test_calibration_error_by_hand() -> None:
     found = evaluate(Given(), batches_of(logits, labels), engine())
     assert found.calibration_error == pytest.approx(0.18, abs=1e-6)
     assert found.top5 == 100.0
+    expected = numpy.zeros((BINS, 3))
+    expected[13], expected[8] = (3, 2, 2.7), (2, 1, 1.2)
+    numpy.testing.assert_allclose(found.bins, expected, atol=1e-6)
 
 
 def test_overconfident_and_underconfident_bins_do_not_cancel() -> None:
