@@ -32,7 +32,8 @@ def build_app(general: General) -> typer.Typer:
     for name in STAGES.names():
         if name in general.arguments or name in STAGES.loaded():
             stage = STAGES.get(name)
-            _add(app, name, stage_command(name, stage), example_of(name, stage))
+            command = stage.command or name
+            _add(app, command, stage_command(command, stage), example_of(command, stage))
         else:
             app.command(name, help="of an installed plugin; loaded when named")(_unnamed)
     _add(app, "list", list_components, "nasdistill list objectives")

@@ -103,7 +103,7 @@ def stage_command(name: str, stage: type[Stage]) -> Callable[..., None]:
         for place, field in zip(WORDS, positional, strict=False):
             if field not in config and not given.get("assignments"):
                 raise UserError(f"{name} needs {flag_of(field)}, which may also be its {place} word without the flag")
-        _run(name, config, options, given, context.obj)
+        _run(stage.registered_name, config, options, given, context.obj)
 
     parameters = [
         parameter(

@@ -34,13 +34,17 @@ def order(stages: Mapping[str, Stage]) -> list[str]:
     return list(networkx.lexicographical_topological_sort(stage_graph(stages), key=position.__getitem__))
 
 
-def check_graph(stages: Mapping[str, Stage], problem: Problem) -> None:
+def check_graph(written: Mapping[str, Stage], stages: Mapping[str, Stage], problem: Problem) -> None:
     """Find cycles, unknown stages and inputs of the wrong kind.
+
+    Args:
+        written: the stages of the recipe.
+        stages: the stages that those stand for.
 
     Raises:
         UserError: what `problem` makes of the first finding.
     """
-    for name, stage in stages.items():
+    for name, stage in [*written.items(), *stages.items()]:
         for field, reference, value in references_in(stage):
             _check_reference(name, field, reference, value, stages, problem)
     try:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -37,12 +36,14 @@ class Recipe:
 
     Attributes:
         settings: everything but the stages.
-        stages: typed config by name, in the order of the file.
+        stages: typed config by name, in the order of the file; of a stage that stands for several, all of those.
+        entries: the place in the file of the entry that each of `stages` comes from.
         source: the text's data after overrides, with lines for errors.
     """
 
     settings: RecipeFile
     stages: Mapping[str, Stage]
+    entries: Mapping[str, int]
     source: Source
 
     @property
@@ -55,7 +56,7 @@ class Recipe:
 
     def error(self, stage: str, wrong: SpecError) -> RecipeError:
         """The sentence for what showed to be wrong with a stage's config only when it ran."""
-        return self.source.error((*_options_key(self.settings, stage), *wrong.path), wrong.problem)
+        return self.source.error((*_options_key(self.entries[stage]), *wrong.path), wrong.problem)
 
 
 def find_recipe(name: str) -> Path:
@@ -109,21 +110,22 @@ def recipe_of_stage(
     plugins: Iterable[str] = (),
     **settings: Any,
 ) -> Recipe:
-    """The recipe that a command stands for: one stage.
+    """The recipe that a command stands for: one stage, called as the command is.
 
     Args:
-        uses: the kind of stage, also its name.
+        uses: the kind of stage.
         options: of the stage, as plain data.
         overrides: below the stage's options, e.g. `optimizer.lr=0.1`.
         settings: of the recipe: `data`, `engine`, `seed`, `seeds`, ...; those that are None are left out.
     """
     given = {key: value for key, value in settings.items() if value is not None}
-    stage = {"name": uses, "uses": uses, "with": dict(options)}
-    data = STAGES.get(uses).default_data
-    source = CommandLine("the command line", {"name": uses, "data": data, **given, "stages": [stage]})
+    kind = STAGES.get(uses)
+    name = kind.command or uses
+    stage = {"name": name, "uses": uses, "with": dict(options)}
+    source = CommandLine("the command line", {"name": name, "data": kind.default_data, **given, "stages": [stage]})
     _load_plugins(source, Path.cwd(), plugins)
     for override in overrides:
-        _override(source, f"stages.{uses}.{override}", f"--set {override!r}")
+        _override(source, f"stages.{name}.{override}", f"--set {override!r}")
     return check(source)
 
 
@@ -137,30 +139,34 @@ def check(source: Source) -> Recipe:
         raise source.error(error.path, error.problem) from None
     if settings.seed is not None and settings.seeds is not None:
         raise source.error(("seeds",), "give either seed or seeds")
-    counts = Counter(entry.name for entry in settings.stages)
+    written: dict[str, Stage] = {}
     stages: dict[str, Stage] = {}
+    entries: dict[str, int] = {}
     for index, entry in enumerate(settings.stages):
-        if counts[entry.name] > 1 and entry.name in stages:
-            raise source.error(("stages", index, "name"), f"the stage name {entry.name!r} stands here twice")
         try:
             kind = STAGES.get(entry.uses)
         except SpecError as error:
             raise source.error(("stages", index, "uses"), error.problem) from None
         try:
-            stages[entry.name] = build(kind, entry.options)
+            written[entry.name] = build(kind, entry.options)
+            parts = written[entry.name].parts(entry.name)
         except SpecError as error:
-            raise source.error(("stages", index, "with", *error.path), error.problem) from None
-    recipe = Recipe(settings, stages, source)
+            raise source.error((*_options_key(index), *error.path), error.problem) from None
+        for name, stage in parts.items():
+            if name in stages:
+                of = "" if name == entry.name else f", for one of the stages that {entry.name!r} stands for"
+                raise source.error(("stages", index, "name"), f"the stage name {name!r} stands here twice{of}")
+            stages[name], entries[name] = stage, index
     check_graph(
-        recipe.stages,
-        lambda stage, field, problem: source.error((*_options_key(settings, stage), *path_of(field)), problem),
+        written,
+        stages,
+        lambda stage, field, problem: source.error((*_options_key(entries[stage]), *path_of(field)), problem),
     )
-    return recipe
+    return Recipe(settings, stages, entries, source)
 
 
-def _options_key(settings: RecipeFile, stage: str) -> Key:
-    index = [entry.name for entry in settings.stages].index(stage)
-    return ("stages", index, "with")
+def _options_key(entry: int) -> Key:
+    return ("stages", entry, "with")
 
 
 def _load_plugins(source: Source, folder: Path, more: Iterable[str]) -> None:

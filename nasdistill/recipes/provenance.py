@@ -17,7 +17,7 @@ import nasdistill
 from nasdistill.artifacts import FORMAT
 from nasdistill.registry import Component, registry
 from nasdistill.stages import Stage
-from nasdistill.stages.base import references_in
+from nasdistill.stages.base import references, references_in
 from nasdistill.storage import sha256_of, sha256_of_json
 from nasdistill.training.engine import EngineSettings, resolve
 
@@ -80,18 +80,21 @@ def key_of(
     """SHA-256 of everything that decides what a stage writes.
 
     Args:
-        inputs: config field to the content hash of the artifact that it reads, under whatever name.
+        inputs: config field to the content hash of the artifact that it reads, under whatever name; what decides only
+            whether the stage runs is left out of account.
         data: the data set's options and the fingerprint of its bytes, or None for a stage that reads none.
         engine: accelerator, precision and the like, resolved.
     """
+    conditions = {name for name, reference in references(type(stage)).items() if reference.condition}
     read = {field.partition(".")[0] for field in inputs}
-    config = {name: value for name, value in resolved_config(stage).items() if name not in read}
+    config = {name: value for name, value in resolved_config(stage).items() if name not in read | conditions}
+    deciding = {field: content for field, content in inputs.items() if field.partition(".")[0] not in conditions}
     return sha256_of_json(
         {
             "format": FORMAT,
             "uses": stage.registered_name,
             "config": config,
-            "inputs": dict(inputs),
+            "inputs": deciding,
             "data": data,
             "engine": dict(engine),
             "seed": seed,

@@ -35,7 +35,7 @@ from nasdistill.recipes.provenance import (
 from nasdistill.recipes.sweep import Point, Sweep, joined, reached
 from nasdistill.report.page import write_report
 from nasdistill.report.points import folder_name, in_words
-from nasdistill.report.records import Row, RunRecord
+from nasdistill.report.records import LeftOut, Row, RunRecord
 from nasdistill.report.results import load_run, save_run
 from nasdistill.report.sweeps import write_sweep
 from nasdistill.stages import Context, Stage
@@ -85,9 +85,10 @@ def plan(recipe: Recipe | Sweep, out: Path) -> list[PlannedStage]:
     for point, seed, this_run in _visits(_sweep(recipe), out):
         done: dict[str, Artifact | str] = {}
         for name in order(point.recipe.stages):
-            planned = replace(this_run.planned(name, seed, done), point=point.values)
-            done[name] = planned.artifact or planned.identity
-            found.append(planned)
+            if this_run.reason_to_leave_out(name, done) is None:
+                planned = replace(this_run.planned(name, seed, done), point=point.values)
+                done[name] = planned.artifact or planned.identity
+                found.append(planned)
     places = reached([(planned.name, planned.seed, planned.point, planned.identity) for planned in found])
     return [replace(found[at], point=point) for at, point in places]
 
@@ -117,12 +118,17 @@ def run(recipe: Recipe | Sweep, out: Path, command: str) -> RunRecord:
         text = sweep.recipe.text()
         write_text(out / "recipe.yaml", text)
         rows: list[Row] = []
+        left_out: list[LeftOut] = []
         for point, seed, this_run in _visits(sweep, out):
             if point.values:
                 log.info("point %d of %d: %s", sweep.points.index(point) + 1, len(sweep.points), in_words(point.values))
             done: dict[str, Artifact] = {}
             for name in order(point.recipe.stages):
                 leave_if_requested()
+                if reason := this_run.reason_to_leave_out(name, done):
+                    log.info("%s (seed %d) is left out: %s", name, seed, reason)
+                    left_out.append(LeftOut(name, seed, point.values, reason))
+                    continue
                 planned = this_run.planned(name, seed, done)
                 if planned.cached:
                     shutil.rmtree(this_run.work(planned), ignore_errors=True)  # killed right after publishing
@@ -139,6 +145,7 @@ def run(recipe: Recipe | Sweep, out: Path, command: str) -> RunRecord:
             started=began,
             seconds=time.monotonic() - started,
             sweep=sweep.grid,
+            left_out=tuple(left_out),
         )
         link_stages(record, out)
         shown = _shown_already(record, out)
@@ -158,7 +165,7 @@ def _shown_already(record: RunRecord, out: Path) -> bool:
 
     def shown(run: RunRecord) -> list[Any]:
         rows = [(row.stage, row.seed, row.point, row.folder) for row in run.rows]
-        return [run.recipe, run.versions, run.sweep, rows]
+        return [run.recipe, run.versions, run.sweep, rows, run.left_out]
 
     return (out / REPORT).is_file() and all(row.cached for row in record.rows) and shown(before) == shown(record)
 
@@ -184,8 +191,9 @@ def follow(sweep: Sweep, out: Path) -> None:
             done: dict[str, Artifact] = {}
             for name in order(point.recipe.stages):
                 leave_if_requested()
-                planned = this_run.planned(name, seed, done)
-                done[name] = planned.artifact or this_run.accompany(planned, done)
+                if this_run.reason_to_leave_out(name, done) is None:
+                    planned = this_run.planned(name, seed, done)
+                    done[name] = planned.artifact or this_run.accompany(planned, done)
 
 
 def _sweep(recipe: Recipe | Sweep) -> Sweep:
@@ -251,10 +259,28 @@ class _Run:
             if not isinstance(value, str):
                 continue
             if value in self.recipe.stages:
-                found[field] = done[value]
+                if value in done:
+                    found[field] = done[value]
             elif (Path(value) / MANIFEST).is_file():
                 found[field] = open_artifact(Path(value))
         return found
+
+    def reason_to_leave_out(self, name: str, done: Mapping[str, Artifact | str]) -> str | None:
+        """Why a stage is not run though all before it are done, or None; nobody knows while an input is to be made.
+
+        Args:
+            done: what was left out is not among them.
+        """
+        stage = self.recipe.stages[name]
+        for _field, reference, value in references_in(stage):
+            if isinstance(value, str) and value in self.recipe.stages and value not in done and not reference.if_made:
+                return f"{value!r}, which it reads, was left out"
+        inputs = self.inputs(stage, done)
+        artifacts = {field: found for field, found in inputs.items() if isinstance(found, Artifact)}
+        try:
+            return stage.reason_to_leave_out(artifacts) if len(artifacts) == len(inputs) else None
+        except SpecError as error:
+            raise self.recipe.error(name, error) from None
 
     def planned(self, name: str, seed: int, done: Mapping[str, Artifact | str]) -> PlannedStage:
         stage = self.recipe.stages[name]

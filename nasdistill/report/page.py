@@ -14,8 +14,8 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
 from nasdistill.report import plots, sweeps, tables, words
-from nasdistill.report.points import value_in_words
-from nasdistill.report.records import RunRecord
+from nasdistill.report.points import in_words, value_in_words
+from nasdistill.report.records import LeftOut, RunRecord
 from nasdistill.report.sections import provenance, sections
 from nasdistill.report.summaries import Difference, StageSummary, by_stage, comparable_pairs
 from nasdistill.storage import write_text
@@ -93,8 +93,14 @@ def _facts(record: RunRecord) -> list[tuple[str, str]]:
         ("machine", record.device),
         ("seeds", ", ".join(map(str, record.seeds))),
         *(("swept", f"{key}: {', '.join(map(value_in_words, values))}") for key, values in record.sweep.items()),
+        *(("left out", _left_out(each)) for each in record.left_out),
         ("versions", ", ".join(f"{name} {version}" for name, version in record.versions.items())),
     ]
+
+
+def _left_out(one: LeftOut) -> str:
+    at = f", {in_words(one.point)}" if one.point else ""
+    return f"{one.stage}{at}, seed {one.seed}: {one.reason}"
 
 
 def _moment(text: str) -> str:

@@ -91,6 +91,16 @@ class Row:
 
 
 @dataclass(frozen=True)
+class LeftOut:
+    """A stage that was not run for a reason that showed on the way, with one seed, in a sweep at one point."""
+
+    stage: str
+    seed: int
+    point: Mapping[str, Any]
+    reason: str
+
+
+@dataclass(frozen=True)
 class RunRecord:
     """One run of a recipe.
 
@@ -104,6 +114,7 @@ class RunRecord:
         started: when, as ISO 8601 with a time zone.
         seconds: wall time of this run.
         sweep: the swept keys, each with its values.
+        left_out: the stages that were not run.
     """
 
     name: str
@@ -116,3 +127,4 @@ class RunRecord:
     started: str
     seconds: float
     sweep: Mapping[str, list[Any]] = field(default_factory=dict)
+    left_out: tuple[LeftOut, ...] = ()

@@ -28,10 +28,16 @@ class Reference:
 
     The value is the name of an earlier stage, the folder of an artifact, or, where `or_model` is set, a model's name
     or shorthand such as `wrn-16-1`. A field that takes several has a list of such values.
+
+    Attributes:
+        condition: what is read decides whether the stage runs, not what it makes, so that it is no part of its key.
+        if_made: the stage can do without one of a list, where that was left out; otherwise it is left out as well.
     """
 
     kind: str
     or_model: bool = False
+    condition: bool = False
+    if_made: bool = False
 
 
 @dataclass
@@ -54,7 +60,8 @@ class Context:
         stage: the stage's name in the recipe.
         folder: where the payload goes; it becomes the artifact when `run` returns.
         scratch: survives kills until the artifact is published; checkpoints live here.
-        seed: of this stage.
+        seed: of this run, which decides the split and which images are taken.
+        draw: another draw of what else is left to chance, at the same seed.
         kept: where what is costly to compute and serves several stages is kept between them; see
             `nasdistill.distill.kept`.
         data_identity: the data set's options and the fingerprint of its bytes, which decide what it holds.
@@ -69,11 +76,19 @@ class Context:
     seed: int
     dataset: DataSet
     engine_settings: EngineSettings
+    draw: int = 0
     checkpoint_seconds: float = 30.0
     kept: Path | None = None
     data_identity: Mapping[str, Any] = field(default_factory=dict)
     code: str = ""
     shared: dict[Hashable, Any] = field(default_factory=dict)
+
+    @property
+    def drawing_seed(self) -> int:
+        """Decides initial weights, the order of images, their augmentation, and dropout."""
+        from nasdistill.data.seeds import derived_seed
+
+        return derived_seed(self.seed, "draw", self.draw) if self.draw else self.seed
 
     @property
     def source(self) -> Source:
@@ -128,6 +143,8 @@ class Stage(Component):
     """Fields that read networks and are words without flags on the command line, in this order."""
     default_data: ClassVar[str] = "digits"
     """The data set of the stage's command, where none is named."""
+    command: ClassVar[str] = ""
+    """The stage's command, where it is not the name that the stage is registered with."""
 
     def run(self, inputs: Mapping[str, Artifact], context: Context) -> Outcome:
         """Write the payload into `context.folder`.
@@ -137,6 +154,27 @@ class Stage(Component):
                 a list are `teacher.0`, `teacher.1`, ...
         """
         raise NotImplementedError(type(self).__name__)
+
+    def parts(self, name: str) -> Mapping[str, Stage]:
+        """The stages that this one stands for, by name: itself, unless it is made of others, and then needs no `run`.
+
+        The last of them has the stage's own name, and is what others read under it.
+
+        Args:
+            name: of this stage in its recipe.
+
+        Raises:
+            SpecError: at a field of this stage.
+        """
+        return {name: self}
+
+    def reason_to_leave_out(self, inputs: Mapping[str, Artifact]) -> str | None:
+        """Why there is nothing to do, now that all of what is read is there, or None.
+
+        Raises:
+            SpecError: that cannot be told.
+        """
+        return None
 
 
 STAGES: Registry[Stage] = Registry("stages", Stage, "nasdistill.stages")
@@ -168,13 +206,18 @@ def path_of(field_name: str) -> tuple[str | int, ...]:
 
 
 def network_for(
-    value: str | dict[str, Any] | None, artifact: Artifact | None, context: Context, like: NetworkSpec | None = None
+    value: str | dict[str, Any] | None,
+    artifact: Artifact | None,
+    context: Context,
+    like: NetworkSpec | None = None,
+    fresh: bool = False,
 ) -> tuple[NetworkSpec, nn.Module, bool]:
     """The network that a reference means: from an artifact, trained or not, or freshly drawn from a model.
 
     Args:
         value: a model's name, shorthand, or mapping of a name and options; read where there is no artifact.
         like: a network whose images and classes such a model is built for, in place of the data set's.
+        fresh: draw new weights even where the artifact has trained ones.
 
     Returns:
         its spec, the network (drawn with the stage's seed where it has no weights), whether it is trained.
@@ -183,7 +226,7 @@ def network_for(
 
     from nasdistill.models.base import WEIGHTS, NetworkSpec, load_network, load_spec
 
-    if artifact is not None and (artifact.folder / WEIGHTS).is_file():
+    if artifact is not None and (artifact.folder / WEIGHTS).is_file() and not fresh:
         spec, network = load_network(artifact.folder)
         return spec, network, True
     if artifact is not None:
@@ -201,5 +244,5 @@ def network_for(
         )
     else:
         raise UserError(f"stage {context.stage!r} was given no network")
-    torch.manual_seed(context.seed)
+    torch.manual_seed(context.drawing_seed)
     return spec, spec.build(), False

@@ -10,9 +10,15 @@ from pydantic import Field, model_validator
 from nasdistill.artifacts import Artifact
 from nasdistill.errors import SpecError
 from nasdistill.registry import ComponentOf
-from nasdistill.stages.base import STAGES, Context, Outcome, Stage
+from nasdistill.stages.base import STAGES, Context, Outcome, Reference, Stage
 from nasdistill.stages.teaching import TaughtBy
-from nasdistill.stages.training import batches_to_train_on, network_for_data, train_task, training_data
+from nasdistill.stages.training import (
+    batches_to_train_on,
+    network_for_data,
+    train_task,
+    training_data,
+    validation_score,
+)
 from nasdistill.storage import write_json
 from nasdistill.training.settings import TrainingSettings
 
@@ -62,9 +68,21 @@ class Distill(TaughtBy, TrainingSettings, Stage):
         "each of six classes if left out",
     )
 
+    better_than: Annotated[list[str] | None, Reference("network", condition=True)] = Field(
+        None,
+        description="leave this stage out, and those that need it, unless the teacher (the last of several) scores "
+        "better on the validation images than each of these networks; how a chain of generations comes to its end",
+    )
+
     @model_validator(mode="after")
     def _consistent(self) -> Distill:
-        self._with_label_term()
+        counting = [objective for objective in self._with_label_term() if objective.weight]
+        if self.balance == "loss" and counting and not any(objective.weighs_images for objective in counting):
+            names = ", ".join(objective.registered_name for objective in counting)
+            problem = (
+                f"none of the objectives that count ({names}) weighs images; take `sampling`, or list cross-entropy"
+            )
+            raise SpecError(problem, ("balance",))
         for number, objective in enumerate(self.objectives):
             if objective.warmup > self.epochs:
                 problem = f"the warm-up of {objective.warmup:g} epochs exceeds the {self.epochs} epochs"
@@ -76,6 +94,15 @@ class Distill(TaughtBy, TrainingSettings, Stage):
 
         return with_label_term(self.objectives, self.label_smoothing)
 
+    def reason_to_leave_out(self, inputs: Mapping[str, Artifact]) -> str | None:
+        last = f"teacher.{len(self.teachers) - 1}" if isinstance(self.teacher, list) else "teacher"
+        for number, name in enumerate(self.better_than or ()):
+            ours, theirs = (validation_score(inputs, field) for field in (last, f"better_than.{number}"))
+            if ours <= theirs:
+                scores = f"{ours[0]:.2f} on the validation images is not better than {name!r} with {theirs[0]:.2f}"
+                return f"{self.teachers[-1]!r} with {scores}"
+        return None
+
     def run(self, inputs: Mapping[str, Artifact], context: Context) -> Outcome:
         from nasdistill.data.loaders import evaluation_batches
         from nasdistill.distill.attention_maps import ATTENTION, compare_attention, images_to_show
@@ -86,7 +113,7 @@ class Distill(TaughtBy, TrainingSettings, Stage):
 
         # The teachers first, so that the student is drawn from the seed alone.
         teachers = self.load_teachers(lambda field, value: network_for_data(field, value, inputs, context))
-        spec, student, _ = network_for_data("student", self.student, inputs, context)
+        spec, student, _ = network_for_data("student", self.student, inputs, context, self.fresh)
         task = Distillation(
             student,
             teachers,
@@ -98,9 +125,9 @@ class Distill(TaughtBy, TrainingSettings, Stage):
             label_smoothing=self.label_smoothing,
         )
         engine.place(task)
-        batches = batches_to_train_on(self, context, self.views)
+        batches = batches_to_train_on(self, context, self.views, self.balance)
         taught = self._kept(batches, task.faculty, inputs, context) if self.keep_outputs else batches
-        task.prepare(evaluation_batches(data.train, data, engine), context.seed)
+        task.prepare(evaluation_batches(data.train, data, engine), context.drawing_seed)
         outcome = train_task(task, spec, self, context, taught)
         compared = compare_attention(student, teachers, self.objectives, show, data, engine)
         if compared is not None:
@@ -123,9 +150,9 @@ class Distill(TaughtBy, TrainingSettings, Stage):
             "data": dict(context.data_identity),
             "normalisation": context.data.normalisation.model_dump(mode="json"),
             "augment": self.augment,
-            "images": [self.images_per_class, batches.samples],
+            "images": [self.images_per_class, batches.samples, self.balance == "sampling"],
             "batch_size": self.batch_size,
-            "seed": context.seed,
+            "seed": [context.seed, context.draw],
             "engine": [engine.device.type, engine.precision, str(engine.memory_format)],
             "code": context.code,
         }

@@ -25,6 +25,7 @@ class TaughtBy(BaseModel):
     student: Annotated[str | dict[str, Any], Reference("architecture", or_model=True)] = Field(
         description="who learns: a stage, an artifact's folder, or a model; starts from its trained weights, if any"
     )
+    fresh: bool = Field(False, description="draw new weights even where the student comes with trained ones")
     teacher: Annotated[str | list[str], Reference("network")] = Field(
         description="who teaches: a stage or an artifact's folder with a trained network, or a list of several"
     )
@@ -39,8 +40,9 @@ class TaughtBy(BaseModel):
     def _who_teaches_whom(self) -> TaughtBy:
         if not self.teachers:
             raise SpecError("at least one teacher is needed", ("teacher",))
-        if self.student in self.teachers:
-            raise SpecError(f"the student is its own teacher {self.student!r}", ("teacher",))
+        if self.student in self.teachers and not self.fresh:
+            problem = f"the student is its own teacher {self.student!r}; `fresh: true` draws new weights for it"
+            raise SpecError(problem, ("teacher",))
         if self.teacher_weights is not None:
             if len(self.teacher_weights) != len(self.teachers):
                 problem = f"{len(self.teacher_weights)} weight(s) for {len(self.teachers)} teacher(s)"

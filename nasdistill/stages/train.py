@@ -30,13 +30,8 @@ class Train(TrainingSettings, Stage):
     fresh: bool = Field(False, description="draw new weights even where the model comes with trained ones")
 
     def run(self, inputs: Mapping[str, Artifact], context: Context) -> Outcome:
-        import torch
-
         from nasdistill.training.tasks import Supervised
 
-        spec, network, trained = network_for_data("model", self.model, inputs, context)
-        if trained and self.fresh:
-            torch.manual_seed(context.seed)
-            network = spec.build()
+        spec, network, _ = network_for_data("model", self.model, inputs, context, self.fresh)
         task = Supervised(network, label_smoothing=self.label_smoothing, auxiliary_weight=self.auxiliary_weight)
         return train_task(task, spec, self, context)

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from nasdistill.data.base import Data
     from nasdistill.models.base import NetworkSpec
     from nasdistill.training.batches import Batches
-    from nasdistill.training.settings import LoopSettings, TrainingSettings
+    from nasdistill.training.settings import Balance, LoopSettings, TrainingSettings
     from nasdistill.training.tasks import Task
 
 log = logging.getLogger(__name__)
@@ -28,7 +28,7 @@ CONFUSION = "confusion.json"
 
 
 def network_for_data(
-    field: str, value: str | dict[str, Any], inputs: Mapping[str, Artifact], context: Context
+    field: str, value: str | dict[str, Any], inputs: Mapping[str, Artifact], context: Context, fresh: bool = False
 ) -> tuple[NetworkSpec, nn.Module, bool]:
     """What `network_for` returns for a config's `field`, checked to read the images of the stage's data.
 
@@ -37,7 +37,7 @@ def network_for_data(
     """
     data = context.data
     with found_at(*path_of(field)):
-        spec, network, trained = network_for(value, inputs.get(field), context)
+        spec, network, trained = network_for(value, inputs.get(field), context, fresh=fresh)
     made_for, found = (spec.shape, spec.classes), (data.shape, len(data.classes))
     if made_for != found:
         raise SpecError(
@@ -62,28 +62,38 @@ def training_data(settings: LoopSettings, context: Context) -> Data:
         return with_few_images(context.data, settings.images_per_class, context.seed)
 
 
-def batches_to_train_on(settings: LoopSettings, context: Context, views: int | None = None) -> loaders.Batches:
+def batches_to_train_on(
+    settings: LoopSettings, context: Context, views: int | None = None, balance: Balance = "none"
+) -> loaders.Batches:
     """Shuffled batches of `training_data`, as long an epoch as the settings want.
 
     Args:
         views: different epochs, see `nasdistill.data.loaders.Batches`.
+        balance: of classes, see there.
     """
     from nasdistill.data.loaders import training_batches
 
     batches = training_batches(
         training_data(settings, context),
         settings.batch_size,
-        context.seed,
+        context.drawing_seed,
         context.engine,
         settings.augment,
         views=views,
         epoch_images=len(context.data.train) if settings.full_epochs else None,
+        balance=balance,
     )
     if settings.images_per_class is not None:
         log.info(
             "trains on %d of %d images, %d of each class; an epoch sees %d",
             *(len(batches.labels), len(context.data.train), settings.images_per_class, batches.samples),
         )
+    if balance != "none":
+        sizes = sorted(size for size in batches.labels.bincount().tolist() if size)
+        if sizes[0] < sizes[-1]:
+            log.info("balance by %s: the classes have %d to %d training images", balance, sizes[0], sizes[-1])
+        else:
+            log.warning("all classes have %d training images, so balance by %s has nothing to do", sizes[0], balance)
     return batches
 
 
@@ -102,13 +112,14 @@ def train_task(
     from nasdistill.models.base import save_network
     from nasdistill.models.inspection import count_parameters, latency_ms, multiply_adds, size_bytes
     from nasdistill.training.fit import fit
+    from nasdistill.training.history import SELECTED_BY
     from nasdistill.training.metrics import evaluate
 
     data, engine = context.data, context.engine
     if batches is None:
-        batches = batches_to_train_on(settings, context)
+        batches = batches_to_train_on(settings, context, balance=settings.balance)
     test = evaluation_batches(data.test, data, engine)
-    torch.manual_seed(context.seed)  # dropout must not depend on which stages this process ran before
+    torch.manual_seed(context.drawing_seed)  # dropout must not depend on which stages this process ran before
     fitted = fit(
         task,
         batches,
@@ -118,6 +129,7 @@ def train_task(
         engine,
         context.checkpoints(),
         context.records,
+        SELECTED_BY[settings.select],
     )
     network = task.network
     score = evaluate(network, test, engine)
@@ -128,9 +140,8 @@ def train_task(
     return Outcome(
         {
             "accuracy": fitted.accuracy,
-            "top5": score.top5,
-            "loss": score.loss,
-            "calibration_error": score.calibration_error,
+            **score.plain(),
+            "validation": fitted.validation,
             "best_epoch": fitted.best_epoch,
             "parameters": count_parameters(network),
             "multiply_adds": multiply_adds(network, spec.shape),
@@ -140,6 +151,21 @@ def train_task(
             "latency_ms": latency_ms(network, spec.shape),
         }
     )
+
+
+def validation_score(inputs: Mapping[str, Artifact], field: str) -> tuple[float, float]:
+    """How good a network is that `train_task` wrote, the larger the better: its validation score, minus its loss.
+
+    Raises:
+        SpecError: at `field`: the artifact there tells nothing of validation images.
+    """
+    found = inputs[field].manifest.metrics.get("validation")
+    if found is None:
+        problem = (
+            f"{inputs[field].manifest.stage!r} was not trained here, so nobody knows its score on validation images"
+        )
+        raise SpecError(problem, path_of(field))
+    return found["score"], -found["loss"]
 
 
 def _text(shape: tuple[int, ...]) -> str:

@@ -86,10 +86,10 @@ class ZeroShot(TaughtBy, TransferSettings, Stage):
         engine = context.engine
         specs: list[NetworkSpec] = []
 
-        def of_one_kind(field: str, value: Any) -> tuple[NetworkSpec, nn.Module, bool]:
+        def of_one_kind(field: str, value: Any, fresh: bool = False) -> tuple[NetworkSpec, nn.Module, bool]:
             """As `network_for`, checked to read the same images as the first teacher."""
             with found_at(*path_of(field)):
-                found = network_for(value, inputs.get(field), context, like=specs[0] if specs else None)
+                found = network_for(value, inputs.get(field), context, specs[0] if specs else None, fresh)
             specs.append(found[0])
             ours, theirs = (_reads(spec.shape, spec.classes) for spec in (found[0], specs[0]))
             if ours != theirs:
@@ -99,7 +99,7 @@ class ZeroShot(TaughtBy, TransferSettings, Stage):
         # The teachers first, so that the student is drawn from the seed alone.
         teachers = self.load_teachers(of_one_kind)
         first = specs[0]
-        spec, student, _ = of_one_kind("student", self.student)
+        spec, student, _ = of_one_kind("student", self.student, self.fresh)
         task = Distillation(
             student, teachers, self.objectives, first.shape, images=first.normalisation, average=self.average
         )

@@ -13,7 +13,7 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from nasdistill.training.batches import Batches
 from nasdistill.training.checkpoints import Checkpoints, load_optimizer, random_state, set_random_state
-from nasdistill.training.history import History
+from nasdistill.training.history import VALIDATION, History
 from nasdistill.training.losses import RunningLosses, naming_the_last_good, refuse_broken_weights
 from nasdistill.training.records import Records
 from nasdistill.training.settings import LoopSettings
@@ -36,6 +36,7 @@ class Fitted:
         accuracy: on the test images in percent: `last`, `best` of all evaluations (chosen by the test images, so only
             for comparison with papers that do so), and `selected`, of the epoch that the validation images chose;
             nothing where the task scores no accuracy.
+        validation: `score` and `loss` of the kept weights on the validation images; the score is what selects.
         best_epoch: epochs done at that epoch.
         samples_per_second: training images per second, evaluations left out.
         stopped: why it ended before its last epoch, if it did.
@@ -43,6 +44,7 @@ class Fitted:
 
     history: dict[str, Any]
     accuracy: dict[str, float]
+    validation: dict[str, float]
     best_epoch: int
     samples_per_second: float
     stopped: str | None = None
@@ -57,10 +59,14 @@ def fit(
     engine: Engine,
     checkpoints: Checkpoints,
     records: Records,
+    score: str = VALIDATION,
 ) -> Fitted:
     """Minimise the sum of the losses that `task` returns; afterwards `task.network` holds the kept weights.
 
     A loop that was killed goes on from its last checkpoint and ends, on a CPU, with the same bits as an unbroken one.
+
+    Args:
+        score: the curve that selects the kept epoch, see `History`.
 
     Raises:
         UserError: a loss is not a number; names the step and the last good checkpoint.
@@ -76,7 +82,7 @@ def fit(
     epoch = position = trained = 0
     seconds = 0.0
     stopped: str | None = None
-    losses, history = RunningLosses(), History()
+    losses, history = RunningLosses(), History(score=score)
     kept: dict[str, torch.Tensor] = {}
 
     def capture() -> dict[str, Any]:
@@ -101,7 +107,7 @@ def fit(
         if average is not None:
             average.load_state_dict(saved["average"])
         epoch, position, trained, seconds = (saved[key] for key in ("epoch", "position", "trained", "seconds"))
-        losses, history = RunningLosses(saved["losses"]), History(saved["curves"])
+        losses, history = RunningLosses(saved["losses"]), History(saved["curves"], score)
         kept = saved["kept"]
         set_random_state(saved["random"])
     engine.diversify_random_state()
@@ -158,7 +164,14 @@ def fit(
     task.network.load_state_dict(kept or scored.state_dict())
     if stopped is not None:
         log.info("training ends after epoch %d: %s", epoch, stopped)
-    return Fitted(history.plain(), history.accuracy(), history.selected, trained / seconds, stopped)
+    return Fitted(
+        history.plain(),
+        history.accuracy(),
+        history.validation(settings.keep),
+        history.selected,
+        trained / seconds,
+        stopped,
+    )
 
 
 def _reason_to_stop(task: Task, history: History, settings: LoopSettings) -> str | None:

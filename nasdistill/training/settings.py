@@ -9,6 +9,11 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 from nasdistill.errors import SpecError
 from nasdistill.registry import ComponentOf
 
+Balance = Literal["none", "sampling", "loss"]
+"""How classes of unequal size are made to count the same, see `nasdistill.data.loaders.Batches`."""
+Select = Literal["accuracy", "balanced-accuracy"]
+"""The validation score that selects the kept epoch."""
+
 
 class LoopSettings(BaseModel):
     """A mixin of stages; `fit` reads nothing else."""
@@ -71,5 +76,23 @@ class LoopSettings(BaseModel):
 class TrainingSettings(LoopSettings):
     """A mixin of stages that train on labels."""
 
+    balance: Balance = Field(
+        "none",
+        description="classes of unequal size; sampling: an epoch draws as many images with replacement, each class "
+        "equally often in expectation; loss: each image weighs N / (classes * images of its class) in losses that are "
+        "means over images",
+    )
+    select: Select = Field(
+        "accuracy",
+        description="the validation score that selects the kept epoch and that `patience` waits for; balanced-accuracy "
+        "is the mean over the classes of the share of their images that are recognised",
+    )
     label_smoothing: float = Field(0.0, ge=0, lt=1, description="share of each label spread evenly over all classes")
+    draw: int = Field(
+        0,
+        ge=0,
+        description="another draw of initial weights, order, augmentation and dropout; the split stays that of the "
+        "seed. Stages of one seed and draw begin alike, which pairs a student with one trained alone; one that learns "
+        "from its own kind needs another draw than its teacher had",
+    )
     auxiliary_weight: float = Field(0.4, ge=0, description="weight of the auxiliary head's loss, in networks with one")
