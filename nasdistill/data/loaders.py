@@ -8,10 +8,12 @@ from typing import TYPE_CHECKING, Literal
 import torch
 
 from nasdistill.data.augmentations import Augmentation
+from nasdistill.data.balance import balanced_weights
 from nasdistill.data.base import Data, ImageFiles, Images, ImageSet, Normalisation
 from nasdistill.data.decoding import decoded_batches
 from nasdistill.data.seeds import generator_for
 from nasdistill.training.batches import Batch
+from nasdistill.training.settings import Balance
 
 if TYPE_CHECKING:
     from nasdistill.training.engine import Engine
@@ -34,6 +36,8 @@ class Batches:
             of its views can be kept; None makes every epoch a new one.
         epoch_images: how many an epoch has, if more than there are: they come again in a new order, all before any a
             further time. A batch may then hold an image twice, in two augmentations.
+        balance: of classes, see `balanced_weights`. "sampling": an epoch is drawn with replacement, each image with its
+            weight, in place of an order of all; "loss": batches come with the weights.
         rank, world_size: this process and how many share each batch; where a batch does not divide evenly, its first
             images are taken once more, so that all processes take the same number of steps.
     """
@@ -53,6 +57,7 @@ class Batches:
         workers: int = 0,
         views: int | None = None,
         epoch_images: int | None = None,
+        balance: Balance = "none",
         rank: int = 0,
         world_size: int = 1,
     ) -> None:
@@ -71,6 +76,9 @@ class Batches:
         self._workers = workers
         self.views = views
         self._epoch_images = max(len(images), epoch_images or 0)
+        weights = balanced_weights(images.labels.cpu())
+        self._drawn_by = weights if balance == "sampling" else None
+        self._weights = weights.to(self.device, torch.float32) if balance == "loss" else None
         self._rank = rank
         self._world_size = world_size
 
@@ -93,20 +101,26 @@ class Batches:
         number = number if self.views is None else number % self.views
         places = self._places(number)[start:]
         for batch, (pixels, indices) in enumerate(zip(self._pixels(places), places, strict=True), start):
-            yield Batch(self._augmented(pixels, number, batch), self.labels[indices.to(self.device)], indices)
+            here = indices.to(self.device)
+            weights = None if self._weights is None else self._weights[here]
+            yield Batch(self._augmented(pixels, number, batch), self.labels[here], indices, weights=weights)
 
     def _places(self, number: int) -> list[torch.Tensor]:
         """The indices of each batch of an epoch, this process's share."""
+        order = self._order(generator_for(self._seed, "order", number))
+        return [
+            _share(batch, self._rank, self._world_size) for batch in torch.split(order, self.batch_size)[: len(self)]
+        ]
+
+    def _order(self, generator: torch.Generator) -> torch.Tensor:
+        if self._drawn_by is not None:
+            return torch.multinomial(self._drawn_by, self._epoch_images, replacement=True, generator=generator)
         count = len(self._images)
-        generator = generator_for(self._seed, "order", number)
         passes = [
             torch.randperm(count, generator=generator) if self._shuffle else torch.arange(count)
             for _ in range(-(-self._epoch_images // count))
         ]
-        order = torch.cat(passes)[: self._epoch_images]
-        return [
-            _share(batch, self._rank, self._world_size) for batch in torch.split(order, self.batch_size)[: len(self)]
-        ]
+        return torch.cat(passes)[: self._epoch_images]
 
     def _pixels(self, places: list[torch.Tensor]) -> Iterator[torch.Tensor]:
         if isinstance(self._images, ImageFiles):
@@ -152,6 +166,7 @@ def training_batches(
     part: Literal["train", "validation"] = "train",
     views: int | None = None,
     epoch_images: int | None = None,
+    balance: Balance = "none",
 ) -> Batches:
     """Shuffled batches to train on, shared by the engine's processes.
 
@@ -160,6 +175,7 @@ def training_batches(
         part: "validation" where a search trains on it too.
         views: different epochs, see `Batches`.
         epoch_images: of an epoch, see `Batches`.
+        balance: of classes, see `Batches`.
     """
     images = data.train if part == "train" else data.validation
     of_epoch = max(len(images), epoch_images or 0)
@@ -177,6 +193,7 @@ def training_batches(
         workers=images.workers if isinstance(images, ImageFiles) else 0,
         views=views,
         epoch_images=of_epoch,
+        balance=balance,
         rank=engine.fabric.global_rank,
         world_size=engine.fabric.world_size,
     )

@@ -13,6 +13,8 @@ from nasdistill.training.batches import Batch
 class LogitObjective(Objective):
     """Base of losses that compare the logits of student and teacher; a subclass defines `distance`."""
 
+    weighs_images = True
+
     standardise: bool = Field(
         False,
         description="shift and scale each image's logits, of both networks, to mean 0 and deviation 1 beforehand "

@@ -8,7 +8,6 @@ from typing import Any
 
 import torch
 from torch import nn
-from torch.nn import functional
 
 from nasdistill.data.base import Normalisation, Shape
 from nasdistill.distill.learned import LearnedLoss, Lessons
@@ -19,7 +18,7 @@ from nasdistill.distill.teacher import Average, Faculty, FrozenTeacher, Teacher,
 from nasdistill.errors import SpecError, UserError, found_at
 from nasdistill.training.batches import Batch, Batches
 from nasdistill.training.metrics import in_evaluation_mode
-from nasdistill.training.tasks import Task, logits_with_auxiliary
+from nasdistill.training.tasks import Task, label_loss, logits_with_auxiliary
 
 log = logging.getLogger(__name__)
 
@@ -153,8 +152,7 @@ class Distillation(Task):
             for name, term in self.terms.items()
         }
         if auxiliary is not None:
-            loss = functional.cross_entropy(auxiliary, batch.labels, label_smoothing=self.label_smoothing)
-            losses["auxiliary"] = self.auxiliary_weight * loss
+            losses["auxiliary"] = self.auxiliary_weight * label_loss(auxiliary, batch, self.label_smoothing)
         return losses
 
     def prepare(self, batches: Batches, seed: int) -> None:

@@ -21,6 +21,8 @@ log = logging.getLogger(__name__)
 class Evaluate(Stage):
     """Score a trained network: accuracy, top-5, loss, calibration error, confusion; size and latency on this machine.
 
+    Beside the accuracy over images stands that over classes, and of two classes the area under the ROC curve.
+
     Images are normalised as the network was trained, which its spec says, whatever the data set's own numbers are.
     """
 
@@ -57,9 +59,7 @@ class Evaluate(Stage):
             {
                 # No epochs, so no choice among them.
                 "accuracy": {"last": score.accuracy, "best": score.accuracy, "selected": score.accuracy},
-                "top5": score.top5,
-                "loss": score.loss,
-                "calibration_error": score.calibration_error,
+                **score.plain(),
                 "part": self.part,
                 "images": len(parts[self.part]),
                 "parameters": count_parameters(network),

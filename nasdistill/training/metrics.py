@@ -1,4 +1,4 @@
-"""How good a classifier is: accuracy, loss, calibration and confusion."""
+"""How good a classifier is: accuracy, over images and over classes, ranking, loss, calibration and confusion."""
 
 from __future__ import annotations
 
@@ -26,6 +26,10 @@ class Metrics:
     Attributes:
         accuracy: top-1, in percent.
         top5: share of images whose class is among the five likeliest, in percent; 100 for five classes or fewer.
+        balanced_accuracy: mean over the classes that occur of the share of their images that are recognised (recall),
+            in percent: equal to `accuracy` where all classes are equally frequent.
+        auc: of two classes the area under the ROC curve, see `area_under_roc`; else None.
+        imbalance: images of the most frequent class over those of the rarest that occurs.
         loss: mean cross-entropy, in nats.
         calibration_error: expected calibration error in [0, 1], see `calibration_error`.
         confusion: images by true class (row) and predicted class (column).
@@ -34,10 +38,46 @@ class Metrics:
 
     accuracy: float
     top5: float
+    balanced_accuracy: float
+    auc: float | None
+    imbalance: float
     loss: float
     calibration_error: float
     confusion: list[list[int]]
     bins: list[list[float]]
+
+    def plain(self) -> dict[str, float]:
+        """What an artifact tells of a network besides its accuracy."""
+        return {
+            "top5": self.top5,
+            "balanced_accuracy": self.balanced_accuracy,
+            **({} if self.auc is None else {"auc": self.auc}),
+            "imbalance": self.imbalance,
+            "loss": self.loss,
+            "calibration_error": self.calibration_error,
+        }
+
+
+def area_under_roc(logits: torch.Tensor, truth: torch.Tensor) -> float | None:
+    """The chance that an image of the second class is given more of its probability than one of the first, in [0, 1].
+
+    Ties count half. It is the area under the curve of true over false positives as the threshold moves.
+    Source: Hanley, McNeil, The meaning and use of the area under a ROC curve (1982).
+
+    Args:
+        logits: [N, 2].
+        truth: int64, [N].
+
+    Returns:
+        None where a class does not occur, or a logit is not finite.
+    """
+    from sklearn.metrics import roc_auc_score
+
+    # Probabilities rise with the difference of the logits, and saturate where it does not.
+    scores = logits[:, 1].double() - logits[:, 0].double()
+    if truth.min() == truth.max() or not scores.isfinite().all():
+        return None
+    return float(roc_auc_score(truth.numpy(), scores.numpy()))
 
 
 def calibration_error(correct: torch.Tensor, confidence: torch.Tensor, images: int) -> float:
@@ -97,9 +137,14 @@ def score(logits: torch.Tensor, truth: torch.Tensor) -> Metrics:
         torch.bincount(bins, each.double(), BINS) for each in (torch.ones_like(confidence), correct, confidence)
     )
     confusion = torch.bincount(truth * classes + predicted, minlength=classes * classes).view(classes, classes)
+    of_class = confusion.sum(1)
+    occur = of_class > 0
     return Metrics(
         accuracy=100 * float(correct.double().mean()),
         top5=100 * float((likeliest == truth[:, None]).any(1).double().mean()),
+        balanced_accuracy=100 * float((confusion.diagonal()[occur].double() / of_class[occur]).mean()),
+        auc=area_under_roc(logits, truth) if classes == 2 else None,
+        imbalance=float(of_class.max() / of_class[occur].min()),
         loss=float(functional.cross_entropy(logits, truth, reduction="none").double().mean()),
         calibration_error=calibration_error(right, sure, len(truth)),
         confusion=[[int(count) for count in row] for row in confusion.tolist()],

@@ -58,7 +58,10 @@ class Task(nn.Module):
 
 
 class Supervised(Task):
-    """Cross-entropy with the labels, and with an auxiliary head's logits where the network has one."""
+    """Cross-entropy with the labels, and with an auxiliary head's logits where the network has one.
+
+    Both are means over the images of a batch, each with its weight.
+    """
 
     def __init__(self, network: nn.Module, label_smoothing: float = 0.0, auxiliary_weight: float = 0.4) -> None:
         super().__init__(network)
@@ -66,13 +69,17 @@ class Supervised(Task):
         self.auxiliary_weight = auxiliary_weight
 
     def forward(self, batch: Batch) -> dict[str, torch.Tensor]:
-        images, labels, *_ = batch
-        logits, auxiliary = logits_with_auxiliary(self.network, images)
-        losses = {"cross-entropy": functional.cross_entropy(logits, labels, label_smoothing=self.label_smoothing)}
+        logits, auxiliary = logits_with_auxiliary(self.network, batch.images)
+        losses = {"cross-entropy": label_loss(logits, batch, self.label_smoothing)}
         if auxiliary is not None:
-            loss = functional.cross_entropy(auxiliary, labels, label_smoothing=self.label_smoothing)
-            losses["auxiliary"] = self.auxiliary_weight * loss
+            losses["auxiliary"] = self.auxiliary_weight * label_loss(auxiliary, batch, self.label_smoothing)
         return losses
+
+
+def label_loss(logits: torch.Tensor, batch: Batch, label_smoothing: float) -> torch.Tensor:
+    """Cross-entropy of logits [N, classes] with the labels of their batch: the weighted mean over its images."""
+    losses = functional.cross_entropy(logits, batch.labels, reduction="none", label_smoothing=label_smoothing)
+    return batch.mean(losses)
 
 
 def logits_with_auxiliary(network: nn.Module, images: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor | None]:

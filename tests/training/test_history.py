@@ -4,16 +4,29 @@ from __future__ import annotations
 
 import pytest
 
-from nasdistill.training.history import History, scores
+from nasdistill.training.history import SELECTED_BY, History, scores
 from nasdistill.training.metrics import Metrics
+
+
+def metrics(accuracy: float, loss: float, balanced: float) -> Metrics:
+    return Metrics(
+        accuracy=accuracy,
+        balanced_accuracy=balanced,
+        loss=loss,
+        top5=100.0,
+        auc=None,
+        imbalance=1.0,
+        calibration_error=0.0,
+        confusion=[],
+        bins=[],
+    )
 
 
 def history(*evaluations: tuple[float, float, float], every: int = 1) -> History:
     """From (validation accuracy, validation loss, test accuracy) of each evaluation."""
     made = History()
     for number, (validation, loss, test) in enumerate(evaluations, 1):
-        on_validation, on_test = Metrics(validation, 100.0, loss, 0.0, [], []), Metrics(test, 100.0, 1.0, 0.0, [], [])
-        made.add(scores(on_validation, on_test), number * every)
+        made.add(scores(metrics(validation, loss, 50.0), metrics(test, 1.0, 50.0)), number * every)
     return made
 
 
@@ -26,6 +39,23 @@ def test_validation_selects_and_a_lower_loss_decides_ties() -> None:
 @pytest.mark.parametrize(("patience", "stale"), [(None, False), (1, True), (2, True), (3, False)])
 def test_patience_counts_evaluations_since_the_selected_one(patience: int | None, stale: bool) -> None:
     assert history((90, 0.5, 0), (95, 0.5, 0), (95, 0.6, 0), (91, 0.2, 0)).stale(patience) is stale
+
+
+def test_the_mean_over_classes_selects_where_it_is_asked_to() -> None:
+    curves = history().curves
+    for epoch, (accuracy, balanced) in enumerate([(90, 70), (95, 60), (91, 75), (92, 75), (93, 74)], 1):
+        losses = {3: 0.4, 4: 0.3}
+        found = scores(metrics(accuracy, losses.get(epoch, 0.1), balanced), metrics(epoch, 1.0, 10 * epoch))
+        by_accuracy = History(curves)
+        by_accuracy.add(found, epoch)
+        curves = by_accuracy.curves
+    by_classes = History(curves, SELECTED_BY["balanced-accuracy"])
+    assert (by_accuracy.selected, by_classes.selected) == (2, 4)  # 3 and 4 are level, and 4 has the lower loss
+    assert by_classes.accuracy() == {"last": 5, "best": 5, "selected": 4}
+    assert by_classes.validation("selected") == {"score": 75, "loss": 0.3}
+    assert by_classes.validation("last") == {"score": 74, "loss": 0.1}
+    assert (by_accuracy.stale(2), by_classes.stale(2)) == (True, False)
+    assert by_classes.curves["test/balanced accuracy"] == [[epoch, 10 * epoch] for epoch in range(1, 6)]
 
 
 def test_a_training_without_evaluations_is_not_stale() -> None:

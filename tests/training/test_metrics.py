@@ -8,7 +8,15 @@ import torch
 from sklearn import metrics as sklearn_metrics
 from torch import nn
 
-from nasdistill.training.metrics import BINS, bin_of, calibration_error, evaluate, in_evaluation_mode
+from nasdistill.training.metrics import (
+    BINS,
+    area_under_roc,
+    bin_of,
+    calibration_error,
+    evaluate,
+    in_evaluation_mode,
+    score,
+)
 from tests.training.parts import FixedBatches, engine
 
 
@@ -35,6 +43,8 @@ def test_all_agree_with_scikit_learn() -> None:
         100 * sklearn_metrics.top_k_accuracy_score(labels, probabilities, k=5, labels=classes)
     )
     assert found.loss == pytest.approx(sklearn_metrics.log_loss(labels, probabilities, labels=classes), rel=1e-5)
+    balanced = sklearn_metrics.balanced_accuracy_score(labels, logits.argmax(1))
+    assert found.balanced_accuracy == pytest.approx(100 * balanced)
     expected = sklearn_metrics.confusion_matrix(labels, logits.argmax(1), labels=classes)
     assert found.confusion == expected.tolist()
 
@@ -52,6 +62,60 @@ def test_calibration_error_by_hand() -> None:
     expected = numpy.zeros((BINS, 3))
     expected[13], expected[8] = (3, 2, 2.7), (2, 1, 1.2)
     numpy.testing.assert_allclose(found.bins, expected, atol=1e-6)
+
+
+def test_accuracy_over_classes_by_hand() -> None:
+    # Class 0: 8 of 10 right; class 1: none; class 2: 1 of 2 right. Nobody calls anything class 1.
+    labels = torch.tensor([0] * 10 + [2] * 2)
+    predicted = torch.tensor([0] * 8 + [2] * 2 + [2, 0])
+    found = score(torch.eye(3)[predicted], labels)
+    assert found.accuracy == pytest.approx(100 * 9 / 12)
+    assert found.balanced_accuracy == pytest.approx(100 * (0.8 + 0.5) / 2)
+    assert found.imbalance == 5
+    assert found.auc is None
+
+
+def of_one_logit(logit: torch.Tensor) -> torch.Tensor:
+    """Logits of two classes, from that of the second one."""
+    return torch.stack([torch.zeros_like(logit), logit], 1)
+
+
+def test_the_area_under_the_curve_is_the_share_of_pairs_in_the_right_order() -> None:
+    generator = torch.Generator().manual_seed(2)
+    labels = (torch.rand(90, generator=generator) < 0.2).long()
+    logit = (2 * torch.randn(90, generator=generator) + labels).round()  # rounded, so that there are ties
+    right = [
+        1.0 if second > first else 0.5 if second == first else 0.0
+        for second in logit[labels == 1].tolist()
+        for first in logit[labels == 0].tolist()
+    ]
+    assert 0.5 in right
+    found = score(of_one_logit(logit), labels)
+    assert found.auc == pytest.approx(sum(right) / len(right))
+    assert found.plain()["auc"] == found.auc
+
+
+def test_the_area_under_the_curve_of_two_normal_distributions() -> None:
+    """Of N(0, 1) against N(d, 1) it is Phi(d / sqrt(2)): here of their quantiles, d = 1."""
+    normal = torch.distributions.Normal(0.0, 1.0)
+    quantiles = normal.icdf((torch.arange(2000, dtype=torch.float64) + 0.5) / 2000)
+    logit, labels = torch.cat([quantiles, quantiles + 1]), torch.tensor([0] * 2000 + [1] * 2000)
+    expected = float(normal.cdf(torch.tensor(1 / 2**0.5)))
+    assert area_under_roc(of_one_logit(logit), labels) == pytest.approx(expected, abs=1e-3)
+
+
+def test_the_area_under_the_curve_at_its_ends() -> None:
+    labels = torch.tensor([0, 0, 1])
+    sure = of_one_logit(torch.tensor([40.0, 41.0, 42.0]))  # all of probability 1 in single precision
+    assert area_under_roc(sure, labels) == 1.0
+    assert area_under_roc(sure.flip(0), labels) == 0.0
+    assert area_under_roc(torch.ones(3, 2), labels) == 0.5
+
+
+def test_an_area_that_nobody_can_tell_is_left_out() -> None:
+    assert area_under_roc(torch.randn(3, 2), torch.zeros(3, dtype=torch.int64)) is None
+    assert area_under_roc(of_one_logit(torch.tensor([0.0, torch.nan])), torch.tensor([0, 1])) is None
+    assert "auc" not in score(torch.randn(6, 3), torch.arange(6) % 3).plain()
 
 
 def test_overconfident_and_underconfident_bins_do_not_cancel() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numpy
 import pytest
 import torch
 from torch import nn
@@ -38,6 +39,40 @@ def test_smoothing_spreads_the_label() -> None:
     expected = 0.7 * log2 * 7 / 4 + 0.3 * log2 * 5 / 3
     losses = Supervised(TwoHeads(), label_smoothing=0.3).eval()(BATCH)
     assert losses["cross-entropy"] == pytest.approx(expected.item())
+
+
+class Linear(nn.Module):
+    """Both heads say something of their own."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.head, self.auxiliary = nn.Linear(4, 3), nn.Linear(4, 3)
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        logits: torch.Tensor = self.head(images.flatten(1))
+        return logits
+
+    def forward_with_auxiliary(self, images: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        return self(images), self.auxiliary(images.flatten(1))
+
+
+def test_images_count_in_both_heads_as_their_weights_say() -> None:
+    """Against a loop over the images: sum of weight * cross-entropy with the smoothed label, over their number."""
+    network, weights = Linear(), [0.5, 2.0, 0.25, 1.5]
+    losses = Supervised(network, label_smoothing=0.3, auxiliary_weight=0.4)(
+        BATCH._replace(weights=torch.tensor(weights))
+    )
+    with torch.no_grad():
+        for name, factor, logits in zip(
+            ("cross-entropy", "auxiliary"), (1.0, 0.4), network.forward_with_auxiliary(BATCH.images), strict=True
+        ):
+            total = 0.0
+            for weight, label, row in zip(weights, BATCH.labels.tolist(), logits.double().numpy(), strict=True):
+                log_probabilities = row - numpy.log(numpy.exp(row).sum())
+                target = 0.1 + 0.7 * (numpy.arange(3) == label)
+                total -= weight * (target * log_probabilities).sum()
+            assert losses[name].item() == pytest.approx(factor * total / 4, rel=1e-5)
 
 
 def test_a_task_says_which_class_forgot_its_losses() -> None:

@@ -63,6 +63,9 @@ class Objective(Component):
     needs_training_set: ClassVar[bool] = False
     """Whether it looks at all training images beforehand or remembers them one by one, so that it cannot do without."""
 
+    weighs_images: ClassVar[bool] = False
+    """Whether it is a mean over the batch's images with their weights, see `Batch.mean`."""
+
     parts: ClassVar[tuple[str, ...]] = ()
     """Options that weigh the parts of which this objective is the sum; one at least is over 0."""
 

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import torch
 from pydantic import Field
-from torch.nn import functional
 
 from nasdistill.distill.objectives import OBJECTIVES, Objective, Outputs
 from nasdistill.training.batches import Batch
+from nasdistill.training.tasks import label_loss
 
 
 @OBJECTIVES.register("cross-entropy")
@@ -15,13 +15,11 @@ class CrossEntropy(Objective):
     """Cross-entropy of the student with the labels, mean over the batch; the label term where it is not implied."""
 
     source = "Goodfellow, Bengio, Courville, Deep Learning (2016), section 6.2.1"
+    weighs_images = True
 
     label_smoothing: float = Field(
         0.0, ge=0, lt=1, description="share of the target that is spread over all classes (Szegedy et al. 2016)"
     )
 
     def loss(self, student: Outputs, teacher: Outputs, batch: Batch) -> torch.Tensor:
-        smoothing = self.label_smoothing
-        return batch.mean(
-            functional.cross_entropy(student.logits, batch.labels, reduction="none", label_smoothing=smoothing)
-        )
+        return label_loss(student.logits, batch, self.label_smoothing)
