@@ -23,7 +23,16 @@ def batches(engine: Engine, shared: bool, seed: int) -> Batches:
     labels = pixels.flatten(1)[:, :3].argmax(1)
     normalisation = Normalisation(mean=(0.5,), std=(0.3,))
     rank, processes = (engine.fabric.global_rank, engine.processes) if shared else (0, 1)
-    return Batches(ImageSet(pixels, labels), normalisation, 16, seed=1, shuffle=shared, rank=rank, world_size=processes)
+    return Batches(
+        ImageSet(pixels, labels),
+        normalisation,
+        16,
+        seed=1,
+        shuffle=shared,
+        balance="loss" if shared else "none",
+        rank=rank,
+        world_size=processes,
+    )
 
 
 def main(folder: Path) -> None:
