@@ -9,6 +9,7 @@ from nasdistill.data.base import Shape
 from nasdistill.distill.matching import GIVE_A_PAIR
 from nasdistill.distill.taps import INPUT
 from nasdistill.errors import UserError
+from nasdistill.models.ensemble import EnsembleNetwork
 from nasdistill.models.inspection import run_order
 
 
@@ -20,8 +21,10 @@ def embedding_point(network: nn.Module, shape: Shape, whose: str = "network", ad
         advice: what to do where it has none.
 
     Raises:
-        UserError: no linear layer runs.
+        UserError: no linear layer runs, or the network is several in one.
     """
+    if isinstance(network, EnsembleNetwork):
+        raise UserError(f"the {whose} is an ensemble, whose members have an embedding each; {advice}")
     linear = {path for path, module in network.named_modules() if isinstance(module, nn.Linear)}
     last = next((path for path in reversed(run_order(network, shape)) if path in linear), None)
     if last is None:

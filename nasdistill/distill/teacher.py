@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import math
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal
 
 import torch
 from torch import nn
@@ -15,8 +13,9 @@ from nasdistill.data.base import Normalisation, Shape
 from nasdistill.distill.folding import folded
 from nasdistill.distill.objectives import Outputs
 from nasdistill.distill.taps import Taps
-
-Average = Literal["probabilities", "logits"]
+from nasdistill.models.ensemble import Average as Average
+from nasdistill.models.ensemble import average_logits
+from nasdistill.models.renormalisation import renormalisation
 
 
 @dataclass(frozen=True)
@@ -54,19 +53,14 @@ class FrozenTeacher:
 
         Its parameters get no gradients; images that ask for them do, as those of a generator.
         """
-        if self._renormalise is not None:
-            scale, shift = self._renormalise
-            images = torch.addcmul(shift, images, scale)
         with self._taps as features:
-            logits = self.network(images).float()
+            logits = self.network(self._renormalise(images)).float()
         return Outputs(logits, features)
 
     def apply(self, fn: Callable[[torch.Tensor], torch.Tensor]) -> None:
         """Move to another device, precision or memory format."""
-        self.network._apply(fn)  # type: ignore[no-untyped-call]
-        if self._renormalise is not None:
-            scale, shift = self._renormalise
-            self._renormalise = fn(scale), fn(shift)
+        for module in (self.network, self._renormalise):
+            module._apply(fn)  # type: ignore[no-untyped-call]
 
 
 class Faculty:
@@ -118,35 +112,3 @@ def unpacked(named: Mapping[str, torch.Tensor]) -> list[Outputs]:
         else:
             features[int(number)][point[0]] = tensor
     return [Outputs(logits[number], features[number]) for number in sorted(logits)]
-
-
-def average_logits(logits: Sequence[torch.Tensor], weights: Sequence[float], average: Average) -> torch.Tensor:
-    """What several teachers say together, as logits [N, C] of one.
-
-    `probabilities`: log of sum_i w_i * softmax(z_i), whose softmax is the mean of their probabilities.
-    `logits`: sum_i w_i * z_i, whose softmax is their geometric mean, normalised.
-    The weights w_i are divided by their sum.
-
-    Source: Hinton, Vinyals, Dean, Distilling the Knowledge in a Neural Network (2015), section 3 (both means).
-    """
-    # Plain numbers: a tensor of them would have to be copied to the device, which waits for it.
-    shares = [weight / sum(weights) for weight in weights]
-    pairs = list(zip(shares, logits, strict=True))
-    if average == "logits":
-        return torch.stack([share * each for share, each in pairs]).sum(dim=0)
-    return torch.stack([math.log(share) + each.log_softmax(dim=1) for share, each in pairs]).logsumexp(dim=0)
-
-
-def renormalisation(
-    images: Normalisation | None, teacher: Normalisation | None
-) -> tuple[torch.Tensor, torch.Tensor] | None:
-    """Scale and shift, [1, C, 1, 1] each, from images normalised for the student to what the teacher was trained on.
-
-    x_t = (p - m_t)/s_t with p = x*s + m, so x_t = x * s/s_t + (m - m_t)/s_t. None where nothing is to be done.
-    """
-    if images is None or teacher is None or images == teacher:
-        return None
-    mean, std = torch.tensor(images.mean), torch.tensor(images.std)
-    teacher_mean, teacher_std = torch.tensor(teacher.mean), torch.tensor(teacher.std)
-    scale, shift = std / teacher_std, (mean - teacher_mean) / teacher_std
-    return scale.view(1, -1, 1, 1), shift.view(1, -1, 1, 1)

@@ -24,9 +24,14 @@ BATCHES = (1, 3)
 def alone(network: nn.Module) -> nn.Module:
     """A copy as it is used: on the CPU, in evaluation mode, without the auxiliary head."""
     copied = copy.deepcopy(network).cpu().eval()
-    if getattr(copied, AUXILIARY, None) is not None:
-        setattr(copied, AUXILIARY, None)
+    drop_auxiliary(copied)
     return copied
+
+
+def drop_auxiliary(network: nn.Module) -> None:
+    """Take the auxiliary head off a network, in place, if it has one."""
+    if getattr(network, AUXILIARY, None) is not None:
+        setattr(network, AUXILIARY, None)
 
 
 def metadata(spec: NetworkSpec) -> dict[str, str]:

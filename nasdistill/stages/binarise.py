@@ -8,6 +8,8 @@ from typing import Annotated, Any, Literal
 from pydantic import Field
 
 from nasdistill.artifacts import Artifact
+from nasdistill.errors import found_at
+from nasdistill.registry import registry
 from nasdistill.stages.base import STAGES, Context, Outcome, Reference, Stage
 from nasdistill.stages.training import network_for_data
 
@@ -35,7 +37,9 @@ class Binarise(Stage):
         from nasdistill.models.inspection import count_parameters, multiply_adds, size_bytes
 
         found, real, _trained = network_for_data("network", self.network, inputs, context)
-        spec = found.model_copy(update={"model": found.model.model_copy(update={"binary": self.form})})
+        with found_at("network"):
+            model = registry("models").parse({**found.model.spec(), "binary": self.form})
+        spec = found.model_copy(update={"model": model})
         network = spec.build()
         save_network(context.folder, spec, None)
         return Outcome(

@@ -15,7 +15,7 @@ from nasdistill.data.base import Normalisation, Shape
 from nasdistill.distill.learned import LearnedLoss, Lessons
 from nasdistill.distill.objectives import OBJECTIVES, Objective, Outputs, Term
 from nasdistill.distill.task import Distillation, with_label_term
-from nasdistill.distill.teacher import Teacher, renormalisation
+from nasdistill.distill.teacher import Teacher
 from nasdistill.errors import SpecError, UserError
 from nasdistill.training.batches import Batch
 from tests.distill.nets import TwoMaps, WithAuxiliary
@@ -131,11 +131,6 @@ def test_the_teacher_gets_images_in_its_own_normalisation() -> None:
     taught = taught_by(task, (pixels - 0.2) / 0.5)
     torch.testing.assert_close(taught.logits, teacher_of(task)((pixels - 0.4) / 0.25).detach())
     assert not any("scale" in name or "shift" in name for name in task.state_dict())
-
-
-@pytest.mark.parametrize("teacher", [None, Normalisation(mean=(0.2,), std=(0.5,))])
-def test_equal_or_unknown_normalisations_change_nothing(teacher: Normalisation | None) -> None:
-    assert renormalisation(Normalisation(mean=(0.2,), std=(0.5,)), teacher) is None
 
 
 def test_the_auxiliary_head_learns_the_labels() -> None:

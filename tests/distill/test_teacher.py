@@ -7,7 +7,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file
@@ -17,7 +16,7 @@ from torch.nn import functional
 from nasdistill.data.base import Normalisation
 from nasdistill.distill.objectives import OBJECTIVES, Outputs
 from nasdistill.distill.task import Distillation, with_label_term
-from nasdistill.distill.teacher import Average, Teacher, average_logits, packed, unpacked
+from nasdistill.distill.teacher import Teacher, packed, unpacked
 from nasdistill.errors import SpecError, UserError
 from nasdistill.models import inspection
 from nasdistill.recipes.loading import load_recipe
@@ -29,32 +28,6 @@ from nasdistill.training.batches import Batch
 from tests.distill.nets import TwoMaps
 
 SHAPE = (1, 6, 6)
-
-
-def softmax(logits: np.ndarray) -> np.ndarray:
-    powers = np.exp(logits - logits.max(axis=-1, keepdims=True))
-    divided: np.ndarray = powers / powers.sum(axis=-1, keepdims=True)
-    return divided
-
-
-@pytest.mark.parametrize("weights", [[1.0, 1.0, 1.0], [2.0, 1.0, 5.0]])
-@pytest.mark.parametrize("average", ["probabilities", "logits"])
-def test_the_average_of_several_teachers(weights: list[float], average: Average) -> None:
-    logits = np.random.default_rng(0).normal(size=(3, 5, 4), scale=3)
-    found = average_logits([torch.tensor(each) for each in logits], weights, average).numpy()
-    shares = np.array(weights) / sum(weights)
-    if average == "logits":
-        np.testing.assert_allclose(found, np.tensordot(shares, logits, axes=1), atol=1e-12)
-        # Its softmax is the geometric mean of the probabilities, normalised.
-        geometric = np.prod(softmax(logits) ** shares[:, None, None], axis=0)
-        np.testing.assert_allclose(softmax(found), geometric / geometric.sum(1, keepdims=True), atol=1e-12)
-    else:
-        np.testing.assert_allclose(softmax(found), np.tensordot(shares, softmax(logits), axes=1), atol=1e-12)
-
-
-def test_an_average_of_very_sure_teachers_stays_finite() -> None:
-    sure = [torch.tensor([[1000.0, 0.0]]), torch.tensor([[0.0, 1000.0]])]
-    torch.testing.assert_close(average_logits(sure, [3, 1], "probabilities").softmax(1), torch.tensor([[0.75, 0.25]]))
 
 
 def test_what_was_said_is_packed_under_names_and_unpacked() -> None:

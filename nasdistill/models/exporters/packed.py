@@ -40,7 +40,7 @@ class Packed(Exporter):
     )
 
     def export(self, spec: NetworkSpec, network: nn.Module, folder: Path) -> dict[str, Any]:
-        if spec.model.binary is None:
+        if not any(isinstance(layer, BinaryLayer) for layer in network.modules()):
             raise UserError("the format 'packed' is for binary networks, and this one is real; take torch or onnx")
         network = alone(network)
         tensors = {name: value.contiguous() for name, value in packed(network).state_dict().items()}
