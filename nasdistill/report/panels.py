@@ -8,11 +8,14 @@ from nasdistill.report.plots import Curve
 
 TEST_ACCURACY = "test/accuracy"
 PARTS = ("train", "validation", "test")
-FIRST = ("loss", "accuracy")
+BALANCED = "balanced accuracy"
+DEPARTS = 2.0
+"""Points between accuracy and balanced accuracy from which on the latter has a picture."""
+FIRST = ("loss", "accuracy", BALANCED)
 LAST = ("entropy", "skips", "learning rate")
 LOSSES_OF = ("generator", "student")
 SPREADS = "spread of the answers"
-UNITS = {"accuracy": "%", "agreement": "%", SPREADS: "entropy, share of the largest"}
+UNITS = {"accuracy": "%", BALANCED: "%", "agreement": "%", SPREADS: "entropy, share of the largest"}
 
 
 def panel_of(name: str) -> tuple[str, str]:
@@ -53,12 +56,27 @@ def panel_of(name: str) -> tuple[str, str]:
 
 
 def panels(of_seeds: Sequence[Mapping[str, Curve]]) -> dict[str, dict[str, list[Curve]]]:
-    """Pictures by title, each with its curves by name, one curve per seed; losses and accuracies come first."""
+    """Pictures by title, each with its curves by name, one curve per seed; losses and accuracies come first.
+
+    Balanced accuracy has none where it is all but the accuracy, as with classes of equal size.
+    """
     found: dict[str, dict[str, list[Curve]]] = {title: {} for title in FIRST}
     for curves in of_seeds:
         for name, curve in curves.items():
             if curve:
                 title, series = panel_of(name)
                 found.setdefault(title, {}).setdefault(series, []).append(curve)
+    if not any(map(_balanced_departs, of_seeds)):
+        del found[BALANCED]
     titles = [title for title in found if title not in LAST] + [title for title in LAST if title in found]
     return {title: found[title] for title in titles if found[title]}
+
+
+def _balanced_departs(curves: Mapping[str, Curve]) -> bool:
+    return any(
+        abs(balanced - plain) > DEPARTS
+        for part in PARTS
+        for (_, balanced), (_, plain) in zip(
+            curves.get(f"{part}/{BALANCED}", []), curves.get(f"{part}/accuracy", []), strict=False
+        )
+    )

@@ -32,7 +32,7 @@ class Line:
 
     Attributes:
         point: the swept keys that reach the stage, with their values.
-        validation: accuracy of the selected weights on the validation images in percent by seed; those that told it.
+        validation: score of the kept weights on the validation images in percent by seed; those that told it.
         best: whether validation prefers it to the same stage at other points.
     """
 
@@ -55,11 +55,15 @@ def lines(record: RunRecord) -> list[Line]:
 
 
 def _validation(row: Row) -> float | None:
-    """The highest validation accuracy, which is that of the selected weights; None if there is no such curve."""
+    """The validation score that selects, of the kept weights; else the highest validation accuracy, if there is any."""
+    told = row.metrics.get("validation")
+    if told is not None:
+        score: float = told["score"]
+        return score
     try:
         history = payloads.read(payloads.History, row.folder)
     except DamagedFile as error:
-        log.warning("%s; the sweep's table leaves its validation accuracy out", error)
+        log.warning("%s; the sweep's table leaves its validation score out", error)
         return None
     curve = history.curves.get(VALIDATION_ACCURACY) if history is not None else None
     return max(value for _, value in curve) if curve else None
@@ -68,7 +72,7 @@ def _validation(row: Row) -> float | None:
 def _marked(found: Sequence[Line], sweep: Mapping[str, Any]) -> list[Line]:
     """The lines, those of the last trained stage marked that validation prefers; the test set selects nothing.
 
-    Nothing is marked if a seed has no validation accuracy, or if data are swept, as points then differ in their
+    Nothing is marked if a seed has no validation score, or if data are swept, as points then differ in their
     validation images.
     """
     last = final_stage(found)
@@ -101,7 +105,7 @@ def outcome(record: RunRecord) -> Table:
         "parameters",
         "size",
         "time",
-        "validation accuracy %",
+        "validation score %",
     )
     rows = []
     for line in lines(record):

@@ -14,6 +14,11 @@ from nasdistill.report.summaries import Difference, StageSummary, summarise
 
 SHOWN = ("selected", "last", "best")
 """Accuracies in a table; the one that counts comes first, where a phone shows it."""
+BALANCED, AUC = "balanced accuracy %", "AUC"
+OVER_CLASSES = {BALANCED: ("balanced_accuracy", 2), AUC: ("auc", 4)}
+"""Columns of scores that classes of unequal size do not flatter: the metric that each shows, and its digits."""
+UNEQUAL = 2.0
+"""How many times as many test images as the rarest class the most frequent one has where such scores are shown."""
 COMPARED = {
     "mean transition error": (words.TRANSITION_ERROR, 4),
     "agreement, %": ("agreement", 2),
@@ -46,10 +51,18 @@ class Table:
 
 
 def results(stages: Sequence[StageSummary]) -> Table:
-    """Accuracy, size, latency and time of every stage: mean ± sample deviation and each seed's value."""
+    """Accuracy, size, latency and time of every stage: mean ± sample deviation and each seed's value.
+
+    With the scores over classes where there are two or where they differ in size.
+    """
+    metrics = [row.metrics for stage in stages for row in stage.rows]
+    two = any("auc" in found for found in metrics)
+    unequal = two or any(found.get("imbalance", 1) >= UNEQUAL for found in metrics)
+    over_classes = [name for name, shown in ((BALANCED, unequal), (AUC, two)) if shown]
     header = (
         "stage",
         *(f"accuracy %, {kind}" for kind in SHOWN),
+        *over_classes,
         "parameters",
         "size",
         "multiply-adds",
@@ -57,15 +70,16 @@ def results(stages: Sequence[StageSummary]) -> Table:
         "time",
         "uses",
     )
-    return Table(header, tuple(_result(stage) for stage in stages))
+    return Table(header, tuple(_result(stage, over_classes) for stage in stages))
 
 
-def _result(stage: StageSummary) -> tuple[Cell, ...]:
+def _result(stage: StageSummary, over_classes: Sequence[str]) -> tuple[Cell, ...]:
     accuracies = (stage.accuracy(kind) for kind in SHOWN)
     size, cost, latency, seconds = map(stage.numbers, ("bytes", "multiply_adds", "latency_ms", "seconds"))
     return (
         Cell(stage.stage),
         *(Cell(words.spread(accuracy), words.each(accuracy)) for accuracy in accuracies),
+        *(_measured(stage, *OVER_CLASSES[name]) for name in over_classes),
         Cell(words.counted(stage.numbers("parameters"))),
         Cell(words.size(size.mean if size else None)),
         Cell(words.short(cost.mean if cost else None)),
@@ -73,6 +87,11 @@ def _result(stage: StageSummary) -> tuple[Cell, ...]:
         Cell(words.duration(seconds.mean if seconds else None)),
         Cell(stage.uses),
     )
+
+
+def _measured(stage: StageSummary, metric: str, digits: int) -> Cell:
+    values = [row.metrics[metric] for row in stage.rows if metric in row.metrics]
+    return over_seeds(values, digits) if values else Cell(words.NONE)
 
 
 def differences(pairs: Sequence[tuple[str, str, Difference]]) -> Table:

@@ -18,6 +18,15 @@ def test_names_of_no_known_form_have_a_picture_too() -> None:
     assert panel_of("learning rate/student") == ("learning rate", "student")
 
 
+def test_balanced_accuracy_has_a_picture_where_it_departs_from_accuracy() -> None:
+    plain = {"test/accuracy": [(1, 90.0), (2, 95.0)], "test/balanced accuracy": [(1, 88.5), (2, 94.0)]}
+    other = {**plain, "test/balanced accuracy": [(1, 87.5), (2, 94.0)]}
+    assert list(panels([plain, plain])) == ["accuracy"]
+    found = panels([plain, other])
+    assert list(found) == ["accuracy", "balanced accuracy"]
+    assert found["balanced accuracy"] == {"test": [plain["test/balanced accuracy"], other["test/balanced accuracy"]]}
+
+
 def test_seeds_share_a_picture_and_losses_come_first() -> None:
     one = {"learning rate": [(1, 0.1)], "test/accuracy": [(1, 90.0)], "train/kd": [(1, 2.0)], "never": []}
     other = {"test/accuracy": [(1, 91.0)]}

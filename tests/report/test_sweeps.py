@@ -104,6 +104,22 @@ def test_validation_marks_the_best_and_not_the_test_set(record: RunRecord) -> No
     assert sweeps.preferred(replace(record, sweep={})) is None
 
 
+def test_the_score_that_selects_marks_where_it_is_told(record: RunRecord) -> None:
+    """The curve of the first student is the highest; by the score that its stage told, the third one is."""
+    scores = {"mlp-8": 70.0, "mlp-16": 71.0}
+    rows = tuple(
+        replace(row, metrics={**row.metrics, "validation": {"score": scores[row.point[MODEL]], "loss": 1.0}})
+        if row.point.get(LOSS) == ["kd"]
+        else row
+        for row in record.rows
+        if row.point.get(LOSS) != ["kd", "attention"]
+    )
+    told = replace(record, rows=rows, sweep={MODEL: GRID[MODEL]})
+    assert [line.point[MODEL] for line in sweeps.lines(told) if line.best] == ["mlp-16"]
+    students = [row for row in sweeps.outcome(told).rows if row[1].text == "student"]
+    assert [row[-1].text for row in students] == ["70.00 ± 0.00", "71.00 ± 0.00"]
+
+
 def test_nothing_is_marked_where_a_validation_accuracy_is_missing(record: RunRecord) -> None:
     student = next(row for row in record.rows if row.stage == "student" and row.seed == 1)
     assert student.folder is not None

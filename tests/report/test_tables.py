@@ -33,6 +33,35 @@ def test_results_over_two_seeds() -> None:
     assert set(lines[1].values()) == {"a | b <i>\n`x`", "export", "\N{EN DASH}"}
 
 
+def test_scores_over_classes_are_shown_where_they_say_something() -> None:
+    def shown(*metrics: dict[str, float]) -> list[dict[str, str]]:
+        rows = [Row(f"s{number}", "train", 0, metrics=found) for number, found in enumerate(metrics)]
+        table = tables.results(by_stage(rows))
+        cells = [dict(zip(table.header, map(str, row), strict=True)) for row in table.rows]
+        return [{name: row[name] for name in ("balanced accuracy %", "AUC") if name in row} for row in cells]
+
+    level = {"balanced_accuracy": 90.123, "imbalance": 1.9}
+    assert shown(level, {}) == [{}, {}]
+    assert shown(level, {**level, "imbalance": 2.0}, {}) == [
+        {"balanced accuracy %": "90.12"},
+        {"balanced accuracy %": "90.12"},
+        {"balanced accuracy %": "\N{EN DASH}"},
+    ]
+    assert shown({**level, "auc": 0.98765}, level) == [
+        {"balanced accuracy %": "90.12", "AUC": "0.9877"},
+        {"balanced accuracy %": "90.12", "AUC": "\N{EN DASH}"},
+    ]
+
+
+def test_scores_over_classes_have_each_seeds_value() -> None:
+    rows = [
+        Row("a", "train", seed, metrics={"balanced_accuracy": 90.0 + seed, "auc": 0.9 + seed / 100}) for seed in (0, 1)
+    ]
+    table = tables.results(by_stage(rows))
+    assert table.header[4:6] == ("balanced accuracy %", "AUC")
+    assert list(map(str, table.rows[0][4:6])) == ["90.50 ± 0.71 (90.00, 91.00)", "0.9050 ± 0.0071 (0.9000, 0.9100)"]
+
+
 def test_markdown_is_a_table_and_names_are_inert() -> None:
     lines = tables.markdown(tables.results(by_stage(ROWS))).splitlines()
     assert len(lines) == 4
