@@ -55,8 +55,8 @@ def test_it_teaches_what_its_members_teach_together() -> None:
 
 
 def test_features_are_those_of_a_member_that_is_named() -> None:
-    pairs = [["group1", "members.0.group1"], ["group3", "members.1.group3"]]
-    assert float(taught([ensemble()], {"name": "attention", "pairs": pairs})(batch())["attention"]) > 0
+    pairs = [["groups.0", "members.0.groups.0"], ["groups.2", "members.1.groups.2"]]
+    assert taught([ensemble()], {"name": "attention", "pairs": pairs})(batch())["attention"].item() > 0
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,1 @@
+"""Born-again networks: how generations of students do alone and together."""

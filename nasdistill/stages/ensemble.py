@@ -1,0 +1,145 @@
+"""Stage `ensemble`: several trained networks as one, and how they do alone and together."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
+
+from pydantic import Field, model_validator
+
+from nasdistill.artifacts import Artifact
+from nasdistill.errors import SpecError
+from nasdistill.stages.base import STAGES, Context, Outcome, Reference, Stage, path_of
+from nasdistill.stages.training import CONFUSION, network_for_data
+from nasdistill.storage import write_json
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from nasdistill.models.base import NetworkSpec
+
+log = logging.getLogger(__name__)
+
+TWICE = "which would count one network as two"
+
+
+@STAGES.register("ensemble")
+class Ensemble(Stage):
+    """Make one network of several trained ones: the average of what they say.
+
+    The result is a network like any other, to evaluate, export, or teach with. Each network runs once over the test
+    images, in its own normalisation; what it said there tells how each does alone, how the first two, three, ... do
+    together, and how often they agree. Nothing is trained and nothing is selected.
+    """
+
+    source = (
+        "Hinton, Vinyals, Dean 2015, Distilling the Knowledge in a Neural Network, section 3; Furlanello et al. 2018, "
+        "Born-Again Neural Networks (arXiv:1805.04770), section 3.2"
+    )
+    makes: ClassVar[str] = "network"
+
+    networks: Annotated[list[str], Reference("network", if_made=True)] = Field(
+        min_length=1, description="the members: stages or artifacts' folders with trained networks for the same classes"
+    )
+    weights: list[Annotated[float, Field(gt=0)]] | None = Field(
+        None, description="what each member weighs, e.g. [2, 1]; all the same if left out"
+    )
+    average: Literal["probabilities", "logits"] = Field("probabilities", description="of what the mean is taken")
+    beside: Annotated[list[str], Reference("network", if_made=True)] = Field(
+        [],
+        description="networks that are compared with the members and are no part of the ensemble, e.g. their teacher",
+    )
+
+    @model_validator(mode="after")
+    def _each_once(self) -> Ensemble:
+        if self.weights is not None and len(self.weights) != len(self.networks):
+            problem = f"{len(self.weights)} weight(s) for {len(self.networks)} network(s)"
+            raise SpecError(problem, ("weights",))
+        seen: set[str] = set()
+        for field, name, _weight in self._listed():
+            if name in seen:
+                raise SpecError(f"{name!r} stands here twice, {TWICE}", path_of(field))
+            seen.add(name)
+        return self
+
+    def run(self, inputs: Mapping[str, Artifact], context: Context) -> Outcome:
+        from nasdistill.born_again.agreement import ENSEMBLE, Answers, compared, together
+        from nasdistill.data.loaders import batches_in_order
+        from nasdistill.models.base import NetworkSpec, save_network
+        from nasdistill.models.ensemble import Ensemble as Model
+        from nasdistill.models.ensemble import Member
+        from nasdistill.models.inspection import count_parameters, latency_ms, multiply_adds, size_bytes
+        from nasdistill.training.metrics import logits_of, score
+
+        data, engine = context.data, context.engine
+        answers, members, modules = [], [], []
+        labels: tuple[str, ...] | None = None
+        for field, name, weight in self._there(inputs):
+            spec, network = self._trained(field, name, inputs, context)
+            if labels and spec.labels and labels != spec.labels:
+                problem = f"{name!r} was trained on classes {spec.labels}, another one on {labels}"
+                raise SpecError(problem, path_of(field))
+            labels = labels or spec.labels
+            own = spec.normalisation or data.normalisation
+            batches = batches_in_order(data.test, own, engine)
+            logits, truth = logits_of(engine.place(network), batches, engine, full_precision=True)
+            answers.append(Answers(name, logits, weight))
+            if weight is not None:
+                members.append(Member(model=spec.model, normalisation=own, weight=weight))
+                modules.append(network)
+        if labels is not None and labels != data.classes:
+            log.warning("the networks were trained on classes %s, the data set has %s", labels, data.classes)
+
+        images = members[0].normalisation
+        model = Model(members=tuple(members), average=self.average, normalisation=images)
+        network = engine.place(model.of(modules))
+        written = NetworkSpec(
+            model=model, shape=data.shape, classes=len(data.classes), labels=labels, normalisation=images
+        )
+        save_network(context.folder, written, network)
+        found = score(together(answers, self.average), truth)
+        write_json(context.folder / CONFUSION, {"labels": list(labels or data.classes), "matrix": found.confusion})
+        write_json(context.folder / ENSEMBLE, compared(answers, truth, self.average))
+        return Outcome(
+            {
+                # No epochs, so no choice among them.
+                "accuracy": {"last": found.accuracy, "best": found.accuracy, "selected": found.accuracy},
+                **found.plain(),
+                "images": len(truth),
+                "parameters": count_parameters(network),
+                "multiply_adds": multiply_adds(network, data.shape),
+                "bytes": size_bytes(network),
+                "latency_ms": latency_ms(network, data.shape),
+            }
+        )
+
+    def _listed(self) -> Iterator[tuple[str, str, float | None]]:
+        """Field, value and weight of each network: those beside the members first, then the members."""
+        yield from ((f"beside.{number}", name, None) for number, name in enumerate(self.beside))
+        members = zip(self.networks, self.weights or [1.0] * len(self.networks), strict=True)
+        yield from ((f"networks.{number}", name, weight) for number, (name, weight) in enumerate(members))
+
+    def _there(self, inputs: Mapping[str, Artifact]) -> list[tuple[str, str, float | None]]:
+        """Those of the listed networks that were made.
+
+        Raises:
+            SpecError: none of the members was, or two are one network under different names.
+        """
+        there = [(field, name, weight) for field, name, weight in self._listed() if field in inputs]
+        if all(weight is None for _field, _name, weight in there):
+            raise SpecError("none of the networks was made", ("networks",))
+        seen: dict[str, str] = {}
+        for field, name, _weight in there:
+            other = seen.setdefault(inputs[field].content, name)
+            if other != name:
+                raise SpecError(f"{name!r} is the same network as {other!r}, {TWICE}", path_of(field))
+        return there
+
+    def _trained(
+        self, field: str, name: str, inputs: Mapping[str, Artifact], context: Context
+    ) -> tuple[NetworkSpec, nn.Module]:
+        spec, network, trained = network_for_data(field, name, inputs, context)
+        if not trained:
+            raise SpecError(f"{name!r} holds no trained weights", path_of(field))
+        return spec, network
