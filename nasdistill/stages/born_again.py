@@ -1,0 +1,98 @@
+"""Stage `born-again`: generations of students, each taught by the one before."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Annotated, Any, ClassVar, Literal
+
+from pydantic import Field, model_validator
+
+from nasdistill.errors import SpecError
+from nasdistill.registry import ComponentOf, build
+from nasdistill.stages.base import STAGES, Reference, Stage
+from nasdistill.stages.distill import Distill
+from nasdistill.stages.ensemble import Ensemble
+from nasdistill.stages.train import Train
+from nasdistill.training.settings import TrainingSettings
+
+ModelOrStage = str | dict[str, Any]
+
+
+@STAGES.register("born-again")
+class BornAgain(TrainingSettings, Stage):
+    """Train generations of students, each taught by the one before, and make an ensemble of them.
+
+    It stands for stages that could be written by hand. Called `ban`: `ban-0` trains the teacher, where none is given;
+    `ban-1` to `ban-N` are the generations, each with new weights, another order and other augmentation, and a network
+    of its own; `ban` is the ensemble of the generations. More generations later begin where the last one ended.
+    """
+
+    source = "Furlanello et al., Born-Again Neural Networks (2018, arXiv:1805.04770)"
+    makes = "network"
+    command: ClassVar[str] = "ban"
+
+    model: Annotated[ModelOrStage | list[ModelOrStage] | None, Reference("architecture", or_model=True)] = Field(
+        None,
+        description="what every generation is: a model such as wrn-28-1, a stage, or an artifact's folder; a list has "
+        "one for each generation. The (first) one is also the teacher's, where none is given; if left out, all are as "
+        "the teacher is",
+    )
+    teacher: Annotated[str | None, Reference("network")] = Field(
+        None,
+        description="who teaches the first generation: a stage or an artifact's folder with a trained network; if left "
+        "out, one is trained first, on the labels",
+    )
+    generations: int = Field(3, gt=0, description="how many students, one after another")
+    taught_by: Literal["previous", "all"] = Field(
+        "previous", description="who teaches a generation: the one before it, or all before it together"
+    )
+    objectives: list[Annotated[Any, ComponentOf("objectives")]] = Field(
+        ["ban"],
+        min_length=1,
+        validate_default=True,
+        description="what each generation minimises: ban (what the teacher says, alone), ban+label, cwtm, dkpp, "
+        "{name: kd, weight: 1, temperature: 4}, logits-mse, or any others; of a weight under 1 the rest is left to the "
+        "labels, e.g. {name: ban, weight: 0.7} for a ground-truth weight of 0.3",
+    )
+    while_better: bool = Field(
+        False,
+        description="go on only while a generation scores better on the validation images than all before it (than a "
+        "teacher that was given it need not); the rest is left out",
+    )
+    average: Literal["probabilities", "logits"] = Field(
+        "probabilities", description="of what the mean is taken in the ensemble, and of several teachers"
+    )
+
+    @model_validator(mode="after")
+    def _someone_to_begin_with(self) -> BornAgain:
+        if self.model is None and self.teacher is None:
+            raise SpecError("give a model such as wrn-28-1, or a trained teacher to begin with", ("model",))
+        if isinstance(self.model, list) and len(self.model) != self.generations:
+            problem = f"{len(self.model)} model(s) for {self.generations} generation(s); one model alone is for all"
+            raise SpecError(problem, ("model",))
+        return self
+
+    def parts(self, name: str) -> Mapping[str, Stage]:
+        settings = {option: getattr(self, option) for option in TrainingSettings.model_fields}
+        models = self.model if isinstance(self.model, list) else [self.model or self.teacher] * self.generations
+        parts: dict[str, Stage] = {}
+        if self.teacher is None:
+            parts[f"{name}-0"] = build(Train, {**settings, "model": models[0], "fresh": True})
+        made = [*parts]
+        teachers = [self.teacher or f"{name}-0"]
+        for number, model in enumerate(models, 1):
+            options = {
+                "student": model,
+                "fresh": True,
+                "draw": self.draw + number,
+                "teacher": [*teachers] if self.taught_by == "all" and number > 1 else teachers[-1],
+                "average": self.average,
+                "objectives": self.objectives,
+                "better_than": made[:-1] if self.while_better and len(made) > 1 else None,
+            }
+            student = f"{name}-{number}"
+            parts[student] = build(Distill, {**settings, **options})
+            made.append(student)
+            teachers.append(student)
+        parts[name] = Ensemble(networks=teachers[1:], beside=teachers[:1], average=self.average)
+        return parts
