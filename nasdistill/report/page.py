@@ -78,7 +78,8 @@ def _render(template: str, **values: Any) -> str:
         lstrip_blocks=True,
     )
     environment.filters["inline"] = _inline
-    return environment.get_template(template).render(**values)
+    page = environment.get_template(template).render(**values)
+    return page.encode(errors="replace").decode()  # a name in JSON may hold half a letter, which no file can
 
 
 def _inline(svg: str) -> Markup:

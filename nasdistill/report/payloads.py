@@ -1,8 +1,10 @@
-"""What a report reads from artifacts: curves, genotypes, growth plans, confusion matrices, attention maps, transitions;
-each checked when read."""
+"""What a report reads from artifacts: curves, genotypes, growth plans, confusion matrices, attention maps, ensembles,
+transitions; each checked when read."""
 
 from __future__ import annotations
 
+import logging
+from collections.abc import Sequence
 from itertools import pairwise
 from pathlib import Path
 from typing import Annotated, Any, TypeVar
@@ -10,7 +12,10 @@ from typing import Annotated, Any, TypeVar
 from pydantic import AfterValidator, BaseModel, BeforeValidator, Field, TypeAdapter, ValidationError, model_validator
 
 from nasdistill.errors import DamagedFile
+from nasdistill.report.records import Row
 from nasdistill.storage import read_json
+
+log = logging.getLogger(__name__)
 
 P = TypeVar("P", bound=BaseModel)
 
@@ -162,6 +167,84 @@ class Pseudo(BaseModel):
         return self
 
 
+Percent = Annotated[float, Field(ge=0, le=100)]
+NotNegative = Annotated[float, Field(ge=0, le=2**53)]
+BINS = 15
+"""Of confidence, as networks are scored."""
+
+
+class Score(BaseModel):
+    """What a network, or several together, score on the test images."""
+
+    accuracy: Percent = Field(description="Top-1, in percent.")
+    loss: NotNegative = Field(description="Mean cross-entropy, in nats.")
+    calibration_error: float = Field(ge=0, le=1, description="Expected calibration error.")
+    bins: list[tuple[NotNegative, NotNegative, NotNegative]] = Field(
+        min_length=BINS,
+        max_length=BINS,
+        description="Per bin of confidence its images, how many are correct, the sum of their confidences.",
+    )
+
+    @model_validator(mode="after")
+    def _counted(self) -> Score:
+        # Confidences are sums of float32 numbers, which may come out a little over 1 each.
+        if any(max(correct, sure / 1.0001) > images for images, correct, sure in self.bins):
+            raise ValueError("a bin must have no more correct images, and no more confidence, than images")
+        if not self.images:
+            raise ValueError("the bins must hold at least one image")
+        return self
+
+    @property
+    def images(self) -> float:
+        return sum(images for images, _correct, _sure in self.bins)
+
+
+class OneNetwork(Score):
+    """A network alone."""
+
+    name: str = Field(description="Its name.")
+    member: bool = Field(description="Whether it is part of the ensemble; others stand beside it.")
+
+
+class FirstMembers(Score):
+    """The first members of an ensemble together."""
+
+    members: int = Field(ge=2, description="How many.")
+
+
+class Ensemble(BaseModel):
+    """`ensemble.json`: networks alone and together."""
+
+    networks: list[OneNetwork] = Field(min_length=1, description="Each alone, in order.")
+    ensembles: list[FirstMembers] = Field(description="Of the first 2, 3, ... members.")
+    agreement: list[list[Percent]] = Field(
+        description="Percent of the test images to which two networks answer the same class; in the networks' order."
+    )
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Ensemble:
+        count, members = len(self.networks), len(self.members)
+        if len({network.name for network in self.networks}) != count:
+            raise ValueError("the networks must have different names")
+        if not members or [each.members for each in self.ensembles] != list(range(2, members + 1)):
+            raise ValueError("there must be members, and an ensemble of the first 2, 3, ... up to all of them")
+        scores = [*self.networks, *self.ensembles]
+        if len({score.images for score in scores}) != 1:
+            raise ValueError("all must be scored on as many images")
+        if {len(self.agreement), *map(len, self.agreement)} != {count}:
+            raise ValueError(f"the agreement must have {count} rows and columns, one per network")
+        return self
+
+    @property
+    def members(self) -> list[OneNetwork]:
+        return [network for network in self.networks if network.member]
+
+    @property
+    def whole(self) -> Score:
+        """All members together."""
+        return self.ensembles[-1] if self.ensembles else self.members[0]
+
+
 FILES: dict[type[BaseModel], str] = {
     History: "history.json",
     Genotype: "genotype.json",
@@ -169,6 +252,7 @@ FILES: dict[type[BaseModel], str] = {
     Confusion: "confusion.json",
     Attention: "attention.json",
     Pseudo: "pseudo.json",
+    Ensemble: "ensemble.json",
     Transition: "transition.json",
 }
 
@@ -188,3 +272,17 @@ def read(kind: type[P], folder: Path | None) -> P | None:
         first = error.errors()[0]
         place = ".".join(str(part) for part in first["loc"]) or "the top"
         raise DamagedFile(f"{path} cannot be shown: {first['msg']} at {place}") from None
+
+
+def by_seed(kind: type[P], rows: Sequence[Row]) -> dict[int, P]:
+    """A payload of a stage by seed. A damaged one is left out and named: a report must not fail for one picture."""
+    found = {}
+    for row in rows:
+        try:
+            content = read(kind, row.folder)
+        except DamagedFile as error:
+            log.warning("%s; the report leaves it out", error)
+            continue
+        if content is not None:
+            found[row.seed] = content
+    return found

@@ -7,6 +7,7 @@ import re
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from html import escape
+from itertools import pairwise
 from typing import Any
 
 import matplotlib
@@ -184,22 +185,122 @@ def confusion(matrix: Sequence[Sequence[float]], labels: Sequence[str], title: s
     pixels[..., 3] = 0.72 * np.sqrt(share)
     np.einsum("iic->ic", pixels)[:, 3] *= 0.75
 
+    labels = [shortened(label, 12) for label in labels]
+    texts = [[f"{count:.0f}" if count else "" for count in row] for row in counts]
+    return _matrix(pixels, labels, texts, title, "predicted", "true")
+
+
+def agreement(percent: Sequence[Sequence[float | None]], names: Sequence[str], title: str) -> str:
+    """How often each two networks answer the same: a cell is the stronger the more they agree.
+
+    The palest cell is the least agreement of all, so that differences show where all agree on most images; those of
+    a few tenths of a percent stay pale.
+
+    Args:
+        percent: square, None where it is not known; the diagonal is not shown.
+    """
+    values = np.array(percent, dtype=float)
+    np.fill_diagonal(values, np.nan)
+    low, high = (np.nanmin(values), np.nanmax(values)) if np.isfinite(values).any() else (0.0, 0.0)
+    pixels = np.empty((*values.shape, 4))
+    pixels[..., :3] = _rgb(SERIES[0])
+    pixels[..., 3] = np.nan_to_num(0.06 + 0.44 * (values - low) / max(high - low, 5))
+    digits = 1 if len(names) <= 8 else 0  # what fits
+    texts = [["" if np.isnan(value) else f"{value:.{digits}f}" for value in row] for row in values]
+    return _matrix(pixels, names, texts, title)
+
+
+def _matrix(
+    pixels: np.ndarray, labels: Sequence[str], texts: Sequence[Sequence[str]], title: str, x: str = "", y: str = ""
+) -> str:
+    """Coloured cells, [N, N, 4], with labels and with texts in them where these can be read."""
+
     def draw(axes: Axes) -> None:
         axes.imshow(pixels, interpolation="none")
         axes.grid(False)
-        axes.set_xlabel("predicted")
-        axes.set_ylabel("true")
+        axes.set_xlabel(x)
+        axes.set_ylabel(y)
         if len(labels) <= 25:
-            names = [shortened(label, 12) for label in labels]
-            tilt: Any = {"rotation": 45, "ha": "right", "rotation_mode": "anchor"} if max(map(len, names)) > 2 else {}
-            axes.set_xticks(range(len(labels)), names, **tilt)
-            axes.set_yticks(range(len(labels)), names)
+            _name_places(axes, labels)
+            axes.set_yticks(range(len(labels)), [shortened(label) for label in labels])
         if len(labels) <= 15:
-            for (row, column), count in np.ndenumerate(counts):
-                if count:
-                    axes.text(column, row, f"{count:.0f}", ha="center", va="center", fontsize=8)
+            for row, line in enumerate(texts):
+                for column, text in enumerate(line):
+                    axes.text(column, row, text, ha="center", va="center", fontsize=8)
 
     return _svg(title, draw, size=(4.4, 4.3))
+
+
+def in_order(series: Mapping[str, Sequence[Curve]], names: Sequence[str], title: str, y: str) -> str:
+    """Values of things that have an order and a name, e.g. the accuracy of generations.
+
+    Args:
+        series: by name, one curve per seed whose x are places in `names`. The mean over the seeds that have a value
+            there is drawn strong; with several, each seed is faint.
+    """
+
+    def draw(axes: Axes) -> None:
+        handles = []
+        for number, curves in enumerate(series.values()):
+            colour, marker = SERIES[number % len(SERIES)], "osD^vPX*"[number % 8]
+            if len(curves) > 1:
+                for curve in curves:
+                    axes.plot(*_columns(curve), color=colour, marker=marker, markersize=3, linewidth=0.9, alpha=0.35)
+            by_place: dict[float, list[float]] = {}
+            for at, value in sorted(point for curve in curves for point in curve):
+                by_place.setdefault(at, []).append(value)
+            means = [sum(values) / len(values) for values in by_place.values()]
+            handles += axes.plot(list(by_place), means, color=colour, marker=marker, markersize=6, linewidth=1.8)
+        _name_places(axes, names)
+        axes.set_xlim(-0.4, len(names) - 0.6)
+        axes.margins(y=0.12)
+        axes.set_ylabel(y)
+        _legend(axes, handles, list(series))
+
+    return _svg(title, draw, size=(4.4, 3.6))
+
+
+def reliability(of_seeds: Sequence[Sequence[Sequence[float]]], title: str, note: str) -> str:
+    """How often a network is right over how sure it is, by bin of confidence, beside the diagonal of one that knows.
+
+    The area of a dot is the share of the images in its bin; its distance from the diagonal is drawn. Bins of several
+    seeds are joined, and each seed's own are faint.
+    Source: Guo et al. 2017, On calibration of modern neural networks (arXiv:1706.04599), figure 1.
+
+    Args:
+        of_seeds: per seed and bin the images, how many of them are correct, and the sum of their confidences.
+        note: written into the free corner.
+    """
+
+    def dots(axes: Axes, bins: np.ndarray, **style: Any) -> tuple[np.ndarray, np.ndarray]:
+        images, correct, confidence = bins[bins[:, 0] > 0].T
+        sizes = 3 + 240 * images / images.sum()
+        axes.scatter(confidence / images, correct / images, sizes, color=SERIES[0], linewidth=0, **style)
+        return confidence / images, correct / images
+
+    def draw(axes: Axes) -> None:
+        axes.plot([0, 1], [0, 1], color=INK, linestyle="--", linewidth=0.9)
+        every = np.asarray(of_seeds, dtype=float)
+        if len(every) > 1:
+            for bins in every:
+                dots(axes, bins, alpha=0.25)
+        sure, right = dots(axes, every.sum(axis=0), zorder=3)
+        axes.vlines(sure, sure, right, color=SERIES[0], linewidth=1.0)
+        axes.set_xlim(-0.02, 1.04)
+        axes.set_ylim(-0.02, 1.04)
+        axes.set_xlabel("mean confidence")
+        axes.set_ylabel("share that is right")
+        axes.text(0.03, 0.98, note, va="top")
+
+    return _svg(title, draw, size=(3.6, 3.2))
+
+
+def _name_places(axes: Axes, names: Sequence[str]) -> None:
+    """A name at each place of the x axis, tilted where neighbours would touch."""
+    names = [shortened(name) for name in names]
+    widest = max(((len(one) + len(other)) / 2 for one, other in pairwise(names)), default=0)
+    tilt: Any = {"rotation": 45, "ha": "right", "rotation_mode": "anchor"} if widest * len(names) > 45 else {}
+    axes.set_xticks(range(len(names)), names, **tilt)
 
 
 def _svg(title: str, draw: Callable[[Axes], None], size: tuple[float, float] = (4.4, 3.0)) -> str:

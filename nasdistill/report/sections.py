@@ -8,8 +8,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from nasdistill.artifacts import open_artifact
-from nasdistill.errors import DamagedFile, UserError
-from nasdistill.report import payloads, plots, tables, words
+from nasdistill.errors import UserError
+from nasdistill.report import generations, payloads, plots, tables, words
 from nasdistill.report.cells import draw_cell
 from nasdistill.report.maps import draw_attention, teacher_names
 from nasdistill.report.panels import TEST_ACCURACY, UNITS, panels
@@ -48,6 +48,7 @@ def sections(stages: Sequence[StageSummary]) -> list[Section]:
     made = (
         _overview(stages),
         _training(stages),
+        _together(stages),
         _made_up(stages),
         _cells(stages),
         _growth(stages),
@@ -56,20 +57,6 @@ def sections(stages: Sequence[StageSummary]) -> list[Section]:
         _confusions(stages),
     )
     return [section for section in made if section.groups]
-
-
-def _payloads(stage: StageSummary, kind: type[payloads.P]) -> dict[int, payloads.P]:
-    """A payload by seed. A damaged one is left out and named: a report must not fail for one picture."""
-    found = {}
-    for row in stage.rows:
-        try:
-            content = payloads.read(kind, row.folder)
-        except DamagedFile as error:
-            log.warning("%s; the report leaves it out", error)
-            continue
-        if content is not None:
-            found[row.seed] = content
-    return found
 
 
 def _overview(stages: Sequence[StageSummary]) -> Section:
@@ -84,7 +71,7 @@ def _overview(stages: Sequence[StageSummary]) -> Section:
         pictures.append(plots.scatter(points, "Accuracy and size", "parameters", "test accuracy, %"))
     by_unit: dict[str, dict[str, list[plots.Curve]]] = {}
     for stage in stages:
-        for history in _payloads(stage, payloads.History).values():
+        for history in payloads.by_seed(payloads.History, stage.rows).values():
             if curve := history.curves.get(TEST_ACCURACY):
                 by_unit.setdefault(history.x, {}).setdefault(stage.stage, []).append(curve)
     for unit, by_stage in by_unit.items():  # epochs and pseudo-batches share no axis
@@ -100,7 +87,7 @@ def _overview(stages: Sequence[StageSummary]) -> Section:
 def _training(stages: Sequence[StageSummary]) -> Section:
     groups = []
     for stage in stages:
-        histories = list(_payloads(stage, payloads.History).values())
+        histories = list(payloads.by_seed(payloads.History, stage.rows).values())
         pictures = [
             plots.lines(series, title, histories[0].x, UNITS.get(title, ""))
             for title, series in panels([history.curves for history in histories]).items()
@@ -111,11 +98,27 @@ def _training(stages: Sequence[StageSummary]) -> Section:
     return Section("How it went", lead, tuple(groups))
 
 
+def _together(stages: Sequence[StageSummary]) -> Section:
+    groups = []
+    for stage in stages:
+        found = list(payloads.by_seed(payloads.Ensemble, stage.rows).values())
+        if found:
+            groups.append(Group(stage.stage, generations.draw(found), generations.table(found)))
+            groups.append(Group(f"{stage.stage}: how sure, how often right", generations.draw_reliability(found)))
+    lead = (
+        "Networks in their order, each alone, and the first two, three, ... members of the ensemble together. Members "
+        "that agree on more of the test images have less to gain from each other. Where a network is as often right as "
+        "it is sure, its dots lie on the dashed line: below it is too sure, above it not sure enough. A larger dot "
+        "stands for more images; the calibration error is the mean distance from the line over images."
+    )
+    return Section("Alone and together", lead, tuple(groups))
+
+
 def _made_up(stages: Sequence[StageSummary]) -> Section:
     groups = []
     for stage in stages:
         collapses = {row.seed: row.collapses for row in stage.rows}
-        for number, (seed, pseudo) in enumerate(_payloads(stage, payloads.Pseudo).items()):
+        for number, (seed, pseudo) in enumerate(payloads.by_seed(payloads.Pseudo, stage.rows).items()):
             if pseudo.pictures:
                 last = pseudo.pictures[-1]
                 title = stage.stage if len(stage.rows) == 1 else f"{stage.stage}, seed {seed}"
@@ -133,7 +136,7 @@ def _made_up(stages: Sequence[StageSummary]) -> Section:
 def _cells(stages: Sequence[StageSummary]) -> Section:
     groups = []
     for stage in stages:
-        for number, (seed, genotype) in enumerate(_payloads(stage, payloads.Genotype).items()):
+        for number, (seed, genotype) in enumerate(payloads.by_seed(payloads.Genotype, stage.rows).items()):
             try:
                 pictures = (draw_cell(genotype.normal, "normal cell"), draw_cell(genotype.reduce, "reduction cell"))
             except ValueError as error:
@@ -151,7 +154,7 @@ def _cells(stages: Sequence[StageSummary]) -> Section:
 def _growth(stages: Sequence[StageSummary]) -> Section:
     groups = []
     for stage in stages:
-        for number, (seed, growth) in enumerate(_payloads(stage, payloads.Growth).items()):
+        for number, (seed, growth) in enumerate(payloads.by_seed(payloads.Growth, stage.rows).items()):
             pictures = [
                 plots.bars(values, [str(cell) for cell in range(_longest(values))], title, "cell", unit)
                 for values, title, unit in (
@@ -178,7 +181,7 @@ def _attention(stages: Sequence[StageSummary]) -> Section:
     groups = []
     alike: dict[tuple[str, str, str], list[float]] = {}
     for stage in stages:
-        for number, (seed, attention) in enumerate(_payloads(stage, payloads.Attention).items()):
+        for number, (seed, attention) in enumerate(payloads.by_seed(payloads.Attention, stage.rows).items()):
             pictures = tuple(draw_attention(attention, image) for image in range(len(attention.images)))
             title = stage.stage if len(stage.rows) == 1 else f"{stage.stage}, seed {seed}"
             groups.append(Group(title, pictures, folded=number > 0))
@@ -204,7 +207,7 @@ def _attention(stages: Sequence[StageSummary]) -> Section:
 def _transitions(stages: Sequence[StageSummary]) -> Section:
     pictures, by_class = [], []
     for stage in stages:
-        found = list(_payloads(stage, payloads.Transition).values())
+        found = list(payloads.by_seed(payloads.Transition, stage.rows).values())
         if found:
             curves = {who: [list(enumerate(getattr(each, who))) for each in found] for who in ("teacher", "student")}
             pictures.append(plots.lines(curves, stage.stage, "step", "probability", probabilities=True))
@@ -238,7 +241,7 @@ def _by_class(found: Sequence[payloads.Transition]) -> tables.Table:
 def _confusions(stages: Sequence[StageSummary]) -> Section:
     pictures = []
     for stage in stages:
-        found = list(_payloads(stage, payloads.Confusion).values())
+        found = list(payloads.by_seed(payloads.Confusion, stage.rows).values())
         same = [confusion for confusion in found if confusion.labels == found[0].labels]
         if same:
             matrix = [

@@ -117,10 +117,11 @@ class StageSummary:
         difference = paired_difference(self.accuracies(kind), other.accuracies(kind))
         return difference and replace(difference, kind=kind)
 
-    def reads(self, other: StageSummary) -> bool:
-        """Whether this stage was given what `other` made, with any seed."""
+    def reads(self, other: StageSummary, field: str | None = None) -> bool:
+        """Whether this stage was given what `other` made, with any seed; for a certain `field` if named."""
         made = {row.content for row in other.rows if row.content is not None}
-        return any(content in made for row in self.rows for content in row.inputs.values())
+        inputs = [item for row in self.rows for item in row.inputs.items()]
+        return any(content in made and field in (None, name.partition(".")[0]) for name, content in inputs)
 
     def same_size(self, other: StageSummary) -> bool:
         """Whether both have the same number of parameters with every seed that both have."""

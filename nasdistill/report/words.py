@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from nasdistill.report import payloads
 from nasdistill.report.records import Row
-from nasdistill.report.summaries import Difference, StageSummary, Summary, summarise
+from nasdistill.report.summaries import Difference, StageSummary, Summary, paired_difference, summarise
 
 NONE = "\N{EN DASH}"
 """Stands where a stage has no such number."""
@@ -97,7 +98,7 @@ def bought(stage: StageSummary, earlier: Sequence[StageSummary]) -> str:
     errors = [row.metrics[TRANSITION_ERROR] for row in stage.rows if TRANSITION_ERROR in row.metrics]
     if errors:
         parts.append(f"a mean transition error of {spread(summarise(errors), 4)} between two networks")
-    parts += _troubles(stage)
+    parts += _missing_seeds(stage, earlier) + _troubles(stage)
     seconds = stage.numbers("seconds")
     if seconds is not None:
         parts.append(f"{duration(seconds.mean)} of work" + (" per seed" if len(stage.rows) > 1 else ""))
@@ -105,24 +106,49 @@ def bought(stage: StageSummary, earlier: Sequence[StageSummary]) -> str:
 
 
 def _accuracy_parts(stage: StageSummary, earlier: Sequence[StageSummary]) -> list[str]:
-    """The accuracy, the difference to the first network of the same size, and what the larger one it read reaches."""
+    """The accuracy; the differences to the first network and to teachers of the same size, of an ensemble to its best
+    member; what a larger network that it read reaches, and a teacher of another size."""
     trained = [other for other in earlier if other.accuracies()]
-    baseline = next((other for other in trained if stage.same_size(other)), None)
-    difference = stage.over(baseline) if baseline is not None else None
     text = judged(f"{spread(stage.accuracy())} %", stage.counts)
     weights = stage.numbers("bytes")
     if weights is not None:
         text += f" with {size(weights.mean)} of weights"
-    if baseline is not None and difference is not None:
-        text += f", {against(judged(baseline.stage, difference.kind), difference)}"
-    parts = [text]
+    alike = [other for other in trained if stage.same_size(other)]
+    compared = []
+    for number, other in enumerate(alike):
+        taught = stage.reads(other, "teacher")
+        difference = stage.over(other) if number == 0 or taught else None
+        if difference is not None:
+            name = judged(other.stage, difference.kind)
+            compared.append(against(f"its teacher {name}" if taught else name, difference))
+    compared += _over_members(stage)
+    parts = [", ".join([text, *compared[:1]]), *compared[1:]]
     for other in trained:
-        times = _times(other, stage)
-        if stage.reads(other) and times is not None and times > 1:
+        times = None if other in alike else _times(other, stage)
+        if times is not None and (stage.reads(other, "teacher") or (stage.reads(other) and times > 1)):
             kind = stage.counts_beside(other)
             accuracy = spread(other.accuracy(kind))
             parts.append(f"{judged(other.stage, kind)}, {times:.2f} times as large, has {accuracy} %")
     return parts
+
+
+def _over_members(stage: StageSummary) -> list[str]:
+    """What an ensemble gains over the best of its members, which may be another one with each seed."""
+    every = payloads.by_seed(payloads.Ensemble, stage.rows)
+    found = {seed: ensemble for seed, ensemble in every.items() if ensemble.ensembles}
+    whole = {seed: ensemble.whole.accuracy for seed, ensemble in found.items()}
+    best = {seed: max(member.accuracy for member in ensemble.members) for seed, ensemble in found.items()}
+    gain = paired_difference(whole, best)
+    if gain is None:
+        return []
+    members = counted(summarise([len(ensemble.members) for ensemble in found.values()]))
+    return [against(f"the best of its {members} members", gain)]
+
+
+def _missing_seeds(stage: StageSummary, earlier: Sequence[StageSummary]) -> list[str]:
+    """Where a stage was left out with some seeds, as a generation is after one that brought nothing."""
+    seeds = {row.seed for other in (*earlier, stage) for row in other.rows}
+    return [f"ran with {len(stage.rows)} of {len(seeds)} seeds"] if len(stage.rows) < len(seeds) else []
 
 
 def _troubles(stage: StageSummary) -> list[str]:

@@ -123,3 +123,14 @@ def test_a_stage_reads_what_it_was_given() -> None:
     assert user.reads(made)
     assert not other.reads(made)
     assert not made.reads(user)
+
+
+def test_a_stage_reads_a_teacher_as_such() -> None:
+    made, student, of_several = by_stage(
+        [row("made", 0, None, content="aa"), row("student", 0, None, inputs={"student": "aa", "teacher": "bb"}),
+         row("of several", 0, None, inputs={"teacher.0": "bb", "teacher.1": "aa"})]
+    )  # fmt: skip
+    assert student.reads(made)
+    assert student.reads(made, "student")
+    assert not student.reads(made, "teacher")
+    assert of_several.reads(made, "teacher")

@@ -91,6 +91,35 @@ def test_what_each_step_bought() -> None:
     ]
 
 
+def test_a_generation_stands_beside_the_first_and_beside_its_teacher() -> None:
+    def generation(name: str, accuracy: float, size: int = 1000, **inputs: str) -> Row:
+        return Row(name, "distill", 0, size, accuracy={"selected": accuracy}, content=name, inputs=inputs)
+
+    stages = by_stage(
+        [
+            generation("ban-0", 80.0),
+            generation("ban-1", 81.0, teacher="ban-0"),
+            generation("ban-2", 82.5, teacher="ban-1"),
+            generation("ban-3", 82.0, **{"teacher.0": "ban-0", "teacher.1": "ban-2"}),
+            generation("wide", 84.0, 4000, teacher="ban-3"),
+        ]
+    )
+    assert [words.bought(stage, stages[:number]) for number, stage in enumerate(stages)] == [
+        "80.00 %.",
+        "81.00 %, 1.00 points over its teacher ban-0.",
+        "82.50 %, 2.50 points over ban-0; 1.50 points over its teacher ban-1.",
+        "82.00 %, 2.00 points over its teacher ban-0; 0.50 points under its teacher ban-2.",
+        "84.00 %; ban-3, 0.25 times as large, has 82.00 %.",
+    ]
+
+
+def test_a_stage_that_was_left_out_with_some_seeds_says_so() -> None:
+    rows = [Row("first", "search", seed, 10) for seed in range(3)] + [Row("second", "search", 1, 10)]
+    first, second = by_stage(rows)
+    assert words.bought(first, []) == "a network of 10 parameters."
+    assert words.bought(second, [first]) == "a network of 10 parameters; ran with 1 of 3 seeds."
+
+
 def test_a_student_without_data_is_beside_the_last_weights_of_the_others() -> None:
     rows = [
         Row("teacher", "train", 0, 2000, accuracy={"last": 97.0, "best": 99.0, "selected": 98.0}, content="t"),
