@@ -315,6 +315,7 @@ class _Run:
 
     def context(self, planned: PlannedStage, payload: Path) -> Context:
         name = planned.name
+        stage = self.recipe.stages[name]
         curves = f"{name}-seed-{planned.seed}" if len(self.recipe.seeds) > 1 else name
         if self.in_sweep:
             curves += f"-{planned.identity[:6]}"
@@ -324,11 +325,12 @@ class _Run:
             scratch=self.work(planned),
             tensorboard=self.out / "tensorboard" / curves,
             seed=planned.seed,
+            draw=getattr(stage, "draw", 0),  # an option of stages that train
             dataset=self.dataset,
             engine_settings=self.recipe.settings.engine,
             checkpoint_seconds=self.recipe.settings.checkpoint_seconds,
             kept=self.out / "kept",
-            data_identity=self.data_identity() if self.recipe.stages[name].reads_data else {},
+            data_identity=self.data_identity() if stage.reads_data else {},
             code=code_version(),
             shared=self.shared,
         )
