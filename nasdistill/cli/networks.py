@@ -182,7 +182,7 @@ def _show_inspection(found: Inspection) -> None:
         ("bytes", whole(found.bytes)),
         ("input", _times(found.input)),
         ("classes", whole(found.classes)),
-        ("feature points", ", ".join(found.feature_points)),
+        ("feature points", ", ".join(found.feature_points) or "none"),
     ]
     for name, value in totals:
         show(f"{name:<16}{value}")

@@ -53,7 +53,7 @@ def parameter(
     information = typer.Option(
         flag,
         help=option.meaning + ("; may be repeated" if many else ""),
-        metavar=None if simple else "<name|mapping>" if option.component_kind else f"<{type_in_words(item)}>",
+        metavar=_metavar(option, item, many),
         show_default=show_default,
         autocompletion=completing(kind) if kind else None,
     )
@@ -63,6 +63,13 @@ def parameter(
     if not option.required or optional:
         default = _default(option, many, simple)
     return declare(option.name, annotation, default, information)
+
+
+def _metavar(option: Option, item: Any, many: bool) -> str | None:
+    """What stands for the value in the help; None leaves it to typer."""
+    if _is_simple(item, many):
+        return f"<{item.__name__}>" if many and item in TYPED else None
+    return "<name|mapping>" if option.component_kind else f"<{type_in_words(item)}>"
 
 
 def plain_value(option: Option, given: Any) -> Any:

@@ -113,7 +113,7 @@ def stage_command(name: str, stage: type[Stage]) -> Callable[..., None]:
         )
         for option in options
     ]
-    words = [_argument(field) for field in positional]
+    words = [_argument(option) for field in positional for option in options if option.name == field]
     everything = [CONTEXT, *words, *parameters, _data_parameter(stage.default_data), *SHARED, *engine_parameters()]
     return with_parameters(call, everything, inspect.getdoc(stage))
 
@@ -156,17 +156,20 @@ def _word(field: str) -> str:
     return f"positional_{field}"
 
 
-def _argument(field: str) -> inspect.Parameter:
-    information = typer.Argument(help=f"the same as {flag_of(field)}", metavar=field.upper(), show_default=False)
-    return declare(_word(field), str | None, None, information)
+def _argument(option: Option) -> inspect.Parameter:
+    kept = list[str] if get_origin(option.annotation) is list else str
+    information = typer.Argument(help=f"the same as {option.flag}", metavar=option.name.upper(), show_default=False)
+    return declare(_word(option.name), kept | None, None, information)
 
 
 def example_of(name: str, stage: type[Stage]) -> str:
     """A command line that could be typed, with what the stage cannot do without."""
     words = ["nasdistill", name]
     for option in options_of(stage):
-        if option.required:
-            words += [*([] if option.name in stage.positional else [option.flag]), _example_value(option, stage)]
+        if option.required and option.name in stage.positional:
+            words += option.example if isinstance(option.example, list) else [_example_value(option, stage)]
+        elif option.required:
+            words += [option.flag, _example_value(option, stage)]
     return shlex.join([*words, "--data", stage.default_data] if stage.reads_data else words)
 
 

@@ -14,8 +14,9 @@ from nasdistill.distill.learned import LearnedLoss, Lessons
 from nasdistill.distill.objectives import Objective, Outputs, Term
 from nasdistill.distill.objectives.cross_entropy import CrossEntropy
 from nasdistill.distill.taps import Taps
-from nasdistill.distill.teacher import Average, Faculty, FrozenTeacher, Teacher, unpacked
+from nasdistill.distill.teacher import Faculty, FrozenTeacher, Teacher, unpacked
 from nasdistill.errors import SpecError, UserError, found_at
+from nasdistill.models.ensemble import Average
 from nasdistill.training.batches import Batch, Batches
 from nasdistill.training.metrics import in_evaluation_mode
 from nasdistill.training.tasks import Task, label_loss, logits_with_auxiliary
@@ -71,7 +72,7 @@ class Distillation(Task):
         objectives: with the label term, see `with_label_term`; those of weight 0 are left out.
         shape: channels, height and width of the images.
         images: what the images are normalised with, if that is known.
-        average: of several teachers, see `average_logits`.
+        average: of several teachers, see `nasdistill.models.ensemble.average_logits`.
         auxiliary_weight: of the label term of the student's auxiliary head, if it has one.
         label_smoothing: of that term.
 

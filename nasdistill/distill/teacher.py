@@ -13,8 +13,7 @@ from nasdistill.data.base import Normalisation, Shape
 from nasdistill.distill.folding import folded
 from nasdistill.distill.objectives import Outputs
 from nasdistill.distill.taps import Taps
-from nasdistill.models.ensemble import Average as Average
-from nasdistill.models.ensemble import average_logits
+from nasdistill.models.ensemble import Average, average_logits
 from nasdistill.models.renormalisation import renormalisation
 
 

@@ -38,9 +38,12 @@ class Ensemble(Stage):
         "Born-Again Neural Networks (arXiv:1805.04770), section 3.2"
     )
     makes: ClassVar[str] = "network"
+    positional: ClassVar[tuple[str, ...]] = ("networks",)
 
     networks: Annotated[list[str], Reference("network", if_made=True)] = Field(
-        min_length=1, description="the members: stages or artifacts' folders with trained networks for the same classes"
+        min_length=1,
+        description="the members: stages or artifacts' folders with trained networks for the same classes",
+        examples=[["runs/first/stages/train", "runs/second/stages/train"]],
     )
     weights: list[Annotated[float, Field(gt=0)]] | None = Field(
         None, description="what each member weighs, e.g. [2, 1]; all the same if left out"

@@ -10,8 +10,9 @@ from torch import nn
 
 from nasdistill.data.base import Normalisation, Shape
 from nasdistill.data.seeds import derived_seed, generator_for
-from nasdistill.distill.teacher import Average, Faculty, FrozenTeacher, Teacher
+from nasdistill.distill.teacher import Faculty, FrozenTeacher, Teacher
 from nasdistill.errors import found_at
+from nasdistill.models.ensemble import Average
 from nasdistill.zero_shot.generator_losses import GeneratorLoss, GeneratorTerm, Pseudo
 from nasdistill.zero_shot.generators import Generator
 
@@ -31,7 +32,7 @@ class Generation(nn.Module):
         shape: channels, height and width of the images.
         classes: of the networks.
         images: what the images are normalised with, if that is known.
-        average: of several teachers, see `nasdistill.distill.teacher.average_logits`.
+        average: of several teachers, see `nasdistill.models.ensemble.average_logits`.
 
     Raises:
         UserError: the generator makes no such images, or a loss does not apply to a teacher.

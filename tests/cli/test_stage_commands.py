@@ -164,3 +164,41 @@ def test_a_stage_of_two_networks_takes_both_as_words(nasdistill: Command, tmp_pa
         assert told in wrong.stderr
         assert len(wrong.stderr.splitlines()) == 1
     assert "Usage: nasdistill compare [OPTIONS] [STUDENT] [TEACHER]\n" in nasdistill("compare", "--help").stdout
+
+
+def test_a_stage_of_several_networks_takes_them_as_words(nasdistill: Command, tmp_path: Path) -> None:
+    data = registry("datasets").parse("digits").load(0)
+    for name, model in (("first", "mlp-8"), ("second", "mlp-9"), ("third", "mlp-10")):
+        network_artifact(tmp_path / name, data, model)
+    done = nasdistill("ensemble", "first", "second", "--beside", "third", "--weights", "[2, 1]", "--quiet")
+    assert done.returncode == 0, done.stderr
+    with_flags = (
+        "--networks",
+        "first",
+        "--networks",
+        "second",
+        "--beside",
+        "third",
+        "--weights",
+        "2",
+        "--weights",
+        "1",
+    )
+    again = nasdistill("ensemble", *with_flags, "--quiet")
+    assert again.returncode == 0, again.stderr
+    (work,) = (line.split() for line in again.stdout.splitlines() if line.startswith(" ensemble"))
+    assert work[-1] == "yes", "it is the same recipe, so the work is done"
+    for words, told in {
+        (): "ensemble needs --networks, which may also be its first word without the flag",
+        ("first", "--networks", "second"): "ensemble: --networks is given twice: ['second'] and ['first']",
+        ("first", "first"): "--networks.1: 'first' stands here twice, which would count one network as two",
+        ("first", "secnd"): "--networks.1: unknown stage or artifact folder 'secnd'",
+    }.items():
+        wrong = nasdistill("ensemble", *words)
+        assert wrong.returncode == 2, words
+        assert told in wrong.stderr
+        assert len(wrong.stderr.splitlines()) == 1
+    told = nasdistill("ensemble", "--help").stdout
+    assert "Usage: nasdistill ensemble [OPTIONS] [NETWORKS]...\n" in told
+    assert "--networks <str> " in told
+    assert "Example: nasdistill ensemble runs/first/stages/train runs/second/stages/train" in " ".join(told.split())
