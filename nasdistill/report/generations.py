@@ -34,7 +34,6 @@ def draw(found: Sequence[Ensemble]) -> tuple[str, str]:
             [(places[each.name], each.accuracy) for each in seed.networks if not each.member] for seed in found
         ],
     }
-    series = {name: [curve for curve in curves if curve] for name, curves in series.items() if any(curves)}
     names = [
         plots.shortened(name, LONGEST_NAME, keep_end=True) + _behind(several, found, "")
         for name, several in alone.items()

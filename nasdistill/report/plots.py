@@ -236,13 +236,17 @@ def in_order(series: Mapping[str, Sequence[Curve]], names: Sequence[str], title:
 
     Args:
         series: by name, one curve per seed whose x are places in `names`. The mean over the seeds that have a value
-            there is drawn strong; with several, each seed is faint.
+            there is drawn strong; with several, each seed is faint. A name without any value is left out, and the
+            colours of the others stay.
     """
 
     def draw(axes: Axes) -> None:
-        handles = []
-        for number, curves in enumerate(series.values()):
+        handles = {}
+        for number, (name, of_seeds) in enumerate(series.items()):
             colour, marker = SERIES[number % len(SERIES)], "osD^vPX*"[number % 8]
+            curves = [curve for curve in of_seeds if curve]
+            if not curves:
+                continue
             if len(curves) > 1:
                 for curve in curves:
                     axes.plot(*_columns(curve), color=colour, marker=marker, markersize=3, linewidth=0.9, alpha=0.35)
@@ -250,12 +254,14 @@ def in_order(series: Mapping[str, Sequence[Curve]], names: Sequence[str], title:
             for at, value in sorted(point for curve in curves for point in curve):
                 by_place.setdefault(at, []).append(value)
             means = [sum(values) / len(values) for values in by_place.values()]
-            handles += axes.plot(list(by_place), means, color=colour, marker=marker, markersize=6, linewidth=1.8)
+            (handles[name],) = axes.plot(
+                list(by_place), means, color=colour, marker=marker, markersize=6, linewidth=1.8
+            )
         _name_places(axes, names)
         axes.set_xlim(-0.4, len(names) - 0.6)
         axes.margins(y=0.12)
         axes.set_ylabel(y)
-        _legend(axes, handles, list(series))
+        _legend(axes, list(handles.values()), list(handles))
 
     return _svg(title, draw, size=(4.4, 3.6))
 
@@ -263,8 +269,8 @@ def in_order(series: Mapping[str, Sequence[Curve]], names: Sequence[str], title:
 def reliability(of_seeds: Sequence[Sequence[Sequence[float]]], title: str, note: str) -> str:
     """How often a network is right over how sure it is, by bin of confidence, beside the diagonal of one that knows.
 
-    The area of a dot is the share of the images in its bin; its distance from the diagonal is drawn. Bins of several
-    seeds are joined, and each seed's own are faint.
+    The area of a dot is the share of the images in its bin; a line leads from it to the diagonal. Bins of several seeds
+    are joined, and each seed's own are faint.
     Source: Guo et al. 2017, On calibration of modern neural networks (arXiv:1706.04599), figure 1.
 
     Args:
@@ -272,11 +278,11 @@ def reliability(of_seeds: Sequence[Sequence[Sequence[float]]], title: str, note:
         note: written into the free corner.
     """
 
-    def dots(axes: Axes, bins: np.ndarray, **style: Any) -> tuple[np.ndarray, np.ndarray]:
+    def dots(axes: Axes, bins: np.ndarray, **style: Any) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         images, correct, confidence = bins[bins[:, 0] > 0].T
-        sizes = 3 + 240 * images / images.sum()
-        axes.scatter(confidence / images, correct / images, sizes, color=SERIES[0], linewidth=0, **style)
-        return confidence / images, correct / images
+        sure, right, sizes = confidence / images, correct / images, 3 + 240 * images / images.sum()
+        axes.scatter(sure, right, sizes, color=SERIES[0], linewidth=0, **style)
+        return sure, right, sizes
 
     def draw(axes: Axes) -> None:
         axes.plot([0, 1], [0, 1], color=INK, linestyle="--", linewidth=0.9)
@@ -284,13 +290,13 @@ def reliability(of_seeds: Sequence[Sequence[Sequence[float]]], title: str, note:
         if len(every) > 1:
             for bins in every:
                 dots(axes, bins, alpha=0.25)
-        sure, right = dots(axes, every.sum(axis=0), zorder=3)
-        axes.vlines(sure, sure, right, color=SERIES[0], linewidth=1.0)
+        sure, right, sizes = dots(axes, every.sum(axis=0), zorder=3)
+        axes.vlines(sure, sure, right, color=SERIES[0], linewidth=0.25 * np.sqrt(sizes))
         axes.set_xlim(-0.02, 1.04)
         axes.set_ylim(-0.02, 1.04)
         axes.set_xlabel("mean confidence")
         axes.set_ylabel("share that is right")
-        axes.text(0.03, 0.98, note, va="top")
+        axes.text(1.0, 0.02, note, ha="right")
 
     return _svg(title, draw, size=(3.6, 3.2))
 

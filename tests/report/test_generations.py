@@ -151,6 +151,7 @@ def test_a_member_alone_has_no_ensemble_to_draw() -> None:
     texts = texts_of(parsed(generations.draw(found)[0]))
     assert "each member" in texts
     assert "members so far, together" not in texts
+    assert "var(--series-2" in generations.draw(found)[0]  # the teacher keeps its colour
     assert len(generations.draw_reliability(found)) == 2
     assert [str(row[0]) for row in generations.table(found).rows] == ["ban-0 (no member)", "ban-1"]
 
