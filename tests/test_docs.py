@@ -70,7 +70,8 @@ def test_the_readmes_recipe_is_a_recipe(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("name", STAGES.names())
 def test_the_example_in_a_stages_help_is_understood(name: str) -> None:
-    program, *words = shlex.split(example_of(name, STAGES.get(name)))
+    stage = STAGES.get(name)
+    program, *words = shlex.split(example_of(stage.command or name, stage))
     assert program == "nasdistill"
     assert parse(words)
 

@@ -163,12 +163,12 @@ def _argument(option: Option) -> inspect.Parameter:
 
 
 def example_of(name: str, stage: type[Stage]) -> str:
-    """A command line that could be typed, with what the stage cannot do without."""
+    """A command line that could be typed, with what the stage cannot do without and the examples that it gives."""
     words = ["nasdistill", name]
     for option in options_of(stage):
         if option.required and option.name in stage.positional:
             words += option.example if isinstance(option.example, list) else [_example_value(option, stage)]
-        elif option.required:
+        elif option.required or option.example is not None:
             words += [option.flag, _example_value(option, stage)]
     return shlex.join([*words, "--data", stage.default_data] if stage.reads_data else words)
 

@@ -205,6 +205,11 @@ def path_of(field_name: str) -> tuple[str | int, ...]:
     return tuple(int(part) if part.isdigit() else part for part in field_name.split("."))
 
 
+def listed(value: Any) -> Any:
+    """One value as a list of one, before a field that takes several is validated."""
+    return [value] if isinstance(value, str | Mapping) else value
+
+
 def network_for(
     value: str | dict[str, Any] | None,
     artifact: Artifact | None,

@@ -5,17 +5,15 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import Field, model_validator
+from pydantic import BeforeValidator, Field, model_validator
 
 from nasdistill.errors import SpecError
 from nasdistill.registry import ComponentOf, build
-from nasdistill.stages.base import STAGES, Reference, Stage
+from nasdistill.stages.base import STAGES, Reference, Stage, listed
 from nasdistill.stages.distill import Distill
 from nasdistill.stages.ensemble import Ensemble
 from nasdistill.stages.train import Train
 from nasdistill.training.settings import TrainingSettings
-
-ModelOrStage = str | dict[str, Any]
 
 
 @STAGES.register("born-again")
@@ -31,11 +29,15 @@ class BornAgain(TrainingSettings, Stage):
     makes = "network"
     command: ClassVar[str] = "ban"
 
-    model: Annotated[ModelOrStage | list[ModelOrStage] | None, Reference("architecture", or_model=True)] = Field(
+    model: Annotated[
+        list[str | dict[str, Any]] | None, BeforeValidator(listed), Reference("architecture", or_model=True)
+    ] = Field(
         None,
-        description="what every generation is: a model such as wrn-28-1, a stage, or an artifact's folder; a list has "
-        "one for each generation. The (first) one is also the teacher's, where none is given; if left out, all are as "
-        "the teacher is",
+        min_length=1,
+        description="what every generation is: a model such as wrn-28-1, a stage, or an artifact's folder; or one for "
+        "each generation. The first one is also the teacher's, where none is given; if left out, all are as the "
+        "teacher is",
+        examples=["wrn-28-1"],
     )
     teacher: Annotated[str | None, Reference("network")] = Field(
         None,
@@ -67,14 +69,15 @@ class BornAgain(TrainingSettings, Stage):
     def _someone_to_begin_with(self) -> BornAgain:
         if self.model is None and self.teacher is None:
             raise SpecError("give a model such as wrn-28-1, or a trained teacher to begin with", ("model",))
-        if isinstance(self.model, list) and len(self.model) != self.generations:
+        if self.model is not None and len(self.model) not in (1, self.generations):
             problem = f"{len(self.model)} model(s) for {self.generations} generation(s); one model alone is for all"
             raise SpecError(problem, ("model",))
         return self
 
     def parts(self, name: str) -> Mapping[str, Stage]:
         settings = {option: getattr(self, option) for option in TrainingSettings.model_fields}
-        models = self.model if isinstance(self.model, list) else [self.model or self.teacher] * self.generations
+        named = self.model or [self.teacher or ""]
+        models = named * self.generations if len(named) == 1 else named
         parts: dict[str, Stage] = {}
         if self.teacher is None:
             parts[f"{name}-0"] = build(Train, {**settings, "model": models[0], "fresh": True})

@@ -10,11 +10,7 @@ from pydantic import BeforeValidator, Field
 from nasdistill.artifacts import Artifact
 from nasdistill.errors import found_at
 from nasdistill.registry import ComponentOf
-from nasdistill.stages.base import STAGES, Context, Outcome, Reference, Stage
-
-
-def _listed(value: Any) -> Any:
-    return value if isinstance(value, list | tuple) else [value]
+from nasdistill.stages.base import STAGES, Context, Outcome, Reference, Stage, listed
 
 
 @STAGES.register("export")
@@ -28,7 +24,7 @@ class Export(Stage):
     network: Annotated[str, Reference("network")] = Field(
         description="what to export: a stage or an artifact's folder with a trained network"
     )
-    format: Annotated[list[Annotated[Any, ComponentOf("exporters")]], BeforeValidator(_listed)] = Field(
+    format: Annotated[list[Annotated[Any, ComponentOf("exporters")]], BeforeValidator(listed)] = Field(
         ["onnx"], min_length=1, validate_default=True, description="one format, or a list of them: onnx, torch, packed"
     )
 
