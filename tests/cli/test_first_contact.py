@@ -13,7 +13,8 @@ from nasdistill.registry import KINDS, registry
 from nasdistill.stages import STAGES
 from tests.cli.conftest import Command
 
-COMMANDS = ("run", "report", "list", "show", "inspect", "import", *STAGES.names())
+OF_STAGES = tuple(STAGES.get(name).command or name for name in STAGES.names())
+COMMANDS = ("run", "report", "list", "show", "inspect", "import", *OF_STAGES)
 
 HELP_WITHOUT_TORCH = """
 import sys
