@@ -76,9 +76,10 @@ class Batches:
         self._workers = workers
         self.views = views
         self._epoch_images = max(len(images), epoch_images or 0)
-        weights = balanced_weights(images.labels.cpu())
+        # on the CPU, as not every device has float64
+        weights = None if balance == "none" else balanced_weights(images.labels.cpu())
         self._drawn_by = weights if balance == "sampling" else None
-        self._weights = weights.to(self.device, torch.float32) if balance == "loss" else None
+        self._weights = weights.to(self.device, torch.float32) if weights is not None and balance == "loss" else None
         self._rank = rank
         self._world_size = world_size
 
