@@ -1,7 +1,8 @@
-"""One run at a time in a folder: a kernel lock, which dies with its holder, so that no start ever needs an unlock."""
+"""One run at a time in a folder, one maker of an artifact: kernel locks, which die with their holders."""
 
 from __future__ import annotations
 
+import logging
 import os
 import socket
 from collections.abc import Iterator
@@ -12,7 +13,10 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 
 from nasdistill.errors import DamagedFile, UserError
+from nasdistill.interrupts import leave_if_requested
 from nasdistill.storage import read_json, write_json
+
+log = logging.getLogger(__name__)
 
 
 @contextmanager
@@ -38,6 +42,35 @@ def run_lock(folder: Path) -> Iterator[None]:
         since = datetime.now(timezone.utc).isoformat(timespec="seconds")
         write_json(holder, {"process": os.getpid(), "host": socket.gethostname(), "since": since})
         yield
+    finally:
+        lock.release()
+
+
+@contextmanager
+def stage_lock(folder: Path, key: str, name: str) -> Iterator[None]:
+    """Make the artifact with this key alone; waits as long as another run makes it.
+
+    Runs share artifacts where the folders of both are links to the same place, as the trials of an experiment are.
+
+    Raises:
+        Interrupted: a stop was asked for while waiting.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    place = folder / f"{key[:12]}.lock"
+    lock = FileLock(place)
+    waiting = False
+    while not lock.is_locked:
+        try:
+            lock.acquire(timeout=0.5)
+        except Timeout:
+            leave_if_requested()
+            if not waiting:
+                log.info("%s: another run is at it; waiting for what it makes", name)
+            waiting = True
+    try:
+        yield
+        # Whoever waits for a file that is gone finds the artifact made; after an error it must make it itself.
+        place.unlink(missing_ok=True)
     finally:
         lock.release()
 

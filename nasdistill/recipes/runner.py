@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import logging
 import os
 import shutil
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime, timezone
 from pathlib import Path
@@ -22,7 +23,7 @@ from nasdistill.interrupts import leave_if_requested, polite_stops
 from nasdistill.recipes.cost import Meter
 from nasdistill.recipes.graph import order
 from nasdistill.recipes.loading import Recipe
-from nasdistill.recipes.lock import run_lock
+from nasdistill.recipes.lock import run_lock, stage_lock
 from nasdistill.recipes.provenance import (
     code_version,
     device_in_words,
@@ -47,6 +48,9 @@ log = logging.getLogger(__name__)
 
 REPORT = "report.html"
 SECONDS_BETWEEN_LOOKS = 0.2
+
+StageListener = Callable[[str, int, Mapping[str, float], int], None]
+"""Is called with a stage's name, its seed, numbers by name, and the step that they are of."""
 
 # Numbers that differ from one machine to the next count as cost, so that metrics stay comparable bit for bit.
 COSTS = ("samples_per_second", "latency_ms")
@@ -93,7 +97,7 @@ def plan(recipe: Recipe | Sweep, out: Path) -> list[PlannedStage]:
     return [replace(found[at], point=point) for at, point in places]
 
 
-def run(recipe: Recipe | Sweep, out: Path, command: str) -> RunRecord:
+def run(recipe: Recipe | Sweep, out: Path, command: str, listen: StageListener | None = None) -> RunRecord:
     """Run every stage that is not done yet, and write `recipe.yaml`, `results.json` and `report.html` into `out`.
 
     A sweep runs point by point in the one folder, so that what several points share is done once; its outcome is also
@@ -101,6 +105,7 @@ def run(recipe: Recipe | Sweep, out: Path, command: str) -> RunRecord:
 
     Args:
         command: what the user typed, for the report.
+        listen: is told the numbers of every stage while it runs.
 
     Raises:
         UserError: `out` is in use, or something a stage was given is wrong.
@@ -114,12 +119,13 @@ def run(recipe: Recipe | Sweep, out: Path, command: str) -> RunRecord:
     began = datetime.now(timezone.utc).isoformat(timespec="seconds")
     with run_lock(out), polite_stops():
         for folder in (out, out / "artifacts"):
-            remove_leftovers(folder)
+            if not folder.is_symlink():  # what lies there may be on another run's way in
+                remove_leftovers(folder)
         text = sweep.recipe.text()
         write_text(out / "recipe.yaml", text)
         rows: list[Row] = []
         left_out: list[LeftOut] = []
-        for point, seed, this_run in _visits(sweep, out):
+        for point, seed, this_run in _visits(sweep, out, listen):
             if point.values:
                 log.info("point %d of %d: %s", sweep.points.index(point) + 1, len(sweep.points), in_words(point.values))
             done: dict[str, Artifact] = {}
@@ -200,13 +206,13 @@ def _sweep(recipe: Recipe | Sweep) -> Sweep:
     return Sweep.of(recipe) if isinstance(recipe, Recipe) else recipe
 
 
-def _visits(sweep: Sweep, out: Path) -> Iterator[tuple[Point, int, _Run]]:
+def _visits(sweep: Sweep, out: Path, listen: StageListener | None = None) -> Iterator[tuple[Point, int, _Run]]:
     """Every point with every seed, in the order of work."""
     for point in sweep.points:
         _engine(point.recipe)  # what this machine has not is told before anything runs
     this_run: _Run | None = None
     for point in sweep.points:
-        this_run = _Run(point.recipe, out, this_run, in_sweep=len(sweep.points) > 1)
+        this_run = _Run(point.recipe, out, this_run, in_sweep=len(sweep.points) > 1, listen=listen)
         for seed in point.recipe.seeds:
             yield point, seed, this_run
 
@@ -228,7 +234,15 @@ class _Run:
         before: the point before this one, whose data and engine stay in memory if this one has the same.
     """
 
-    def __init__(self, recipe: Recipe, out: Path, before: _Run | None = None, in_sweep: bool = False) -> None:
+    def __init__(
+        self,
+        recipe: Recipe,
+        out: Path,
+        before: _Run | None = None,
+        in_sweep: bool = False,
+        listen: StageListener | None = None,
+    ) -> None:
+        self.listen = listen
         self.recipe = recipe
         self.out = out
         self.in_sweep = in_sweep
@@ -333,6 +347,7 @@ class _Run:
             data_identity=self.data_identity() if stage.reads_data else {},
             code=code_version(),
             shared=self.shared,
+            listen=None if self.listen is None else functools.partial(self.listen, name, planned.seed),
         )
 
     def accompany(self, planned: PlannedStage, done: Mapping[str, Artifact]) -> Artifact:
@@ -351,9 +366,14 @@ class _Run:
 
     def execute(self, planned: PlannedStage, done: Mapping[str, Artifact]) -> Artifact:
         """Run a stage, from its last checkpoint if it was killed before, and publish its artifact."""
-        name, seed, key = planned.name, planned.seed, planned.key
-        if key is None:
-            raise RuntimeError(f"stage {name!r} has no key: its inputs are not done")
+        if planned.key is None:
+            raise RuntimeError(f"stage {planned.name!r} has no key: its inputs are not done")
+        with stage_lock(self.out / "work", planned.key, planned.name):
+            # another run that shares this folder's artifacts may have made it meanwhile
+            return self.finished(planned.key) or self._execute(planned, planned.key, done)
+
+    def _execute(self, planned: PlannedStage, key: str, done: Mapping[str, Artifact]) -> Artifact:
+        name, seed = planned.name, planned.seed
         stage = self.recipe.stages[name]
         inputs = self.artifacts(stage, done)
         work = self.work(planned)

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from nasdistill.models.base import NetworkSpec
     from nasdistill.training.checkpoints import Checkpoints
     from nasdistill.training.engine import Engine, EngineSettings
-    from nasdistill.training.records import Records
+    from nasdistill.training.records import Listener, Records
 
 
 @dataclass(frozen=True)
@@ -67,6 +67,7 @@ class Context:
         data_identity: the data set's options and the fingerprint of its bytes, which decide what it holds.
         code: SHA-256 of the source that computes, for keys of what is kept.
         shared: what the stages of one run need only once: the data and the engine.
+        listen: is told what goes to TensorBoard as numbers.
     """
 
     stage: str
@@ -82,6 +83,7 @@ class Context:
     data_identity: Mapping[str, Any] = field(default_factory=dict)
     code: str = ""
     shared: dict[Hashable, Any] = field(default_factory=dict)
+    listen: Listener | None = None
 
     @property
     def drawing_seed(self) -> int:
@@ -124,7 +126,7 @@ class Context:
     def records(self) -> Records:
         from nasdistill.training.records import Records
 
-        return Records(self.tensorboard, self.stage)
+        return Records(self.tensorboard, self.stage, listen=self.listen)
 
     def checkpoints(self, name: str = "checkpoints") -> Checkpoints:
         from nasdistill.training.checkpoints import Checkpoints

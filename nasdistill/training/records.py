@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import sys
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -19,6 +19,9 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 SECONDS_BETWEEN_LINES = 10.0
+
+Listener = Callable[[Mapping[str, float], int], None]
+"""Is called with scalars by tag, and the step that they are of."""
 
 
 class Progress:
@@ -53,12 +56,14 @@ class Records:
 
     Args:
         quiet: no bar, plain lines in the log only.
+        listen: is told all scalars too.
     """
 
-    def __init__(self, folder: Path, title: str, quiet: bool = False) -> None:
+    def __init__(self, folder: Path, title: str, quiet: bool = False, listen: Listener | None = None) -> None:
         self.folder = folder
         self.title = title
         self.quiet = quiet
+        self.listen = listen
         self.writes = is_first_process()
         self._writer: SummaryWriter | None = None
 
@@ -68,6 +73,8 @@ class Records:
             writer = self._writer_at(step)
             for tag, value in values.items():
                 writer.add_scalar(tag, value, step)
+            if self.listen is not None:
+                self.listen(values, step)
 
     def images(self, tag: str, pixels: torch.Tensor, step: int) -> None:
         """Write a grid of images, uint8, [N, C, H, W], at `step`; those of one row as waves.
