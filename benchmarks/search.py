@@ -26,7 +26,8 @@ from torch.nn import functional
 
 from benchmarks.common import Turn, arguments, compare, show, timed
 from benchmarks.images import CLASSES, SHAPE, random_data
-from nasdistill.search.spaces import SPACES, SearchSpace
+from nasdistill.search.spaces import SPACES
+from nasdistill.search.spaces.cells import CellSpace
 from nasdistill.search.strategies.darts import DartsSearch
 from nasdistill.training.checkpoints import Checkpoints
 from nasdistill.training.engine import Engine, EngineSettings
@@ -37,7 +38,7 @@ BATCH = 64
 BASELINE = "plain, fp32, contiguous"
 
 
-def ours(space: SearchSpace, engine: Engine) -> Turn:
+def ours(space: CellSpace, engine: Engine) -> Turn:
     """One epoch of the strategy, as it measures itself; building the supernet is left out."""
 
     def turn(steps: int) -> float:
@@ -82,12 +83,12 @@ def theirs(
     return timed(step)
 
 
-def plain(space: SearchSpace, device: torch.device, channels_last: bool, bf16: bool) -> Turn:
+def plain(space: CellSpace, device: torch.device, channels_last: bool, bf16: bool) -> Turn:
     supernet = PlainSupernet(space, SHAPE, CLASSES)
     return theirs(supernet, [supernet.normal, supernet.reduce], device, channels_last, bf16)
 
 
-def nni(space: SearchSpace, device: torch.device) -> Turn | None:
+def nni(space: CellSpace, device: torch.device) -> Turn | None:
     """nni's supernet of the same channels and cells, or None where it cannot be imported."""
     warnings.filterwarnings("ignore")  # it warns of every module that came to torch after it
     try:

@@ -5,17 +5,17 @@ from __future__ import annotations
 import torch
 
 from nasdistill.models.genotypes import Cell, Genotype
-from nasdistill.search.spaces import NONE, SKIP, SearchSpace
+from nasdistill.search.spaces.cells import NONE, SKIP, CellSpace
 
 
-def discretise_cell(space: SearchSpace, weights: torch.Tensor) -> Cell:
+def discretise_cell(space: CellSpace, weights: torch.Tensor) -> Cell:
     """The cell that remains of a relaxed one.
 
     An edge is as strong as its best operation other than `none`. Each node keeps its `edges_per_node` strongest edges,
     strongest first, each with that operation. Of equals the earlier state, and the earlier operation, wins.
 
     Args:
-        weights: [edges, operations], softmax over the operations; rows as in `SearchSpace.edges`.
+        weights: [edges, operations], softmax over the operations; rows as in `CellSpace.edges`.
 
     Source: Liu et al. 2019, DARTS, section 2.4 and the released code.
     """
@@ -30,7 +30,7 @@ def discretise_cell(space: SearchSpace, weights: torch.Tensor) -> Cell:
     )
 
 
-def discretise(space: SearchSpace, normal: torch.Tensor, reduce: torch.Tensor) -> Genotype:
+def discretise(space: CellSpace, normal: torch.Tensor, reduce: torch.Tensor) -> Genotype:
     """Both cells; see `discretise_cell`."""
     return Genotype(normal=discretise_cell(space, normal), reduce=discretise_cell(space, reduce))
 

@@ -31,7 +31,7 @@ from nasdistill.data.base import Shape
 from nasdistill.models.operations import OPERATIONS, Operation
 from nasdistill.models.operations.convolutions import Depthwise, ReLUConvNorm
 from nasdistill.models.operations.skip import FactorizedReduce
-from nasdistill.search.spaces import NONE, SKIP, SearchSpace
+from nasdistill.search.spaces.cells import NONE, SKIP, CellSpace
 
 INITIAL_SPREAD = 1e-3
 """Standard deviation of the first alphas: small enough that all operations start about equal."""
@@ -162,7 +162,7 @@ class Fan(nn.Module):
         separate: by name, the others.
     """
 
-    def __init__(self, space: SearchSpace, channels: int, edges: int, stride: int) -> None:
+    def __init__(self, space: CellSpace, channels: int, edges: int, stride: int) -> None:
         super().__init__()
         self.edges = edges
         self.column = {name: column for column, name in enumerate(space.operations)}
@@ -202,7 +202,7 @@ class MixedCell(nn.Module):
     """
 
     def __init__(
-        self, space: SearchSpace, channels: tuple[int, int], width: int, reduction: bool, after_reduction: bool
+        self, space: CellSpace, channels: tuple[int, int], width: int, reduction: bool, after_reduction: bool
     ) -> None:
         super().__init__()
         before_last, last = channels
@@ -250,7 +250,7 @@ class Supernet(nn.Module):
         reduce: alphas of the reduction cells, [edges, operations].
     """
 
-    def __init__(self, space: SearchSpace, shape: Shape, classes: int) -> None:
+    def __init__(self, space: CellSpace, shape: Shape, classes: int) -> None:
         super().__init__()
         stem = space.stem_multiplier * space.search_channels
         self.stem = nn.Sequential(nn.Conv2d(shape[0], stem, 3, padding=1, bias=False), nn.BatchNorm2d(stem))

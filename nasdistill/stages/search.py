@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Mapping
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 from pydantic import Field, model_validator
 
 from nasdistill.artifacts import Artifact
 from nasdistill.errors import SpecError
-from nasdistill.registry import ComponentOf
+from nasdistill.registry import ComponentOf, registry
 from nasdistill.stages.base import STAGES, Context, Outcome, Stage
 from nasdistill.storage import write_json, write_text
+
+if TYPE_CHECKING:
+    from nasdistill.search.spaces import SearchSpace
 
 GENOTYPE = "genotype.json"
 HISTORY = "history.json"
@@ -19,7 +23,7 @@ HISTORY = "history.json"
 
 @STAGES.register("search")
 class Search(Stage):
-    """Search cells for the images at hand; the artifact is the network that is built from them, without weights."""
+    """Search a network for the images at hand; the artifact is the network that was found, without weights."""
 
     source = "Liu et al. 2019, DARTS: Differentiable Architecture Search (arXiv:1806.09055)"
     makes = "architecture"
@@ -40,40 +44,42 @@ class Search(Stage):
             raise SpecError(f"the strategy {self.strategy.registered_name!r} has no epochs", ("epochs",))
         return self
 
+    @model_validator(mode="after")
+    def _strategy_can_search_the_space(self) -> Search:
+        reason = self.strategy.reason_to_refuse(self.space)
+        if reason is not None:
+            able = ", ".join(strategies_for(self.space)) or "none here"
+            raise SpecError(
+                f"the strategy {self.strategy.registered_name!r} cannot search the space "
+                f"{self.space.registered_name!r}: {reason} (strategies that can: {able})",
+                ("strategy",),
+            )
+        return self
+
     def run(self, inputs: Mapping[str, Artifact], context: Context) -> Outcome:
         from nasdistill.models.base import NetworkSpec, save_network
         from nasdistill.models.inspection import count_parameters, multiply_adds
-        from nasdistill.registry import registry
         from nasdistill.report.cells import draw_cell
 
         strategy = self.strategy if self.epochs is None else self.strategy.model_copy(update={"epochs": self.epochs})
         data, space = context.data, self.space
         found = strategy.search(space, data, context.engine, context.seed, context.checkpoints(), context.records)
-        model = {
-            "name": "darts",
-            "genotype": found.genotype,
-            "channels": space.channels,
-            "cells": space.cells,
-            "widths": space.widths,
-            "stem_multiplier": space.stem_multiplier,
-            "auxiliary": space.auxiliary,
-            "drop_path": space.drop_path,
-        }
         spec = NetworkSpec(
-            model=registry("models").parse(model),
+            model=registry("models").parse(found.model),
             shape=data.shape,
             classes=len(data.classes),
             labels=data.classes,
             normalisation=data.normalisation,
         )
         network = spec.build()
-        genotype = found.genotype.model_dump(mode="json")
         save_network(context.folder, spec, None)
-        write_json(context.folder / GENOTYPE, genotype)
         if found.history:
             write_json(context.folder / HISTORY, found.history)
-        for name, edges in (("normal", found.genotype.normal), ("reduce", found.genotype.reduce)):
-            write_text(context.folder / f"{name}-cell.svg", draw_cell(edges, f"{name} cell"))
+        genotype = getattr(spec.model, "genotype", None)
+        if genotype is not None:
+            write_json(context.folder / GENOTYPE, genotype.model_dump(mode="json"))
+            for name, edges in (("normal", genotype.normal), ("reduce", genotype.reduce)):
+                write_text(context.folder / f"{name}-cell.svg", draw_cell(edges, f"{name} cell"))
         return Outcome(
             {
                 **found.metrics,
@@ -81,3 +87,14 @@ class Search(Stage):
                 "multiply_adds": multiply_adds(network, spec.shape),
             }
         )
+
+
+def strategies_for(space: SearchSpace) -> list[str]:
+    """The names of the strategies that, with their defaults, can search `space`; of plugins those that are loaded."""
+    strategies = registry("strategies")
+    able = []
+    for name in strategies.loaded():
+        with contextlib.suppress(SpecError):  # one that has options without defaults is left out
+            if strategies.parse(name).reason_to_refuse(space) is None:
+                able.append(name)
+    return able

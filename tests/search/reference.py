@@ -9,12 +9,12 @@ from torch.nn import functional
 from nasdistill.models.operations import OPERATIONS
 from nasdistill.models.operations.convolutions import ReLUConvNorm
 from nasdistill.models.operations.skip import FactorizedReduce
-from nasdistill.search.spaces import SearchSpace
+from nasdistill.search.spaces.cells import CellSpace
 from nasdistill.search.supernet import Convolutions, Fan, Reductions, Separate, Supernet
 
 
 class PlainEdge(nn.Module):
-    def __init__(self, space: SearchSpace, channels: int, stride: int) -> None:
+    def __init__(self, space: CellSpace, channels: int, stride: int) -> None:
         super().__init__()
         self.operations = nn.ModuleDict()
         for name in space.operations:
@@ -55,7 +55,7 @@ class PlainCell(nn.Module):
 class PlainSupernet(nn.Module):
     """The same function as `Supernet`, as the paper writes it."""
 
-    def __init__(self, space: SearchSpace, shape: tuple[int, int, int], classes: int) -> None:
+    def __init__(self, space: CellSpace, shape: tuple[int, int, int], classes: int) -> None:
         super().__init__()
         width = space.search_channels
         stem = space.stem_multiplier * width
@@ -83,7 +83,7 @@ class PlainSupernet(nn.Module):
         return self.classifier(functional.adaptive_avg_pool2d(last, 1).flatten(1))
 
 
-def pairs(plain: PlainSupernet, fused: Supernet, space: SearchSpace):
+def pairs(plain: PlainSupernet, fused: Supernet, space: CellSpace):
     """(parameter of the fused supernet, the plain parameters whose concatenation it is), for all parameters."""
     yield fused.normal, [plain.normal]
     yield fused.reduce, [plain.reduce]

@@ -7,12 +7,13 @@ import torch
 
 from nasdistill.models.genotypes import DARTS_V1, DARTS_V2
 from nasdistill.search.discretise import count_skips, discretise, discretise_cell, entropy
-from nasdistill.search.spaces import SPACES, SearchSpace
+from nasdistill.search.spaces import SPACES
+from nasdistill.search.spaces.cells import CellSpace
 
 
-def small_space(**options: object) -> SearchSpace:
+def small_space(**options: object) -> CellSpace:
     operations = ["none", "skip_connect", "sep_conv_3x3"]
-    space: SearchSpace = SPACES.parse({"name": "custom", "operations": operations, "nodes": 2, **options})
+    space: CellSpace = SPACES.parse({"name": "custom", "operations": operations, "nodes": 2, **options})
     return space
 
 

@@ -1,11 +1,13 @@
 from __future__ import annotations
 
+import math
 from pathlib import Path
 
 import pytest
 
 from nasdistill.errors import SpecError, UserError
-from nasdistill.registry import load_plugin, plugins
+from nasdistill.models.genotypes import DARTS_V1
+from nasdistill.registry import load_plugin, plugins, registry
 from nasdistill.search.spaces import SPACES
 from nasdistill.search.spaces.files import read_space, space_from_file
 
@@ -29,6 +31,31 @@ def test_the_published_space() -> None:
 
 def test_edges_come_node_by_node() -> None:
     assert SPACES.parse("darts-tiny").edges()[:6] == [(0, 0), (1, 0), (0, 1), (1, 1), (2, 1), (0, 2)]
+
+
+def test_choices_count_as_many_architectures_as_the_paper() -> None:
+    """Liu et al. 2019, section 2.1 and appendix A.3: prod_k k (k + 1) / 2 * 7^2 for each of the two cells, k = 1..4."""
+    choices = SPACES.parse("darts").choices((3, 32, 32), 10)
+    count = math.prod(len(alternatives) for alternatives in choices.values())
+    assert count == math.prod(k * (k + 1) // 2 * 7**2 for k in range(1, 5)) ** 2
+    assert all(len(set(map(str, alternatives))) == len(alternatives) for alternatives in choices.values())
+
+
+def test_chosen_alternatives_make_the_published_network() -> None:
+    space = SPACES.parse({"name": "darts", "channels": 8, "cells": 5})
+    choices = space.choices((3, 32, 32), 10)
+    chosen: dict[str, object] = {}
+    for cell, nodes in (("normal", DARTS_V1.normal), ("reduce", DARTS_V1.reduce)):
+        for node, edges in enumerate(nodes):
+            in_order = sorted(edges, key=lambda edge: edge[1])
+            chosen[f"{cell}/{node}/states"] = [state for _operation, state in in_order]
+            chosen |= {f"{cell}/{node}/{number}": operation for number, (operation, _state) in enumerate(in_order)}
+    assert set(chosen) == set(choices)
+    assert all(chosen[label] in choices[label] for label in choices)
+    model = registry("models").parse(space.model(chosen))
+    ordered = [tuple(tuple(sorted(e, key=lambda x: x[1])) for e in c) for c in (DARTS_V1.normal, DARTS_V1.reduce)]
+    assert [model.genotype.normal, model.genotype.reduce] == ordered
+    assert (model.channels, model.cells) == (8, 5)
 
 
 def test_every_shipped_file_is_a_documented_space() -> None:
@@ -109,9 +136,10 @@ def test_a_plugin_adds_a_space(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.setattr(SPACES, "_components", dict(SPACES._components))
     path = tmp_path / "plugin.py"
     path.write_text(
-        "from nasdistill.search.spaces import SPACES, SearchSpace\n"
+        "from nasdistill.search.spaces import SPACES\n"
+        "from nasdistill.search.spaces.cells import CellSpace\n"
         "@SPACES.register('three-nodes')\n"
-        "class ThreeNodes(SearchSpace):\n"
+        "class ThreeNodes(CellSpace):\n"
         "    'Three nodes.'\n"
         "    operations: tuple[str, ...] = ('skip_connect', 'sep_conv_3x3')\n"
         "    nodes: int = 3\n"

@@ -15,6 +15,7 @@ from torch.nn import functional
 
 from nasdistill.data.base import Data
 from nasdistill.errors import SpecError
+from nasdistill.models.genotypes import Genotype
 from nasdistill.registry import build, registry
 from nasdistill.search.bilevel import second_order
 from nasdistill.search.spaces import SPACES
@@ -76,6 +77,10 @@ def search(
     state = checkpoints.load()
     assert state is not None
     return found, state
+
+
+def cells_of(found: Found) -> Genotype:
+    return Genotype.model_validate(found.model["genotype"])
 
 
 def darts(**options: Any) -> DartsSearch:
@@ -155,7 +160,7 @@ def test_a_killed_search_ends_with_the_same_bits(
         search(strategy, data, tmp_path / "killed", killed_after, precision)
     torch.manual_seed(99)  # another process draws other numbers
     resumed, state = search(strategy, data, tmp_path / "killed", precision=precision)
-    assert resumed.genotype == unbroken.genotype
+    assert resumed.model == unbroken.model
     assert resumed.history == unbroken.history
     for part in ("supernet", "random"):
         assert all(torch.equal(state[part][name], value) for name, value in whole[part].items())
@@ -173,7 +178,7 @@ def test_curves_tell_the_architecture_each_epoch(data: Data, tmp_path: Path) -> 
     assert [curves[f"alpha/reduce/1/{name}"][-1][1] for name in SPACE.operations] == pytest.approx(last)
     # At the start all four operations weigh about the same.
     assert curves["entropy/normal"][0][1] == pytest.approx(math.log(4), abs=1e-4)
-    skips = sum(operation == "skip_connect" for node in found.genotype.normal for operation, _ in node)
+    skips = sum(operation == "skip_connect" for node in cells_of(found).normal for operation, _ in node)
     assert curves["skips/normal"][-1] == [2, skips]
     assert [value for _, value in curves["learning rate"]] == pytest.approx([0.025, 0.013])
     assert len(curves["train/loss"]) == len(curves["validation/loss"]) == 2
@@ -201,7 +206,7 @@ def test_a_collapse_is_warned_of(data: Data, tmp_path: Path, caplog, monkeypatch
     with caplog.at_level(logging.WARNING):
         found, _ = search(darts(epochs=1), data, tmp_path)
     assert "after epoch 1, 4 of the 4 edges of the normal cell are skip connections" in caplog.text
-    assert {operation for node in found.genotype.normal for operation, _ in node} == {"skip_connect"}
+    assert {operation for node in cells_of(found).normal for operation, _ in node} == {"skip_connect"}
 
 
 def test_a_stop_keeps_the_cells_before_the_collapse(data: Data, tmp_path: Path, monkeypatch) -> None:
@@ -211,10 +216,10 @@ def test_a_stop_keeps_the_cells_before_the_collapse(data: Data, tmp_path: Path, 
     found, _ = search(strategy, data, tmp_path / "stopped")
     assert found.history["curves"]["skips/normal"][-1] == [2, 4]
     assert found.metrics["epochs"] == 2
-    assert found.genotype == before.genotype
+    assert found.model == before.model
     # A stopped search that is asked for again stays stopped.
     again, _ = search(strategy, data, tmp_path / "stopped")
-    assert (again.genotype, again.history) == (found.genotype, found.history)
+    assert (again.model, again.history) == (found.model, found.history)
 
 
 def test_a_search_that_diverges_names_the_step(data: Data, tmp_path: Path) -> None:
@@ -235,8 +240,8 @@ def drawn(seed: int, data: Data, tmp_path: Path) -> Found:
 
 
 def test_random_cells_are_valid_and_the_seeds_alone(data: Data, tmp_path: Path) -> None:
-    found = [drawn(seed, data, tmp_path).genotype for seed in range(200)]
-    assert found[7] == drawn(7, data, tmp_path).genotype
+    found = [cells_of(drawn(seed, data, tmp_path)) for seed in range(200)]
+    assert found[7] == cells_of(drawn(7, data, tmp_path))
     assert len(set(map(str, found))) == 200
     nodes = [node for genotype in found for node in genotype.normal]
     assert all(len(node) == 2 and node[0][1] < node[1][1] for node in nodes)

@@ -8,7 +8,8 @@ from pydantic import ValidationError
 from torch import nn
 
 from nasdistill.models.operations import OPERATIONS, Operation
-from nasdistill.search.spaces import SPACES, SearchSpace
+from nasdistill.search.spaces import SPACES
+from nasdistill.search.spaces.cells import CellSpace
 from nasdistill.search.supernet import Supernet
 from tests.search.reference import PlainSupernet, pairs
 
@@ -31,7 +32,7 @@ def _plugin_operation(monkeypatch: pytest.MonkeyPatch) -> None:
     OPERATIONS.register("test_conv_1x1")(Conv1x1)
 
 
-def twins(space: SearchSpace, shape: tuple[int, int, int]) -> tuple[Supernet, PlainSupernet]:
+def twins(space: CellSpace, shape: tuple[int, int, int]) -> tuple[Supernet, PlainSupernet]:
     torch.manual_seed(0)
     fused = Supernet(space, shape, 5).double()
     plain = PlainSupernet(space, shape, 5).double()

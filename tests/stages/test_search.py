@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
@@ -13,6 +14,7 @@ from nasdistill.models.base import load_spec
 from nasdistill.models.genotypes import Genotype
 from nasdistill.registry import build, registry
 from nasdistill.report import payloads
+from nasdistill.search.spaces import SPACES, SearchSpace
 from nasdistill.stages import STAGES, Context, Outcome
 from nasdistill.storage import read_json
 from nasdistill.training.engine import EngineSettings
@@ -91,3 +93,41 @@ def test_mistakes_are_named_with_their_place(config: dict[str, Any], path: tuple
     with pytest.raises(SpecError, match=words) as caught:
         build(STAGES.get("search"), {"space": "darts-tiny", **config})
     assert caught.value.path == path
+
+
+class Widths(SearchSpace):
+    """Perceptrons of one hidden layer: a space without cells."""
+
+    def choices(self, shape: tuple[int, int, int], classes: int) -> dict[str, tuple[Any, ...]]:
+        return {"width": (4, 5, 6)}
+
+    def model(self, chosen: Mapping[str, Any]) -> dict[str, Any]:
+        return {"name": "mlp", "hidden": [chosen["width"]]}
+
+
+@pytest.fixture
+def _widths(monkeypatch: pytest.MonkeyPatch) -> None:
+    SPACES.names()
+    monkeypatch.setattr(SPACES, "_components", dict(SPACES._components))
+    SPACES.register("widths")(Widths)
+
+
+@pytest.mark.usefixtures("_widths")
+def test_a_space_need_not_be_made_of_cells(tmp_path: Path) -> None:
+    widths = []
+    for seed in range(12):
+        run(tmp_path / str(seed), seed=seed, space="widths", strategy="random")
+        payload = tmp_path / str(seed) / "payload"
+        widths.append(load_spec(payload).model.hidden[0])
+        assert sorted(path.name for path in payload.iterdir()) == ["spec.json"]
+    assert set(widths) == {4, 5, 6}
+
+
+@pytest.mark.usefixtures("_widths")
+def test_a_strategy_that_cannot_search_the_space_is_refused_with_those_that_can() -> None:
+    with pytest.raises(
+        SpecError, match=r"'darts' cannot search the space 'widths': it needs a space of cells"
+    ) as caught:
+        build(STAGES.get("search"), {"space": "widths", "strategy": "darts"})
+    assert caught.value.path == ("strategy",)
+    assert "random" in str(caught.value).partition("strategies that can: ")[2]

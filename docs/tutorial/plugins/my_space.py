@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from pydantic import Field
 
-from nasdistill.search.spaces import SPACES, SearchSpace
+from nasdistill.search.spaces import SPACES
+from nasdistill.search.spaces.cells import CellSpace
 
 
 @SPACES.register("frugal")
-class Frugal(SearchSpace):
+class Frugal(CellSpace):
     """Separable 3x3 convolutions, pools and identities, for networks that must be small."""
 
     source = "the tutorial"

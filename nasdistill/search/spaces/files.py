@@ -10,13 +10,14 @@ from pydantic import create_model
 
 from nasdistill import resources
 from nasdistill.errors import SpecError, UserError, unknown
-from nasdistill.search.spaces import SPACES, SearchSpace
+from nasdistill.search.spaces import SPACES
+from nasdistill.search.spaces.cells import CellSpace
 
 SUFFIXES = (".yaml", ".yml")
 
 
 def read_space(path: Path) -> dict[str, Any]:
-    """The fields of a `SearchSpace` in a YAML file, with its `description` and `source` where it has them.
+    """The fields of a `CellSpace` in a YAML file, with its `description` and `source` where it has them.
 
     Raises:
         UserError: the file cannot be read, is no mapping, or holds an unknown key.
@@ -33,25 +34,25 @@ def read_space(path: Path) -> dict[str, Any]:
         raise UserError(f"{path} is no YAML: {' '.join(str(error).split())}") from None
     if not isinstance(content, dict):
         raise UserError(f"{path}: a search space is a mapping of options, got {content!r:.80}")
-    known = [*SearchSpace.model_fields, "description", "source"]
+    known = [*CellSpace.model_fields, "description", "source"]
     for key in content:
         if key not in known:
             raise UserError(f"{path}: {unknown('key', str(key), known)}")
     return content
 
 
-def space_from_file(path: Path) -> type[SearchSpace]:
+def space_from_file(path: Path) -> type[CellSpace]:
     """A search space whose options default to what the file says."""
     content = read_space(path)
     description = str(content.pop("description", ""))
     source = str(content.pop("source", ""))
     fields: dict[str, Any] = {
         name: (Annotated[info.annotation, info], content[name])
-        for name, info in SearchSpace.model_fields.items()
+        for name, info in CellSpace.model_fields.items()
         if name in content
     }
     title = "".join(part.title() for part in path.stem.split("-"))
-    space = create_model(title, __base__=SearchSpace, __module__=__name__, __doc__=description, **fields)
+    space = create_model(title, __base__=CellSpace, __module__=__name__, __doc__=description, **fields)
     space.source = source
     return space
 
@@ -61,7 +62,7 @@ for _path in sorted(resources.search_spaces().glob("*.yaml")):
 
 
 @SPACES.register("custom")
-class Custom(SearchSpace):
+class Custom(CellSpace):
     """A space of one's own: its options given in the recipe, or the path of a YAML file in place of the name."""
 
     source: ClassVar[str] = "the cells of Liu et al. 2019, DARTS"

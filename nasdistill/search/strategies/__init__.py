@@ -9,7 +9,6 @@ from nasdistill.registry import Component, Registry
 
 if TYPE_CHECKING:
     from nasdistill.data.base import Data
-    from nasdistill.models.genotypes import Genotype
     from nasdistill.search.spaces import SearchSpace
     from nasdistill.training.checkpoints import Checkpoints
     from nasdistill.training.engine import Engine
@@ -21,18 +20,22 @@ class Found:
     """The outcome of a search.
 
     Attributes:
-        genotype: the discretised cells.
+        model: the model that was found, as a recipe writes it: what `registry("models").parse` takes.
         history: `{"curves": {name: [[epochs done, value], ...]}}` where the strategy learns, plain data.
         metrics: numbers for the results table, e.g. `samples_per_second`.
     """
 
-    genotype: Genotype
+    model: dict[str, Any]
     history: dict[str, Any] = field(default_factory=dict)
     metrics: dict[str, Any] = field(default_factory=dict)
 
 
 class Strategy(Component):
     """Base of all search strategies."""
+
+    def reason_to_refuse(self, space: SearchSpace) -> str | None:
+        """Why this strategy cannot search `space`, to follow a colon, or None if it can."""
+        return None
 
     def search(
         self, space: SearchSpace, data: Data, engine: Engine, seed: int, checkpoints: Checkpoints, records: Records

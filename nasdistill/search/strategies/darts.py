@@ -21,6 +21,8 @@ from nasdistill.errors import SpecError, UserError
 from nasdistill.models.genotypes import Genotype
 from nasdistill.search.bilevel import Loss, Tensors, first_order, gradients, second_order
 from nasdistill.search.discretise import count_skips, discretise, entropy
+from nasdistill.search.spaces import SearchSpace
+from nasdistill.search.spaces.cells import CellSpace
 from nasdistill.search.strategies import STRATEGIES, Found, Strategy
 from nasdistill.search.supernet import Supernet
 from nasdistill.training.batches import Batch
@@ -30,7 +32,6 @@ from nasdistill.training.losses import RunningLosses, naming_the_last_good, refu
 
 if TYPE_CHECKING:
     from nasdistill.data.base import Data
-    from nasdistill.search.spaces import SearchSpace
     from nasdistill.training.checkpoints import Checkpoints
     from nasdistill.training.engine import Engine
     from nasdistill.training.records import Records
@@ -84,9 +85,13 @@ class DartsSearch(Strategy):
         """Half a cosine from `lr` to `lr_end`, constant within an epoch."""
         return self.lr_end + (self.lr - self.lr_end) * (1 + math.cos(math.pi * epoch / self.epochs)) / 2
 
+    def reason_to_refuse(self, space: SearchSpace) -> str | None:
+        return None if isinstance(space, CellSpace) else "it needs a space of cells"
+
     def search(
         self, space: SearchSpace, data: Data, engine: Engine, seed: int, checkpoints: Checkpoints, records: Records
     ) -> Found:
+        assert isinstance(space, CellSpace)
         torch.manual_seed(seed)
         supernet = Supernet(space, data.shape, len(data.classes)).train()
         engine.place(supernet)
@@ -214,7 +219,8 @@ class DartsSearch(Strategy):
                 records.scalars(news, epoch * steps_per_epoch)
                 checkpoints.step(epoch * (steps_per_epoch + 1), capture)
 
-        return Found(genotype, {"curves": history.curves}, {"samples_per_second": trained / seconds, "epochs": epoch})
+        metrics = {"samples_per_second": trained / seconds, "epochs": epoch}
+        return Found(space.model_of(genotype), {"curves": history.curves}, metrics)
 
     def _halves(self, data: Data, engine: Engine, seed: int) -> tuple[Batches, Batches]:
         """Batches of the training images that teach the weights, and of those that teach the architecture."""
@@ -244,7 +250,7 @@ class DartsSearch(Strategy):
         return collapsed
 
 
-def _architecture(space: SearchSpace, supernet: Supernet, genotype: Genotype) -> dict[str, float]:
+def _architecture(space: CellSpace, supernet: Supernet, genotype: Genotype) -> dict[str, float]:
     """What the search thinks now: each operation's weight on each edge, their entropy, and the skip connections."""
     told: dict[str, float] = {}
     for name, mixture in zip(("normal", "reduce"), supernet.mixture(), strict=True):

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import torch
 
 from nasdistill.data.seeds import generator_for
 from nasdistill.models.genotypes import Cell, Genotype
-from nasdistill.search.spaces import NONE, SearchSpace
+from nasdistill.search.spaces import SearchSpace
+from nasdistill.search.spaces.cells import NONE, CellSpace
 from nasdistill.search.strategies import STRATEGIES, Found, Strategy
 
 if TYPE_CHECKING:
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
     from nasdistill.training.records import Records
 
 
-def draw_cell(space: SearchSpace, generator: torch.Generator) -> Cell:
+def draw_cell(space: CellSpace, generator: torch.Generator) -> Cell:
     """A cell whose nodes each read different earlier states, all choices and operations equally likely."""
     names = [name for name in space.operations if name != NONE]
     nodes = []
@@ -29,9 +30,17 @@ def draw_cell(space: SearchSpace, generator: torch.Generator) -> Cell:
     return tuple(nodes)
 
 
+def draw(choices: dict[str, tuple[Any, ...]], generator: torch.Generator) -> dict[str, Any]:
+    """One alternative of each label, all equally likely."""
+    return {
+        label: alternatives[int(torch.randint(len(alternatives), (), generator=generator))]
+        for label, alternatives in choices.items()
+    }
+
+
 @STRATEGIES.register("random")
 class Random(Strategy):
-    """Draw the cells by lot, as a function of the seed alone: what a search must beat to be worth its time."""
+    """Draw the architecture by lot, as a function of the seed alone: what a search must beat to be worth its time."""
 
     source: ClassVar[str] = "Li and Talwalkar 2019, Random Search and Reproducibility for NAS (arXiv:1902.07638)"
 
@@ -39,4 +48,7 @@ class Random(Strategy):
         self, space: SearchSpace, data: Data, engine: Engine, seed: int, checkpoints: Checkpoints, records: Records
     ) -> Found:
         generator = generator_for(seed, "random architecture")
-        return Found(Genotype(normal=draw_cell(space, generator), reduce=draw_cell(space, generator)))
+        if isinstance(space, CellSpace):
+            genotype = Genotype(normal=draw_cell(space, generator), reduce=draw_cell(space, generator))
+            return Found(space.model_of(genotype))
+        return Found(space.model(draw(space.choices(data.shape, len(data.classes)), generator)))
