@@ -12,6 +12,7 @@ from nasdistill.cli.general import General
 from nasdistill.cli.names import complete_recipe
 from nasdistill.cli.parameters import given_in
 from nasdistill.cli.stage_commands import engine_given, seeds_in
+from nasdistill.errors import UserError
 
 if TYPE_CHECKING:
     from nasdistill.recipes.loading import Recipe
@@ -105,20 +106,35 @@ def default_folder(recipe: Recipe) -> Path:
 
 
 def report(
-    runs: Annotated[list[Path], typer.Argument(help="folders of finished runs", metavar="RUN...", show_default=False)],
+    runs: Annotated[
+        list[Path],
+        typer.Argument(help="folders of finished runs, or of one experiment", metavar="RUN...", show_default=False),
+    ],
     out: Annotated[
         Path | None, typer.Option(help="the page to write; RUN/report.html or comparison.html if left out")
     ] = None,
 ) -> None:
     """Join runs into one comparison, as a page and a table.
 
-    Of a single run, the page and a sweep's tables are written again.
+    Of a single run or experiment, the page and the tables are written again.
     """
-    from nasdistill.cli.tables import show, show_results, show_sweep
+    from nasdistill.cli.tables import show, show_experiment, show_results, show_sweep
+    from nasdistill.report.experiments import EXPERIMENT, load_experiment, write_experiment
     from nasdistill.report.page import write_comparison, write_report
     from nasdistill.report.results import load_run
     from nasdistill.report.sweeps import write_sweep
 
+    experiments = [folder for folder in runs if (folder / EXPERIMENT).is_file()]
+    if experiments and len(runs) > 1:
+        raise UserError(f"{experiments[0]} is an experiment, which has a report of its own: runs alone are compared")
+    if experiments:
+        experiment = load_experiment(runs[0])
+        page = out or runs[0] / "report.html"
+        write_experiment(experiment, runs[0], page)
+        show(f"{experiment.name}, in {runs[0]}")
+        show_experiment(experiment)
+        show(f"report: {page}")
+        return
     records = [load_run(folder) for folder in runs]
     if len(records) == 1:
         page = out or runs[0] / "report.html"

@@ -10,7 +10,8 @@ from rich.console import Console
 from rich.table import Table as RichTable
 from rich.text import Text
 
-from nasdistill.report import sweeps, tables
+from nasdistill.report import sweeps, tables, trial_tables
+from nasdistill.report.experiments import Experiment
 from nasdistill.report.records import Row, RunRecord
 from nasdistill.report.summaries import by_stage
 
@@ -53,6 +54,14 @@ def show_sweep(record: RunRecord) -> None:
         if group.table is not None:
             show(group.title)
             show_cells(group.table)
+
+
+def show_experiment(experiment: Experiment) -> None:
+    """One line per trial, best first, and why trials failed."""
+    show_cells(trial_tables.trials(experiment))
+    failures = trial_tables.failures(experiment)
+    if failures is not None:
+        show_cells(failures)
 
 
 def show_cells(table: tables.Table) -> None:

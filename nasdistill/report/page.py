@@ -27,7 +27,7 @@ def write_report(record: RunRecord, path: Path) -> None:
     pairs = [(later.stage, earlier.stage, difference) for later, earlier, difference in comparable_pairs(stages)]
     write_text(
         path,
-        _render(
+        render(
             "page.html.j2",
             record=record,
             facts=_facts(record),
@@ -59,7 +59,7 @@ def write_comparison(records: Sequence[RunRecord], path: Path) -> None:
     points = {run: places for run, places in points.items() if places}
     write_text(
         path,
-        _render(
+        render(
             "comparison.html.j2",
             runs=[(name, record, _facts(record)) for name, record in zip(runs, records, strict=True)],
             results=tables.results([stage for stage in labelled if stage.accuracies()] or labelled),
@@ -69,7 +69,8 @@ def write_comparison(records: Sequence[RunRecord], path: Path) -> None:
     )
 
 
-def _render(template: str, **values: Any) -> str:
+def render(template: str, **values: Any) -> str:
+    """A page from a template of this folder; markup in names is inert."""
     environment = Environment(
         loader=FileSystemLoader(Path(__file__).parent),
         autoescape=True,
@@ -89,7 +90,7 @@ def _inline(svg: str) -> Markup:
 
 def _facts(record: RunRecord) -> list[tuple[str, str]]:
     return [
-        ("started", _moment(record.started)),
+        ("started", moment(record.started)),
         ("took", words.duration(record.seconds)),
         ("machine", record.device),
         ("seeds", ", ".join(map(str, record.seeds))),
@@ -104,7 +105,8 @@ def _left_out(one: LeftOut) -> str:
     return f"{one.stage}{at}, seed {one.seed}: {one.reason}"
 
 
-def _moment(text: str) -> str:
+def moment(text: str) -> str:
+    """A time of ISO 8601 as people write it; anything else as it is."""
     try:
         return datetime.fromisoformat(text).strftime("%Y-%m-%d %H:%M %Z").strip()
     except ValueError:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import os
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from pydantic import TypeAdapter, ValidationError
 
@@ -16,6 +16,7 @@ from nasdistill.storage import read_json, read_sealed, write_json, write_sealed
 RESULTS = "results.json"
 RUN = "run.json"
 FORMAT = 1
+T = TypeVar("T")
 
 _ROW = TypeAdapter(Row)
 _RUN = TypeAdapter(RunRecord)
@@ -35,17 +36,27 @@ def load_run(folder: Path) -> RunRecord:
         UserError: `folder` is no run, or one of another format.
         DamagedFile: the record is not what was written.
     """
-    path = folder / RUN
+    record = read_record(_RUN, folder, RUN, "a run")
+    return dataclasses.replace(record, rows=tuple(_placed(row, folder, folder / RUN) for row in record.rows))
+
+
+def read_record(adapter: TypeAdapter[T], folder: Path, name: str, what: str) -> T:
+    """Read the sealed file of `folder` that tells all of a run, or of whatever else `what` says with its article.
+
+    Raises:
+        UserError: `folder` holds no such file, or one of another format.
+        DamagedFile: it is not what was written.
+    """
+    path = folder / name
     if not folder.is_dir():
-        raise UserError(f"{folder} is not a run: there is no such folder")
+        raise UserError(f"{folder} is not {what}: there is no such folder")
     if not path.is_file():
-        raise UserError(f"{folder} is not a run: it holds no {RUN} (it is written when a run ends)")
+        raise UserError(f"{folder} is not {what}: it holds no {name} (it is written when {what} ends)")
     content = read_sealed(path)
     found = content.get("format")
     if found != FORMAT:
         raise UserError(f"{path} has format {found!r}; this version reads format {FORMAT}")
-    record: RunRecord = _validated(_RUN, content, path)
-    return dataclasses.replace(record, rows=tuple(_placed(row, folder, path) for row in record.rows))
+    return _validated(adapter, content, path)
 
 
 def write_results(rows: tuple[Row, ...], folder: Path) -> None:
@@ -88,7 +99,7 @@ def _result(row: Row, folder: Path) -> dict[str, Any]:
     }
 
 
-def _validated(adapter: TypeAdapter[Any], content: Any, path: Path) -> Any:
+def _validated(adapter: TypeAdapter[T], content: Any, path: Path) -> T:
     try:
         return adapter.validate_python(content)
     except ValidationError as error:

@@ -1,0 +1,114 @@
+"""The outcome of an experiment over settings: its trials as plain data, so that its report can be written again."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import TypeAdapter
+
+from nasdistill.report.results import FORMAT, read_record
+from nasdistill.storage import write_sealed
+
+EXPERIMENT = "experiment.json"
+State = Literal["succeeded", "stopped early", "failed", "waiting", "running"]
+Scale = Literal["linear", "log", "choice"]
+
+
+@dataclass(frozen=True)
+class Trial:
+    """One run of the recipe with one value for each varied key.
+
+    Attributes:
+        number: in the order of submission, from 0.
+        values: by varied key; plain data.
+        score: finite; of a trial that was stopped early its last intermediate one.
+        intermediate: the scores that it told on its way, finite, for the assessor.
+        accuracy: `last`, `best` and `selected` on the test set in percent, means over seeds; nothing where unknown.
+        seconds: wall time.
+        folder: of its run, relative to the experiment's.
+        problem: why it failed.
+    """
+
+    number: int
+    values: Mapping[str, Any]
+    state: State
+    score: float | None = None
+    intermediate: tuple[float, ...] = ()
+    accuracy: Mapping[str, float] = dataclasses.field(default_factory=dict)
+    parameters: int | None = None
+    seconds: float | None = None
+    folder: str | None = None
+    problem: str | None = None
+
+
+@dataclass(frozen=True)
+class Experiment:
+    """A recipe run many times with other values of its keys.
+
+    Attributes:
+        name: of the experiment.
+        recipe: the resolved recipe before anything is varied, as YAML text.
+        command: what to type to do it again.
+        metric: in words, with its unit, e.g. `validation score of student, %`.
+        varied: what each varied key is drawn from, as it was written, e.g. `loguniform(10, 3000)`.
+        scales: how the values of each varied key lie: on a line, on a logarithmic one, or as choices without order.
+        tuner, assessor: in words.
+        best: the number of the best trial of those that succeeded; None if none did.
+        versions: of this package, Python and the libraries.
+        device: the machine in words.
+        started: when, as ISO 8601 with a time zone.
+        seconds: wall time of the experiment.
+    """
+
+    name: str
+    recipe: str
+    command: str
+    metric: str
+    higher_is_better: bool
+    varied: Mapping[str, str]
+    scales: Mapping[str, Scale]
+    tuner: str
+    assessor: str | None
+    trials: tuple[Trial, ...]
+    best: int | None
+    versions: Mapping[str, str]
+    device: str
+    started: str
+    seconds: float
+
+    @property
+    def best_trial(self) -> Trial | None:
+        return next((trial for trial in self.trials if trial.number == self.best), None)
+
+
+_EXPERIMENT = TypeAdapter(Experiment)
+
+
+def save_experiment(experiment: Experiment, folder: Path) -> None:
+    """Write `experiment.json` into the experiment's folder."""
+    write_sealed(folder / EXPERIMENT, {"format": FORMAT, **dataclasses.asdict(experiment)})
+
+
+def load_experiment(folder: Path) -> Experiment:
+    """Read what `save_experiment` wrote.
+
+    Raises:
+        UserError: `folder` is no experiment, or one of another format.
+        DamagedFile: the record is not what was written.
+    """
+    return read_record(_EXPERIMENT, folder, EXPERIMENT, "an experiment")
+
+
+def write_experiment(experiment: Experiment, folder: Path, page: Path | None = None) -> None:
+    """Write the experiment's page, `report.html`, and its tables, `trials.md` and `trials.csv`.
+
+    Args:
+        page: where the page goes instead.
+    """
+    from nasdistill.report.experiment_page import write  # matplotlib and jinja take a second to import
+
+    write(experiment, folder, page or folder / "report.html")

@@ -1,0 +1,117 @@
+"""The trials of an experiment as tables: for people best first, for programs with every number as it is."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from nasdistill.report import words
+from nasdistill.report.experiments import Experiment, State, Trial
+from nasdistill.report.points import value_in_words
+from nasdistill.report.tables import SHOWN, Cell, Table
+
+BEST = "best"
+ORDER: tuple[State, ...] = ("succeeded", "stopped early", "running", "waiting", "failed")
+
+
+def ranked(experiment: Experiment) -> list[Trial]:
+    """The trials that succeeded, the best first, then those stopped early, then those without a score."""
+    sign = -1 if experiment.higher_is_better else 1
+
+    def place(trial: Trial) -> tuple[int, bool, float, int]:
+        score = trial.score
+        return ORDER.index(trial.state), score is None, 0.0 if score is None else sign * score, trial.number
+
+    return sorted(experiment.trials, key=place)
+
+
+def trials(experiment: Experiment) -> Table:
+    """A line per trial: its values, its score, its accuracies and costs where any trial has them."""
+    kinds = [kind for kind in SHOWN if any(kind in trial.accuracy for trial in experiment.trials)]
+    sized = any(trial.parameters is not None for trial in experiment.trials)
+    header = (
+        "trial",
+        *experiment.varied,
+        "score",
+        *(f"accuracy %, {kind}" for kind in kinds),
+        *(["parameters"] if sized else []),
+        "time",
+    )
+    rows = tuple(
+        (
+            Cell(_name(trial, experiment)),
+            *(Cell(_value(trial, key)) for key in experiment.varied),
+            Cell(number(trial.score)),
+            *(Cell(f"{trial.accuracy[kind]:.2f}" if kind in trial.accuracy else words.NONE) for kind in kinds),
+            *([Cell(words.whole(trial.parameters))] if sized else []),
+            Cell(words.duration(trial.seconds)),
+        )
+        for trial in ranked(experiment)
+    )
+    return Table(header, rows, words=1 + len(experiment.varied))
+
+
+def _name(trial: Trial, experiment: Experiment) -> str:
+    """`7`, `7, best` or `7, stopped early`."""
+    state = BEST if trial.number == experiment.best else trial.state
+    return str(trial.number) if state == "succeeded" else f"{trial.number}, {state}"
+
+
+def _value(trial: Trial, key: str) -> str:
+    return value_shown(trial.values[key]) if key in trial.values else words.NONE
+
+
+def value_shown(value: Any) -> str:
+    """A value as people read it: a drawn number with five digits, all else as it is typed."""
+    return f"{value:.5g}" if isinstance(value, float) else value_in_words(value)
+
+
+def number(value: float | None) -> str:
+    """A score, of which neither the unit nor the size is known, with six digits."""
+    return words.NONE if value is None else f"{value:.6g}"
+
+
+def best_values(experiment: Experiment) -> Table | None:
+    """The best trial's value of each varied key, to the last digit, and what it was drawn from."""
+    best = experiment.best_trial
+    if best is None:
+        return None
+    rows = tuple(
+        (Cell(key), Cell(value_in_words(best.values[key])), Cell(drawn_from))
+        for key, drawn_from in experiment.varied.items()
+    )
+    return Table(("setting", "value", "drawn from"), rows, words=3)
+
+
+def failures(experiment: Experiment) -> Table | None:
+    """Why trials failed, in the order of submission."""
+    rows = tuple(
+        (Cell(str(trial.number)), Cell(trial.problem or words.NONE), Cell(trial.folder or words.NONE))
+        for trial in experiment.trials
+        if trial.state == "failed"
+    )
+    return Table(("trial", "problem", "folder"), rows, words=3) if rows else None
+
+
+def numbers(experiment: Experiment) -> Table:
+    """For programs: every trial in the order of submission, every number as it is."""
+    header = (
+        "trial", "state", BEST, *experiment.varied, "score", "intermediate", *(f"accuracy_{kind}" for kind in SHOWN),
+        "parameters", "seconds", "folder", "problem",
+    )  # fmt: skip
+    rows = []
+    for trial in experiment.trials:
+        values = [
+            trial.number,
+            trial.state,
+            int(trial.number == experiment.best),
+            *(value_in_words(trial.values[key]) if key in trial.values else None for key in experiment.varied),
+            trial.score,
+            " ".join(map(str, trial.intermediate)),
+            *(trial.accuracy.get(kind) for kind in SHOWN),
+            trial.parameters,
+            trial.seconds,
+            trial.folder,
+            trial.problem,
+        ]
+        rows.append(tuple(Cell("" if value is None else str(value)) for value in values))
+    return Table(header, tuple(rows), words=0)

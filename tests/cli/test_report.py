@@ -1,0 +1,33 @@
+"""`nasdistill report` on the folder of an experiment."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from nasdistill.report.experiments import save_experiment
+from tests.cli.conftest import Command
+from tests.report.fake_experiments import fake_experiment
+
+
+def test_an_experiments_page_and_tables_are_written_again(nasdistill: Command, tmp_path: Path) -> None:
+    folder = tmp_path / "runs" / "beta"
+    folder.mkdir(parents=True)
+    save_experiment(fake_experiment(5, keys=1), folder)
+    done = nasdistill("report", str(folder))
+    assert done.returncode == 0, done.stderr
+    assert "2, best" in done.stdout
+    assert "training diverged" in done.stdout
+    assert "The best trial" in (folder / "report.html").read_text()
+    assert "| 2, best |" in (folder / "trials.md").read_text()
+    assert (folder / "trials.csv").read_text().count("\n") == 1 + 5
+
+    elsewhere = tmp_path / "page.html"
+    assert nasdistill("report", str(folder), "--out", str(elsewhere)).returncode == 0
+    assert elsewhere.read_text() == (folder / "report.html").read_text()
+
+
+def test_experiments_are_compared_with_nothing(nasdistill: Command, tmp_path: Path) -> None:
+    save_experiment(fake_experiment(1), tmp_path)
+    done = nasdistill("report", str(tmp_path), "elsewhere")
+    assert done.returncode == 2
+    assert "is an experiment, which has a report of its own" in done.stderr
