@@ -29,6 +29,7 @@ from nasdistill.training.batches import Batch
 from nasdistill.training.checkpoints import load_optimizer, random_state, set_random_state
 from nasdistill.training.history import History
 from nasdistill.training.losses import RunningLosses, naming_the_last_good, refuse_broken_weights
+from nasdistill.training.processes import refuse_difference
 
 if TYPE_CHECKING:
     from nasdistill.data.base import Data
@@ -157,7 +158,11 @@ class DartsSearch(Strategy):
         engine.diversify_random_state()
 
         total, done = self.epochs * steps_per_epoch, epoch * steps_per_epoch + position
-        with naming_the_last_good(checkpoints), records.progress(total, done) as progress:
+        with (
+            naming_the_last_good(checkpoints),
+            engine.shared_statistics(),
+            records.progress(total, done) as progress,
+        ):
             while epoch < self.epochs and not stopped:
                 rate = sgd.param_groups[0]["lr"] = self.learning_rate(epoch)
                 clock = time.perf_counter()
@@ -202,6 +207,7 @@ class DartsSearch(Strategy):
                 means = losses.means()
                 losses = RunningLosses()
                 epoch, position = epoch + 1, 0
+                refuse_difference(alphas, f"the architecture after epoch {epoch}")
                 latest = discretise(space, *supernet.mixture())
                 collapsed = self._collapsed(latest, epoch)
                 stopped = collapsed and self.on_collapse == "stop"
