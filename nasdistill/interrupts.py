@@ -5,24 +5,30 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
+import time
 from collections.abc import Iterator
 from types import FrameType
 
 from nasdistill.errors import Interrupted
 
+ECHO = 5.0
+"""Seconds in which a second signal to one of several processes is the first one passed on by who started it."""
+
 _requested: int | None = None
+_requested_at = 0.0
 
 
 def _handle(number: int, _frame: FrameType | None) -> None:
-    global _requested
-    if _requested is not None:
+    global _requested, _requested_at
+    if _requested is None:
+        _requested, _requested_at = number, time.monotonic()
+    elif "LOCAL_RANK" not in os.environ or time.monotonic() - _requested_at > ECHO:
         os._exit(128 + number)
-    _requested = number
 
 
 @contextlib.contextmanager
 def polite_stops() -> Iterator[None]:
-    """Within this block SIGINT and SIGTERM are remembered; loops ask `stop_requested` and save before they leave."""
+    """Within this block SIGINT and SIGTERM are remembered; loops ask `requested_stop` and save before they leave."""
     global _requested
     _requested = None
     previous = {number: signal.signal(number, _handle) for number in (signal.SIGINT, signal.SIGTERM)}
@@ -34,8 +40,9 @@ def polite_stops() -> Iterator[None]:
         _requested = None
 
 
-def stop_requested() -> bool:
-    return _requested is not None
+def requested_stop() -> int | None:
+    """The signal that asked this process to stop, if one did."""
+    return _requested
 
 
 def leave_if_requested() -> None:

@@ -133,11 +133,13 @@ class Batches:
 
     def _augmented(self, images: torch.Tensor, number: int, batch: int) -> torch.Tensor:
         """Augment and normalise; pixels stay uint8 until something needs more."""
-        generator = generator_for(self._seed, "augmentation", number, batch, self._rank)
+        generator = generator_for(self._seed, "augmentation", number, batch, 0)  # the last part once was the process
+        height, width = images.shape[2:]
         for augmentation in self.augmentations:
+            drawn = augmentation.draw(len(images) * self._world_size, (height, width), generator)
             if augmentation.normalised and images.dtype == torch.uint8:
                 images = self._normalised(images)
-            images = augmentation.apply(images, generator)
+            images = augmentation.apply(images, drawn[self._rank :: self._world_size])
         return self._normalised(images) if images.dtype == torch.uint8 else images
 
     def _normalised(self, pixels: torch.Tensor) -> torch.Tensor:

@@ -8,10 +8,11 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from nasdistill.errors import DamagedFile
-from nasdistill.interrupts import leave_if_requested, stop_requested
+from nasdistill.errors import DamagedFile, Interrupted
+from nasdistill.interrupts import requested_stop
 from nasdistill.storage import load_state, save_state, sync_folder
 from nasdistill.training.engine import is_first_process
+from nasdistill.training.processes import largest, wait_for_all
 
 if TYPE_CHECKING:
     import torch
@@ -25,7 +26,7 @@ class Checkpoints:
 
     A loop calls `load` once before it starts and `step` after every step, with a function that captures all that
     decides the rest of the loop: weights, optimiser, position, random state, history. Of several processes that
-    train together all load, and the first one saves.
+    train together all load, all capture, and the first one saves; a stop that one was asked for is one of all.
     """
 
     def __init__(self, folder: Path, every_seconds: float = 30.0) -> None:
@@ -55,9 +56,15 @@ class Checkpoints:
         Raises:
             Interrupted: a stop was asked for; the state is on disk.
         """
-        if self.writes and (stop_requested() or time.monotonic() - self._saved_at >= self.every_seconds):
-            self.save(number, capture())
-        leave_if_requested()
+        due = self.writes and time.monotonic() - self._saved_at >= self.every_seconds
+        due_to_any, stop = largest(int(due), requested_stop() or 0)
+        if due_to_any or stop:
+            state = capture()
+            if self.writes:
+                self.save(number, state)
+        if stop:
+            wait_for_all()  # a launcher ends the others as soon as one has left
+            raise Interrupted(stop)
 
     def save(self, number: int, state: Mapping[str, Any]) -> None:
         """Write a checkpoint and drop all but the newest two."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import functools
 import logging
@@ -15,6 +16,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
 from nasdistill.errors import SpecError
+from nasdistill.training.launch import launch
 
 if TYPE_CHECKING:
     import torch
@@ -40,6 +42,11 @@ class EngineSettings(BaseModel):
         "auto", description="bf16 is mixed precision; auto takes it where the hardware computes in it"
     )
     channels_last: bool = Field(True, description="keep images and convolutions channels-last in memory")
+    sync_batch_norm: bool = Field(
+        True,
+        description="with several processes, normalise by the statistics of the whole batch, as one process does; else "
+        "each by those of its share",
+    )
 
 
 @functools.cache
@@ -114,6 +121,7 @@ class Engine:
     def __init__(self, settings: EngineSettings) -> None:
         import torch
         from lightning.fabric import Fabric
+        from lightning.fabric.plugins.environments.lightning import LightningEnvironment
 
         from nasdistill.training.precision import Autocast
 
@@ -123,16 +131,24 @@ class Engine:
         if accelerator == "cpu":
             keep_freed_memory()
         self.memory_format = torch.channels_last if settings.channels_last else torch.contiguous_format
-        # torchrun has decided already how many processes there are.
+        # torchrun has decided already how many processes there are; else it is up to this one, whatever a cluster's own
+        # variables say.
+        by_torchrun = torch.distributed.is_torchelastic_launched()
+        if not by_torchrun:
+            launch(settings.devices)
         devices = int(os.environ.get("LOCAL_WORLD_SIZE", settings.devices))
         nodes = int(os.environ.get("WORLD_SIZE", devices)) // devices
         self.fabric: Fabric = Fabric(
             accelerator=accelerator,
             devices=devices,
             num_nodes=nodes,
-            plugins=[Autocast(accelerator)] if self.precision == "bf16" else [],
+            plugins=[
+                *([Autocast(accelerator)] if self.precision == "bf16" else []),
+                *([] if by_torchrun else [LightningEnvironment()]),
+            ],
         )
         self.fabric.launch()
+        self._synchronised = settings.sync_batch_norm and self.processes > 1
 
     @property
     def device(self) -> torch.device:
@@ -153,6 +169,14 @@ class Engine:
     def autocast(self) -> AbstractContextManager[Any]:
         """The engine's precision, for forward passes of modules that Fabric does not wrap."""
         return self.fabric.autocast()
+
+    def shared_statistics(self) -> AbstractContextManager[Any]:
+        """Batch norm over the whole batch, where settings and processes ask for it; around a loop that all run."""
+        if not self._synchronised:
+            return contextlib.nullcontext()
+        from nasdistill.training.synchronised import SynchronisedStatistics
+
+        return SynchronisedStatistics()
 
     def agree(self, tensor: torch.Tensor) -> torch.Tensor:
         """The first process's values of a tensor that all have, in place where `tensor` lies on the device."""

@@ -112,8 +112,12 @@ def fit(
         set_random_state(saved["random"])
     engine.diversify_random_state()
 
-    total = settings.epochs * steps_per_epoch
-    with naming_the_last_good(checkpoints), records.progress(total, epoch * steps_per_epoch + position) as progress:
+    total, done = settings.epochs * steps_per_epoch, epoch * steps_per_epoch + position
+    with (
+        naming_the_last_good(checkpoints),
+        engine.shared_statistics(),
+        records.progress(total, done) as progress,
+    ):
         while epoch < settings.epochs and (stopped := _reason_to_stop(task, history, settings)) is None:
             module.train()
             task.begin_epoch(epoch, settings.epochs)

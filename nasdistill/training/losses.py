@@ -11,6 +11,7 @@ import torch
 
 from nasdistill.errors import UserError
 from nasdistill.training.checkpoints import Checkpoints
+from nasdistill.training.processes import summed, together
 
 
 class Diverged(UserError):
@@ -21,7 +22,8 @@ class RunningLosses:
     """Sums the named losses of an epoch.
 
     Reading a number from an accelerator waits for it, so `add` keeps tensors and `look` reads them all at once. The
-    sums do not depend on when it looks.
+    sums do not depend on when it looks. Where several processes compute together they look together, and read the mean
+    over all of them.
     """
 
     def __init__(self, state: Mapping[str, Any] | None = None) -> None:
@@ -44,7 +46,7 @@ class RunningLosses:
         """
         if not self._unread:
             return
-        rows = torch.stack([losses for _, losses in self._unread]).tolist()
+        rows = (summed(torch.stack([losses for _, losses in self._unread])) / together()).tolist()
         for (step, _), row in zip(self._unread, rows, strict=True):
             for name, value in zip(self._sums, row, strict=True):
                 if not math.isfinite(value):

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 
-if TYPE_CHECKING:
-    from nasdistill.training.engine import Engine
+from nasdistill.training.processes import summed
 
 AGREEMENT = "answers/agreement"
 
@@ -67,35 +66,32 @@ class Window:
 class Watch:
     """Collects the answers of student and teacher, on the device and without waiting for it.
 
-    What is read from it is that of all processes together, so that all of them decide alike.
+    A pseudo-batch is that of all processes together, so that all of them know and decide alike.
     """
 
-    def __init__(self, classes: int, engine: Engine) -> None:
-        self._engine = engine
-        self._histograms = torch.zeros(2, classes, dtype=torch.int64, device=engine.device)
-        self._sums = torch.zeros(4, device=engine.device)  # both spreads, agreements, pseudo-batches
+    def __init__(self, classes: int, device: torch.device) -> None:
+        self._histograms = torch.zeros(2, classes, dtype=torch.int64, device=device)
+        self._sums = torch.zeros(4, device=device)  # both spreads, agreements, pseudo-batches
 
     def add(self, student: torch.Tensor, teacher: torch.Tensor) -> None:
-        """The logits, [N, classes], of one pseudo-batch."""
-        counts = torch.stack([answers_of(student), answers_of(teacher)])
-        agreement = (student.argmax(dim=1) == teacher.argmax(dim=1)).float().mean()
-        self._sums += torch.stack([spread(counts[0]), spread(counts[1]), agreement, torch.ones_like(agreement)])
-        self._histograms += counts
+        """The logits, [N, classes], of this process's share of one pseudo-batch."""
+        same = (student.argmax(dim=1) == teacher.argmax(dim=1)).sum()
+        counts = summed(torch.cat([answers_of(student), answers_of(teacher), same[None]]))
+        ours, theirs = counts[:-1].view(self._histograms.shape)
+        agreement = counts[-1] / ours.sum()
+        self._sums += torch.stack([spread(ours), spread(theirs), agreement, torch.ones_like(agreement)])
+        self._histograms += torch.stack([ours, theirs])
 
     def window(self) -> Window:
         """What was answered since the last window; at least one pseudo-batch."""
-        student, teacher, agreement, batches = self._taken(self._sums).tolist()
+        student, teacher, agreement, batches = self._sums.tolist()
+        self._sums.zero_()
         return Window(student / batches, teacher / batches, 100 * agreement / batches)
 
     def take_histograms(self) -> torch.Tensor:
         """How often student and teacher answered each class since the last call: int64, [2, classes]."""
-        return self._taken(self._histograms)
-
-    def _taken(self, sums: torch.Tensor) -> torch.Tensor:
-        """The sums of all processes; they start anew."""
-        taken = self._engine.fabric.all_reduce(sums.clone(), reduce_op="sum")
-        sums.zero_()
-        assert isinstance(taken, torch.Tensor)
+        taken = self._histograms.clone()
+        self._histograms.zero_()
         return taken
 
     def state(self) -> dict[str, Any]:

@@ -82,11 +82,16 @@ class Generation(nn.Module):
         ]
         self.faculty = Faculty(frozen, [teacher.weight for teacher in teachers], average)
 
-    def draw(self, *place: int) -> tuple[torch.Tensor, torch.Tensor]:
-        """Latents, [batch_size, latent], and target classes, int64, [batch_size]: a function of the place alone."""
-        chance = generator_for("pseudo-batch", *place)
-        latents = torch.randn(self.batch_size, self.component.latent(self.shape), generator=chance)
-        return latents, torch.randint(self.classes, (self.batch_size,), generator=chance)
+    def draw(self, *place: int, rank: int = 0, processes: int = 1) -> tuple[torch.Tensor, torch.Tensor]:
+        """Latents, [batch_size, latent], and target classes, int64, [batch_size]: a function of the place alone.
+
+        They are drawn for all processes together; this is the share of one.
+        """
+        chance = generator_for("pseudo-batch", *place, 0)  # the last part once was the process
+        together = self.batch_size * processes
+        latents = torch.randn(together, self.component.latent(self.shape), generator=chance)
+        targets = torch.randint(self.classes, (together,), generator=chance)
+        return latents[rank::processes], targets[rank::processes]
 
     def start_over(self, *place: int) -> None:
         """Draw the generator's weights anew: a function of the place alone."""

@@ -108,7 +108,7 @@ def transfer(
     learning, student_stepper = engine.setup(task, student_optimizer)
     making, generator_stepper = engine.setup(generation, generator_optimizer)
     course, losses = Course(), RunningLosses()
-    watch = Watch(generation.classes, engine)
+    watch = Watch(generation.classes, engine.device)
 
     def capture() -> dict[str, Any]:
         state = {"losses": losses.state(), "task": task.state_dict(), "generation": generation.state_dict()}
@@ -133,7 +133,11 @@ def transfer(
         set_random_state(saved["random"])
     engine.diversify_random_state()
 
-    with naming_the_last_good(checkpoints), records.progress(settings.pseudo_batches, course.done) as progress:
+    with (
+        naming_the_last_good(checkpoints),
+        engine.shared_statistics(),
+        records.progress(settings.pseudo_batches, course.done) as progress,
+    ):
         while course.done < settings.pseudo_batches and course.stopped is None:
             clock = time.perf_counter()
             generator_steps, student_steps = settings.steps_at(course.done)
@@ -141,8 +145,10 @@ def transfer(
             for optimizer, rate in zip((generator_optimizer, student_optimizer), rates, strict=True):
                 for group in optimizer.param_groups:
                     group["lr"] = rate
-            latents, targets = generation.draw(seed, course.done, engine.fabric.global_rank)
-            latents, targets = (drawn.to(engine.device, non_blocking=True) for drawn in (latents, targets))
+            share = {"rank": engine.fabric.global_rank, "processes": engine.processes}
+            latents, targets = (
+                drawn.to(engine.device, non_blocking=True) for drawn in generation.draw(seed, course.done, **share)
+            )
             learning.train()
             making.train()
             task.begin_epoch(course.done, settings.pseudo_batches)  # drop path rises with the iterations

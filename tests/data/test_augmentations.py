@@ -15,6 +15,12 @@ def make(spec: object) -> Augmentation:
     return AUGMENTATIONS.parse(spec)
 
 
+def augmented(spec: object, images: torch.Tensor, chance: torch.Generator) -> torch.Tensor:
+    augmentation = make(spec)
+    height, width = images.shape[2:]
+    return augmentation.apply(images, augmentation.draw(len(images), (height, width), chance))
+
+
 def generator(seed: int = 0) -> torch.Generator:
     return torch.Generator().manual_seed(seed)
 
@@ -38,7 +44,7 @@ def test_crop_cuts_every_place_equally_often() -> None:
     # One bright pixel tells where the window lay.
     images = torch.zeros(25_000, 1, 9, 9, dtype=torch.uint8)
     images[:, 0, 4, 4] = 255
-    cropped = make({"name": "crop", "padding": 2}).apply(images, generator())
+    cropped = augmented({"name": "crop", "padding": 2}, images, generator())
     times = (cropped > 0).sum(0)[0]
     assert int(times.sum()) == 25_000
     inside = times[2:7, 2:7]
@@ -49,7 +55,7 @@ def test_crop_cuts_every_place_equally_often() -> None:
 
 def test_flip_mirrors_whole_images_and_the_share_it_says() -> None:
     images = noise(4000)
-    flipped = make({"name": "flip", "probability": 0.25}).apply(images, generator())
+    flipped = augmented({"name": "flip", "probability": 0.25}, images, generator())
     kept = (flipped == images).flatten(1).all(1)
     mirrored = (flipped == torch.flip(images, (3,))).flatten(1).all(1)
     assert bool((kept ^ mirrored).all())
@@ -58,7 +64,7 @@ def test_flip_mirrors_whole_images_and_the_share_it_says() -> None:
 
 def test_cutout_is_a_square_around_every_pixel_clipped_at_the_borders() -> None:
     images = torch.ones(20_000, 1, 6, 7)
-    cut = make({"name": "cutout", "size": 4}).apply(images, generator()) == 0
+    cut = augmented({"name": "cutout", "size": 4}, images, generator()) == 0
     expected = set()
     for y in range(6):
         for x in range(7):
@@ -78,49 +84,55 @@ class TestEach:
         images = noise(16, 20)
         torch.manual_seed(0)
         before = torch.get_rng_state()
-        first = make(spec).apply(images, generator(5))
+        first = augmented(spec, images, generator(5))
         assert torch.equal(torch.get_rng_state(), before)
-        assert torch.equal(first, make(spec).apply(images, generator(5)))
-        assert not torch.equal(first, make(spec).apply(images, generator(6)))
+        assert torch.equal(first, augmented(spec, images, generator(5)))
+        assert not torch.equal(first, augmented(spec, images, generator(6)))
 
     def test_images_of_a_batch_are_treated_independently(self, spec: dict[str, object]) -> None:
         same = noise(1, 20).expand(64, -1, -1, -1)
-        views = torch.unique(make(spec).apply(same, generator()).flatten(1), dim=0)
+        views = torch.unique(augmented(spec, same, generator()).flatten(1), dim=0)
         assert len(views) == 2 if spec["name"] == "flip" else len(views) > 16
+
+    def test_a_share_of_a_batch_becomes_what_it_is_in_the_batch(self, spec: dict[str, object]) -> None:
+        images = noise(16, 20)
+        drawn = make(spec).draw(16, (20, 20), generator(3))
+        share = make(spec).apply(images[1::2], drawn[1::2])
+        assert torch.equal(share, augmented(spec, images, generator(3))[1::2])
 
     def test_the_input_is_left_alone(self, spec: dict[str, object]) -> None:
         images = noise(16, 20)
         copy = images.clone()
-        make(spec).apply(images, generator())
+        augmented(spec, images, generator())
         assert torch.equal(images, copy)
 
     def test_channels_last_stays_and_changes_nothing(self, spec: dict[str, object]) -> None:
         images = noise(16, 20)
-        views = make(spec).apply(images.contiguous(memory_format=torch.channels_last), generator())
+        views = augmented(spec, images.contiguous(memory_format=torch.channels_last), generator())
         assert views.is_contiguous(memory_format=torch.channels_last)
-        assert torch.equal(views, make(spec).apply(images, generator()))
+        assert torch.equal(views, augmented(spec, images, generator()))
 
     def test_bytes_are_treated_as_floats_are(self, spec: dict[str, object]) -> None:
         if make(spec).normalised:
             pytest.skip("needs normalised images")
         images = torch.randint(256, (16, 3, 20, 20), dtype=torch.uint8, generator=generator())
-        views = make(spec).apply(images, generator())
+        views = augmented(spec, images, generator())
         assert views.dtype == torch.uint8
-        assert torch.equal(views.float(), make(spec).apply(images.float(), generator()))
+        assert torch.equal(views.float(), augmented(spec, images.float(), generator()))
 
     @pytest.mark.gpu
     def test_an_accelerator_gives_the_same_views(self, spec: dict[str, object]) -> None:
         images = noise(16, 20)
-        views = make(spec).apply(images.cuda(), generator()).cpu()
-        assert torch.equal(views, make(spec).apply(images, generator()))
+        views = augmented(spec, images.cuda(), generator()).cpu()
+        assert torch.equal(views, augmented(spec, images, generator()))
 
 
 def test_padding_may_be_wider_than_the_image_unless_it_mirrors() -> None:
     images = noise(200, 3)
-    cropped = make({"name": "crop", "padding": 4}).apply(images, generator())
+    cropped = augmented({"name": "crop", "padding": 4}, images, generator())
     assert (cropped == 0).flatten(1).all(1).any()
     with pytest.raises(UserError, match="cannot mirror 4 pixels of images that are 3 pixels wide or high"):
-        make({"name": "crop", "padding": 4, "border": "reflect"}).apply(images, generator())
+        augmented({"name": "crop", "padding": 4, "border": "reflect"}, images, generator())
 
 
 def test_wrong_options_are_refused() -> None:

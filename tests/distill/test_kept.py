@@ -262,8 +262,11 @@ class Careless(Augmentation):
 
     registered_name = "careless"
 
-    def apply(self, images: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
-        return images + torch.randn(len(images), 1, 1, 1)
+    def draw(self, count: int, size: tuple[int, int], generator: torch.Generator) -> torch.Tensor:
+        return torch.randn(count, 1, 1, 1)
+
+    def apply(self, images: torch.Tensor, drawn: torch.Tensor) -> torch.Tensor:
+        return images + drawn
 
 
 class Noisy(TwoMaps):

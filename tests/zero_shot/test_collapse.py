@@ -19,7 +19,7 @@ from nasdistill.registry import registry
 from nasdistill.zero_shot.collapse import Watch, Window, answers_of, spread
 from nasdistill.zero_shot.generator_losses import GeneratorLoss, Pseudo
 from nasdistill.zero_shot.transfer import TEST
-from tests.training.parts import FixedBatches, engine
+from tests.training.parts import FixedBatches
 from tests.zero_shot.parts import Loop, loop
 
 
@@ -41,7 +41,7 @@ def test_answers_are_counted_by_class() -> None:
 
 def test_a_window_is_the_mean_over_its_pseudo_batches() -> None:
     """Two pseudo-batches, each of one class, do not add up to a spread of two classes."""
-    watch = Watch(3, engine())
+    watch = Watch(3, torch.device("cpu"))
     watch.add(answering(0, 0, 0, 0), answering(0, 0, 1, 1))
     watch.add(answering(1, 1, 1, 1), answering(1, 0, 2, 2))
     window = watch.window()
@@ -56,7 +56,7 @@ def test_a_window_is_the_mean_over_its_pseudo_batches() -> None:
 
 
 def test_a_watch_goes_on_from_its_state() -> None:
-    watch, other = (Watch(3, engine()) for _ in range(2))
+    watch, other = (Watch(3, torch.device("cpu")) for _ in range(2))
     watch.add(answering(0, 1), answering(0, 0))
     other.load(watch.state())
     for each in (watch, other):

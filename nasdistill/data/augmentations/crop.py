@@ -23,14 +23,15 @@ class Crop(Augmentation):
         "zero", description="what is added: zeros (black), or the image mirrored at its outermost pixels"
     )
 
-    def apply(self, images: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
-        smallest = min(images.shape[2:])
-        if self.border == "reflect" and self.padding >= smallest:
+    def draw(self, count: int, size: tuple[int, int], generator: torch.Generator) -> torch.Tensor:
+        if self.border == "reflect" and self.padding >= min(size):
             raise UserError(
-                f"crop cannot mirror {self.padding} pixels of images that are {smallest} pixels wide or high"
+                f"crop cannot mirror {self.padding} pixels of images that are {min(size)} pixels wide or high"
             )
-        places = torch.randint(2 * self.padding + 1, (2, len(images)), generator=generator) - self.padding
-        top, left = places.to(images.device)
+        return torch.randint(2 * self.padding + 1, (2, count), generator=generator).T - self.padding
+
+    def apply(self, images: torch.Tensor, drawn: torch.Tensor) -> torch.Tensor:
+        top, left = drawn.to(images.device).unbind(1)
         return shift(images, top, left, self.border)
 
 

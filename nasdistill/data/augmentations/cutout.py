@@ -18,11 +18,12 @@ class Cutout(Augmentation):
 
     size: int = Field(16, ge=2, multiple_of=2, description="side of the square in pixels, even as in the released code")
 
-    def apply(self, images: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
-        count, _, height, width = images.shape
-        y = torch.randint(height, (count,), generator=generator)
-        x = torch.randint(width, (count,), generator=generator)
-        inside = _band(y, self.size, height)[:, :, None] & _band(x, self.size, width)[:, None, :]
+    def draw(self, count: int, size: tuple[int, int], generator: torch.Generator) -> torch.Tensor:
+        return torch.stack([torch.randint(length, (count,), generator=generator) for length in size], dim=1)
+
+    def apply(self, images: torch.Tensor, drawn: torch.Tensor) -> torch.Tensor:
+        y, x = drawn.unbind(1)
+        inside = _band(y, self.size, images.shape[2])[:, :, None] & _band(x, self.size, images.shape[3])[:, None, :]
         return torch.where(inside.to(images.device)[:, None], images.new_zeros(()), images)
 
 

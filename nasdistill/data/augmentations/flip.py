@@ -19,6 +19,8 @@ class Flip(Augmentation):
 
     probability: float = Field(0.5, ge=0, le=1, description="share of the images that are mirrored")
 
-    def apply(self, images: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
-        mirrored = torch.rand(len(images), generator=generator) < self.probability
-        return torch.where(mirrored.to(images.device)[:, None, None, None], images.flip(3), images)
+    def draw(self, count: int, size: tuple[int, int], generator: torch.Generator) -> torch.Tensor:
+        return torch.rand(count, generator=generator) < self.probability
+
+    def apply(self, images: torch.Tensor, drawn: torch.Tensor) -> torch.Tensor:
+        return torch.where(drawn.to(images.device)[:, None, None, None], images.flip(3), images)

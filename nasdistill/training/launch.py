@@ -1,0 +1,115 @@
+"""The processes of `--devices 2` on one machine: started by the first one, and none outlives another's death."""
+
+from __future__ import annotations
+
+import atexit
+import os
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+
+from nasdistill.interrupts import requested_stop
+
+SECONDS_BETWEEN_LOOKS = 0.2
+GRACE = 10.0
+"""Seconds in which a process whose company is gone may leave by itself, as it does where it talks to it."""
+LOST = 1
+"""The exit status of a process whose company is gone."""
+
+_STARTED_BY = "NASDISTILL_STARTED_BY"
+_followers: Followers | None = None
+
+
+class Followers:
+    """Processes that run this very command again, numbered from 1 on, with this one as number 0.
+
+    One that dies is noticed here; the first process then leaves, or is ended where it waits for the dead.
+    """
+
+    def __init__(self, devices: int) -> None:
+        os.environ.setdefault("MASTER_ADDR", "127.0.0.1")
+        os.environ.setdefault("MASTER_PORT", str(_free_port()))
+        os.environ |= {"NODE_RANK": "0", "LOCAL_RANK": "0", "WORLD_SIZE": str(devices)}
+        self._processes = [
+            subprocess.Popen(  # noqa: S603 - the command that the user typed
+                [sys.executable, *sys.orig_argv[1:]],
+                env={**os.environ, "LOCAL_RANK": str(rank), _STARTED_BY: str(os.getpid())},
+                stdin=subprocess.DEVNULL,
+            )
+            for rank in range(1, devices)
+        ]
+        self.lost: str | None = None
+        atexit.register(self.end)
+        threading.Thread(target=self._watch, name="followers", daemon=True).start()
+
+    def _watch(self) -> None:
+        while True:
+            for rank, process in enumerate(self._processes, 1):
+                if status := process.poll():
+                    self._miss(rank, status)
+                    return
+            time.sleep(SECONDS_BETWEEN_LOOKS)
+
+    def _miss(self, rank: int, status: int) -> None:
+        how = f"by {signal.Signals(-status).name}" if status < 0 else f"with status {status}"
+        self.lost = f"process {rank} of {len(self._processes) + 1} ended {how}"
+        if status - 128 in (signal.SIGTERM, signal.SIGINT) and requested_stop() is None:
+            os.kill(os.getpid(), status - 128)  # it was asked to stop, so all are
+        time.sleep(GRACE)
+        _leave(self.lost)
+
+    def end(self) -> None:
+        """See the others off; they hold nothing that is not on disk."""
+        for process in self._processes:
+            process.terminate()
+        until = time.monotonic() + GRACE
+        for process in self._processes:
+            try:
+                process.wait(max(0.0, until - time.monotonic()))
+            except subprocess.TimeoutExpired:
+                process.kill()
+
+
+def launch(devices: int) -> None:
+    """Start the processes of a run on several devices, unless this is one that was started so."""
+    global _followers
+    first = os.environ.get(_STARTED_BY)
+    if first is not None:
+        threading.Thread(target=_watch_the_first, args=(int(first),), name="first process", daemon=True).start()
+    elif devices > 1 and _followers is None:
+        _followers = Followers(devices)
+
+
+def lost() -> str | None:
+    """Which process is known to be gone, in words."""
+    if (first := os.environ.get(_STARTED_BY)) is not None:
+        return None if os.getppid() == int(first) else "the first process is gone"
+    return None if _followers is None else _followers.lost
+
+
+def _watch_the_first(process: int) -> None:
+    while os.getppid() == process:
+        time.sleep(SECONDS_BETWEEN_LOOKS)
+    time.sleep(GRACE)
+    _leave("the first process is gone")
+
+
+def _leave(why: str) -> None:
+    """End a process that hangs in a call to the others: no signal handler and no exception would get through."""
+    if int(os.environ["LOCAL_RANK"]) <= 1:  # one voice is enough
+        print(f"nasdistill: {told(why)}", file=sys.stderr, flush=True)
+    os._exit(LOST)
+
+
+def told(why: str) -> str:
+    """The sentence for the user."""
+    return f"{why}; what is done is saved, and the same command goes on from the last checkpoint"
+
+
+def _free_port() -> int:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        return int(free.getsockname()[1])

@@ -1,0 +1,89 @@
+"""What processes that compute together tell each other; a process that is alone agrees with itself."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from nasdistill.errors import UserError
+
+if TYPE_CHECKING:
+    import torch
+
+
+def together() -> int:
+    """How many processes compute together, on all machines."""
+    import torch
+
+    there = torch.distributed.is_available() and torch.distributed.is_initialized()
+    return torch.distributed.get_world_size() if there else 1
+
+
+def summed(tensor: torch.Tensor) -> torch.Tensor:
+    """The sum of what each process has, the same to the bit in all."""
+    if together() == 1:
+        return tensor
+    import torch
+
+    total = tensor.clone()
+    torch.distributed.all_reduce(total)
+    return total
+
+
+def gathered(tensor: torch.Tensor) -> torch.Tensor:
+    """What each process has, of equal shape, under each other: [processes, *shape]."""
+    if together() == 1:
+        return tensor[None]
+    import torch
+
+    rows = [torch.empty_like(tensor, memory_format=torch.contiguous_format) for _ in range(together())]
+    torch.distributed.all_gather(rows, tensor.contiguous())
+    return torch.stack(rows)
+
+
+def largest(*numbers: int) -> list[int]:
+    """The largest of what the processes say, number by number; no accelerator waits for it."""
+    if together() == 1:
+        return list(numbers)
+    import torch
+
+    told = torch.tensor(numbers)
+    torch.distributed.all_reduce(told, torch.distributed.ReduceOp.MAX, group=_on_cpu())
+    return [int(number) for number in told.tolist()]
+
+
+def wait_for_all() -> None:
+    """Return when all processes are here."""
+    largest(0)
+
+
+def refuse_difference(tensors: Sequence[torch.Tensor], what: str) -> None:
+    """Check that all processes hold the same bits.
+
+    Args:
+        what: the tensors are, in words, e.g. "the architecture after epoch 3".
+
+    Raises:
+        UserError: in all processes.
+    """
+    if together() == 1:
+        return
+    import torch
+
+    rows = gathered(torch.cat([tensor.detach().flatten() for tensor in tensors]))
+    apart = (rows - rows[0]).abs().amax(1)
+    if not bool((rows == rows[0]).all()):
+        worst = int(apart.argmax())
+        raise UserError(
+            f"{what} differs between processes 0 and {worst} by {float(apart[worst]):.2g}: they no longer compute the "
+            "same; please report it, and go on with one process"
+        )
+
+
+@functools.cache
+def _on_cpu() -> Any:
+    """A group that talks without the accelerator; made when all processes first ask for it."""
+    import torch
+
+    return None if torch.distributed.get_backend() == "gloo" else torch.distributed.new_group(backend="gloo")

@@ -1,0 +1,132 @@
+"""Batch norm whose statistics are those of the whole batch where several processes each hold a share of it.
+
+torch's own module does the same on GPUs alone, and has to take the place of each batch norm. Here every batch norm
+within a block is one, whichever module computes it, on any device.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, cast
+
+import torch
+from torch.nn import functional
+from torch.overrides import TorchFunctionMode
+
+from nasdistill.training.processes import gathered, summed
+
+
+class SynchronisedStatistics(TorchFunctionMode):
+    """Within this block `batch_norm` in training mode is `synchronised_batch_norm`; all processes must come by."""
+
+    def __torch_function__(
+        self, func: Any, types: Any, args: Sequence[Any] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        if func is functional.batch_norm:
+            return _batch_norm(*args, **(kwargs or {}))
+        return func(*args, **(kwargs or {}))
+
+
+def _batch_norm(
+    x: torch.Tensor,
+    running_mean: torch.Tensor | None,
+    running_var: torch.Tensor | None,
+    weight: torch.Tensor | None = None,
+    bias: torch.Tensor | None = None,
+    training: bool = False,
+    momentum: float = 0.1,
+    eps: float = 1e-5,
+) -> torch.Tensor:
+    """As `torch.nn.functional.batch_norm`."""
+    if training:
+        return synchronised_batch_norm(x, running_mean, running_var, weight, bias, momentum, eps)
+    return functional.batch_norm(x, running_mean, running_var, weight, bias, training, momentum, eps)
+
+
+def synchronised_batch_norm(
+    x: torch.Tensor,
+    running_mean: torch.Tensor | None,
+    running_var: torch.Tensor | None,
+    weight: torch.Tensor | None,
+    bias: torch.Tensor | None,
+    momentum: float,
+    eps: float,
+) -> torch.Tensor:
+    """Normalise this process's images [N, C, ...] by mean and variance over the images of all processes.
+
+    The running statistics, each [C], move to them by `momentum`, with the unbiased variance. The gradient is that of
+    the sum of all processes' losses, as other images' losses depend on these images too.
+
+    Source: Ioffe, Szegedy, Batch Normalization (2015, arXiv:1502.03167), algorithm 1, over all processes.
+    """
+    mean, variance, count = statistics(x.detach())
+    if running_mean is not None and running_var is not None:
+        running_mean.lerp_(mean.to(running_mean.dtype), momentum)
+        running_var.lerp_((variance * count / (count - 1)).to(running_var.dtype), momentum)
+    return cast(torch.Tensor, _Normalise.apply(x, weight, bias, mean, variance, count, eps))
+
+
+def statistics(x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Mean and biased variance of each channel, [C], and values of a channel, [], over all processes.
+
+    Each process's own mean m_i and variance v_i over n_i values, of N together, are joined without cancellation:
+
+        m = sum_i n_i m_i / N,    v = sum_i n_i (v_i + (m_i - m)^2) / N
+    """
+    precise = x if x.dtype in (torch.float32, torch.float64) else x.float()
+    variance, mean = torch.var_mean(precise, [0, *range(2, x.ndim)], correction=0)
+    count = mean.new_tensor([x.numel() / x.shape[1]])
+    rows = gathered(torch.cat([mean, variance, count]))
+    means, variances, counts = torch.split(rows, [len(mean), len(mean), 1], dim=1)
+    total = counts.sum()
+    shares = counts / total
+    mean = (shares * means).sum(0)
+    return mean, (shares * (variances + (means - mean) ** 2)).sum(0), total
+
+
+class _Normalise(torch.autograd.Function):
+    """(x - mean) / sqrt(variance + eps) * weight + bias, where mean and variance are those of x in all processes."""
+
+    @staticmethod
+    def forward(
+        ctx: Any,
+        x: torch.Tensor,
+        weight: torch.Tensor | None,
+        bias: torch.Tensor | None,
+        mean: torch.Tensor,
+        variance: torch.Tensor,
+        count: torch.Tensor,
+        eps: float,
+    ) -> torch.Tensor:
+        ctx.save_for_backward(x, weight, mean, variance, count)
+        ctx.eps = eps
+        return torch.batch_norm(x, weight, bias, mean, variance, False, 0.0, eps, torch.backends.cudnn.enabled)
+
+    @staticmethod
+    @torch.autograd.function.once_differentiable
+    def backward(ctx: Any, slope: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
+        """With z = (x - mean) / s, s = sqrt(variance + eps), g the slope at the output and N values of a channel:
+
+        dL/dx = weight / s * (g - sum(g) / N - z * sum(g z) / N),   the sums over all processes.
+        """
+        x, weight, mean, variance, count = ctx.saved_tensors
+        # Where mean and variance are given, the derivative is the first term, and both sums come along with it.
+        direct, of_weight, of_bias = torch.ops.aten.native_batch_norm_backward(
+            slope, x, weight, mean, variance, None, None, False, ctx.eps, [True, True, True]
+        )
+        sum_slope, sum_product = summed(torch.cat([of_bias, of_weight])).chunk(2)
+        inverse = torch.rsqrt(variance + ctx.eps)
+        scale = inverse / count if weight is None else weight * inverse / count
+        steepness = scale * inverse * sum_product
+        channels = (1, -1, *[1] * (x.ndim - 2))
+        offset = (scale * sum_slope - steepness * mean).view(channels)
+        indirect = torch.addcmul(offset, x, steepness.view(channels))
+        return (
+            direct.sub_(indirect),
+            of_weight if ctx.needs_input_grad[1] else None,
+            of_bias if ctx.needs_input_grad[2] else None,
+            None,
+            None,
+            None,
+            None,
+        )
