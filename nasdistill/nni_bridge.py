@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import importlib.util
 import logging
 import platform
@@ -38,4 +39,5 @@ def require_nni(what: str, modules: tuple[str, ...] = ("nni", "pkg_resources")) 
             "the rest of nasdistill works without"
         )
     warnings.filterwarnings("ignore", module=r"nni(\.|$)")
+    importlib.import_module("nni")  # which sets up its logging and would undo the next line
     logging.getLogger("nni").setLevel(logging.ERROR)

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 GENOTYPE = "genotype.json"
 HISTORY = "history.json"
+TRIALS = "trials.json"
 
 
 @STAGES.register("search")
@@ -75,6 +76,8 @@ class Search(Stage):
         save_network(context.folder, spec, None)
         if found.history:
             write_json(context.folder / HISTORY, found.history)
+        if found.trials:
+            write_json(context.folder / TRIALS, found.trials)
         genotype = getattr(spec.model, "genotype", None)
         if genotype is not None:
             write_json(context.folder / GENOTYPE, genotype.model_dump(mode="json"))

@@ -33,5 +33,9 @@ class SearchSpace(Component):
         """
         raise NotImplementedError(type(self).__name__)
 
+    def proxy(self, chosen: Mapping[str, Any]) -> dict[str, Any]:
+        """What stands for `model(chosen)` where architectures are trained to be compared: itself, or a smaller one."""
+        return self.model(chosen)
+
 
 SPACES: Registry[SearchSpace] = Registry("spaces", SearchSpace, "nasdistill.search.spaces")

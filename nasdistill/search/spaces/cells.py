@@ -102,6 +102,11 @@ class CellSpace(SearchSpace):
         )
         return self.model_of(Genotype(normal=normal, reduce=reduce))
 
+    def proxy(self, chosen: Mapping[str, Any]) -> dict[str, Any]:
+        """The same cells in the size of the search, without auxiliary head and drop path."""
+        size = {"channels": self.search_channels, "cells": self.search_cells, "widths": None}
+        return self.model(chosen) | size | {"auxiliary": False, "drop_path": 0.0}
+
     def model_of(self, genotype: Genotype) -> dict[str, Any]:
         """The network of these cells, in the size that the space gives to what is found."""
         return {

@@ -23,11 +23,13 @@ class Found:
         model: the model that was found, as a recipe writes it: what `registry("models").parse` takes.
         history: `{"curves": {name: [[epochs done, value], ...]}}` where the strategy learns, plain data.
         metrics: numbers for the results table, e.g. `samples_per_second`.
+        trials: the content of `trials.json` where architectures were tried one by one, plain data.
     """
 
     model: dict[str, Any]
     history: dict[str, Any] = field(default_factory=dict)
     metrics: dict[str, Any] = field(default_factory=dict)
+    trials: dict[str, Any] = field(default_factory=dict)
 
 
 class Strategy(Component):

@@ -1,0 +1,25 @@
+"""Multi-trial search by lot, with nni's tuner."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import ClassVar
+
+from nasdistill.search.multi_trial import MultiTrial
+from nasdistill.search.strategies import STRATEGIES
+from nasdistill.search.tuners import Tuner
+
+
+@STRATEGIES.register("nni:random-search")
+class RandomSearch(MultiTrial):
+    """Train architectures drawn by lot, no two alike, and keep the best: what other tuners must beat.
+
+    nni's tuner Random on any space. It ends early where it has tried all architectures.
+    """
+
+    source: ClassVar[str] = "Li and Talwalkar 2019, Random Search and Reproducibility for NAS; nni 3.0's tuner Random"
+
+    def tuner(self, alternatives: Mapping[str, int], seed: int) -> Tuner:
+        from nni.algorithms.hpo.random_tuner import RandomTuner
+
+        return Tuner(RandomTuner(seed), "choice", alternatives, seed)

@@ -1,0 +1,112 @@
+"""Trials of a multi-trial search, as plain data: what was suggested, what it scored, which is the best."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from nasdistill.errors import UserError
+from nasdistill.search.tuners import Tuner
+
+MOST_TOO_LARGE = 1000
+"""Suggestions in a row that have too many parameters, after which there seem to be no others."""
+
+
+@dataclass(frozen=True)
+class Suggestion:
+    """An architecture to try.
+
+    Attributes:
+        alternatives: by label the index of its alternative.
+        parameters: of the network that it describes.
+        too_large: how many suggestions before it had more parameters than allowed.
+    """
+
+    alternatives: dict[str, int]
+    parameters: int
+    too_large: int
+
+
+@dataclass(frozen=True)
+class Trial:
+    """An architecture that was tried.
+
+    Attributes:
+        alternatives, parameters, too_large: as it was suggested.
+        curve: its score in percent after each epoch.
+        stopped: why its training ended early, if it did.
+        like: number of the earlier trial that had the same architecture, and was trained for both.
+    """
+
+    alternatives: dict[str, int]
+    parameters: int
+    too_large: int
+    curve: list[float]
+    stopped: str | None = None
+    like: int | None = None
+
+    @property
+    def score(self) -> float | None:
+        """The best of the curve; None where training diverged."""
+        return max(self.curve, default=None)
+
+    def plain(self) -> dict[str, Any]:
+        """What `trials.json` tells of it, besides what was chosen."""
+        told = ("parameters", "curve", "stopped", "like", "too_large")
+        return {"score": self.score} | {name: getattr(self, name) for name in told}
+
+
+def next_suggestion(
+    tuner: Tuner, parameters: Callable[[Mapping[str, int]], int], most: int | None
+) -> Suggestion | None:
+    """What the tuner suggests next that is small enough; of what is too large it is told that it has no score.
+
+    Args:
+        parameters: how many an architecture has.
+        most: how many it may have.
+
+    Returns:
+        None where the tuner has nothing left.
+
+    Raises:
+        UserError: nothing that it suggests is small enough.
+    """
+    refused: list[int] = []
+    while (alternatives := tuner.ask()) is not None:
+        count = parameters(alternatives)
+        if most is None or count <= most:
+            return Suggestion(alternatives, count, len(refused))
+        tuner.tell(None)
+        refused.append(count)
+        if len(refused) == MOST_TOO_LARGE:
+            raise UserError(
+                f"{len(refused)} architectures in a row have more than {most} parameters, the smallest of them "
+                f"{min(refused)}; allow more, or search a smaller space"
+            )
+    return None
+
+
+def replay(tuner: Tuner, trial: Trial) -> None:
+    """Bring a tuner to where it was after a trial.
+
+    Raises:
+        UserError: it suggests something else than it did then.
+    """
+    for _ in range(trial.too_large):
+        tuner.ask()
+        tuner.tell(None)
+    if tuner.ask() != trial.alternatives:
+        raise UserError(
+            "the tuner no longer suggests what it did when this search began, as another version of nni or numpy may; "
+            "begin again in a new folder"
+        )
+    tuner.tell(trial.score)
+
+
+def best_of(trials: Sequence[Trial]) -> int | None:
+    """The number of the trial with the highest score: of equals the smallest network, and then the earliest."""
+    scored = [
+        (-trial.score, trial.parameters, number) for number, trial in enumerate(trials) if trial.score is not None
+    ]
+    return min(scored)[2] if scored else None

@@ -1,0 +1,73 @@
+"""nni's tuners as plain objects that are asked for one architecture after the other; no manager and no portal."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any, Literal
+
+
+class Tuner:
+    """A tuner of nni, whose suggestions are a function of its seed and of the scores that it was told.
+
+    It holds no state that could be saved. One that is asked and told the same things again goes on as it would have.
+
+    Args:
+        tuner: any that is told one result at a time, itself seeded where it takes a seed.
+        kind: what it calls a choice of one among alternatives.
+        alternatives: by label how many there are.
+        seed: of the numbers that it draws from Python's global generator; that is left as it was.
+        failed: the score that an architecture without one counts as; None tells the tuner of a failure instead.
+    """
+
+    def __init__(
+        self,
+        tuner: Any,
+        kind: Literal["choice", "layer_choice"],
+        alternatives: Mapping[str, int],
+        seed: int,
+        failed: float | None = None,
+    ) -> None:
+        self._tuner = tuner
+        self._failed = failed
+        self._numbers = random.Random(seed).getstate()  # noqa: S311  (nothing secret)
+        self._asked = 0
+        with self._own_numbers():
+            tuner.update_search_space(
+                {label: {"_type": kind, "_value": list(range(count))} for label, count in alternatives.items()}
+            )
+
+    def ask(self) -> dict[str, int] | None:
+        """By label the index of the alternative to try next; None where all architectures were tried."""
+        from nni import NoMoreTrialError
+
+        try:
+            with self._own_numbers():
+                suggested = self._tuner.generate_parameters(self._asked)
+        except NoMoreTrialError:
+            return None
+        self._suggested = suggested
+        return {
+            label: int(value["_value"] if isinstance(value, Mapping) else value) for label, value in suggested.items()
+        }
+
+    def tell(self, score: float | None) -> None:
+        """What the architecture asked for last scores, the higher the better; None where it has no score."""
+        score = self._failed if score is None else score
+        with self._own_numbers():
+            if score is not None:
+                self._tuner.receive_trial_result(self._asked, self._suggested, score)
+            self._tuner.trial_end(self._asked, score is not None)
+        self._asked += 1
+
+    @contextmanager
+    def _own_numbers(self) -> Iterator[None]:
+        """Python's global generator, from which some tuners draw, at the place where this tuner left it."""
+        others = random.getstate()
+        random.setstate(self._numbers)
+        try:
+            yield
+        finally:
+            self._numbers = random.getstate()
+            random.setstate(others)
