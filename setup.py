@@ -25,6 +25,7 @@ setup(
     package_data={
         "nasdistill": ["py.typed"],
         "nasdistill.report": ["*.html.j2", "*.css"],
+        "nasdistill.tuning": ["*.js"],
         "nasdistill.search_spaces": ["*.yaml"],
         "nasdistill.library": ["*.yaml"],
     },
@@ -53,7 +54,10 @@ setup(
         "onnxscript",
     ],
     extras_require={
-        "test": ["pytest", "pytest-timeout", "hypothesis", "ruff", "mypy", "import-linter", "types-PyYAML"],
+        "test": [
+            *("pytest", "pytest-timeout", "pytest-xdist", "hypothesis"),
+            *("ruff", "mypy", "import-linter", "types-PyYAML"),
+        ],
         "docs": ["sphinx", "myst-parser", "furo"],
         "bench": ["torchdistill==1.1.5"],
     },

@@ -16,6 +16,7 @@ from nasdistill.cli.networks import import_network, inspect_network
 from nasdistill.cli.parameters import with_parameters
 from nasdistill.cli.runs import report, run
 from nasdistill.cli.stage_commands import engine_parameters, example_of, stage_command
+from nasdistill.cli.tuning import EXAMPLE, tune_command
 from nasdistill.stages import STAGES
 
 
@@ -28,6 +29,7 @@ def build_app(general: General) -> typer.Typer:
     )
     app.callback(help=about, epilog="Example: nasdistill run quickstart")(with_general_options(_program))
     _add(app, "run", _run_with_engine(), "nasdistill run quickstart stages.student.epochs=20 --out runs/long")
+    _add(app, "tune", tune_command(), EXAMPLE)
     _add(app, "report", report, "nasdistill report runs/fisher runs/uniform --out comparison.html")
     for name in STAGES.names():
         if name in general.arguments or name in STAGES.loaded():

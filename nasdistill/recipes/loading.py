@@ -79,6 +79,8 @@ def load_recipe(
     overrides: Iterable[str] = (),
     plugins: Iterable[str] = (),
     swept: Mapping[str, Any] = MappingProxyType({}),
+    by: str = "--sweep",
+    tune: Mapping[str, Any] = MappingProxyType({}),
 ) -> Recipe:
     """Read and check a recipe.
 
@@ -87,6 +89,8 @@ def load_recipe(
         overrides: `stages.teacher.epochs=20`, `stages.a,b.epochs=20`, `data.root=/images`, `seeds=[0,1]`.
         plugins: files or modules beside those that the recipe names.
         swept: the values of one point of a sweep, set after the overrides.
+        by: the option that swept them, for errors.
+        tune: settings of an experiment beside or instead of those in the recipe's `tune`.
 
     Raises:
         RecipeError: one sentence with file, line, key, what was allowed and what was probably meant.
@@ -96,8 +100,10 @@ def load_recipe(
     _load_plugins(source, path.parent, plugins)
     for override in overrides:
         _override(source, override, f"override {override!r}")
+    for name, setting in tune.items():
+        _set_up(source, name, setting)
     for key, value in swept.items():
-        _assign(source, key, value, f"--sweep {key}={value_in_words(value)}")
+        _assign(source, key, value, f"{by} {key}={value_in_words(value)}")
     _load_plugins(source, path.parent, ())
     return check(source)
 
@@ -189,6 +195,20 @@ def _override(source: Source, text: str, shown: str) -> None:
     if not equals or not dotted:
         raise RecipeError(f"{shown}: write it as key.path=value")
     _assign(source, dotted, parse(value_text, shown).data, shown)
+
+
+def _set_up(source: Source, name: str, setting: Any) -> None:
+    """Set one setting of an experiment, as the options of `nasdistill tune` do; keys that vary join the recipe's."""
+    if not isinstance(source.data, dict):
+        return  # what is wrong with it is told when it is checked
+    section = source.data.get("tune")
+    if not isinstance(section, dict):
+        section = source.data["tune"] = {}
+    varied = section.get("vary")
+    if name == "vary":
+        setting = {**(varied if isinstance(varied, dict) else {}), **setting}
+    section[name] = setting
+    source.set(("tune", name), f"--{name.replace('_', '-')}")
 
 
 def each_path(dotted: str) -> list[str]:

@@ -7,6 +7,7 @@ from typing import Annotated, Any
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
+from nasdistill.recipes.experiment import TuneSettings
 from nasdistill.registry import ComponentOf
 from nasdistill.training.engine import EngineSettings
 
@@ -53,4 +54,7 @@ class RecipeFile(BaseModel):
     engine: EngineSettings = Field(EngineSettings(), description="device, precision, number of processes")
     checkpoint_seconds: float = Field(30.0, gt=0, description="time between checkpoints inside a stage")
     plugins: tuple[str, ...] = Field((), description="Python files (beside the recipe) or modules that add components")
+    tune: TuneSettings | None = Field(
+        None, description="what `nasdistill tune` varies; `nasdistill run` leaves it aside"
+    )
     stages: tuple[StageEntry, ...] = Field(min_length=1, description="what is done")

@@ -1,0 +1,131 @@
+"""`nasdistill tune`: an experiment over a recipe, its options made from the settings of the recipe's `tune` section."""
+
+from __future__ import annotations
+
+import inspect
+import shlex
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import typer
+
+from nasdistill.cli.general import General
+from nasdistill.cli.names import complete_recipe
+from nasdistill.cli.options import options_of
+from nasdistill.cli.parameters import declare, given_in, parameter, plain_value, with_parameters
+from nasdistill.cli.runs import RUNS
+from nasdistill.cli.stage_commands import CONTEXT, engine_given, engine_parameters, seeds_in
+from nasdistill.errors import UserError
+from nasdistill.recipes.experiment import TuneSettings
+
+EXAMPLE = "nasdistill tune quickstart --vary 'stages.student.objectives.1.beta=loguniform(10,3000)' --trials 12"
+
+
+def _option(name: str, annotation: Any, meaning: str, *flags: str, **more: Any) -> inspect.Parameter:
+    return declare(name, annotation | None, None, typer.Option(*(flags or (f"--{name}",)), help=meaning, **more))
+
+
+OWN = (
+    declare(
+        "recipe",
+        str,
+        inspect.Parameter.empty,
+        typer.Argument(help="a YAML file, or the name of one that comes along", autocompletion=complete_recipe),
+    ),
+    declare(
+        "overrides",
+        list[str] | None,
+        None,
+        typer.Argument(help="any value of the recipe, e.g. stages.teacher.epochs=20", metavar="KEY=VALUE"),
+    ),
+    _option(
+        "vary",
+        list[str],
+        "a key and what it may be, e.g. 'stages.student.epochs=quniform(4,20,2)'; may be repeated",
+        metavar="<key=distribution>",
+    ),
+)
+PLACES = (
+    _option("out", Path, "folder of the experiment; runs/<name>-tune if left out"),
+    _option(
+        "seed",
+        str,
+        "instead of the recipe's; several as 0,1,2: every trial runs with each",
+        "--seed",
+        "--seeds",
+        metavar="<int,...>",
+    ),
+    _option("service", Path, "file that names one of nni's training services (SSH, Kubernetes, ...); here if left out"),
+    _option("portal", str, "address that nni's page listens on, 0.0.0.0 for all; this machine alone if left out"),
+    _option("port", int, "port of nni's page; a free one if left out"),
+)
+
+
+def tune_command() -> Callable[..., None]:
+    """The command, ready for typer."""
+    options = [option for option in options_of(TuneSettings) if option.name != "vary"]
+
+    def call(context: typer.Context, **values: Any) -> None:
+        given = given_in(context, values)
+        settings = {option.name: plain_value(option, given[option.name]) for option in options if option.name in given}
+        if "vary" in given:
+            settings["vary"] = _varied(given["vary"])
+        _tune(given, settings, context.obj)
+
+    parameters = [parameter(option, optional=True) for option in options]
+    return with_parameters(
+        call, [CONTEXT, *OWN, *parameters, *PLACES, *engine_parameters(show_default=False)], _tune.__doc__
+    )
+
+
+def _tune(given: dict[str, Any], settings: dict[str, Any], general: General) -> None:
+    """Run a recipe again and again with other values of some keys, and find the best.
+
+    Every trial is a run of its own; stages that several of them need run once. nni chooses the values, ends trials that
+    lag behind if asked to, and starts them here or on other machines. An experiment that was stopped, in whatever way,
+    goes on where it was when the same command is given again.
+    """
+    from nasdistill.nni_bridge import require_nni
+    from nasdistill.recipes.loading import find_recipe
+    from nasdistill.tuning.plan import load_tuned
+
+    require_nni("nasdistill tune")
+    from nasdistill.tuning.experiment import Portal, tune
+    from nasdistill.tuning.service import read_service
+
+    engine = engine_given(given)
+    overrides = [*(given.get("overrides") or []), *(f"engine.{name}={value}" for name, value in engine.items())]
+    if "seed" in given:
+        overrides += ["seed=null", f"seeds={seeds_in(given['seed'])}"]
+    recipe, checked, stage = load_tuned(given["recipe"], overrides, general.plugins, settings)
+    out = given.get("out") or RUNS / f"{recipe.settings.name}-tune"
+    experiment = tune(
+        recipe,
+        checked,
+        stage,
+        find_recipe(given["recipe"]).parent,
+        general.plugins,
+        out,
+        shlex.join(["nasdistill", *general.arguments]),
+        read_service(given["service"]) if "service" in given else None,
+        Portal(given.get("portal", Portal.host), given.get("port")),
+    )
+    from nasdistill.cli.tables import show, show_experiment
+
+    show_experiment(experiment)
+    if experiment.best is not None:
+        show(f"best: nasdistill run {out / 'best.yaml'}")
+    show(f"report: {out / 'report.html'}")
+
+
+def _varied(texts: list[str]) -> dict[str, str]:
+    found: dict[str, str] = {}
+    for text in texts:
+        key, equals, distribution = text.partition("=")
+        if not equals or not key:
+            raise UserError(f"--vary {text!r}: write it as key.path=distribution, e.g. stages.student.epochs=[10, 20]")
+        if key in found:
+            raise UserError(f"--vary {text!r}: the key {key!r} varies twice")
+        found[key] = distribution
+    return found

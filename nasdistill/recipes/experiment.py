@@ -1,0 +1,60 @@
+"""The `tune` section of a recipe: what an experiment varies, how it chooses, and when it ends."""
+
+from __future__ import annotations
+
+import re
+from typing import Annotated, Any, Literal
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+
+from nasdistill.recipes.varied import VariedValue
+
+
+def _time_with_unit(text: str | None) -> str | None:
+    if text is not None and not re.fullmatch(r"[1-9]\d*[smhd]", text):
+        raise ValueError("a time is a whole number with s, m, h or d behind it, e.g. 90m")
+    return text
+
+
+Time = Annotated[str | None, AfterValidator(_time_with_unit)]
+Metric = Literal["validation.score", "validation.loss"]
+
+
+class TuneSettings(BaseModel):
+    """An experiment: a recipe run again and again with other values of some keys."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    vary: dict[str, VariedValue] = Field(
+        default_factory=dict,
+        description="keys of the recipe with what they may be, e.g. loguniform(10, 3000), uniform(0, 1), "
+        "quniform(4, 20, 2), randint(1, 9), choice(a, b)",
+    )
+    tuner: str | dict[str, Any] = Field(
+        "TPE", description="nni's tuner that chooses the values, by name or as {name: Evolution, population_size: 8}"
+    )
+    assessor: str | dict[str, Any] | None = Field(
+        None,
+        description="nni's assessor that ends trials which lag behind, e.g. Medianstop or {name: Medianstop, "
+        "start_step: 3}; it reads the validation score after each evaluation",
+    )
+    trials: int = Field(20, gt=0, description="trials in all; a finished experiment goes on when it is raised")
+    concurrency: int = Field(1, gt=0, description="trials at the same time")
+    stage: str | None = Field(
+        None, description="the stage whose metric counts; the last one that trains on labels if left out"
+    )
+    metric: Metric = Field(
+        "validation.score",
+        description="of the kept weights, on the validation images: the score that selects, or the loss; mean over "
+        "the seeds",
+    )
+    duration: Time = Field(None, description="start no trial after this time, e.g. 8h")
+    trial_duration: Time = Field(None, description="end a trial after this time, e.g. 30m")
+    budget_key: str | None = Field(
+        None, description="key that takes the budget of Hyperband or BOHB, e.g. stages.student.epochs"
+    )
+    attempts: int = Field(3, gt=0, description="how often a trial starts that is killed by the system, all in all")
+
+    @property
+    def higher_is_better(self) -> bool:
+        return self.metric == "validation.score"

@@ -1,0 +1,126 @@
+"""What an experiment varies: values of a recipe's keys as distributions, written `loguniform(10, 3000)`."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, model_validator
+
+from nasdistill.errors import SpecError, UserError, unknown
+from nasdistill.recipes.source import parse
+from nasdistill.report.points import value_in_words
+
+PARAMETERS: Mapping[str, tuple[str, ...]] = {
+    "choice": ("value", "value", "..."),
+    "uniform": ("low", "high"),
+    "loguniform": ("low", "high"),
+    "quniform": ("low", "high", "step"),
+    "qloguniform": ("low", "high", "step"),
+    "randint": ("low", "beyond"),
+    "normal": ("mean", "deviation"),
+    "lognormal": ("mean", "deviation"),
+    "qnormal": ("mean", "deviation", "step"),
+    "qlognormal": ("mean", "deviation", "step"),
+}
+"""nni's distributions by name, with what stands between their parentheses."""
+
+_WRITTEN = re.compile(r"\s*([A-Za-z_]+)\s*\((.*)\)\s*", re.DOTALL)
+
+
+class Varied(BaseModel):
+    """One distribution.
+
+    Attributes:
+        arguments: between the parentheses; the values themselves where `kind` is `choice`.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    kind: str
+    arguments: tuple[Any, ...]
+
+    @model_validator(mode="after")
+    def _check(self) -> Varied:
+        if self.kind not in PARAMETERS:
+            raise SpecError(unknown("distribution", self.kind, PARAMETERS))
+        if self.kind == "choice":
+            if not self.arguments:
+                raise SpecError("a choice needs a value at least")
+            for value in self.arguments:
+                if self.arguments.count(value) > 1:
+                    raise SpecError(f"the value {value_in_words(value)} stands here twice")
+            return self
+        wanted = PARAMETERS[self.kind]
+        numbers = [value for value in self.arguments if isinstance(value, int | float) and not isinstance(value, bool)]
+        if len(numbers) != len(self.arguments) or len(numbers) != len(wanted):
+            raise SpecError(f"{self.kind} takes numbers as {self.kind}({', '.join(wanted)}), got {self}")
+        self._check_numbers(*numbers)
+        return self
+
+    def _check_numbers(self, first: float, second: float, step: float = 1.0) -> None:
+        if "high" in PARAMETERS[self.kind] or self.kind == "randint":
+            if first >= second:
+                raise SpecError(f"{self}: low must be below high")
+            if "log" in self.kind and first <= 0:
+                raise SpecError(f"{self}: low must be positive on a logarithmic scale")
+            if self.kind == "randint" and not all(isinstance(value, int) for value in self.arguments):
+                raise SpecError(f"{self}: randint takes whole numbers")
+        elif second <= 0:
+            raise SpecError(f"{self}: the deviation must be positive")
+        if step <= 0:
+            raise SpecError(f"{self}: the step must be positive")
+
+    def __str__(self) -> str:
+        return f"{self.kind}({', '.join(map(value_in_words, self.arguments))})"
+
+    @property
+    def scale(self) -> Literal["linear", "log", "choice"]:
+        """How a picture shows the values."""
+        return "choice" if self.kind == "choice" else "log" if "log" in self.kind else "linear"
+
+    def search_space(self) -> dict[str, Any]:
+        """The entry of nni's search space. Values of a choice that are no plain words or numbers go by their text."""
+        values = [self._shown(value) for value in self.arguments] if self.kind == "choice" else list(self.arguments)
+        return {"_type": self.kind, "_value": values}
+
+    def value(self, given: Any) -> Any:
+        """The value for the recipe that one of nni's values stands for."""
+        if self.kind == "choice":
+            return next(value for value in self.arguments if self._shown(value) == given)
+        whole = self.kind[0] == "q" and all(isinstance(value, int) for value in self.arguments)
+        return round(given) if whole or self.kind == "randint" else given
+
+    def examples(self) -> list[Any]:
+        """Values to try a recipe with before anything runs: all choices, or both ends, or the mean."""
+        if self.kind == "choice":
+            return list(self.arguments)
+        if self.kind == "randint":
+            return [self.arguments[0], self.arguments[1] - 1]
+        return list(self.arguments[:2]) if "high" in PARAMETERS[self.kind] else [self.arguments[0]]
+
+    @staticmethod
+    def _shown(value: Any) -> Any:
+        return value if isinstance(value, str | int | float) else value_in_words(value)
+
+
+def _read(given: Any) -> Any:
+    """`Varied` from text such as `uniform(0, 1)`, or from a list, which is a choice."""
+    if isinstance(given, list | tuple):
+        return {"kind": "choice", "arguments": list(given)}
+    if not isinstance(given, str):
+        return given
+    written = _WRITTEN.fullmatch(given)
+    if written is None:
+        raise SpecError(
+            f"{given!r} is no distribution: write it as uniform(0, 1), loguniform(1e-4, 0.1), choice(a, b) or [a, b] "
+            f"(known: {', '.join(PARAMETERS)})"
+        )
+    try:
+        return {"kind": written[1], "arguments": parse(f"[{written[2]}]").data}
+    except UserError:
+        raise SpecError(f"{given!r}: what stands between the parentheses is no list of values") from None
+
+
+VariedValue = Annotated[Varied, BeforeValidator(_read)]

@@ -1,0 +1,1 @@
+"""Experiments: a recipe run as the trials of an nni experiment, and what came out of them."""

@@ -1,0 +1,361 @@
+"""An experiment from beginning to end: the one readable loop around nni's manager."""
+
+from __future__ import annotations
+
+import logging
+import os
+import signal
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import Any
+
+from nasdistill.errors import SpecError, UserError
+from nasdistill.interrupts import leave_if_requested, polite_stops, requested_stop
+from nasdistill.nni_bridge import require_nni
+from nasdistill.recipes.experiment import TuneSettings
+from nasdistill.recipes.loading import Recipe
+from nasdistill.recipes.lock import run_lock
+from nasdistill.recipes.provenance import device_in_words, versions
+from nasdistill.report.experiments import Experiment, Trial, load_experiment, save_experiment, write_experiment
+from nasdistill.report.points import in_words, value_in_words
+from nasdistill.storage import read_json, remove_leftovers, write_json, write_text
+from nasdistill.training.records import Records
+from nasdistill.tuning.algorithms import algorithm
+from nasdistill.tuning.manager import ENDED, Manager, ManagerGone
+from nasdistill.tuning.outcome import best_of, trials_of, write_best
+from nasdistill.tuning.plan import Plan, curve_of, new_experiment_name, plugins_of
+from nasdistill.tuning.service import Service
+from nasdistill.tuning.trial import MARKER
+
+log = logging.getLogger(__name__)
+
+STATE = "tune.json"
+PLAN_FOLDER = "plan"
+SECONDS_BETWEEN_LOOKS = 2.0
+RESTARTS = 3
+"""How often a manager that was killed is started again before the experiment gives up."""
+FREE = ("trials", "concurrency", "duration", "trial_duration", "attempts")
+"""Settings that may change while an experiment goes on."""
+FINISHED = ("succeeded", "stopped early", "failed")
+
+
+@dataclass(frozen=True)
+class Portal:
+    """Where nni's web page is served: to this machine alone unless the user says otherwise."""
+
+    host: str = "127.0.0.1"
+    port: int | None = None
+
+
+def tune(
+    recipe: Recipe,
+    settings: TuneSettings,
+    stage: str,
+    recipe_folder: Path,
+    plugins: Sequence[str],
+    out: Path,
+    command: str,
+    service: Service | None = None,
+    portal: Portal | None = None,
+) -> Experiment:
+    """Run an experiment, or go on with the one in `out`, and write its page, tables and best recipe there.
+
+    Args:
+        stage: whose metric counts.
+        recipe_folder: where the recipe's plugins start.
+        plugins: of the command line.
+        command: what the user typed, for the report.
+
+    Raises:
+        UserError: nni is missing or refuses the experiment; `out` holds another one; the manager was killed too often.
+        Interrupted: a stop was asked for; the same call goes on from there.
+    """
+    require_nni("nasdistill tune")
+    with run_lock(out), polite_stops():
+        for folder in (out, out / "artifacts"):
+            remove_leftovers(folder)
+        run = _Run(
+            recipe, settings, stage, recipe_folder, plugins, out, command, service or Service(), portal or Portal()
+        )
+        return run.to_the_end()
+
+
+class _Run:
+    """One call of `tune`.
+
+    Attributes:
+        state: what the next call needs: the experiment's name, its recipe, the manager's process and port, the time
+            that it took so far.
+    """
+
+    def __init__(
+        self,
+        recipe: Recipe,
+        settings: TuneSettings,
+        stage: str,
+        recipe_folder: Path,
+        plugins: Sequence[str],
+        out: Path,
+        command: str,
+        service: Service,
+        portal: Portal,
+    ) -> None:
+        self.recipe = recipe
+        self.settings = settings
+        self.out = out
+        self.command = command
+        self.service = service
+        self.portal = portal
+        self.began = time.monotonic()
+        self.state = self._earlier() or {
+            "experiment": new_experiment_name(),
+            "recipe": _lasting(recipe),
+            "started": datetime.now(timezone.utc).isoformat(timespec="seconds"),
+            "seconds": 0.0,
+            "manager": None,
+        }
+        self.seconds_before = float(self.state["seconds"])
+        name = str(self.state["experiment"])
+        self.plan = Plan(
+            experiment=name,
+            out=str(out.resolve()),
+            remote=service.folder or f"nasdistill-{name}",
+            directory=str(Path.cwd()),
+            vary=settings.vary,
+            stage=stage,
+            metric=settings.metric,
+            curve=curve_of(recipe.stages[stage], settings.metric),
+            budget_key=settings.budget_key,
+            attempts=settings.attempts,
+            threads=_threads(settings.concurrency) if service.platform == "local" else None,
+        )
+        self.algorithms = self._algorithms()
+        self.plan.write(out / PLAN_FOLDER, recipe, plugins_of(recipe, recipe_folder, plugins))
+        write_text(out / MARKER, name)
+
+    def to_the_end(self) -> Experiment:
+        if (done := self._already_done()) is not None:
+            write_experiment(done, self.out)
+            return done
+        manager = self._manager()
+        self._tell_where(manager)
+        restarts, trials = 0, tuple[Trial, ...]()
+        told: set[int] = set()
+        records = Records(self.out / "tensorboard", "trials")
+        with records.progress(self.settings.trials) as progress:
+            while True:
+                try:
+                    status = manager.status()
+                    trials = trials_of(manager.jobs(), self.plan, self.out)
+                except ManagerGone as gone:
+                    restarts += 1
+                    if restarts > RESTARTS:
+                        raise UserError(f"{gone}; it ended {restarts} times, so this gives up") from None
+                    log.warning("nni's manager was ended from outside; starting it again, no trial is lost")
+                    manager = self._start(again=True)
+                    continue
+                self._tell_news(trials, told, records, progress)
+                if requested_stop() is not None:
+                    self._pause(manager)
+                    self._save(trials)
+                    leave_if_requested()
+                if status in ENDED:
+                    break
+                time.sleep(SECONDS_BETWEEN_LOOKS)
+        records.close()
+        problem = manager.problem() if status == "ERROR" else None
+        manager.stop()
+        self.state["manager"] = None
+        experiment = self._save(trials)
+        if problem is not None:
+            raise UserError(f"nni ended the experiment: {problem}; the same command goes on with what is done")
+        write_experiment(experiment, self.out)
+        if (best := experiment.best_trial) is not None:
+            write_best(self.plan, self.out / PLAN_FOLDER, self.out, best, experiment.metric)
+        return experiment
+
+    def _earlier(self) -> dict[str, Any] | None:
+        """What an earlier call left.
+
+        Raises:
+            UserError: it was for another experiment.
+        """
+        path = self.out / STATE
+        if not path.is_file():
+            return None
+        state: dict[str, Any] = read_json(path)
+        different = _differences(state["recipe"], _lasting(self.recipe))
+        if different:
+            raise UserError(
+                f"{self.out} holds an experiment with other settings ({', '.join(different[:3])}"
+                f"{', ...' if len(different) > 3 else ''}), and trials of both would not compare; "
+                f"choose another folder with --out (only {', '.join(FREE)} may change)"
+            )
+        return state
+
+    def _already_done(self) -> Experiment | None:
+        """The outcome of an earlier call, if there is nothing left to do."""
+        if self.state["manager"] is not None:
+            return None
+        try:
+            found = load_experiment(self.out)
+        except UserError:
+            return None
+        done = sum(trial.state in FINISHED for trial in found.trials)
+        return found if self.state.get("ended") and done >= self.settings.trials else None
+
+    def _algorithms(self) -> dict[str, Any]:
+        """nni's tuner and assessor."""
+        settings, seed = self.settings, self.recipe.seeds[0]
+        found: dict[str, Any] = {}
+        for kind, wanted in (("tuner", settings.tuner), ("assessor", settings.assessor)):
+            if wanted is None:
+                continue
+            try:
+                found[kind] = algorithm(kind, wanted, settings.higher_is_better, seed)  # type: ignore[arg-type]
+            except SpecError as error:
+                raise self.recipe.source.error(("tune", kind, *error.path), error.problem) from None
+        hands_out = found["tuner"].pop("budgets")
+        found.get("assessor", {}).pop("budgets", None)
+        if hands_out != (settings.budget_key is not None):
+            name = found["tuner"]["name"]
+            raise self.recipe.source.error(
+                ("tune", "budget_key"),
+                f"{name} hands out budgets: name the key that takes them, e.g. stages.student.epochs"
+                if hands_out
+                else f"{name} hands out no budgets (Hyperband and BOHB do)",
+            )
+        return found
+
+    def _config(self) -> dict[str, Any]:
+        """The experiment in nni's terms."""
+        settings = self.settings
+        limits = {"maxExperimentDuration": settings.duration, "maxTrialDuration": settings.trial_duration}
+        return {
+            "experimentName": self.recipe.settings.name,
+            "searchSpace": {key: varied.search_space() for key, varied in settings.vary.items()},
+            "trialCommand": self.service.command,
+            "trialCodeDirectory": str((self.out / PLAN_FOLDER).resolve()),
+            "trialConcurrency": settings.concurrency,
+            "maxTrialNumber": settings.trials,
+            **{name: value for name, value in limits.items() if value is not None},
+            **self.algorithms,
+            **self.service.config,
+        }
+
+    def _manager(self) -> Manager:
+        """The manager: the one that still runs, else a new one that creates the experiment or goes on with it."""
+        known = self.state["manager"]
+        if known is not None:
+            running = Manager.find(str(self.state["experiment"]), known["port"], known["process"])
+            if running is not None:
+                log.info("the experiment is still running; following it")
+                return running
+        return self._start(again=(self.out / STATE).is_file())
+
+    def _start(self, again: bool) -> Manager:
+        manager = Manager.start(
+            str(self.state["experiment"]), self._config(), self.portal.host, self.portal.port, again
+        )
+        self.state["manager"] = {"port": manager.port, "process": manager.process}
+        self._remember()
+        if again:
+            limits: dict[str, int | str] = {
+                "maxTrialNumber": self.settings.trials,
+                "trialConcurrency": self.settings.concurrency,
+            }
+            if self.settings.duration is not None:
+                limits["maxExperimentDuration"] = self.settings.duration
+            manager.change(**limits)
+        return manager
+
+    def _tell_where(self, manager: Manager) -> None:
+        log.info(
+            "experiment %s of up to %d trials; portal: http://%s:%d",
+            manager.experiment,
+            self.settings.trials,
+            self.portal.host,
+            manager.port,
+        )
+
+    def _tell_news(self, trials: Sequence[Trial], told: set[int], records: Records, progress: Any) -> None:
+        """A line and a point in TensorBoard for each trial that ended since the last look."""
+        for trial in trials:
+            if trial.state in FINISHED and trial.number not in told:
+                told.add(trial.number)
+                best = best_of(trials, self.settings.higher_is_better)
+                score = "no score" if trial.score is None else f"{trial.score:.4g}"
+                log.info("trial %d %s: %s at %s", trial.number, trial.state, score, in_words(trial.values))
+                if trial.problem:
+                    log.warning("trial %d: %s", trial.number, trial.problem)
+                if trial.score is not None:
+                    records.scalars({"trials/score": trial.score}, trial.number)
+                progress.step("" if best is None else f"best: trial {best}")
+
+    def _pause(self, manager: Manager) -> None:
+        """End the manager so that the trials at work save, stop, and go on with the next call.
+
+        nni marks trials that it stops itself as cancelled and never goes on with them; those of a manager that was
+        killed it does. Its trials stop by themselves when they find it gone.
+        """
+        import psutil  # nni brings it along
+
+        try:
+            family = psutil.Process(manager.process).children(recursive=True)
+        except psutil.NoSuchProcess:
+            family = []
+        os.kill(manager.process, signal.SIGKILL)
+        manager.alive()
+        psutil.wait_procs(family, timeout=60)
+
+    def _remember(self) -> None:
+        self.state["seconds"] = self.seconds_before + time.monotonic() - self.began
+        write_json(self.out / STATE, self.state)
+
+    def _save(self, trials: tuple[Trial, ...]) -> Experiment:
+        self.state["ended"] = self.state["manager"] is None
+        self._remember()
+        settings = self.settings
+        unit = ", %" if settings.metric == "validation.score" else ""
+        experiment = Experiment(
+            name=self.recipe.settings.name,
+            recipe=self.recipe.text(),
+            command=self.command,
+            metric=f"{settings.metric.replace('.', ' ')} of {self.plan.stage}{unit}",
+            higher_is_better=settings.higher_is_better,
+            varied={key: str(varied) for key, varied in settings.vary.items()},
+            scales={key: varied.scale for key, varied in settings.vary.items()},
+            tuner=value_in_words(settings.tuner),
+            assessor=None if settings.assessor is None else value_in_words(settings.assessor),
+            trials=trials,
+            best=best_of(trials, settings.higher_is_better),
+            versions=versions(),
+            device=device_in_words(self.recipe.settings.engine),
+            started=str(self.state["started"]),
+            seconds=float(self.state["seconds"]),
+        )
+        save_experiment(experiment, self.out)
+        return experiment
+
+
+def _threads(concurrency: int) -> int | None:
+    """Trials at the same time share the cores of this machine."""
+    return max(1, (os.cpu_count() or 1) // concurrency) if concurrency > 1 else None
+
+
+def _lasting(recipe: Recipe) -> dict[str, Any]:
+    """What of a recipe makes the experiment what it is."""
+    data: dict[str, Any] = dict(recipe.source.data)
+    data["tune"] = {key: value for key, value in (data.get("tune") or {}).items() if key not in FREE}
+    return data
+
+
+def _differences(one: Any, other: Any, at: str = "") -> list[str]:
+    """The keys at which two documents differ."""
+    if isinstance(one, Mapping) and isinstance(other, Mapping):
+        keys = dict.fromkeys([*one, *other])
+        return [found for key in keys for found in _differences(one.get(key), other.get(key), f"{at}.{key}".strip("."))]
+    return [] if one == other else [at or "the recipe"]

@@ -1,0 +1,190 @@
+"""One trial, as nni starts it: gets its values, has them worked on, hands the numbers to tuner and assessor.
+
+The work is a process of its own. Where the system kills that (for memory, say), it is started again and goes on from
+its last checkpoint, without nni's knowing; where nni's manager is killed, the work stops at its next step and is saved.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from filelock import FileLock, Timeout
+
+from nasdistill.storage import read_json, write_json
+from nasdistill.tuning.plan import Plan, digest_of, read_plan
+
+MARKER = "experiment.id"
+"""Beside the trials of an experiment; a machine that finds the right one there sees the experiment's own folder."""
+TOLD = "told.json"
+NOTE = "trial.json"
+SECONDS_BETWEEN_LOOKS = 0.5
+
+
+def main(plan_folder: Path) -> int:
+    """The whole life of a trial.
+
+    Returns:
+        the exit status of its work.
+    """
+    from nasdistill.nni_bridge import require_nni
+
+    require_nni("a trial")
+    import nni
+
+    plan = read_plan(plan_folder)
+    given = nni.get_next_parameter()
+    values = plan.values(given)
+    place = place_of(plan)
+    folder = place / "trials" / digest_of(values)
+    folder.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(folder / "trial.lock")
+    while (
+        True
+    ):  # a tuner may suggest the same values twice, and the first trial of an ended manager may still be saving
+        try:
+            lock.acquire(timeout=SECONDS_BETWEEN_LOOKS)
+            break
+        except Timeout:
+            if _deserted():
+                return 128 + signal.SIGTERM
+    with lock:
+        return Trial(plan, plan_folder, place, values).run(nni)
+
+
+def place_of(plan: Plan) -> Path:
+    """The folder of the experiment if this machine sees it, else one of its own for all trials here."""
+    out = Path(plan.out)
+    try:
+        if (out / MARKER).read_text() == plan.experiment:
+            return out
+    except OSError:
+        pass
+    return Path.home() / plan.remote
+
+
+class Trial:
+    """A trial at its values.
+
+    Attributes:
+        told: what the assessor was told, with the seed and step that it is of; on disk, so that a trial that starts
+            anew under another manager tells it all again, and nothing twice.
+    """
+
+    def __init__(self, plan: Plan, plan_folder: Path, place: Path, values: Mapping[str, Any]) -> None:
+        self.plan = plan
+        self.plan_folder = plan_folder
+        self.place = place
+        self.values = values
+        self.digest = digest_of(values)
+        self.file = place / "trials" / self.digest / TOLD
+        self.told: list[dict[str, Any]] = read_json(self.file) if self.file.is_file() else []
+        self.record: dict[str, Any] | None = None
+        self.problem: str | None = None
+
+    def run(self, nni: Any) -> int:
+        """Work until there is a result, the work fails, or somebody stops it."""
+        self._note()
+        for entry in self.told:
+            nni.report_intermediate_result(self._named(entry["value"]))
+        status = 0
+        for attempt in range(self.plan.attempts):
+            if attempt:
+                print(f"killed by signal {-status}; attempt {attempt + 1} goes on from the last checkpoint", flush=True)
+            status = self._attempt(nni)
+            if status >= 0:
+                break
+        if self.record is not None:
+            nni.report_final_result(self._named(self.record["score"]) | {"record": self.record})
+            return 0
+        if status < 0:
+            self.problem = f"killed by signal {-status} in each of {self.plan.attempts} attempts"
+        self._note()
+        return status if status >= 0 else 128 - status
+
+    def _note(self) -> None:
+        """Write down whose trial this is, and why it failed if it did, for who reads the folder later."""
+        job = os.environ.get("NNI_TRIAL_JOB_ID")
+        write_json(self.file.parent / NOTE, {"values": self.values, "job": job, "problem": self.problem})
+
+    def _named(self, value: float) -> dict[str, Any]:
+        """A metric as nni takes it, with the values that it belongs to: nni itself may mix up whose they were."""
+        return {"default": value, "values": dict(self.values)}
+
+    def _attempt(self, nni: Any) -> int:
+        """Start the work and listen; the exit status, negative where a signal that nobody here sent ended it."""
+        command = [
+            sys.executable,
+            "-m",
+            "nasdistill.tuning.worker",
+            str(self.plan_folder),
+            str(self.place),
+            self.digest,
+        ]
+        environment = dict(os.environ)
+        if self.plan.threads is not None:
+            environment.setdefault("OMP_NUM_THREADS", str(self.plan.threads))
+        work = subprocess.Popen(  # noqa: S603 - this very Python, with arguments that the plan has checked
+            [*command, json.dumps(self.values)],
+            stdout=subprocess.PIPE,
+            text=True,
+            env=environment,
+            start_new_session=True,
+        )
+        stopped = threading.Event()
+
+        def stop(number: int, _frame: object) -> None:
+            stopped.set()
+            work.send_signal(signal.SIGTERM)
+
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, stop)
+        threading.Thread(target=_leave_with_manager, args=(work, stopped), daemon=True).start()
+        assert work.stdout is not None
+        try:
+            for line in work.stdout:
+                self._hear(json.loads(line), nni)
+        except BaseException:  # nobody hears the numbers any more
+            work.send_signal(signal.SIGTERM)
+            raise
+        finally:
+            status = work.wait()
+        return 128 + signal.SIGTERM if stopped.is_set() and status < 0 else status
+
+    def _hear(self, content: Mapping[str, Any], nni: Any) -> None:
+        if "at" in content and content["at"] not in [entry["at"] for entry in self.told]:
+            self.told.append(dict(content))
+            write_json(self.file, self.told)
+            nni.report_intermediate_result(self._named(content["value"]))
+        self.record = content.get("record", self.record)
+        self.problem = content.get("problem", self.problem)
+
+
+_parent = os.getppid()
+
+
+def _deserted() -> bool:
+    """Whether the process that started this one is gone."""
+    return os.getppid() != _parent
+
+
+def _leave_with_manager(work: subprocess.Popen[str], stopped: threading.Event) -> None:
+    """Ask the work to save and stop when the manager that started the trial is gone."""
+    while work.poll() is None:
+        if _deserted():
+            stopped.set()
+            work.send_signal(signal.SIGTERM)
+            return
+        time.sleep(SECONDS_BETWEEN_LOOKS)
+
+
+if __name__ == "__main__":
+    sys.exit(main(Path(sys.argv[1] if len(sys.argv) > 1 else ".")))
