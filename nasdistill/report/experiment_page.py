@@ -3,20 +3,27 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 
-from nasdistill.report import tables, trial_tables, words
+from nasdistill.report import tables, trial_plots, trial_tables, words
 from nasdistill.report.experiments import Experiment
+from nasdistill.report.importance import importance
 from nasdistill.report.page import moment, render
 from nasdistill.report.sections import Group, Section
+from nasdistill.report.trial_axes import axis
 from nasdistill.storage import write_text
 
 MARKDOWN = "trials.md"
 CSV = "trials.csv"
+ENOUGH = 10
+"""Trials that succeeded, from which on importance is told."""
 
 
 def write(experiment: Experiment, folder: Path, page: Path) -> None:
     """Write the page, and `trials.md` and `trials.csv` into `folder`."""
+    best, trials = _best(experiment), _trials(experiment)
+    sections = [best, _pictures(experiment), _importance(experiment), trials]
     write_text(
         page,
         render(
@@ -24,10 +31,10 @@ def write(experiment: Experiment, folder: Path, page: Path) -> None:
             experiment=experiment,
             figures=_key_figures(experiment),
             facts=_facts(experiment),
-            sections=[section for section in _sections(experiment) if section.groups],
+            sections=list(filter(None, sections)),
         ),
     )
-    write_text(folder / MARKDOWN, _markdown(experiment))
+    write_text(folder / MARKDOWN, _markdown(experiment.name, [best, *([trials] if trials else [])]))
     write_text(folder / CSV, tables.to_csv(trial_tables.numbers(experiment)))
 
 
@@ -56,7 +63,6 @@ def _facts(experiment: Experiment) -> list[tuple[str, str]]:
         ("score", f"{experiment.metric}; the {_wanted(experiment)} is best"),
         ("tuner", experiment.tuner),
         *([("assessor", experiment.assessor)] if experiment.assessor else []),
-        *(("varied", f"{key}: {drawn_from}") for key, drawn_from in experiment.varied.items()),
         ("versions", ", ".join(f"{name} {version}" for name, version in experiment.versions.items())),
     ]
 
@@ -65,23 +71,66 @@ def _wanted(experiment: Experiment) -> str:
     return "highest" if experiment.higher_is_better else "lowest"
 
 
-def _sections(experiment: Experiment) -> list[Section]:
-    return [_best(experiment), _trials(experiment)]
-
-
 def _best(experiment: Experiment) -> Section:
-    best, table = experiment.best_trial, trial_tables.best_values(experiment)
+    best, groups = experiment.best_trial, (Group("", table=trial_tables.settings(experiment)),)
     if best is None:
-        return Section("", "")
+        return Section("What is varied", "No trial succeeded, so that none is best.", groups)
     lead = f"Trial {best.number} has the {_wanted(experiment)} score of the trials that succeeded"
     lead += f"; its run is in {best.folder}." if best.folder else "."
-    return Section("The best trial", lead, (Group("", table=table),))
+    return Section("The best trial", lead, groups)
 
 
-def _trials(experiment: Experiment) -> Section:
-    groups = []
-    if experiment.trials:
-        groups.append(Group("", table=trial_tables.trials(experiment)))
+def _pictures(experiment: Experiment) -> Section | None:
+    """From two trials on that have ended, as one alone has nothing to stand beside."""
+    trials = trial_plots.drawn(experiment)
+    if len(trials) < 2:
+        return None
+    small = [trial_plots.progress(experiment)]
+    small += [trial_plots.over(experiment, key) for key in experiment.varied]
+    if any(len(trial.intermediate) > 1 for trial in trials):
+        small.append(trial_plots.curves(experiment))
+    lead = (
+        "The stronger the colour, the better: each stands for a fifth of the scores. The best trial is the thick line "
+    )
+    lead += "and the star."
+    return Section(
+        "Values and scores",
+        lead,
+        (Group("", (trial_plots.parallel(experiment),), wide=True), Group("", tuple(small))),
+    )
+
+
+def _importance(experiment: Experiment) -> Section | None:
+    """Told of two settings or more, as the only one explains all that is explained."""
+    title = "What mattered"
+    trials = [trial for trial in trial_plots.drawn(experiment) if trial.state == "succeeded"]
+    if len(experiment.varied) < 2 or not trials:
+        return None
+    if len(trials) < ENOUGH:
+        lead = f"The importance of each setting is told from {ENOUGH} trials on that succeeded; here are {len(trials)}."
+        return Section(title, lead)
+    places = [axis([trial.values[key] for trial in trials], experiment.scales[key]).places for key in experiment.varied]
+    found = importance(list(zip(*places, strict=True)), [trial.score for trial in trials if trial.score is not None])
+    if found is None:
+        return Section(title, "All trials have the same score.")
+    lead = (
+        f"A random forest was fitted to the {len(trials)} trials that succeeded. The out-of-bag R² of the forest, on "
+        f"trials that its trees have not seen, is {found.out_of_bag:.2f}: 1 where it tells their scores, 0 where it is "
+        "no better than their mean. "
+    )
+    if found.out_of_bag <= 0:
+        return Section(title, lead + "So it knows nothing of how the score depends on the settings.")
+    lead += (
+        "Shown is how much of the variance of its score over the whole ranges each setting explains (functional "
+        "analysis of variance, Hutter, Hoos and Leyton-Brown 2014)."
+    )
+    return Section(title, lead, (Group("", (trial_plots.bars(found, list(experiment.varied)),)),))
+
+
+def _trials(experiment: Experiment) -> Section | None:
+    if not experiment.trials:
+        return None
+    groups = [Group("", table=trial_tables.trials(experiment))]
     failures = trial_tables.failures(experiment)
     if failures is not None:
         groups.append(Group("Why trials failed", table=failures))
@@ -95,11 +144,9 @@ def _lead(experiment: Experiment) -> str:
     return text
 
 
-def _markdown(experiment: Experiment) -> str:
-    parts = [f"# {experiment.name}\n"]
-    best = trial_tables.best_values(experiment)
-    if best is not None:
-        parts.append(f"The best is trial {experiment.best}:\n\n{tables.markdown(best)}")
-    if experiment.trials:
-        parts.append(f"{_lead(experiment)}\n\n{tables.markdown(trial_tables.trials(experiment))}")
+def _markdown(title: str, sections: Sequence[Section]) -> str:
+    parts = [f"# {tables.escaped(title)}\n"]
+    for section in sections:
+        parts.append(f"{tables.escaped(section.lead)}\n")
+        parts += [tables.markdown(group.table) for group in section.groups if group.table is not None]
     return "\n".join(parts)

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
-from markupsafe import Markup
+from markupsafe import Markup, escape
 
 from nasdistill.report import plots, sweeps, tables, words
 from nasdistill.report.points import in_words, value_in_words
@@ -78,7 +78,7 @@ def render(template: str, **values: Any) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters["inline"] = _inline
+    environment.filters |= {"inline": _inline, "breakable": _breakable}
     page = environment.get_template(template).render(**values)
     return page.encode(errors="replace").decode()  # a name in JSON may hold half a letter, which no file can
 
@@ -86,6 +86,11 @@ def render(template: str, **values: Any) -> str:
 def _inline(svg: str) -> Markup:
     """A picture of ours within the page, where an SVG element needs no namespace."""
     return Markup(re.sub(r' xmlns(:xlink)?="[^"]*"', "", svg, count=2))  # noqa: S704  (plots and cells escape every name)
+
+
+def _breakable(text: str) -> Markup:
+    """A key that may be broken behind its dots."""
+    return escape(text).replace(".", Markup(".<wbr>"))
 
 
 def _facts(record: RunRecord) -> list[tuple[str, str]]:

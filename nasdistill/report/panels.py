@@ -51,7 +51,7 @@ def panel_of(name: str) -> tuple[str, str]:
         return (SPREADS, who) if what == "spread" else (rest, rest)
     if first == "alpha" and rest.count("/") == 2:
         cell, _edge, operation = rest.split("/")
-        return f"alpha, {cell} cell", operation
+        return f"alpha, {cell} cell" if cell in ("normal", "reduce") else f"alpha, {cell}", operation
     return first, rest
 
 

@@ -1,5 +1,5 @@
 """What a report reads from artifacts: curves, genotypes, growth plans, confusion matrices, attention maps, ensembles,
-transitions; each checked when read."""
+transitions, trials; each checked when read."""
 
 from __future__ import annotations
 
@@ -245,6 +245,37 @@ class Ensemble(BaseModel):
         return self.ensembles[-1] if self.ensembles else self.members[0]
 
 
+class SearchTrial(BaseModel):
+    """An architecture that a search tried."""
+
+    chosen: dict[str, Any] = Field(description="By label the alternative that it has; plain data.")
+    parameters: int = Field(ge=0, description="Of the network that it describes.")
+    score: Percent | None = Field(description="The best of the curve; None where training diverged.")
+    curve: list[Percent] = Field(description="The score after each epoch.")
+    stopped: str | None = Field(description="Why training ended early.")
+    like: int | None = Field(ge=0, description="Number of the earlier trial that had the same architecture.")
+
+
+class SearchTrials(BaseModel):
+    """`trials.json`: the architectures that a search trained, one after the other."""
+
+    score: str = Field(description="What the score is, e.g. `accuracy`.")
+    best: int = Field(ge=0, description="Number of the trial that was found.")
+    trials: list[SearchTrial] = Field(min_length=1, description="In the order of the trials.")
+
+    @model_validator(mode="after")
+    def _consistent(self) -> SearchTrials:
+        if any(trial.like is not None and trial.like >= number for number, trial in enumerate(self.trials)):
+            raise ValueError("a trial can only be like an earlier one")
+        if any(trial.score != max(trial.curve, default=None) for trial in self.trials):
+            raise ValueError("the score must be the best of the curve")
+        if self.best >= len(self.trials) or self.trials[self.best].score is None:
+            raise ValueError("the best trial must be one that has a score")
+        if len({frozenset(trial.chosen) for trial in self.trials}) != 1:
+            raise ValueError("all trials must choose for the same labels")
+        return self
+
+
 FILES: dict[type[BaseModel], str] = {
     History: "history.json",
     Genotype: "genotype.json",
@@ -254,6 +285,7 @@ FILES: dict[type[BaseModel], str] = {
     Pseudo: "pseudo.json",
     Ensemble: "ensemble.json",
     Transition: "transition.json",
+    SearchTrials: "trials.json",
 }
 
 

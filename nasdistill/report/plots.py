@@ -25,10 +25,15 @@ Curve = Sequence[tuple[float, float]]
 SERIES = ("#0072b2", "#c65600", "#00805c", "#b0528a", "#a06f00", "#2b8cc4", "#6b7280", "#8a2c5a")
 INK = "#1b1f24"
 GRID = "#d4d9e0"
+PAPER = "#ffffff"
+# From the worst to the best of what has an order: the better, the more contrast to the page, light or dark.
+SCALE = ("#b9a03c", "#5c9e4a", "#2a8a8a", "#35619a", "#46237a")
 DASHES = ("-", "-", "-", "-", "--", "--", "--", "--")
 
 _VARIABLES = {
     **{colour: f"var(--series-{number}, {colour})" for number, colour in enumerate(SERIES)},
+    **{colour: f"var(--scale-{number}, {colour})" for number, colour in enumerate(SCALE)},
+    PAPER: f"var(--paper, {PAPER})",
     INK: "currentColor",
     GRID: f"var(--grid, {GRID})",
 }
@@ -93,9 +98,9 @@ def lines(series: Mapping[str, Sequence[Curve]], title: str, x: str, y: str = ""
         axes.xaxis.set_major_locator(MaxNLocator(4 if far else "auto", integer=True))
         axes.xaxis.set_major_formatter(lambda value, _: f"{value:,.0f}")
         if len(series) > 1:
-            _legend(axes, handles, list(series))
+            legend(axes, handles, list(series))
 
-    return _svg(title, draw)
+    return picture(title, draw)
 
 
 def mean_curve(curves: Sequence[Curve]) -> list[tuple[float, float]]:
@@ -141,9 +146,9 @@ def bars(groups: Mapping[str, Sequence[float]], names: Sequence[str], title: str
         axes.set_ylabel(y)
         axes.grid(False, axis="x")
         if len(groups) > 1:
-            _legend(axes, handles, list(groups))
+            legend(axes, handles, list(groups))
 
-    return _svg(title, draw)
+    return picture(title, draw)
 
 
 def scatter(points: Mapping[str, Sequence[tuple[float, float]]], title: str, x: str, y: str) -> str:
@@ -166,9 +171,9 @@ def scatter(points: Mapping[str, Sequence[tuple[float, float]]], title: str, x: 
         axes.margins(y=0.15)
         axes.set_xlabel(x)
         axes.set_ylabel(y)
-        _legend(axes, handles, list(points))
+        legend(axes, handles, list(points))
 
-    return _svg(title, draw)
+    return picture(title, draw)
 
 
 def confusion(matrix: Sequence[Sequence[float]], labels: Sequence[str], title: str) -> str:
@@ -228,7 +233,7 @@ def _matrix(
                 for column, text in enumerate(line):
                     axes.text(column, row, text, ha="center", va="center", fontsize=8)
 
-    return _svg(title, draw, size=(4.4, 4.3))
+    return picture(title, draw, size=(4.4, 4.3))
 
 
 def in_order(series: Mapping[str, Sequence[Curve]], names: Sequence[str], title: str, y: str) -> str:
@@ -261,9 +266,9 @@ def in_order(series: Mapping[str, Sequence[Curve]], names: Sequence[str], title:
         axes.set_xlim(-0.4, len(names) - 0.6)
         axes.margins(y=0.12)
         axes.set_ylabel(y)
-        _legend(axes, list(handles.values()), list(handles))
+        legend(axes, list(handles.values()), list(handles))
 
-    return _svg(title, draw, size=(4.4, 3.6))
+    return picture(title, draw, size=(4.4, 3.6))
 
 
 def reliability(of_seeds: Sequence[Sequence[Sequence[float]]], title: str, note: str) -> str:
@@ -298,7 +303,7 @@ def reliability(of_seeds: Sequence[Sequence[Sequence[float]]], title: str, note:
         axes.set_ylabel("share that is right")
         axes.text(1.0, 0.02, note, ha="right")
 
-    return _svg(title, draw, size=(3.6, 3.2))
+    return picture(title, draw, size=(3.6, 3.2))
 
 
 def _name_places(axes: Axes, names: Sequence[str]) -> None:
@@ -309,8 +314,15 @@ def _name_places(axes: Axes, names: Sequence[str]) -> None:
     axes.set_xticks(range(len(names)), names, **tilt)
 
 
-def _svg(title: str, draw: Callable[[Axes], None], size: tuple[float, float] = (4.4, 3.0)) -> str:
-    """Draw on fresh axes and return one SVG element that stands alone or within a page."""
+def picture(
+    title: str, draw: Callable[[Axes], None], size: tuple[float, float] = (4.4, 3.0), legible: bool = False
+) -> str:
+    """Draw on fresh axes and return one SVG element that stands alone or within a page.
+
+    Args:
+        size: in inches.
+        legible: never shrunk below a pixel per point, so that a narrow page must be scrolled.
+    """
     with matplotlib.rc_context(_STYLE), warnings.catch_warnings():
         # The reader's browser chooses the font; what matplotlib's own lacks does not matter.
         warnings.filterwarnings("ignore", message="Glyph .* missing")
@@ -322,10 +334,10 @@ def _svg(title: str, draw: Callable[[Axes], None], size: tuple[float, float] = (
         buffer = io.StringIO()
         none = dict.fromkeys(("Date", "Creator", "Format", "Type"))
         figure.savefig(buffer, format="svg", transparent=True, metadata=none)
-    return _themed(buffer.getvalue(), title)
+    return _themed(buffer.getvalue(), title, narrowest=72 * size[0] if legible else None)
 
 
-def _themed(text: str, title: str) -> str:
+def _themed(text: str, title: str, narrowest: float | None) -> str:
     svg = text[text.index("<svg") :]
     svg = re.sub(r"<!--.*?-->\s*", "", svg, flags=re.DOTALL)
     svg = re.sub(r"<style.*?</style>", "", svg, flags=re.DOTALL)
@@ -337,12 +349,14 @@ def _themed(text: str, title: str) -> str:
         f'<svg xmlns="http://www.w3.org/2000/svg" xmlns:xlink="http://www.w3.org/1999/xlink" {box[0]} role="img" '
         f'aria-label="{escape(title)}" stroke-linejoin="round"'
     )
+    if narrowest is not None:
+        head += f' style="min-width: {narrowest:.0f}px"'
     for colour, variable in _VARIABLES.items():
         body = body.replace(colour, variable)
     return f"{head}>{body}".strip()
 
 
-def _legend(axes: Axes, handles: Sequence[Any], names: Sequence[str]) -> None:
+def legend(axes: Axes, handles: Sequence[Any], names: Sequence[str]) -> None:
     """Names below the axes; given with their handles, as matplotlib would drop names that begin with `_`."""
     columns = 2 if max(map(len, names)) > 16 else min(3, len(names))
     axes.figure.legend(

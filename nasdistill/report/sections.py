@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 
 from nasdistill.artifacts import open_artifact
 from nasdistill.errors import UserError
-from nasdistill.report import generations, payloads, plots, tables, words
+from nasdistill.report import generations, payloads, plots, tables, trials, words
 from nasdistill.report.cells import draw_cell
 from nasdistill.report.maps import draw_attention, teacher_names
 from nasdistill.report.panels import TEST_ACCURACY, UNITS, panels
@@ -50,6 +50,7 @@ def sections(stages: Sequence[StageSummary]) -> list[Section]:
         _training(stages),
         _together(stages),
         _made_up(stages),
+        _tried(stages),
         _cells(stages),
         _growth(stages),
         _attention(stages),
@@ -131,6 +132,24 @@ def _made_up(stages: Sequence[StageSummary]) -> Section:
         "each time. Beside it how often each class was answered: bars of the student upwards, of the teacher downwards."
     )
     return Section("What was made up", lead, tuple(groups))
+
+
+def _tried(stages: Sequence[StageSummary]) -> Section:
+    groups = []
+    for stage in stages:
+        for number, (seed, found) in enumerate(payloads.by_seed(payloads.SearchTrials, stage.rows).items()):
+            title = stage.stage if len(stage.rows) == 1 else f"{stage.stage}, seed {seed}"
+            groups.append(Group(title, trials.draw(found), trials.table(found), folded=number > 0))
+            mattered = trials.importance_of_choices(found)
+            if mattered is not None:
+                groups.append(Group(f"{title}: what mattered", (mattered,), folded=number > 0))
+    lead = (
+        "Each trial is an architecture, trained a little on a part of the training images and scored on the rest of them; "
+        "the star is the one that was found. The stronger the colour, the better. What mattered is how much of the "
+        "variance of the scores each choice explains in a random forest, shown where the forest tells the scores of "
+        "trials that its trees have not seen (out-of-bag R² over 0)."
+    )
+    return Section("What was tried", lead, tuple(groups))
 
 
 def _cells(stages: Sequence[StageSummary]) -> Section:

@@ -156,10 +156,11 @@ def markdown(table: Table) -> str:
     """A Markdown table; markup in names is inert."""
     lines = [table.header, tuple("---" if i < table.words else "---:" for i in range(len(table.header)))]
     lines += [tuple(str(cell) for cell in row) for row in table.rows]
-    return "".join("| " + " | ".join(_escape(text) for text in line) + " |\n" for line in lines)
+    return "".join("| " + " | ".join(escaped(text) for text in line) + " |\n" for line in lines)
 
 
-def _escape(text: str) -> str:
+def escaped(text: str) -> str:
+    """Text on one line that Markdown shows as it is."""
     one_line = " ".join(html.escape(text, quote=False).split())
     return "".join("\\" + letter if letter in "\\`*_[]|" else letter for letter in one_line)
 

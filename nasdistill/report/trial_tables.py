@@ -67,19 +67,17 @@ def value_shown(value: Any) -> str:
 
 def number(value: float | None) -> str:
     """A score, of which neither the unit nor the size is known, with six digits."""
-    return words.NONE if value is None else f"{value:.6g}"
+    return words.NONE if value is None else f"{value:#.6g}".removesuffix(".")
 
 
-def best_values(experiment: Experiment) -> Table | None:
-    """The best trial's value of each varied key, to the last digit, and what it was drawn from."""
+def settings(experiment: Experiment) -> Table:
+    """What each varied key is drawn from, and its value in the best trial to the last digit."""
     best = experiment.best_trial
-    if best is None:
-        return None
     rows = tuple(
-        (Cell(key), Cell(value_in_words(best.values[key])), Cell(drawn_from))
+        (Cell(key), Cell(value_in_words(best.values[key]) if best else words.NONE), Cell(drawn_from))
         for key, drawn_from in experiment.varied.items()
     )
-    return Table(("setting", "value", "drawn from"), rows, words=3)
+    return Table(("setting", "best value", "drawn from"), rows, words=3)
 
 
 def failures(experiment: Experiment) -> Table | None:

@@ -11,8 +11,9 @@ import pytest
 
 from nasdistill.errors import DamagedFile, UserError
 from nasdistill.report import tables, trial_tables
-from nasdistill.report.experiments import Trial, load_experiment, save_experiment, write_experiment
+from nasdistill.report.experiments import Experiment, Trial, load_experiment, save_experiment, write_experiment
 from tests.report.fake_experiments import BETA, EPOCHS, OPTIMISER, fake_experiment
+from tests.report.test_page import HOSTILE, Page, assert_asks_for_nothing
 
 
 def test_what_was_saved_is_read(tmp_path: Path) -> None:
@@ -48,7 +49,9 @@ def test_the_best_come_first_and_those_without_a_score_last(higher: bool, order:
     )  # fmt: skip
     assert [trial.number for trial in trial_tables.ranked(experiment)] == order
     first = trial_tables.trials(experiment).rows[0]
-    assert [cell.text for cell in first[:3]] == (["3, best", "40", "60"] if higher else ["1, best", "20", "40"])
+    assert [cell.text for cell in first[:3]] == (
+        ["3, best", "40", "60.0000"] if higher else ["1, best", "20", "40.0000"]
+    )
 
 
 def test_the_table_for_people() -> None:
@@ -91,3 +94,88 @@ def test_the_best_values_stand_to_the_last_digit(tmp_path: Path) -> None:
     write_experiment(experiment, tmp_path)
     value = repr(experiment.best_trial.values[BETA])
     assert f"| {BETA} | {value} | loguniform(10, 3000) |" in (tmp_path / "trials.md").read_text()
+
+
+def page_of(experiment: Experiment, folder: Path) -> Page:
+    write_experiment(experiment, folder)
+    page = Page(folder / "report.html")
+    assert_asks_for_nothing(page)
+    return page
+
+
+def test_the_page_tells_the_whole_experiment(tmp_path: Path) -> None:
+    experiment = fake_experiment(30)
+    assert experiment.best_trial is not None
+    page = page_of(experiment, tmp_path)
+    for words in (
+        "18 of 30 trials succeeded; 6 stopped early, 6 failed", "1 h 10 min", "TPE, seed 0", "median stop", "nni 3.0",
+        "validation score of student, %; the highest is best", repr(experiment.best_trial.values[BETA]),
+        "loguniform(10, 3000)", "Why trials failed", "training diverged", "nasdistill tune beta --vary",
+        "name: beta seed: 0", "fitted to the 18 trials that succeeded", "is 0.88: 1 where",
+        f"Trial {experiment.best} has the highest score of the trials that succeeded; its run is in trials/25.",
+    ):  # fmt: skip
+        assert words in page.reads, words
+    # parallel coordinates, the score over trials and over six settings, the curves, the importance
+    assert page.count("svg") == 1 + 1 + 6 + 1 + 1
+    assert page.count("table") == 3
+
+
+@pytest.mark.parametrize(
+    ("trials", "keys", "svgs", "told"),
+    [
+        (0, 6, 0, "No trial succeeded, so that none is best."),
+        (1, 1, 0, "1 of 1 trials succeeded"),
+        (3, 6, 1 + 1 + 6 + 1, "is told from 10 trials on that succeeded; here are 3."),
+        (30, 1, 1 + 1 + 1 + 1, "The score of a trial that was stopped early is the last that it told."),
+    ],
+)
+def test_few_trials_and_one_setting(trials: int, keys: int, svgs: int, told: str, tmp_path: Path) -> None:
+    page = page_of(fake_experiment(trials, keys), tmp_path)
+    assert told in page.reads
+    assert page.count("svg") == svgs
+    assert ("What mattered" in page.reads) == (trials > 1 and keys > 1)
+
+
+def test_trials_that_wait_run_or_failed_alone(tmp_path: Path) -> None:
+    trials = (
+        Trial(0, {BETA: 10.0}, "failed", problem="no memory"),
+        Trial(1, {BETA: 20.0}, "failed", problem="no memory"),
+        Trial(2, {BETA: 30.0}, "running", intermediate=(40.0,)),
+        Trial(3, {}, "waiting"),
+    )
+    page = page_of(replace(fake_experiment(0, keys=1), trials=trials, best=None, assessor=None), tmp_path)
+    assert "0 of 4 trials succeeded; 1 running, 1 waiting, 2 failed" in page.reads
+    assert page.reads.count("no memory") == 2
+    assert "assessor" not in page.reads
+
+
+def test_scores_that_settings_do_not_explain_or_that_are_all_the_same(tmp_path: Path) -> None:
+    experiment = fake_experiment(12, troubles=False)
+    # Neighbours in the one setting that varies differ most: unseen trials are told worse than by the mean.
+    trials = [
+        Trial(number, {**experiment.trials[0].values, BETA: 10.0 + number}, "succeeded", float(number % 2))
+        for number in range(12)
+    ]
+    page = page_of(replace(experiment, trials=tuple(trials), best=1), tmp_path)
+    assert "So it knows nothing of how the score depends on the settings." in page.reads
+    assert "share of the variance" not in page.reads
+    same = tuple(replace(trial, score=5.0) for trial in experiment.trials)
+    assert "All trials have the same score." in page_of(replace(experiment, trials=same, best=0), tmp_path).reads
+
+
+def test_words_with_markup_are_inert(tmp_path: Path) -> None:
+    experiment = fake_experiment(12, keys=2)
+    key = next(iter(experiment.varied))
+
+    def spoilt(trial: Trial) -> Trial:
+        return replace(trial, values={**trial.values, HOSTILE: HOSTILE}, folder=HOSTILE, problem=HOSTILE)
+
+    hostile = replace(
+        experiment, name=HOSTILE, recipe=HOSTILE, command=HOSTILE, metric=HOSTILE, tuner=HOSTILE, assessor=HOSTILE,
+        versions={HOSTILE: HOSTILE}, device=HOSTILE, started=HOSTILE, varied={HOSTILE: HOSTILE, key: "a"},
+        scales={HOSTILE: "choice", key: "log"}, trials=tuple(map(spoilt, experiment.trials)),
+    )  # fmt: skip
+    page = page_of(hostile, tmp_path)
+    assert page.reads.count("<script>alert(1)</script><img") > 10
+    assert "{{ 7*7 }}" in page.reads
+    assert "<script>" not in (tmp_path / "trials.md").read_text()
