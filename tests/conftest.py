@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import functools
 import os
 from collections.abc import Iterator
 
 import pytest
 
 from tests.children import InAChild, forked
+
+# Before anything loads torch, and for all processes that tests start: one thread, whatever else computes beside.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -24,6 +28,16 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         for marker, reason in missing.items():
             if reason and item.get_closest_marker(marker):
                 item.add_marker(pytest.mark.skip(reason=reason))
+
+
+@pytest.fixture(scope="session", autouse=True)
+def brief_latency() -> Iterator[None]:
+    """Stages measure latency for half a second each; here a hundredth has to do."""
+    from nasdistill.models import inspection
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(inspection, "latency_ms", functools.partial(inspection.latency_ms, seconds=0.01))
+        yield
 
 
 @pytest.fixture

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import importlib.util
 import json
 import sys
@@ -17,7 +16,6 @@ from PIL import Image
 from sklearn.datasets import load_digits
 from sklearn.metrics import balanced_accuracy_score, roc_auc_score
 
-from nasdistill.models import inspection
 from tests.cli.conftest import Command
 
 SCRIPT = Path(__file__).parents[2] / "docs" / "how-to" / "one_against_all.py"
@@ -78,7 +76,6 @@ def test_from_a_folder_to_an_exported_ensemble(
     script: ModuleType, nasdistill: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """What the exported file says of the pictures in the folder is what the run reported of its ensemble."""
-    monkeypatch.setattr(inspection, "latency_ms", functools.partial(inspection.latency_ms, seconds=0.01))
     write(script, tmp_path / "eights", monkeypatch)
     made = "ban --model mlp-32 --generations 2 --data image-folder --data-root eights --epochs 8 --out run"
     done = nasdistill(*made.split(), "--balance", "sampling", "--select", "balanced-accuracy")

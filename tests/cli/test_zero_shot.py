@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import os
 import shlex
 import signal
@@ -12,7 +11,6 @@ from typing import Any
 
 import pytest
 
-from nasdistill.models import inspection
 from nasdistill.storage import read_json, sha256_of
 from nasdistill.training.checkpoints import Checkpoints
 from tests.cli.conftest import Command
@@ -28,7 +26,6 @@ COMMAND = (
 def test_an_interrupted_command_goes_on_when_it_is_typed_again(
     nasdistill: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(inspection, "latency_ms", functools.partial(inspection.latency_ms, seconds=0.01))
     network_artifact(tmp_path / "net", few_digits(), "wrn-10-1")
     step = Checkpoints.step
     stops = [2, 4]

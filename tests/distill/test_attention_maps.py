@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 import dataclasses
-import functools
 import json
 import logging
 from collections.abc import Sequence
@@ -21,7 +20,6 @@ from nasdistill.distill.attention_maps import attention_similarity, compare_atte
 from nasdistill.distill.objectives import OBJECTIVES
 from nasdistill.distill.teacher import Teacher
 from nasdistill.errors import SpecError
-from nasdistill.models import inspection
 from nasdistill.models.base import MODELS
 from nasdistill.registry import build
 from nasdistill.report import payloads
@@ -82,10 +80,7 @@ def test_an_image_that_is_not_there_is_named() -> None:
 
 
 @pytest.mark.parametrize(("options", "shown"), [({}, 6), ({"show": [7]}, 1), ({"show": []}, 0)])
-def test_the_stage_writes_them_beside_the_student(
-    options: dict[str, Any], shown: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(inspection, "latency_ms", functools.partial(inspection.latency_ms, seconds=0.01))
+def test_the_stage_writes_them_beside_the_student(options: dict[str, Any], shown: int, tmp_path: Path) -> None:
     digits = few_digits()
     given = {"student": "wrn-10-1", "teacher": "teacher", "epochs": 1, **options}
     teacher = network_artifact(tmp_path / "teacher", digits, "wrn-10-1")

@@ -2,13 +2,9 @@
 
 from __future__ import annotations
 
-import functools
 import json
 from pathlib import Path
 
-import pytest
-
-from nasdistill.models import inspection
 from nasdistill.models.binary import BinaryLayer
 from nasdistill.models.exporters.packed import load_packed
 from nasdistill.recipes.loading import load_recipe
@@ -28,8 +24,7 @@ def test_the_teacher_alone_sets_each_pair_apart() -> None:
         assert {**distilled, **alone} == {**distilled, "fresh": False}
 
 
-def test_a_tiny_form_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(inspection, "latency_ms", functools.partial(inspection.latency_ms, seconds=0.01))
+def test_a_tiny_form_runs(tmp_path: Path) -> None:
     tiny = [f"stages.{stage}.epochs=1" for stage in TRAINED]
     tiny += ["data={name: digits, limit: 200}", "seeds=[0]", "engine.accelerator=cpu"]
     tiny += ["stages.teacher.model=mlp-64", "stages.real.model=mlp-64-64-64"]

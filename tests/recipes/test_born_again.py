@@ -2,22 +2,15 @@
 
 from __future__ import annotations
 
-import functools
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from nasdistill.models import inspection
 from nasdistill.models.base import load_spec
 from nasdistill.recipes.loading import load_recipe
 from nasdistill.recipes.runner import run
 from nasdistill.report.records import RunRecord
-
-
-@pytest.fixture(autouse=True)
-def brief_latency(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(inspection, "latency_ms", functools.partial(inspection.latency_ms, seconds=0.01))
 
 
 def options(name: str, stage: str) -> dict[str, Any]:

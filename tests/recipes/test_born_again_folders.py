@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +10,6 @@ import pytest
 from PIL import Image
 from sklearn.datasets import load_digits
 
-from nasdistill.models import inspection
 from nasdistill.models.base import load_spec
 from nasdistill.recipes.loading import load_recipe
 from nasdistill.recipes.runner import run
@@ -20,11 +18,6 @@ from nasdistill.report.records import RunRecord
 from nasdistill.report.summaries import by_stage
 
 PARTS = ["ban-0", "ban-1", "ban-2", "ban-3", "ban"]
-
-
-@pytest.fixture(autouse=True)
-def brief_latency(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(inspection, "latency_ms", functools.partial(inspection.latency_ms, seconds=0.01))
 
 
 def write_digits(folder: Path, sizes: dict[int, int]) -> None:

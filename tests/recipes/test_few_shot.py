@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import shlex
 from pathlib import Path
 from typing import Any
@@ -10,7 +9,6 @@ from typing import Any
 import pytest
 
 from nasdistill import resources
-from nasdistill.models import inspection
 from nasdistill.recipes.loading import load_recipe
 from nasdistill.recipes.runner import run
 from nasdistill.recipes.sweep import load_sweep
@@ -18,11 +16,6 @@ from nasdistill.report.records import RunRecord
 
 BASELINES = {"few-shot": [10, 25, 50, 75, 100], "fashion-mnist-few-shot": [10, 25, 50]}
 M = "stages.alone,kd-at.images_per_class"
-
-
-@pytest.fixture(autouse=True)
-def brief_latency(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(inspection, "latency_ms", functools.partial(inspection.latency_ms, seconds=0.01))
 
 
 def sweep_of_header(name: str) -> str:
