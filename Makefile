@@ -2,6 +2,7 @@
 # nothing again. `make PYTHON=python3.12 test` takes another Python; an activated environment is left alone.
 
 PYTHON ?= python3
+WORKERS ?= 2
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
@@ -12,8 +13,9 @@ STAMP := $(VENV)/.installed
 demo: $(STAMP)
 	$(BIN)/nasdistill run recipes/quickstart.yaml
 
+# In two processes; `make WORKERS=8 test` takes more of them, `WORKERS=0` none but pytest's own.
 test: $(STAMP)
-	$(BIN)/pytest
+	$(BIN)/pytest --numprocesses $(WORKERS) --dist worksteal
 
 lint: $(STAMP)
 	$(BIN)/ruff check .
