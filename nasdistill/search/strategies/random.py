@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import torch
@@ -30,7 +31,7 @@ def draw_cell(space: CellSpace, generator: torch.Generator) -> Cell:
     return tuple(nodes)
 
 
-def draw(choices: dict[str, tuple[Any, ...]], generator: torch.Generator) -> dict[str, Any]:
+def draw(choices: Mapping[str, tuple[Any, ...]], generator: torch.Generator) -> dict[str, Any]:
     """One alternative of each label, all equally likely."""
     return {
         label: alternatives[int(torch.randint(len(alternatives), (), generator=generator))]

@@ -1,0 +1,27 @@
+"""Each of nni's spaces as small as it gets."""
+
+from __future__ import annotations
+
+from typing import Any
+
+CELLS = {"search_channels": 2, "search_cells": 3, "channels": 4, "cells": 3}
+
+TINY: dict[str, dict[str, Any]] = {
+    "nni:darts": CELLS,
+    "nni:enas": CELLS,
+    "nni:nasnet": CELLS,
+    "nni:amoeba": CELLS,
+    "nni:pnas": CELLS,
+    "nni:mobilenet-v3": {
+        "widths": [8, 8, 8, 16, 16],
+        "multipliers": [0.5, 1.0],
+        "expansions": [1, 2],
+        "depth": [1, 2],
+        "strides": [1, 1, 2, 1, 1],
+        "activations": ["hswish", "relu", "relu", "hswish", "hswish"],
+        "squeeze_excite": ["none", "optional"],
+    },
+    "nni:shufflenet": {},
+    "nni:proxylessnas": {"multiplier": 0.1},
+    "nni:nasbench201": {"search_channels": 2, "search_cells": 1, "channels": 4, "cells": 1},
+}
