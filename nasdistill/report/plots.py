@@ -88,10 +88,8 @@ def lines(series: Mapping[str, Sequence[Curve]], title: str, x: str, y: str = ""
         heights = [height for curves in series.values() for curve in curves for _, height in curve]
         if probabilities:
             axes.set_ylim(0, 1)
-        elif 0 < 100 * min(heights) < max(heights):
-            axes.set_yscale("log")
-            axes.yaxis.set_major_formatter(lambda value, _: f"{value:g}")
-            axes.yaxis.set_minor_formatter(NullFormatter())
+        else:
+            scale_upright(axes, heights)
         axes.set_xlabel(x)
         axes.set_ylabel(y)
         far = max(at for curves in series.values() for curve in curves for at, _ in curve) >= 10_000
@@ -101,6 +99,19 @@ def lines(series: Mapping[str, Sequence[Curve]], title: str, x: str, y: str = ""
             legend(axes, handles, list(series))
 
     return picture(title, draw)
+
+
+def scale_upright(axes: Axes, heights: Sequence[float]) -> None:
+    """A logarithmic scale for positive values over more than two orders of magnitude, e.g. losses."""
+    if wide(heights):
+        axes.set_yscale("log")
+        axes.yaxis.set_major_formatter(lambda value, _: f"{value:g}")
+        axes.yaxis.set_minor_formatter(NullFormatter())
+
+
+def wide(values: Sequence[float]) -> bool:
+    """Whether values are positive and span more than two orders of magnitude."""
+    return 0 < 100 * min(values) < max(values)
 
 
 def mean_curve(curves: Sequence[Curve]) -> list[tuple[float, float]]:

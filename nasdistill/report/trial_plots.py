@@ -13,7 +13,7 @@ from matplotlib.ticker import MaxNLocator
 
 from nasdistill.report.experiments import Experiment, State, Trial
 from nasdistill.report.importance import Importance
-from nasdistill.report.plots import GRID, INK, PAPER, SCALE, SERIES, legend, picture, shortened
+from nasdistill.report.plots import GRID, INK, PAPER, SCALE, SERIES, legend, picture, scale_upright, shortened, wide
 from nasdistill.report.trial_axes import Axis, axis
 
 MARKERS: dict[State, str] = {"succeeded": "o", "stopped early": "v", "failed": "x"}
@@ -112,6 +112,7 @@ def curves(experiment: Experiment) -> str:
             width = 2.6 if trial.number == experiment.best else 1.0
             axes.plot(steps, trial.intermediate, color=colours[trial.number], linewidth=width)
             _point(axes, steps[-1], trial.intermediate[-1], trial, experiment, colours)
+        scale_upright(axes, [score for trial in trials for score in trial.intermediate])
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         axes.set_xlabel("intermediate result")
         axes.set_ylabel("score")
@@ -127,13 +128,13 @@ def bars(found: Importance, names: Sequence[str]) -> str:
     def draw(axes: Axes) -> None:
         total = axes.barh(range(len(order)), [100 * found.total[at] for at in order], color=SERIES[0], alpha=0.35)
         alone = axes.barh(range(len(order)), [100 * found.alone[at] for at in order], color=SERIES[0], height=0.45)
-        axes.set_yticks(range(len(order)), [_folded(names[at], 26) for at in order])
+        axes.set_yticks(range(len(order)), [_folded(names[at]) for at in order])
         axes.set_xlim(0, 100)
         axes.set_xlabel("share of the variance, %")
         axes.grid(False, axis="y")
         legend(axes, [alone, total], ["alone", "also together with others"])
 
-    return picture("Importance of each setting", draw, (6.0, 1.5 + 0.42 * len(names)))
+    return picture("Importance of each setting", draw, (4.8, 1.4 + 0.38 * len(names)))
 
 
 def _score_points(axes: Axes, experiment: Experiment, trials: Sequence[Trial], xs: Sequence[float]) -> None:
@@ -144,8 +145,7 @@ def _score_points(axes: Axes, experiment: Experiment, trials: Sequence[Trial], x
             axes.scatter(x, 0.03, 30, color=SERIES[6], marker="x", transform=axes.get_xaxis_transform(), clip_on=False)
         else:
             _point(axes, x, trial.score, trial, experiment, colours)
-    if _on_log_scale(trials):
-        axes.set_yscale("log")
+    scale_upright(axes, [trial.score for trial in trials if trial.score is not None] or [0.0])
     axes.margins(y=0.12)
     axes.set_ylabel("score")
     _legend_of_states(axes, trials)
@@ -173,13 +173,7 @@ def _colours(experiment: Experiment) -> dict[int, str]:
 
 def _score_axis(trials: Sequence[Trial]) -> Axis:
     scores = [trial.score for trial in trials if trial.score is not None]
-    return axis(scores, "log" if _on_log_scale(trials) else "linear") if scores else Axis((), ())
-
-
-def _on_log_scale(trials: Sequence[Trial]) -> bool:
-    """Whether the scores, e.g. losses, are positive and span more than two orders of magnitude."""
-    scores = [trial.score for trial in trials if trial.score is not None]
-    return bool(scores) and 0 < 100 * min(scores) < max(scores)
+    return axis(scores, "log" if wide(scores) else "linear") if scores else Axis((), ())
 
 
 def _upright(axes: Axes, every: Sequence[Axis]) -> None:

@@ -30,8 +30,8 @@ def trials(experiment: Experiment) -> Table:
     sized = any(trial.parameters is not None for trial in experiment.trials)
     header = (
         "trial",
-        *experiment.varied,
         "score",
+        *experiment.varied,
         *(f"accuracy %, {kind}" for kind in kinds),
         *(["parameters"] if sized else []),
         "time",
@@ -39,15 +39,15 @@ def trials(experiment: Experiment) -> Table:
     rows = tuple(
         (
             Cell(_name(trial, experiment)),
-            *(Cell(_value(trial, key)) for key in experiment.varied),
             Cell(number(trial.score)),
+            *(Cell(_value(trial, key)) for key in experiment.varied),
             *(Cell(f"{trial.accuracy[kind]:.2f}" if kind in trial.accuracy else words.NONE) for kind in kinds),
             *([Cell(words.whole(trial.parameters))] if sized else []),
             Cell(words.duration(trial.seconds)),
         )
         for trial in ranked(experiment)
     )
-    return Table(header, rows, words=1 + len(experiment.varied))
+    return Table(header, rows)
 
 
 def _name(trial: Trial, experiment: Experiment) -> str:
