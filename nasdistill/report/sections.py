@@ -136,19 +136,22 @@ def _made_up(stages: Sequence[StageSummary]) -> Section:
 
 def _tried(stages: Sequence[StageSummary]) -> Section:
     groups = []
+    lead = (
+        "Each trial is an architecture, trained a little on a part of the training images and scored on the rest of "
+        "them. The stronger the colour, the better; the star is the one that was found."
+    )
     for stage in stages:
         for number, (seed, found) in enumerate(payloads.by_seed(payloads.SearchTrials, stage.rows).items()):
             title = stage.stage if len(stage.rows) == 1 else f"{stage.stage}, seed {seed}"
             groups.append(Group(title, trials.draw(found), trials.table(found), folded=number > 0))
-            mattered = trials.importance_of_choices(found)
+            mattered = trials.draw_importance(found)
             if mattered is not None:
                 groups.append(Group(f"{title}: what mattered", (mattered,), folded=number > 0))
-    lead = (
-        "Each trial is an architecture, trained a little on a part of the training images and scored on the rest of them; "
-        "the star is the one that was found. The stronger the colour, the better. What mattered is how much of the "
-        "variance of the scores each choice explains in a random forest, shown where the forest tells the scores of "
-        "trials that its trees have not seen (out-of-bag R² over 0)."
-    )
+    if any(group.table is None for group in groups):
+        lead += (
+            " What mattered is the share of the scores' variance that each choice explains in a random forest; it is "
+            "shown where the forest tells the scores of trials that its trees have not seen (out-of-bag R² over 0)."
+        )
     return Section("What was tried", lead, tuple(groups))
 
 

@@ -1,0 +1,105 @@
+"""The trials of a search, seen as an experiment that varies the choices of its space."""
+
+from __future__ import annotations
+
+from nasdistill.report import plots, tables, trial_plots, words
+from nasdistill.report.experiments import Experiment, State, Trial
+from nasdistill.report.importance import importance
+from nasdistill.report.payloads import SearchTrial, SearchTrials
+from nasdistill.report.points import value_in_words
+from nasdistill.report.trial_axes import axis
+
+SHOWN = 10
+"""Trials in the table."""
+FEW_CHOICES = 8
+"""Up to so many have a column each."""
+ENOUGH = 10
+"""Different architectures with a score, from which on the importance of choices is told."""
+
+
+def draw(found: SearchTrials) -> tuple[str, ...]:
+    """Score over trials, over size, and over epochs where there are several; SVG."""
+    experiment = as_experiment(found)
+    sized: dict[str, list[tuple[float, float]]] = {"trials": [], "found": []}
+    for number, trial in enumerate(found.trials):
+        if trial.score is not None:
+            sized["found" if number == found.best else "trials"].append((trial.parameters, trial.score))
+    points = {name: places for name, places in sized.items() if places}
+    pictures = [
+        trial_plots.progress(experiment),
+        plots.scatter(points, "Score and size", "parameters", f"{found.score}, %"),
+    ]
+    if any(len(trial.curve) > 1 for trial in found.trials):
+        pictures.append(trial_plots.curves(experiment))
+    return tuple(pictures)
+
+
+def draw_importance(found: SearchTrials) -> str | None:
+    """How much of the score's variance each choice explains; SVG. None where too little is known to tell."""
+    experiment = as_experiment(found)
+    once = [experiment.trials[number] for number, trial in enumerate(found.trials) if trial.like is None]
+    trials = [trial for trial in once if trial.state == "succeeded"]
+    scores = [trial.score for trial in trials if trial.score is not None]
+    if len(trials) < ENOUGH or len(experiment.varied) < 2:
+        return None
+    places = [axis([trial.values[key] for trial in trials], "choice").places for key in experiment.varied]
+    shares = importance(list(zip(*places, strict=True)), scores)
+    if shares is None or shares.out_of_bag <= 0:
+        return None
+    return trial_plots.bars(shares, list(experiment.varied))
+
+
+def table(found: SearchTrials) -> tables.Table:
+    """The best trials, each architecture once: score, size, how long it was trained, and a few choices."""
+    once = [number for number, trial in enumerate(found.trials) if trial.like is None and trial.score is not None]
+    ranked = sorted(once, key=lambda number: -(found.trials[number].score or 0))
+    labels = list(_varied(found))
+    shown = labels if len(labels) <= FEW_CHOICES else []
+    rows = tuple(
+        (
+            tables.Cell(f"{number}, found" if number == found.best else str(number)),
+            tables.Cell(f"{trial.score:.2f}"),
+            tables.Cell(words.whole(trial.parameters)),
+            tables.Cell(str(len(trial.curve)), trial.stopped or ""),
+            *(tables.Cell(value_in_words(trial.chosen[label])) for label in shown),
+        )
+        for number in ranked[:SHOWN]
+        for trial in [found.trials[number]]
+    )
+    return tables.Table(("trial", f"{found.score} %", "parameters", "epochs", *shown), rows)
+
+
+def as_experiment(found: SearchTrials) -> Experiment:
+    """The same trials; those that have another's architecture have its score as well."""
+    return Experiment(
+        name="search",
+        recipe="",
+        command="",
+        metric=f"{found.score}, %",
+        higher_is_better=True,
+        varied=dict.fromkeys(_varied(found), "choice"),
+        scales=dict.fromkeys(_varied(found), "choice"),
+        tuner="",
+        assessor=None,
+        trials=tuple(
+            Trial(number, trial.chosen, _state(trial), trial.score, tuple(trial.curve), parameters=trial.parameters)
+            for number, trial in enumerate(found.trials)
+        ),
+        best=found.best,
+        versions={},
+        device="",
+        started="",
+        seconds=0.0,
+    )
+
+
+def _varied(found: SearchTrials) -> list[str]:
+    """The labels for which not all trials chose the same."""
+    first = found.trials[0].chosen
+    return [label for label in first if any(trial.chosen[label] != first[label] for trial in found.trials)]
+
+
+def _state(trial: SearchTrial) -> State:
+    if trial.score is None:
+        return "failed"
+    return "succeeded" if trial.stopped is None else "stopped early"
