@@ -88,7 +88,7 @@ def _tune(given: dict[str, Any], settings: dict[str, Any], general: General) -> 
     """
     from nasdistill.nni_bridge import require_nni
     from nasdistill.recipes.loading import find_recipe
-    from nasdistill.tuning.plan import load_tuned
+    from nasdistill.tuning.checking import load_tuned
 
     require_nni("nasdistill tune")
     from nasdistill.tuning.experiment import Portal, tune

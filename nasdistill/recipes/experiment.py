@@ -41,7 +41,7 @@ class TuneSettings(BaseModel):
     trials: int = Field(20, gt=0, description="trials in all; a finished experiment goes on when it is raised")
     concurrency: int = Field(1, gt=0, description="trials at the same time")
     stage: str | None = Field(
-        None, description="the stage whose metric counts; the last one that trains on labels if left out"
+        None, description="the stage whose metric counts; the last one with a validation score if left out"
     )
     metric: Metric = Field(
         "validation.score",

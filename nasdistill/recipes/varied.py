@@ -111,7 +111,8 @@ def _read(given: Any) -> Any:
         return {"kind": "choice", "arguments": list(given)}
     if not isinstance(given, str):
         return given
-    written = _WRITTEN.fullmatch(given)
+    text = given.strip()
+    written = _WRITTEN.fullmatch(f"choice({text[1:-1]})" if text[:1] + text[-1:] == "[]" else text)
     if written is None:
         raise SpecError(
             f"{given!r} is no distribution: write it as uniform(0, 1), loguniform(1e-4, 0.1), choice(a, b) or [a, b] "
@@ -120,7 +121,7 @@ def _read(given: Any) -> Any:
     try:
         return {"kind": written[1], "arguments": parse(f"[{written[2]}]").data}
     except UserError:
-        raise SpecError(f"{given!r}: what stands between the parentheses is no list of values") from None
+        raise SpecError(f"{given!r}: what stands between the brackets is no list of values") from None
 
 
 VariedValue = Annotated[Varied, BeforeValidator(_read)]

@@ -157,6 +157,10 @@ class Stage(Component):
         """
         raise NotImplementedError(type(self).__name__)
 
+    def is_scored(self) -> bool:
+        """Whether its metrics tell `validation`, the score and the loss of its network on the validation images."""
+        return "select" in type(self).model_fields  # an option of all stages that train on labels
+
     def parts(self, name: str) -> Mapping[str, Stage]:
         """The stages that this one stands for, by name: itself, unless it is made of others, and then needs no `run`.
 

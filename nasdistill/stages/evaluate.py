@@ -35,6 +35,9 @@ class Evaluate(Stage):
     part: Literal["test", "validation", "train"] = Field("test", description="which images of the data set")
     batch_size: int = Field(500, gt=0, description="images at a time; decides speed and memory alone")
 
+    def is_scored(self) -> bool:
+        return self.part == "validation"
+
     def run(self, inputs: Mapping[str, Artifact], context: Context) -> Outcome:
         from dataclasses import replace
 
@@ -60,6 +63,7 @@ class Evaluate(Stage):
                 # No epochs, so no choice among them.
                 "accuracy": {"last": score.accuracy, "best": score.accuracy, "selected": score.accuracy},
                 **score.plain(),
+                **({"validation": {"score": score.accuracy, "loss": score.loss}} if self.is_scored() else {}),
                 "part": self.part,
                 "images": len(parts[self.part]),
                 "parameters": count_parameters(network),

@@ -24,9 +24,10 @@ from nasdistill.report.points import in_words, value_in_words
 from nasdistill.storage import read_json, remove_leftovers, write_json, write_text
 from nasdistill.training.records import Records
 from nasdistill.tuning.algorithms import algorithm
+from nasdistill.tuning.checking import curve_of, plugins_of
 from nasdistill.tuning.manager import ENDED, Manager, ManagerGone
 from nasdistill.tuning.outcome import best_of, trials_of, write_best
-from nasdistill.tuning.plan import Plan, curve_of, new_experiment_name, plugins_of
+from nasdistill.tuning.plan import Plan, new_experiment_name
 from nasdistill.tuning.service import Service
 from nasdistill.tuning.trial import MARKER
 
@@ -133,7 +134,7 @@ class _Run:
             threads=_threads(settings.concurrency) if service.platform == "local" else None,
         )
         self.algorithms = self._algorithms()
-        self.plan.write(out / PLAN_FOLDER, recipe, plugins_of(recipe, recipe_folder, plugins))
+        self.plan.write(out / PLAN_FOLDER, recipe.source.data, plugins_of(recipe, recipe_folder, plugins))
         write_text(out / MARKER, name)
 
     def to_the_end(self) -> Experiment:
@@ -174,7 +175,7 @@ class _Run:
             raise UserError(f"nni ended the experiment: {problem}; the same command goes on with what is done")
         write_experiment(experiment, self.out)
         if (best := experiment.best_trial) is not None:
-            write_best(self.plan, self.out / PLAN_FOLDER, self.out, best, experiment.metric)
+            write_best(self.out / PLAN_FOLDER, self.out, best, experiment.metric)
         return experiment
 
     def _earlier(self) -> dict[str, Any] | None:

@@ -8,16 +8,17 @@ from pathlib import Path
 from typing import Any
 
 from nasdistill.errors import DamagedFile
-from nasdistill.recipes.loading import Recipe
 from nasdistill.recipes.source import dump
 from nasdistill.report.experiments import State, Trial
 from nasdistill.storage import read_json, write_text
+from nasdistill.tuning.checking import recipe_at
 from nasdistill.tuning.manager import Job
 from nasdistill.tuning.plan import RECIPE, Plan, digest_of
 from nasdistill.tuning.trial import NOTE
 
 STATES: Mapping[str, State] = {
     "WAITING": "waiting",
+    "ADD_RESUMED": "waiting",  # goes on under another manager
     "RUNNING": "running",
     "SUCCEEDED": "succeeded",
     "EARLY_STOPPED": "stopped early",
@@ -52,13 +53,13 @@ def best_of(trials: Sequence[Trial], higher_is_better: bool) -> int | None:
     return max(done, key=lambda trial: sign * (trial.score or 0.0)).number if done else None
 
 
-def write_best(plan: Plan, folder: Path, out: Path, trial: Trial, metric: str) -> Path:
+def write_best(folder: Path, out: Path, trial: Trial, metric: str) -> Path:
     """Write the recipe at the values of the best trial, ready to run.
 
     Args:
         folder: of the plan, below `out`.
     """
-    recipe: Recipe = plan.recipe(folder, trial.values)
+    recipe = recipe_at(folder, trial.values)
     data = {key: value for key, value in recipe.source.data.items() if key != "tune"}
     if "plugins" in data:
         beside = folder.relative_to(out)

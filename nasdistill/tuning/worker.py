@@ -18,7 +18,8 @@ from typing import Any
 from nasdistill.errors import Interrupted, UserError
 from nasdistill.recipes import runner
 from nasdistill.report.records import ACCURACIES, Row, RunRecord
-from nasdistill.tuning.plan import Plan, curve_of, read_plan
+from nasdistill.tuning.checking import curve_of, recipe_at
+from nasdistill.tuning.plan import Plan, read_plan
 
 SHARED = ("artifacts", "work", "kept")
 """Folders that all trials of an experiment have in common, so that what several of them need is made once."""
@@ -46,14 +47,14 @@ def main(plan_folder: str, place: str, digest: str, values: str) -> int:
 
 def _work(plan_folder: Path, place: Path, digest: str, values: Mapping[str, Any]) -> None:
     plan = read_plan(plan_folder)
-    recipe = plan.recipe(plan_folder, values)
+    recipe = recipe_at(plan_folder, values)
     curve = curve_of(recipe.stages[plan.stage], plan.metric)
     folder = trial_folder(place, digest)
     if Path(plan.directory).is_dir():
         os.chdir(plan.directory)
 
     def listen(stage: str, seed: int, numbers: Mapping[str, float], step: int) -> None:
-        if stage == plan.stage and curve in numbers:
+        if stage == plan.stage and curve is not None and curve in numbers:
             _tell({"at": [seed, step], "value": numbers[curve]})
 
     record = runner.run(recipe, folder, f"a trial of {plan.experiment}", listen)

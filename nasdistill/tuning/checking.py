@@ -1,0 +1,106 @@
+"""What is checked before an experiment starts: every mistake is found here, before anything runs."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from nasdistill.errors import UserError, unknown
+from nasdistill.recipes.experiment import Metric, TuneSettings
+from nasdistill.recipes.loading import Recipe, load_recipe
+from nasdistill.recipes.source import RecipeError
+from nasdistill.stages import Stage
+from nasdistill.training.history import SELECTED_BY, VALIDATION_LOSS
+from nasdistill.tuning.plan import BY, RECIPE
+
+
+def load_tuned(
+    name: str, overrides: Sequence[str], plugins: Sequence[str], tune: Mapping[str, Any]
+) -> tuple[Recipe, TuneSettings, str]:
+    """Read and check a recipe with its experiment: at all choices, and at both ends of what varies in between.
+
+    Returns:
+        the recipe as it is written, the experiment's settings, and the stage whose metric counts.
+
+    Raises:
+        RecipeError: a mistake in the recipe, in a setting, or at one of those values.
+    """
+    recipe = load_recipe(name, overrides, plugins, tune=tune)
+    settings = recipe.settings.tune or TuneSettings()
+    if not settings.vary:
+        raise RecipeError(
+            f"{name}: nothing varies; say what does with --vary 'stages.student.epochs=choice(10, 20)', "
+            "or in the recipe's section tune.vary"
+        )
+    for key, varied in settings.vary.items():
+        if key.split(".")[0] in ("seed", "seeds", "tune", "engine", "data"):
+            raise RecipeError(
+                f"{name}: tune.vary.{key}: an experiment varies stages; {key.split('.')[0]!r} stays as it is"
+            )
+        for value in varied.examples():
+            load_recipe(name, overrides, plugins, {key: value}, BY, tune)
+    if settings.budget_key is not None:
+        load_recipe(name, overrides, plugins, {settings.budget_key: 1}, "--budget-key", tune)
+    stage = scored_stage(recipe, settings)
+    if settings.assessor is not None and curve_of(recipe.stages[stage], settings.metric) is None:
+        raise recipe.source.error(
+            ("tune", "assessor"), f"{stage!r} tells nothing before it ends, so nothing can be assessed"
+        )
+    return recipe, settings, stage
+
+
+def scored_stage(recipe: Recipe, settings: TuneSettings) -> str:
+    """The stage whose metric counts.
+
+    Raises:
+        RecipeError: there is none by this name, or none that is scored on validation images.
+    """
+    scored = [name for name, stage in recipe.stages.items() if stage.is_scored()]
+    wanted = settings.stage
+    if wanted is None and scored:
+        return scored[-1]
+    if wanted is None:
+        raise recipe.source.error(
+            ("stages",),
+            "none has a validation score: it takes one that trains on labels, or an evaluate with part: validation",
+        )
+    if wanted not in recipe.stages:
+        raise recipe.source.error(("tune", "stage"), unknown("stage", wanted, recipe.stages))
+    if wanted not in scored:
+        raise recipe.source.error(
+            ("tune", "stage"),
+            f"{wanted!r} has no validation score, as it neither trains on labels nor evaluates with part: validation "
+            f"(these have one: {', '.join(scored) or 'none'})",
+        )
+    return wanted
+
+
+def curve_of(stage: Stage, metric: Metric) -> str | None:
+    """The curve of a stage that shows its metric while it trains; None of one that does not train on labels."""
+    select = getattr(stage, "select", None)
+    return None if select is None else VALIDATION_LOSS if metric == "validation.loss" else SELECTED_BY[select]
+
+
+def plugins_of(recipe: Recipe, folder: Path, more: Sequence[str]) -> list[str]:
+    """The plugins of a recipe, files as absolute paths.
+
+    Args:
+        folder: of the recipe, where its plugins start.
+        more: those of the command line.
+
+    Raises:
+        UserError: two of them are files of one name.
+    """
+    start = {**dict.fromkeys(more, Path.cwd()), **dict.fromkeys(recipe.settings.plugins, folder)}
+    found = [str((place / name).resolve()) if name.endswith(".py") else name for name, place in start.items()]
+    names = [Path(plugin).name for plugin in dict.fromkeys(found)]
+    for name in names:
+        if names.count(name) > 1:
+            raise UserError(f"two plugins are called {name}, and trials have them in one folder; rename one of them")
+    return list(dict.fromkeys(found))
+
+
+def recipe_at(folder: Path, values: Mapping[str, Any]) -> Recipe:
+    """The recipe in a plan's folder at the values of a trial."""
+    return load_recipe(str(folder / RECIPE), swept=values, by=BY)
