@@ -9,11 +9,12 @@ from typing import Any
 
 import pytest
 import torch
+from safetensors.torch import load_file
 
 from nasdistill import interrupts
 from nasdistill.artifacts import Artifact, publish
 from nasdistill.data.base import Data, ImageSet
-from nasdistill.models.base import NetworkSpec, save_network
+from nasdistill.models.base import WEIGHTS, NetworkSpec, save_network
 from nasdistill.registry import registry
 from nasdistill.stages import Context
 from nasdistill.training.batches import Batch
@@ -67,3 +68,24 @@ def stop_in(monkeypatch: pytest.MonkeyPatch, task: type[Task], step: int) -> Cou
 
     monkeypatch.setattr(task, "forward", counted)
     return taken
+
+
+def weights(folder: Path) -> dict[str, torch.Tensor]:
+    """Those of the network in a payload or an artifact."""
+    return load_file(folder / WEIGHTS)
+
+
+def equal(one: dict[str, torch.Tensor], other: dict[str, torch.Tensor]) -> bool:
+    return one.keys() == other.keys() and all(torch.equal(value, other[name]) for name, value in one.items())
+
+
+def watch(monkeypatch: pytest.MonkeyPatch, task: type[Task]) -> list[Batch]:
+    """What a task is trained on from now on."""
+    forward, seen = task.forward, []
+
+    def watched(self: Task, batch: Batch) -> dict[str, torch.Tensor]:
+        seen.append(batch)
+        return forward(self, batch)
+
+    monkeypatch.setattr(task, "forward", watched)
+    return seen

@@ -10,7 +10,6 @@ from typing import Any
 import numpy
 import pytest
 import torch
-from safetensors.torch import load_file
 from sklearn.utils.class_weight import compute_sample_weight
 
 from nasdistill.artifacts import Artifact
@@ -18,13 +17,11 @@ from nasdistill.data.augmentations import AUGMENTATIONS
 from nasdistill.data.base import Data
 from nasdistill.distill.task import Distillation
 from nasdistill.errors import Interrupted, SpecError
-from nasdistill.models.base import WEIGHTS
 from nasdistill.registry import build, registry
 from nasdistill.stages import STAGES, Outcome
 from nasdistill.storage import read_json
-from nasdistill.training.batches import Batch
 from nasdistill.training.tasks import Supervised, Task
-from tests.stages.parts import context_in, network_artifact, stop_in
+from tests.stages.parts import context_in, equal, network_artifact, stop_in, watch, weights
 
 TRAINED: dict[str, tuple[dict[str, Any], type[Task]]] = {
     "train": ({"model": "wrn-10-1"}, Supervised),
@@ -62,26 +59,6 @@ def run(folder: Path, uses: str, data: Data, teacher: Artifact, **options: Any) 
     stage = build(STAGES.get(uses), {**TRAINED[uses][0], **LOOP, **options})
     context = context_in(folder, data, kept=folder.parent / "kept")
     return context.folder, stage.run({"teacher": teacher}, context)
-
-
-def weights(folder: Path) -> dict[str, torch.Tensor]:
-    return load_file(folder / WEIGHTS)
-
-
-def equal(one: dict[str, torch.Tensor], other: dict[str, torch.Tensor]) -> bool:
-    return one.keys() == other.keys() and all(torch.equal(value, other[name]) for name, value in one.items())
-
-
-def watch(monkeypatch: pytest.MonkeyPatch, task: type[Task]) -> list[Batch]:
-    """What a task is trained on from now on."""
-    forward, seen = task.forward, []
-
-    def watched(self: Task, batch: Batch) -> dict[str, torch.Tensor]:
-        seen.append(batch)
-        return forward(self, batch)
-
-    monkeypatch.setattr(task, "forward", watched)
-    return seen
 
 
 @pytest.mark.parametrize("uses", TRAINED)

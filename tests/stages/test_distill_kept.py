@@ -24,7 +24,7 @@ from nasdistill.recipes.runner import run
 from nasdistill.registry import build
 from nasdistill.stages import STAGES
 from nasdistill.training.engine import EngineSettings
-from tests.stages.parts import context_in, few_digits, network_artifact, stop_in
+from tests.stages.parts import context_in, equal, few_digits, network_artifact, stop_in
 
 KD = {"name": "kd", "temperature": 4, "weight": 0.9}
 AT = {"name": "attention", "beta": 60}
@@ -68,10 +68,6 @@ def student(folder: Path, data: Data, teacher: Artifact, precision: Any = "32", 
     place.engine_settings = EngineSettings(accelerator="cpu", precision=precision)
     stage.run({"teacher": teacher}, place)
     return load_file(place.folder / "weights.safetensors")
-
-
-def equal(one: dict[str, torch.Tensor], other: dict[str, torch.Tensor]) -> bool:
-    return one.keys() == other.keys() and all(torch.equal(value, other[name]) for name, value in one.items())
 
 
 def folders(tmp_path: Path) -> int:

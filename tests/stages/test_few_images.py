@@ -8,7 +8,6 @@ from typing import Any
 
 import pytest
 import torch
-from safetensors.torch import load_file
 
 from nasdistill.artifacts import Artifact
 from nasdistill.data.augmentations import AUGMENTATIONS
@@ -17,13 +16,12 @@ from nasdistill.data.preparation import with_few_images
 from nasdistill.distill.hinting import HintTraining
 from nasdistill.distill.task import Distillation
 from nasdistill.errors import Interrupted, SpecError
-from nasdistill.models.base import WEIGHTS
 from nasdistill.registry import build
 from nasdistill.stages import STAGES
 from nasdistill.storage import read_json
 from nasdistill.training.batches import Batch, Batches
 from nasdistill.training.tasks import Supervised, Task
-from tests.stages.parts import context_in, few_digits, network_artifact, stop_in
+from tests.stages.parts import context_in, equal, few_digits, network_artifact, stop_in, watch, weights
 
 STAGES_THAT_TRAIN: dict[str, tuple[dict[str, Any], type[Task]]] = {
     "train": ({"model": "wrn-10-1"}, Supervised),
@@ -51,26 +49,6 @@ def run(folder: Path, uses: str, data: Data, teacher: Artifact, **options: Any) 
     context = context_in(folder, data, kept=folder.parent / "kept")
     stage.run({"teacher": teacher}, context)
     return context.folder
-
-
-def weights(folder: Path) -> dict[str, torch.Tensor]:
-    return load_file(folder / WEIGHTS)
-
-
-def equal(one: dict[str, torch.Tensor], other: dict[str, torch.Tensor]) -> bool:
-    return one.keys() == other.keys() and all(torch.equal(value, other[name]) for name, value in one.items())
-
-
-def watch(monkeypatch: pytest.MonkeyPatch, task: type[Task]) -> list[Batch]:
-    """What a task is trained on from now on."""
-    forward, seen = task.forward, []
-
-    def watched(self: Task, batch: Batch) -> dict[str, torch.Tensor]:
-        seen.append(batch)
-        return forward(self, batch)
-
-    monkeypatch.setattr(task, "forward", watched)
-    return seen
 
 
 def pictures(seen: list[Batch]) -> dict[bytes, int]:
