@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import cached_property
 from typing import TYPE_CHECKING
 
 import torch
@@ -28,23 +29,31 @@ class Metrics:
         top5: share of images whose class is among the five likeliest, in percent; 100 for five classes or fewer.
         balanced_accuracy: mean over the classes that occur of the share of their images that are recognised (recall),
             in percent: equal to `accuracy` where all classes are equally frequent.
-        auc: of two classes the area under the ROC curve, see `area_under_roc`; else None.
         imbalance: images of the most frequent class over those of the rarest that occurs.
         loss: mean cross-entropy, in nats.
         calibration_error: expected calibration error in [0, 1], see `calibration_error`.
         confusion: images by true class (row) and predicted class (column).
         bins: of each bin of confidence its images, how many of them are correct, and the sum of their confidences.
+        ranked: of two classes the logits, [N, 2], and the images' classes, [N].
     """
 
     accuracy: float
     top5: float
     balanced_accuracy: float
-    auc: float | None
     imbalance: float
     loss: float
     calibration_error: float
     confusion: list[list[int]]
     bins: list[list[float]]
+    ranked: tuple[torch.Tensor, torch.Tensor] | None = field(default=None, repr=False, compare=False)
+
+    @cached_property
+    def auc(self) -> float | None:
+        """Of two classes the area under the ROC curve, see `area_under_roc`; else None.
+
+        It is computed when it is asked for: evaluations while training have no use for it.
+        """
+        return None if self.ranked is None else area_under_roc(*self.ranked)
 
     def plain(self) -> dict[str, float]:
         """What an artifact tells of a network besides its accuracy."""
@@ -143,12 +152,12 @@ def score(logits: torch.Tensor, truth: torch.Tensor) -> Metrics:
         accuracy=100 * float(correct.double().mean()),
         top5=100 * float((likeliest == truth[:, None]).any(1).double().mean()),
         balanced_accuracy=100 * float((confusion.diagonal()[occur].double() / of_class[occur]).mean()),
-        auc=area_under_roc(logits, truth) if classes == 2 else None,
         imbalance=float(of_class.max() / of_class[occur].min()),
         loss=float(functional.cross_entropy(logits, truth, reduction="none").double().mean()),
         calibration_error=calibration_error(right, sure, len(truth)),
         confusion=[[int(count) for count in row] for row in confusion.tolist()],
         bins=torch.stack([images, right, sure], 1).tolist(),
+        ranked=(logits, truth) if classes == 2 else None,
     )
 
 

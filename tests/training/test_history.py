@@ -14,7 +14,6 @@ def metrics(accuracy: float, loss: float, balanced: float) -> Metrics:
         balanced_accuracy=balanced,
         loss=loss,
         top5=100.0,
-        auc=None,
         imbalance=1.0,
         calibration_error=0.0,
         confusion=[],

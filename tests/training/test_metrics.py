@@ -8,6 +8,7 @@ import torch
 from sklearn import metrics as sklearn_metrics
 from torch import nn
 
+from nasdistill.training import metrics
 from nasdistill.training.metrics import (
     BINS,
     area_under_roc,
@@ -102,6 +103,15 @@ def test_the_area_under_the_curve_of_two_normal_distributions() -> None:
     logit, labels = torch.cat([quantiles, quantiles + 1]), torch.tensor([0] * 2000 + [1] * 2000)
     expected = float(normal.cdf(torch.tensor(1 / 2**0.5)))
     assert area_under_roc(of_one_logit(logit), labels) == pytest.approx(expected, abs=1e-3)
+
+
+def test_the_area_under_the_curve_is_computed_once_and_only_where_it_is_shown(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[int] = []
+    monkeypatch.setattr(metrics, "area_under_roc", lambda logits, truth: asked.append(len(truth)) or 0.25)
+    found = score(torch.randn(6, 2), torch.arange(6) % 2)
+    assert asked == []
+    assert (found.auc, found.plain()["auc"]) == (0.25, 0.25)
+    assert asked == [6]
 
 
 def test_the_area_under_the_curve_at_its_ends() -> None:
