@@ -40,22 +40,25 @@ def agreement(networks: Sequence[Answers]) -> torch.Tensor:
     return 100 * (predicted[:, None] == predicted).double().mean(dim=2)
 
 
-def compared(networks: Sequence[Answers], truth: torch.Tensor, average: Average) -> dict[str, Any]:
+def compared(networks: Sequence[Answers], truth: torch.Tensor, average: Average, whole: Metrics) -> dict[str, Any]:
     """The content of `ensemble.json`: each network alone, the first 2, 3, ... members together, and who agrees.
 
     Args:
         networks: members in their order, others anywhere between.
         truth: the images' classes, int64, [N].
+        whole: what all members score together.
     """
     members = [each for each in networks if each.weight is not None]
+    parts = [score(together(members[:count], average), truth) for count in range(2, len(members))]
     return {
         "networks": [
             {"name": each.name, "member": each.weight is not None, **_plain(score(each.logits, truth))}
             for each in networks
         ],
         "ensembles": [
-            {"members": count, **_plain(score(together(members[:count], average), truth))}
-            for count in range(2, len(members) + 1)
+            {"members": count, **_plain(found)}
+            for count, found in enumerate([*parts, whole], 2)
+            if count <= len(members)  # a single one is no ensemble
         ],
         "agreement": agreement(networks).tolist(),
     }

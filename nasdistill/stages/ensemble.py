@@ -103,7 +103,7 @@ class Ensemble(Stage):
         save_network(context.folder, written, network)
         found = score(together(answers, self.average), truth)
         write_json(context.folder / CONFUSION, {"labels": list(labels or data.classes), "matrix": found.confusion})
-        write_json(context.folder / ENSEMBLE, compared(answers, truth, self.average))
+        write_json(context.folder / ENSEMBLE, compared(answers, truth, self.average, found))
         return Outcome(
             {
                 # No epochs, so no choice among them.

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
@@ -10,7 +12,7 @@ from sklearn.metrics import accuracy_score, log_loss
 
 from nasdistill.born_again.agreement import Answers, agreement, compared, together
 from nasdistill.models.ensemble import Average
-from nasdistill.training.metrics import BINS
+from nasdistill.training.metrics import BINS, score
 
 IMAGES, CLASSES = 60, 4
 
@@ -25,6 +27,10 @@ def answers(*weights: float | None) -> list[Answers]:
 
 def truth() -> torch.Tensor:
     return torch.randint(CLASSES, (IMAGES,), generator=torch.Generator().manual_seed(4))
+
+
+def told_of(networks: list[Answers], average: Average) -> dict[str, Any]:
+    return compared(networks, truth(), average, score(together(networks, average), truth()))
 
 
 def test_agreement_by_hand() -> None:
@@ -54,7 +60,7 @@ def bins_by_hand(probabilities: np.ndarray, labels: np.ndarray) -> np.ndarray:
 
 def test_what_is_written_of_each_network_and_of_the_first_members() -> None:
     networks, labels = answers(None, 2.0, 1.0, 4.0), truth()
-    told = compared(networks, labels, "probabilities")
+    told = told_of(networks, "probabilities")
     assert [(each["name"], each["member"]) for each in told["networks"]] == [
         ("ban-0", False),
         ("ban-1", True),
@@ -82,12 +88,12 @@ def test_what_is_written_of_each_network_and_of_the_first_members() -> None:
 
 
 def test_the_average_is_the_one_asked_for() -> None:
-    networks, labels = answers(1.0, 1.0), truth()
-    (both,) = compared(networks, labels, "logits")["ensembles"]
+    networks, labels = answers(1.0, 1.0, 1.0), truth()
+    both, _three = told_of(networks, "logits")["ensembles"]
     mean = log_softmax((networks[0].logits + networks[1].logits).double().numpy() / 2, axis=1)
     assert both["loss"] == pytest.approx(-mean[range(IMAGES), labels.numpy()].mean(), rel=1e-5)
 
 
 def test_a_single_member_makes_no_pair() -> None:
-    told = compared(answers(1.0), truth(), "probabilities")
+    told = told_of(answers(1.0), "probabilities")
     assert (told["ensembles"], told["agreement"]) == ([], [[100.0]])

@@ -12,6 +12,7 @@ import torch
 from scipy.special import softmax
 
 from nasdistill.artifacts import Artifact, publish
+from nasdistill.born_again import agreement
 from nasdistill.data.base import Data, ImageSet, Normalisation
 from nasdistill.errors import SpecError
 from nasdistill.models import inspection
@@ -120,6 +121,21 @@ def test_each_network_runs_once_over_the_test_images(
     monkeypatch.setattr(ResidualNetwork, "forward", counted)
     ensemble(tmp_path, data, four)
     assert sum(count for count in ran if count > 1) == 80
+
+
+def test_each_average_is_taken_once(
+    tmp_path: Path, data: Data, four: dict[str, Artifact], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    taken: list[int] = []
+    average = agreement.average_logits
+
+    def counted(logits: list[torch.Tensor], *options: Any) -> torch.Tensor:
+        taken.append(len(logits))
+        return average(logits, *options)
+
+    monkeypatch.setattr(agreement, "average_logits", counted)
+    ensemble(tmp_path, data, four)
+    assert sorted(taken) == [2, 3]
 
 
 def test_networks_that_were_left_out_are_passed_over(tmp_path: Path, data: Data, four: dict[str, Artifact]) -> None:
