@@ -104,6 +104,7 @@ def key_of(
     )
 
 
+@functools.cache
 def versions() -> dict[str, str]:
     """Versions of the interpreter and of the packages that compute."""
     packages = {name: importlib.metadata.version(name) for name in _PACKAGES}

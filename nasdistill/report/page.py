@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import re
 from collections import Counter
 from collections.abc import Sequence
@@ -71,6 +72,12 @@ def write_comparison(records: Sequence[RunRecord], path: Path) -> None:
 
 def render(template: str, **values: Any) -> str:
     """A page from a template of this folder; markup in names is inert."""
+    page = _templates().get_template(template).render(**values)
+    return page.encode(errors="replace").decode()  # a name in JSON may hold half a letter, which no file can
+
+
+@functools.cache
+def _templates() -> Environment:
     environment = Environment(
         loader=FileSystemLoader(Path(__file__).parent),
         autoescape=True,
@@ -79,8 +86,7 @@ def render(template: str, **values: Any) -> str:
         lstrip_blocks=True,
     )
     environment.filters |= {"inline": _inline, "breakable": _breakable}
-    page = environment.get_template(template).render(**values)
-    return page.encode(errors="replace").decode()  # a name in JSON may hold half a letter, which no file can
+    return environment
 
 
 def _inline(svg: str) -> Markup:
