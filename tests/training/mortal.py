@@ -1,4 +1,4 @@
-"""A training that dies where it is told to: `python -m tests.training.mortal FOLDER [STEP:SIGNAL]`.
+"""A training that dies where it is told to; `python -m tests.training.mortal FOLDER` is one that does not.
 
 It has all that must survive: shuffled and augmented images, dropout, batch norm in channels-last convolutions, an
 average of the weights, momentum, a warm-up and a schedule, bf16, images that an epoch shows again, an unfinished last
@@ -20,7 +20,6 @@ from torch import nn
 
 from nasdistill.data.base import ImageSet, Normalisation
 from nasdistill.data.loaders import Batches
-from nasdistill.errors import Interrupted
 from nasdistill.interrupts import polite_stops
 from nasdistill.registry import build, registry
 from nasdistill.training.checkpoints import Checkpoints
@@ -85,8 +84,4 @@ def main(folder: Path, step: int, signal_number: int) -> None:
 
 
 if __name__ == "__main__":
-    when = sys.argv[2] if len(sys.argv) > 2 else "-1:0"
-    try:
-        main(Path(sys.argv[1]), *map(int, when.split(":")))
-    except Interrupted as stop:
-        sys.exit(128 + stop.signal_number)
+    main(Path(sys.argv[1]), step=-1, signal_number=0)

@@ -9,21 +9,28 @@ import sys
 from pathlib import Path
 from typing import Any
 
-import pytest
+import lightning.fabric  # noqa: F401  (once here, rather than in every child)
 import torch
 
+from nasdistill.errors import Interrupted
 from nasdistill.storage import load_state, sha256_of
+from tests.children import InAChild
+from tests.training import mortal
 from tests.training.mortal import LAST, STEPS
 
 ROOT = Path(__file__).parents[2]
 
 
-def start(folder: Path, *when: str) -> subprocess.Popen[bytes]:
-    folder.mkdir(exist_ok=True)
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    return subprocess.Popen(
-        [sys.executable, "-m", "tests.training.mortal", str(folder), *when], cwd=ROOT, env=environment
-    )
+def killed(in_a_child: InAChild, folder: Path, step: int = -1, signal_number: int = 0) -> int:
+    """The status, as `subprocess` tells it, of a training that may die at a step."""
+
+    def act() -> None:
+        try:
+            mortal.main(folder, step, signal_number)
+        except Interrupted as stop:
+            os._exit(128 + stop.signal_number)
+
+    return os.waitstatus_to_exitcode(in_a_child(act))
 
 
 def newest(folder: Path) -> Path:
@@ -50,29 +57,26 @@ def differences(one: Any, other: Any, path: str = "") -> list[str]:
     return [] if same else [path]
 
 
-@pytest.fixture(scope="module")
-def unbroken(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("unbroken")
-    assert start(folder).wait() == 0
-    return folder
+def test_killed_inside_an_epoch_at_its_edge_and_politely(in_a_child: InAChild, tmp_path: Path) -> None:
+    unbroken, broken = tmp_path / "unbroken", tmp_path / "broken"
+    # In a process that inherits nothing: what children have of this one cannot stand for what was saved.
+    subprocess.run([sys.executable, "-m", "tests.training.mortal", str(unbroken)], cwd=ROOT, check=True)
 
-
-def test_killed_inside_an_epoch_at_its_edge_and_politely(unbroken: Path, tmp_path: Path) -> None:
     inside = STEPS + 1 + 2  # the third step of the second epoch; the last state saved is that of its first step
-    assert start(tmp_path, f"{inside}:{signal.SIGKILL:d}").wait() == -signal.SIGKILL
-    assert number(newest(tmp_path)) == 6
+    assert killed(in_a_child, broken, inside, signal.SIGKILL) == -signal.SIGKILL
+    assert number(newest(broken)) == 6
 
     asked = inside + 2
-    assert start(tmp_path, f"{asked}:{signal.SIGTERM:d}").wait() == 128 + signal.SIGTERM
-    assert number(newest(tmp_path)) == asked, "a polite stop loses no step"
+    assert killed(in_a_child, broken, asked, signal.SIGTERM) == 128 + signal.SIGTERM
+    assert number(newest(broken)) == asked, "a polite stop loses no step"
 
     edge = 2 * (STEPS + 1)  # the second epoch is trained and scored, which is not saved yet
-    assert start(tmp_path, f"{edge}:{signal.SIGKILL:d}").wait() == -signal.SIGKILL
-    assert number(newest(tmp_path)) == asked, "progress never goes back"
+    assert killed(in_a_child, broken, edge, signal.SIGKILL) == -signal.SIGKILL
+    assert number(newest(broken)) == asked, "progress never goes back"
 
-    assert start(tmp_path).wait() == 0
-    assert sha256_of(tmp_path / "weights.safetensors") == sha256_of(unbroken / "weights.safetensors")
-    states = [load_state(newest(folder)) for folder in (unbroken, tmp_path)]
-    assert number(newest(tmp_path)) == LAST
+    assert killed(in_a_child, broken) == 0
+    assert sha256_of(broken / "weights.safetensors") == sha256_of(unbroken / "weights.safetensors")
+    states = [load_state(newest(folder)) for folder in (unbroken, broken)]
+    assert number(newest(broken)) == LAST
     assert {"task", "optimizer", "average", "random", "curves", "kept"} <= set(states[0])
     assert differences(*states) == ["/seconds"]
