@@ -62,6 +62,10 @@ class Interrupted(Exception):
         self.where = where
 
 
+class ProcessLost(Exception):
+    """Another of the processes that compute together is gone, so that this one cannot go on; told in one sentence."""
+
+
 def nearest(word: str, known: Iterable[str]) -> str | None:
     """The known name closest to `word`, or None where nothing is close."""
     lowered = {name.lower(): name for name in known}

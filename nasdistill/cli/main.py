@@ -7,6 +7,7 @@ import logging
 import shlex
 import signal
 import sys
+import time
 import traceback
 from collections.abc import Sequence
 from typing import cast
@@ -16,11 +17,14 @@ import typer
 from nasdistill.cli.app import build_app
 from nasdistill.cli.general import General, general_in
 from nasdistill.cli.machine import lacked
-from nasdistill.errors import Interrupted, SpecError, UserError
+from nasdistill.errors import Interrupted, ProcessLost, SpecError, UserError
 from nasdistill.registry import load_plugin
+from nasdistill.training.engine import is_first_process, process_number
 
 MISTAKE = 2
 UNEXPECTED = 1
+SECONDS_TO_BE_ENDED = 3.0
+"""Where the first of several processes fails too, it says so and ends the others."""
 
 # The common base of what a wrong command line raises; releases of typer keep it in different modules.
 UsageError = cast(type[Exception], typer.BadParameter.__base__)
@@ -33,13 +37,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
         the exit status: 0; 2 for a mistake of the user; 128 plus the signal where one stopped it; 1 otherwise.
     """
     general = general_in(list(sys.argv[1:] if arguments is None else arguments) or ["--help"])
-    _log_to_stderr(logging.WARNING if general.quiet else logging.INFO)
+    if is_first_process():
+        _log_to_stderr(logging.WARNING if general.quiet else logging.INFO)
+    else:
+        _log_to_stderr(logging.ERROR)  # the first one says the same
     try:
         return _run(general)
     except (Exception, KeyboardInterrupt) as error:
         if general.debug:
             traceback.print_exc()
-        return _tell(error, general)
+        if is_first_process():
+            return _tell(error, general)
+        return _tell_beside_the_first(error, general)
 
 
 def _run(general: General) -> int:
@@ -69,11 +78,25 @@ def _tell(error: BaseException, general: General) -> int:
         where = f" in {error.where}" if error.where else ""
         _say(f"stopped{where}; what is done is saved, and the same command goes on from there: {again}")
         return 128 + error.signal_number
+    if isinstance(error, ProcessLost):
+        _say(str(error))
+        return UNEXPECTED
     if isinstance(error, KeyboardInterrupt | typer.Abort):
         return 128 + signal.SIGINT
     hint = "" if general.debug else "; --debug shows the traceback"
     _say(f"unexpected {type(error).__name__}: {error}{hint}")
     return UNEXPECTED
+
+
+def _tell_beside_the_first(error: BaseException, general: General) -> int:
+    """As `_tell`, in one of the other processes: nothing that the first one says too."""
+    if isinstance(error, Interrupted):
+        return 128 + error.signal_number
+    if isinstance(error, ProcessLost):
+        return _tell(error, general) if process_number() == 1 else UNEXPECTED  # the first may be the one that is gone
+    time.sleep(SECONDS_TO_BE_ENDED)
+    _say(f"process {process_number()}:")
+    return _tell(error, general)
 
 
 def _usage(error: Exception, arguments: Sequence[str]) -> str:

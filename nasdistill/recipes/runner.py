@@ -18,7 +18,7 @@ from typing import Any
 
 from nasdistill.artifacts import MANIFEST, Artifact, open_artifact, publish
 from nasdistill.data.base import DataSet
-from nasdistill.errors import Interrupted, SpecError, UserError
+from nasdistill.errors import Interrupted, ProcessLost, SpecError, UserError
 from nasdistill.interrupts import leave_if_requested, polite_stops
 from nasdistill.recipes.cost import Meter
 from nasdistill.recipes.graph import order
@@ -43,6 +43,7 @@ from nasdistill.stages import Context, Stage
 from nasdistill.stages.base import references_in
 from nasdistill.storage import remove_leftovers, write_text
 from nasdistill.training.engine import is_first_process, resolve
+from nasdistill.training.launch import naming_the_lost
 
 log = logging.getLogger(__name__)
 
@@ -117,7 +118,7 @@ def run(recipe: Recipe | Sweep, out: Path, command: str, listen: StageListener |
         sys.exit()
     started = time.monotonic()
     began = datetime.now(timezone.utc).isoformat(timespec="seconds")
-    with run_lock(out), polite_stops():
+    with run_lock(out), polite_stops(), naming_the_lost():
         for folder in (out, out / "artifacts"):
             if not folder.is_symlink():  # what lies there may be on another run's way in
                 remove_leftovers(folder)
@@ -192,7 +193,7 @@ def link_stages(record: RunRecord, out: Path) -> None:
 
 def follow(sweep: Sweep, out: Path) -> None:
     """What all but the first process of a run on several devices do: compute their share, leave the folder alone."""
-    with polite_stops():
+    with polite_stops(), naming_the_lost():
         for point, seed, this_run in _visits(sweep, out):
             done: dict[str, Artifact] = {}
             for name in order(point.recipe.stages):
@@ -218,13 +219,14 @@ def _visits(sweep: Sweep, out: Path, listen: StageListener | None = None) -> Ite
 
 
 def _engine(recipe: Recipe) -> dict[str, Any]:
-    """The settings of the engine as they are on this machine."""
+    """The settings of the engine as they are on this machine; how many processes share the work decides nothing."""
     settings = recipe.settings.engine
     try:
         accelerator, precision = resolve(settings)
     except SpecError as error:
         raise recipe.source.error(("engine", *error.path), error.problem) from None
-    return {**settings.model_dump(mode="json"), "accelerator": accelerator, "precision": precision}
+    plain = settings.model_dump(mode="json", exclude={"devices"})
+    return {**plain, "accelerator": accelerator, "precision": precision}
 
 
 class _Run:
@@ -362,7 +364,8 @@ class _Run:
                 return artifact
             leave_if_requested()
             time.sleep(SECONDS_BETWEEN_LOOKS)
-        raise UserError(f"the first process left without publishing the stage {planned.name!r}")
+        leave_if_requested()
+        raise ProcessLost(f"the first process left without publishing the stage {planned.name!r}")
 
     def execute(self, planned: PlannedStage, done: Mapping[str, Artifact]) -> Artifact:
         """Run a stage, from its last checkpoint if it was killed before, and publish its artifact."""

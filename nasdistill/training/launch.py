@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import atexit
+import contextlib
 import os
 import signal
 import socket
@@ -10,14 +11,18 @@ import subprocess
 import sys
 import threading
 import time
+from collections.abc import Iterator
 
-from nasdistill.interrupts import requested_stop
+from nasdistill.errors import Interrupted, ProcessLost, UserError
+from nasdistill.interrupts import leave_if_requested, requested_stop
 
 SECONDS_BETWEEN_LOOKS = 0.2
 GRACE = 10.0
 """Seconds in which a process whose company is gone may leave by itself, as it does where it talks to it."""
 LOST = 1
 """The exit status of a process whose company is gone."""
+
+THE_FIRST = "the first process is gone"
 
 _STARTED_BY = "NASDISTILL_STARTED_BY"
 _followers: Followers | None = None
@@ -83,28 +88,59 @@ def launch(devices: int) -> None:
         _followers = Followers(devices)
 
 
-def lost() -> str | None:
+@contextlib.contextmanager
+def naming_the_lost() -> Iterator[None]:
+    """Whatever breaks in this block because another process is gone becomes a sentence, or this one's polite stop.
+
+    Raises:
+        ProcessLost: in place of what the call to the others raised.
+        Interrupted: the other was asked to stop, and so all are.
+    """
+    try:
+        yield
+    except (UserError, Interrupted):
+        raise
+    except Exception as error:
+        if "LOCAL_RANK" not in os.environ:
+            raise
+        time.sleep(2 * SECONDS_BETWEEN_LOOKS)  # so that a death is noticed
+        if who := _lost():
+            leave_if_requested()
+        elif not (who := _said_by(error)):
+            raise
+        raise ProcessLost(_told(who)) from error
+
+
+def _lost() -> str | None:
     """Which process is known to be gone, in words."""
     if (first := os.environ.get(_STARTED_BY)) is not None:
-        return None if os.getppid() == int(first) else "the first process is gone"
+        return None if os.getppid() == int(first) else THE_FIRST
     return None if _followers is None else _followers.lost
+
+
+def _said_by(error: Exception) -> str | None:
+    """As `_lost`, where a launcher watches over the processes: what their connection says, which has no type."""
+    import torch
+
+    broken = isinstance(error, torch.distributed.DistError) or "gloo" in str(error)
+    return "another of the processes that compute together is gone" if broken else None
 
 
 def _watch_the_first(process: int) -> None:
     while os.getppid() == process:
         time.sleep(SECONDS_BETWEEN_LOOKS)
     time.sleep(GRACE)
-    _leave("the first process is gone")
+    _leave(THE_FIRST)
 
 
 def _leave(why: str) -> None:
     """End a process that hangs in a call to the others: no signal handler and no exception would get through."""
     if int(os.environ["LOCAL_RANK"]) <= 1:  # one voice is enough
-        print(f"nasdistill: {told(why)}", file=sys.stderr, flush=True)
+        print(f"nasdistill: {_told(why)}", file=sys.stderr, flush=True)
     os._exit(LOST)
 
 
-def told(why: str) -> str:
+def _told(why: str) -> str:
     """The sentence for the user."""
     return f"{why}; what is done is saved, and the same command goes on from the last checkpoint"
 
