@@ -61,14 +61,13 @@ def main(plan_folder: Path) -> int:
 
 
 def place_of(plan: Plan) -> Path:
-    """The folder of the experiment if this machine sees it, else one of its own for all trials here."""
+    """The folder of the experiment if this machine sees it and may write there, else one of its own for all trials."""
     out = Path(plan.out)
     try:
-        if (out / MARKER).read_text() == plan.experiment:
-            return out
+        seen = (out / MARKER).read_text() == plan.experiment and os.access(out, os.W_OK)
     except OSError:
-        pass
-    return Path.home() / plan.remote
+        seen = False
+    return out if seen else Path.home() / plan.remote
 
 
 class Trial:

@@ -1,0 +1,58 @@
+"""A plugin whose stage costs nothing: its score is a parabola of `x`, told step by step as a training tells it."""
+
+import os
+import signal
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Literal
+
+from pydantic import Field
+
+from nasdistill.artifacts import Artifact
+from nasdistill.errors import UserError
+from nasdistill.interrupts import leave_if_requested
+from nasdistill.stages.base import STAGES, Context, Outcome, Stage
+from nasdistill.storage import write_json
+
+PEAK = 3.0
+
+
+@STAGES.register("parabola")
+class Parabola(Stage):
+    """90 - (x - 3)^2 percent, reached in three steps; may be killed, fail, or last."""
+
+    makes = "metrics"
+    reads_data = False
+
+    x: float = Field(description="where the parabola is read")
+    select: Literal["accuracy"] = Field("accuracy", description="as of stages that train")
+    killed_once: str | None = Field(None, description="folder that remembers which values were killed before")
+    killed_always: bool = Field(False, description="killed at each attempt")
+    fails_above: float | None = Field(None, description="values beyond this are a mistake of the user")
+    seconds: float = Field(0.0, description="time between steps")
+
+    def run(self, inputs: Mapping[str, Artifact], context: Context) -> Outcome:
+        import time
+
+        if self.fails_above is not None and self.x > self.fails_above:
+            raise UserError(f"x is {self.x:g}, beyond {self.fails_above:g}")
+        score = 90 - (self.x - PEAK) ** 2
+        for step in (1, 2, 3):
+            context.records.scalars({"validation/accuracy": score - 3 + step, "other": 0.0}, step)
+            if step == 2:
+                self._die()
+            for _ in range(int(self.seconds * 10)):
+                leave_if_requested()
+                time.sleep(0.1)
+        write_json(context.folder / "result.json", {"x": self.x})
+        accuracy = {"last": score - 1, "best": score, "selected": score - 0.5}
+        return Outcome({"validation": {"score": score, "loss": -score}, "accuracy": accuracy, "parameters": 7})
+
+    def _die(self) -> None:
+        if self.killed_once is not None:
+            mark = Path(self.killed_once) / f"{self.x}"
+            if mark.exists():
+                return
+            mark.touch()
+        if self.killed_always or self.killed_once is not None:
+            os.kill(os.getpid(), signal.SIGKILL)

@@ -1,0 +1,70 @@
+"""A recipe of one stage that costs nothing, and an nni that only writes down what it is told."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from nasdistill.recipes.source import dump
+from nasdistill.tuning.checking import curve_of, load_tuned, plugins_of
+from nasdistill.tuning.plan import Plan
+from nasdistill.tuning.trial import MARKER
+
+PLUGIN = Path(__file__).parent / "parabola.py"
+KEY = "stages.score.x"
+
+
+def write_recipe(folder: Path, vary: Mapping[str, Any] | None = None, tune: Mapping[str, Any] | None = None, **options):
+    """A recipe file whose stage `score` is a parabola of `x`."""
+    data = {
+        "name": "toy",
+        "seeds": [0, 1],
+        "plugins": [str(PLUGIN)],
+        "stages": [{"name": "score", "uses": "parabola", "with": {"x": 0.0, **options}}],
+        "tune": {"vary": dict(vary or {KEY: "uniform(0, 6)"}), **(tune or {})},
+    }
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / "toy.yaml"
+    path.write_text(dump(data))
+    return path
+
+
+def write_plan(folder: Path, **options: Any) -> Plan:
+    """The plan of an experiment in `folder`, as `tune` writes it."""
+    recipe, settings, stage = load_tuned(str(write_recipe(folder, **options)), (), (), {})
+    plan = Plan(
+        experiment="toyexperiment",
+        out=str(folder / "out"),
+        remote="elsewhere",
+        directory=str(folder),
+        vary=settings.vary,
+        stage=stage,
+        metric=settings.metric,
+        curve=curve_of(recipe.stages[stage], settings.metric),
+        budget_key=settings.budget_key,
+        attempts=settings.attempts,
+        threads=1,
+    )
+    plan.write(folder / "plan", recipe.source.data, plugins_of(recipe, folder, ()))
+    (folder / "out").mkdir()
+    (folder / "out" / MARKER).write_text(plan.experiment)
+    return plan
+
+
+class FakeNni:
+    """What a trial calls of nni."""
+
+    def __init__(self, **values: Any) -> None:
+        self.values = values
+        self.intermediate: list[dict[str, Any]] = []
+        self.final: list[dict[str, Any]] = []
+
+    def get_next_parameter(self) -> dict[str, Any]:
+        return self.values
+
+    def report_intermediate_result(self, metric: dict[str, Any]) -> None:
+        self.intermediate.append(metric)
+
+    def report_final_result(self, metric: dict[str, Any]) -> None:
+        self.final.append(metric)

@@ -1,0 +1,111 @@
+"""What is wrong with an experiment is told before anything runs."""
+
+import pytest
+
+from nasdistill.errors import UserError
+from nasdistill.recipes.source import RecipeError
+from nasdistill.tuning.checking import load_tuned, plugins_of, recipe_at
+from nasdistill.tuning.plan import digest_of
+from tests.tuning.parts import KEY, PLUGIN, write_plan, write_recipe
+
+RECIPE = """
+name: real
+stages:
+  - name: teacher
+    uses: train
+    with: {model: mlp, epochs: 1}
+  - name: student
+    uses: distill
+    with: {student: mlp-16, teacher: teacher, epochs: 2, objectives: [{name: kd, temperature: 4}]}
+  - name: test
+    uses: evaluate
+    with: {network: student}
+  - name: check
+    uses: evaluate
+    with: {network: student, part: validation}
+"""
+
+
+def tuned(tmp_path, text=RECIPE, **tune):
+    path = tmp_path / "real.yaml"
+    path.write_text(text)
+    return load_tuned(str(path), (), (), tune)
+
+
+VARY = {"stages.student.objectives.0.temperature": "uniform(1, 9)"}
+
+
+def test_the_last_stage_with_a_validation_score_counts(tmp_path):
+    assert tuned(tmp_path, vary=VARY)[2] == "check"
+    assert tuned(tmp_path, vary=VARY, stage="teacher")[2] == "teacher"
+    without = RECIPE[: RECIPE.index("  - name: check")]
+    assert tuned(tmp_path, without, vary=VARY)[2] == "student"  # `test` looks at test images, which choose nothing
+
+
+@pytest.mark.parametrize(
+    ("tune", "told"),
+    [
+        ({}, "nothing varies; say what does with --vary"),
+        ({"vary": {"stages.studnt.epochs": "[1, 2]"}}, "unknown stage 'studnt'; did you mean 'student'"),
+        ({"vary": {"stages.student.epoch": "[1, 2]"}}, "--vary stages.student.epoch=1"),
+        ({"vary": {"stages.student.epochs": "uniform(-3, 5)"}}, "greater than 0"),
+        ({"vary": {"stages.student.epochs": "uniform(1, 5.5)"}}, "valid integer"),
+        ({"vary": {"stages.student.student": "[mlp-16, mpl-32]"}}, "--vary stages.student.student=mpl-32"),
+        ({"vary": {"seed": "randint(0, 9)"}}, "an experiment varies stages; 'seed' stays as it is"),
+        ({"vary": VARY, "stage": "chek"}, "unknown stage 'chek'; did you mean 'check'"),
+        ({"vary": VARY, "stage": "test"}, "'test' has no validation score"),
+        ({"vary": VARY, "metric": "accuracy.best"}, "'validation.score' or 'validation.loss'"),
+        ({"vary": VARY, "assessor": "Medianstop"}, "'check' tells nothing before it ends"),
+        ({"vary": VARY, "budget_key": "stages.student.epoch"}, "--budget-key stages.student.epoch=1"),
+        ({"vary": VARY, "duration": "8 hours"}, "a time is a whole number with s, m, h or d"),
+        ({"vary": VARY, "trials": 0}, "greater than 0"),
+        ({"vary": VARY, "trial": 3}, "unknown key 'trial'; did you mean 'trials'"),
+    ],
+)
+def test_mistakes(tmp_path, tune, told):
+    with pytest.raises(RecipeError) as error:
+        tuned(tmp_path, **tune)
+    assert told in str(error.value)
+
+
+def test_a_mistake_in_the_file_has_its_line(tmp_path):
+    text = RECIPE + 'tune:\n  vary: {stages.student.epochs: "unifrm(1, 2)"}\n'
+    with pytest.raises(RecipeError, match=r"real\.yaml:17: tune\.vary\.stages\.student\.epochs: unknown distribution"):
+        tuned(tmp_path, text)
+
+
+def test_without_a_stage_to_score_there_is_no_experiment(tmp_path):
+    text = "name: real\nstages: [{name: a, uses: search, with: {space: darts-tiny, strategy: random}}]\n"
+    with pytest.raises(RecipeError, match="none has a validation score"):
+        tuned(tmp_path, text, vary={"stages.a.space": "[darts-tiny]"})
+
+
+def test_options_join_and_replace_what_the_recipe_says(tmp_path):
+    text = RECIPE + "tune: {vary: {stages.student.epochs: '[1, 2]'}, trials: 4, tuner: Random}\n"
+
+    _, settings, _ = tuned(tmp_path, text, vary=VARY, trials=9)
+
+    assert list(settings.vary) == ["stages.student.epochs", *VARY]
+    assert (settings.trials, settings.tuner) == (9, "Random")
+
+
+def test_a_plan_takes_plugins_along_and_its_recipe_runs_elsewhere(tmp_path):
+    write_plan(tmp_path / "here")
+
+    (tmp_path / "here" / "plan").rename(tmp_path / "there")
+    recipe = recipe_at(tmp_path / "there", {KEY: 4.0})
+
+    assert recipe.stages["score"].x == 4.0
+    assert recipe.settings.plugins == ("parabola.py",)
+    assert (tmp_path / "there" / "parabola.py").read_bytes() == PLUGIN.read_bytes()
+
+
+def test_two_plugins_of_one_name_are_refused(tmp_path):
+    recipe, _, _ = load_tuned(str(write_recipe(tmp_path)), (), (), {})
+    with pytest.raises(UserError, match=r"two plugins are called parabola\.py"):
+        plugins_of(recipe, tmp_path, [str(tmp_path / "other" / "parabola.py")])
+
+
+def test_equal_values_are_one_trial():
+    assert digest_of({"a": 1, "b": [2]}) == digest_of({"b": [2], "a": 1})
+    assert digest_of({"a": 1}) != digest_of({"a": 2})

@@ -1,0 +1,106 @@
+"""From nni's jobs to trials, where nni itself may be mistaken about whose values are whose."""
+
+import pytest
+
+from nasdistill.recipes.loading import load_recipe
+from nasdistill.storage import write_json
+from nasdistill.tuning.manager import Job
+from nasdistill.tuning.outcome import BEST, best_of, trials_of, write_best
+from nasdistill.tuning.plan import digest_of
+from tests.tuning.parts import KEY, write_plan
+
+
+def told(x, score, sequence=0, record=None):
+    data = {"default": score, "values": {KEY: x}}
+    kind = "PERIODICAL" if record is None else "FINAL"
+    return {"type": kind, "sequence": sequence, "data": data if record is None else data | {"record": record}}
+
+
+def job(name, status, started, noted, *metrics):
+    return Job(name, status, started, started + 5.0 if started else None, {KEY: noted}, f"/logs/{name}", metrics)
+
+
+def record(score, folder="trials/a"):
+    return {"score": score, "accuracy": {"last": 80.0}, "parameters": 7, "seconds": 3.0, "folder": folder}
+
+
+@pytest.fixture
+def plan(tmp_path):
+    return write_plan(tmp_path)
+
+
+def test_values_are_those_that_trials_told_not_those_that_nni_noted(plan, tmp_path):
+    jobs = [
+        job("a", "SUCCEEDED", 1.0, 2.0, told(1.0, 80.0), told(1.0, 85.0, record=record(85.0))),
+        job("b", "SUCCEEDED", 2.0, 1.0, told(2.0, 81.0), told(2.0, 89.0, record=record(89.0, "trials/b"))),
+    ]
+
+    first, second = trials_of(jobs, plan, tmp_path / "out")
+
+    assert (first.values, first.score, first.folder) == ({KEY: 1.0}, 85.0, "trials/a")
+    assert (second.values, second.score, second.intermediate) == ({KEY: 2.0}, 89.0, (81.0,))
+    assert (second.number, second.accuracy, second.parameters, second.seconds) == (1, {"last": 80.0}, 7, 3.0)
+    assert best_of([first, second], higher_is_better=True) == 1
+    assert best_of([first, second], higher_is_better=False) == 0
+
+
+def test_a_trial_that_started_again_under_another_manager_counts_once(plan, tmp_path):
+    before = (told(1.0, 70.0, 0), told(1.0, 71.0, 1))
+    after = (told(1.0, 70.0, 0), told(1.0, 71.0, 1), told(1.0, 72.0, 2), told(1.0, 85.0, record=record(85.0)))
+
+    (trial,) = trials_of([job("a", "SUCCEEDED", 1.0, 1.0, *before, *after)], plan, tmp_path / "out")
+
+    assert trial.intermediate == (70.0, 71.0, 72.0)
+
+
+def test_a_job_that_got_other_values_when_it_started_again_is_a_trial_with_those(plan, tmp_path):
+    swapped = (told(1.0, 70.0, 0), told(2.0, 60.0, 0), told(2.0, 65.0, record=record(65.0)))
+
+    (trial,) = trials_of([job("a", "SUCCEEDED", 1.0, 1.0, *swapped)], plan, tmp_path / "out")
+
+    assert (trial.values, trial.score, trial.intermediate) == ({KEY: 2.0}, 65.0, (60.0,))
+
+
+def test_equal_values_are_shown_once_and_the_trial_that_came_further_counts(plan, tmp_path):
+    done = job("a", "SUCCEEDED", 1.0, 1.0, told(1.0, 85.0, record=record(85.0)))
+    running = job("b", "RUNNING", 2.0, 1.0, told(1.0, 70.0))
+
+    for jobs in ([done, running], [running, done]):
+        (trial,) = trials_of(jobs, plan, tmp_path / "out")
+        assert (trial.state, trial.score) == ("succeeded", 85.0)
+
+
+def test_states(plan, tmp_path):
+    jobs = [
+        job("a", "EARLY_STOPPED", 1.0, 1.0, told(1.0, 70.0, 0), told(1.0, 71.5, 1)),
+        job("b", "RUNNING", 2.0, 2.0, told(2.0, 60.0)),
+        job("c", "ADD_RESUMED", 3.0, 3.0),
+        job("d", "WAITING", None, 4.0),
+        job("e", "FAILED", 5.0, 5.0),
+        job("f", "FAILED", 6.0, 5.5),
+    ]
+    folder = tmp_path / "out" / "trials" / digest_of({KEY: 0.5})
+    folder.mkdir(parents=True)
+    write_json(folder / "trial.json", {"values": {KEY: 0.5}, "job": "f", "problem": "x is beyond"})
+
+    stopped, running, resumed, waiting, failed, noted = trials_of(jobs, plan, tmp_path / "out")
+
+    assert (stopped.state, stopped.score) == ("stopped early", 71.5)
+    assert (running.state, running.score, resumed.state, waiting.state) == ("running", None, "waiting", "waiting")
+    assert (failed.state, failed.problem) == ("failed", "nni says FAILED; its output is in /logs/e")
+    assert (noted.values, noted.problem) == ({KEY: 0.5}, "x is beyond")
+    assert best_of([stopped, running, failed], higher_is_better=True) is None
+
+
+def test_the_best_recipe_is_the_recipe_at_the_best_values_and_runs(plan, tmp_path):
+    jobs = [job("a", "SUCCEEDED", 1.0, 1.0, told(1.25, 86.9, record=record(86.9)))]
+    (trial,) = trials_of(jobs, plan, tmp_path / "out")
+    (tmp_path / "plan").rename(tmp_path / "out" / "plan")
+
+    path = write_best(tmp_path / "out" / "plan", tmp_path / "out", trial, "validation score of score, %")
+
+    assert path == tmp_path / "out" / BEST
+    recipe = load_recipe(str(path))
+    assert recipe.stages["score"].x == 1.25
+    assert recipe.settings.tune is None
+    assert "trial 0, validation score of score, %: 86.9" in path.read_text()
