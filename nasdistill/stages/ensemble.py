@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 
 from pydantic import Field, model_validator
@@ -12,7 +12,8 @@ from nasdistill.artifacts import Artifact
 from nasdistill.errors import SpecError
 from nasdistill.stages.base import STAGES, Context, Outcome, Reference, Stage, path_of
 from nasdistill.stages.training import CONFUSION, network_for_data
-from nasdistill.storage import write_json
+from nasdistill.storage import sha256_of_json, write_json
+from nasdistill.training.settings import Select
 
 if TYPE_CHECKING:
     from torch import nn
@@ -30,7 +31,8 @@ class Ensemble(Stage):
 
     The result is a network like any other, to evaluate, export, or teach with. Each network runs once over the test
     images, in its own normalisation; what it said there tells how each does alone, how the first two, three, ... do
-    together, and how often they agree. Nothing is trained and nothing is selected.
+    together, and how often they agree. Nothing is trained and nothing is selected. Where the validation images are
+    those of all members, the ensemble has a score on them too, of the kind that selected the members' weights.
     """
 
     source = (
@@ -73,21 +75,29 @@ class Ensemble(Stage):
         from nasdistill.models.ensemble import Ensemble as Model
         from nasdistill.models.ensemble import Member
         from nasdistill.models.inspection import count_parameters, latency_ms, multiply_adds, size_bytes
+        from nasdistill.training.history import SELECTED_BY, VALIDATION_LOSS, scores
         from nasdistill.training.metrics import logits_of, score
 
         data, engine = context.data, context.engine
-        answers, members, modules = [], [], []
+        there = self._there(inputs)
+        select = _selected_by([inputs[field] for field, _name, weight in there if weight is not None], context)
+        answers, on_validation, members, modules = [], [], [], []
         labels: tuple[str, ...] | None = None
-        for field, name, weight in self._there(inputs):
+        for field, name, weight in there:
             spec, network = self._trained(field, name, inputs, context)
             if labels and spec.labels and labels != spec.labels:
                 problem = f"{name!r} was trained on classes {spec.labels}, another one on {labels}"
                 raise SpecError(problem, path_of(field))
             labels = labels or spec.labels
             own = spec.normalisation or data.normalisation
+            placed = engine.place(network)
             batches = batches_in_order(data.test, own, engine)
-            logits, truth = logits_of(engine.place(network), batches, engine, full_precision=True)
+            logits, truth = logits_of(placed, batches, engine, full_precision=True)
             answers.append(Answers(name, logits, weight))
+            if select is not None and weight is not None:
+                batches = batches_in_order(data.validation, own, engine)
+                logits, validation_truth = logits_of(placed, batches, engine, full_precision=True)
+                on_validation.append(Answers(name, logits, weight))
             if weight is not None:
                 members.append(Member(model=spec.model, normalisation=own, weight=weight))
                 modules.append(network)
@@ -102,6 +112,10 @@ class Ensemble(Stage):
         )
         save_network(context.folder, written, network)
         found = score(together(answers, self.average), truth)
+        validation = {}
+        if select is not None:
+            curves = scores(score(together(on_validation, self.average), validation_truth), found)
+            validation = {"validation": {"score": curves[SELECTED_BY[select]], "loss": curves[VALIDATION_LOSS]}}
         write_json(context.folder / CONFUSION, {"labels": list(labels or data.classes), "matrix": found.confusion})
         write_json(context.folder / ENSEMBLE, compared(answers, truth, self.average, found))
         return Outcome(
@@ -109,6 +123,7 @@ class Ensemble(Stage):
                 # No epochs, so no choice among them.
                 "accuracy": {"last": found.accuracy, "best": found.accuracy, "selected": found.accuracy},
                 **found.plain(),
+                **validation,
                 "images": len(truth),
                 "parameters": count_parameters(network),
                 "multiply_adds": multiply_adds(network, data.shape),
@@ -146,3 +161,20 @@ class Ensemble(Stage):
         if not trained:
             raise SpecError(f"{name!r} holds no trained weights", path_of(field))
         return spec, network
+
+
+def _selected_by(members: Sequence[Artifact], context: Context) -> Select | None:
+    """The validation score that selected the weights of all members, where they had the validation images from here.
+
+    Of a network from elsewhere, or of another seed, nobody knows whether it was trained on these.
+    """
+    here = (context.seed, sha256_of_json(dict(context.data_identity)))
+
+    def of(member: Artifact) -> Select | None:
+        manifest = member.manifest
+        there = (manifest.seed, sha256_of_json(manifest.provenance.get("data")))
+        select: Select | None = manifest.config.get("select")
+        return select if there == here and "score" in manifest.metrics.get("validation", {}) else None
+
+    found = {of(member) for member in members}
+    return found.pop() if len(found) == 1 else None
