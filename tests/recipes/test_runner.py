@@ -246,7 +246,7 @@ def started(recipe: Path, out: Path) -> subprocess.Popen[str]:
     return process
 
 
-def until(there: Callable[[], object], seconds: float = 20) -> None:
+def until(there: Callable[[], object], seconds: float = 60) -> None:
     end = time.monotonic() + seconds
     while not there():
         assert time.monotonic() < end, "nothing happened"
@@ -277,7 +277,7 @@ def test_two_starts_at_once_and_a_killed_holder(tmp_path: Path) -> None:
     assert second.stdout is not None
     said = second.stdout.read()  # not `communicate`, which misses what came together with the line read before
     second.wait(timeout=10)
-    assert time.monotonic() - begun < 2
+    assert time.monotonic() - begun < 10, "the first one goes on for hours"
     assert second.returncode == 2
     assert f"in use by process {first.pid}" in said
     first.kill()
