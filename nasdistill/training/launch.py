@@ -61,8 +61,9 @@ class Followers:
     def _miss(self, rank: int, status: int) -> None:
         how = f"by {signal.Signals(-status).name}" if status < 0 else f"with status {status}"
         self.lost = f"process {rank} of {len(self._processes) + 1} ended {how}"
-        if status - 128 in (signal.SIGTERM, signal.SIGINT) and requested_stop() is None:
-            os.kill(os.getpid(), status - 128)  # it was asked to stop, so all are
+        stop = -status if status < 0 else status - 128
+        if stop in (signal.SIGTERM, signal.SIGINT) and requested_stop() is None:
+            os.kill(os.getpid(), stop)  # it was asked to stop, so all are
         time.sleep(GRACE)
         _leave(self.lost)
 

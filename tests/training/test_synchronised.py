@@ -1,0 +1,87 @@
+"""Batch norm over the shares of several processes, beside torch's own over the whole batch."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+from torch import nn
+
+from nasdistill.training.processes import gathered, largest, refuse_difference, summed, together
+from nasdistill.training.synchronised import SynchronisedStatistics, synchronised_batch_norm
+from tests.training.shared_norm import problem, solve
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.fixture(scope="module")
+def shares(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, torch.Tensor]]:
+    folder = tmp_path_factory.mktemp("norm")
+    torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+    command = [*torchrun, "-m", "tests.training.shared_norm", str(folder)]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    return [load_file(folder / f"rank-{rank}") for rank in range(2)]
+
+
+@pytest.mark.parametrize("affine", [False, True])
+def test_uneven_shares_give_what_the_whole_batch_gives(shares: list[dict[str, torch.Tensor]], affine: bool) -> None:
+    """Outputs, gradients of the images, of scale and shift, and running statistics, in double precision."""
+    whole = solve(*problem(affine))
+    ours = [{name: share[f"{affine}.{name}"] for name in whole} for share in shares]
+    for name, expected in whole.items():
+        pieces = [share[name] for share in ours]
+        if name in ("output", "slope"):
+            found = torch.cat(pieces)
+        elif name.startswith("gradient"):
+            found = sum(pieces[1:], pieces[0])  # whoever trains adds them up
+        else:
+            assert torch.equal(*pieces), "statistics are the same in both"
+            found = pieces[0]
+        torch.testing.assert_close(found, expected, rtol=1e-9, atol=1e-9, msg=lambda told, name=name: f"{name}: {told}")
+
+
+def test_the_gradient_is_that_of_finite_differences() -> None:
+    """Alone, a process has the whole batch."""
+    torch.manual_seed(0)
+    x = torch.randn(4, 2, 3, dtype=torch.float64, requires_grad=True)
+    weight, bias = (torch.randn(2, dtype=torch.float64, requires_grad=True) for _ in range(2))
+
+    def normalised(*inputs: torch.Tensor) -> torch.Tensor:
+        x, weight, bias = inputs
+        return synchronised_batch_norm(x, None, None, weight, bias, 0.1, 1e-5)
+
+    assert torch.autograd.gradcheck(normalised, (x, weight, bias))
+
+
+@pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
+def test_half_precision_keeps_its_type_layout_and_sums_in_single(layout: torch.memory_format) -> None:
+    torch.manual_seed(0)
+    images = torch.randn(64, 8, 16, 16).to(memory_format=layout)
+    ours, theirs = nn.BatchNorm2d(8), nn.BatchNorm2d(8)
+    halves = [images.bfloat16().requires_grad_() for _ in range(2)]
+    with SynchronisedStatistics():
+        output = ours(halves[0])
+    expected = theirs(halves[1])
+    assert output.dtype == torch.bfloat16
+    assert output.is_contiguous(memory_format=layout)
+    for each in (output, expected):
+        each.float().pow(3).sum().backward()
+    torch.testing.assert_close(output, expected)
+    torch.testing.assert_close(halves[0].grad, halves[1].grad, rtol=0.02, atol=0.05)
+    torch.testing.assert_close(ours.running_var, theirs.running_var)
+
+
+def test_alone_a_process_agrees_with_itself() -> None:
+    numbers = torch.arange(3)
+    assert together() == 1
+    assert summed(numbers).tolist() == [0, 1, 2]
+    assert gathered(numbers).tolist() == [[0, 1, 2]]
+    assert largest(4, 1) == [4, 1]
+    refuse_difference([numbers], "nothing")
