@@ -143,7 +143,8 @@ class _Run:
             return done
         manager = self._manager()
         self._tell_where(manager)
-        restarts, trials = 0, tuple[Trial, ...]()
+        restarts = 0
+        trials: tuple[Trial, ...] = ()
         told: set[int] = set()
         records = Records(self.out / "tensorboard", "trials")
         with records.progress(self.settings.trials) as progress:
@@ -151,28 +152,29 @@ class _Run:
                 try:
                     status = manager.status()
                     trials = trials_of(manager.jobs(), self.plan, self.out)
+                    problem = manager.problem() if status == "ERROR" else None
                 except ManagerGone as gone:
-                    restarts += 1
-                    if restarts > RESTARTS:
-                        raise UserError(f"{gone}; it ended {restarts} times, so this gives up") from None
-                    log.warning("nni's manager was ended from outside; starting it again, no trial is lost")
-                    manager = self._start(again=True)
-                    continue
+                    problem = str(gone)
                 self._tell_news(trials, told, records, progress)
-                if requested_stop() is not None:
-                    self._pause(manager)
+                if problem is None and requested_stop() is None and status in ENDED:
+                    break
+                if problem is not None or requested_stop() is not None:
+                    self._end_but_keep(manager)
                     self._save(trials)
                     leave_if_requested()
-                if status in ENDED:
-                    break
+                    restarts += 1
+                    if restarts > RESTARTS:
+                        raise UserError(
+                            f"nni's manager ended {restarts} times, at last because {problem}; what is done is saved, "
+                            "and the same command goes on from there"
+                        )
+                    log.warning("nni's manager ended (%s); starting it again, no trial is lost", problem)
+                    manager = self._start(again=True)
                 time.sleep(SECONDS_BETWEEN_LOOKS)
         records.close()
-        problem = manager.problem() if status == "ERROR" else None
         manager.stop()
         self.state["manager"] = None
         experiment = self._save(trials)
-        if problem is not None:
-            raise UserError(f"nni ended the experiment: {problem}; the same command goes on with what is done")
         write_experiment(experiment, self.out)
         if (best := experiment.best_trial) is not None:
             write_best(self.out / PLAN_FOLDER, self.out, best, experiment.metric)
@@ -296,8 +298,8 @@ class _Run:
                     records.scalars({"trials/score": trial.score}, trial.number)
                 progress.step("" if best is None else f"best: trial {best}")
 
-    def _pause(self, manager: Manager) -> None:
-        """End the manager so that the trials at work save, stop, and go on with the next call.
+    def _end_but_keep(self, manager: Manager) -> None:
+        """End the manager, if it runs, so that the trials at work save, stop, and go on under the next one.
 
         nni marks trials that it stops itself as cancelled and never goes on with them; those of a manager that was
         killed it does. Its trials stop by themselves when they find it gone.
@@ -308,8 +310,9 @@ class _Run:
             family = psutil.Process(manager.process).children(recursive=True)
         except psutil.NoSuchProcess:
             family = []
-        os.kill(manager.process, signal.SIGKILL)
-        manager.alive()
+        if manager.alive():
+            os.kill(manager.process, signal.SIGKILL)
+            manager.alive()
         psutil.wait_procs(family, timeout=60)
 
     def _remember(self) -> None:

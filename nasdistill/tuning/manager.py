@@ -17,6 +17,7 @@ from nasdistill.errors import UserError
 PRELOADED = Path(__file__).parent / "loopback.js"
 FOLDER = Path("~/nni-experiments")
 """Where nni keeps its experiments; its `nnictl` looks there."""
+SECONDS_TO_START = 60.0
 SECONDS_TO_STOP = 30.0
 ENDED = ("DONE", "ERROR", "STOPPED")
 
@@ -84,14 +85,20 @@ class Manager:
             "NASDISTILL_PORTAL_HOST": host,
             "NASDISTILL_PORTAL_PORT": str(port),
         }
+        action = "resume" if again else "create"
+        arguments = launcher.NniManagerArgs(action, experiment, checked, port, False, False, None, None)
+        with _environment(settings):
+            process = launcher._start_rest_server(arguments, RunMode.Detach)
+        manager = cls(experiment, port, process.pid)
         try:
-            with _environment(settings):
-                process = launcher.start_experiment(
-                    "resume" if again else "create", experiment, checked, port, False, RunMode.Detach, None
-                )
-        except Exception as error:
+            manager._wait_until_it_answers()  # nni's own start waits for three seconds, too few on a busy machine
+            manager._ask("post", "/experiment", checked.json())
+        except ManagerGone as error:
+            if manager.alive():
+                os.kill(process.pid, signal.SIGKILL)
             raise UserError(f"nni's manager did not start: {error}; its log is in {folder / 'log'}") from None
-        return cls(experiment, port, process.pid)
+        _list_for_nnictl(manager, checked)
+        return manager
 
     @classmethod
     def find(cls, experiment: str, port: int, process: int) -> Manager | None:
@@ -170,6 +177,17 @@ class Manager:
             return False
         return True
 
+    def _wait_until_it_answers(self) -> None:
+        deadline = time.monotonic() + SECONDS_TO_START
+        while True:
+            try:
+                self._get("/check-status")
+                return
+            except ManagerGone:
+                if not self.alive() or time.monotonic() > deadline:
+                    raise
+                time.sleep(0.2)
+
     def _get(self, what: str) -> Any:
         return self._ask("get", what)
 
@@ -180,6 +198,21 @@ class Manager:
             return rest.request(method, self.port, what, content)
         except OSError as error:  # requests' errors are OSErrors
             raise ManagerGone(f"nni's manager of {self.experiment} does not answer: {error}") from None
+
+
+def _list_for_nnictl(manager: Manager, config: Any) -> None:
+    """Enter an experiment into the list that nni's own command line looks at."""
+    from nni.tools.nnictl.config_utils import Experiments
+
+    Experiments().add_experiment(
+        manager.experiment,
+        manager.port,
+        int(1000 * time.time()),
+        config.training_service.platform,
+        config.experiment_name,
+        pid=manager.process,
+        logDir=str(config.experiment_working_directory),
+    )
 
 
 def free_port() -> int:

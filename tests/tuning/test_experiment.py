@@ -15,7 +15,8 @@ from tests.tuning.parts import KEY, write_recipe
 pytest.importorskip("nni")
 psutil = pytest.importorskip("psutil")
 
-SECRET = "a-password-that-nobody-may-read"
+ADDRESS = "198.51.100.77"
+"""Stands for what a service's file may hold and nobody else may read."""
 
 
 def start(folder, *arguments):
@@ -66,7 +67,7 @@ def test_an_experiment_survives_the_death_of_its_manager_and_of_itself_and_ends_
         tmp_path, {KEY: "choice(0, 1, 2, 3)"}, {"tuner": "GridSearch", "trials": 2, "concurrency": 2}, seconds=2
     )
     service = tmp_path / "here.yaml"
-    service.write_text(f"trainingService: {{platform: local}}\nnniManagerIp: {SECRET}\n")
+    service.write_text(f"trainingService: {{platform: local}}\nnniManagerIp: {ADDRESS}\n")
 
     # the manager dies while trials work: another one takes over
     first = start(tmp_path, "--service", str(service))
@@ -74,13 +75,13 @@ def test_an_experiment_survives_the_death_of_its_manager_and_of_itself_and_ends_
     killed = manager_of(tmp_path)["process"]
     assert addresses(killed) == {"127.0.0.1"}
     os.kill(killed, signal.SIGKILL)
-    wait_for(lambda: manager_of(tmp_path)["process"] != killed)
+    wait_for(lambda: manager_of(tmp_path)["process"] != killed or first.poll())
 
     # the command is stopped: nothing of it goes on, and the next call does
     first.send_signal(signal.SIGTERM)
     told, _ = first.communicate(timeout=120)
     assert first.returncode == 128 + signal.SIGTERM
-    assert "nni's manager was ended from outside; starting it again, no trial is lost" in told
+    assert "starting it again, no trial is lost" in told
     assert "the same command goes on from there" in told
     assert not psutil.pid_exists(manager_of(tmp_path)["process"])
 
@@ -99,7 +100,7 @@ def test_an_experiment_survives_the_death_of_its_manager_and_of_itself_and_ends_
     assert f"x: {best.values[KEY]}" in (tmp_path / "out" / "best.yaml").read_text()
 
     written = [path for path in (tmp_path / "out").rglob("*") if path.is_file()]
-    assert not any(SECRET.encode() in path.read_bytes() for path in written)
+    assert not any(ADDRESS.encode() in path.read_bytes() for path in written)
     kept = tmp_path / "nni-experiments" / experiment_name(tmp_path)
     assert kept.stat().st_mode & 0o077 == 0
 
