@@ -91,8 +91,8 @@ def _pictures(experiment: Experiment) -> Section | None:
         small.append(trial_plots.curves(experiment))
     lead = (
         "The stronger the colour, the better: each stands for a fifth of the scores. The best trial is the thick line "
+        "and the star."
     )
-    lead += "and the star."
     return Section(
         "Values and scores",
         lead,
@@ -103,18 +103,24 @@ def _pictures(experiment: Experiment) -> Section | None:
 def _importance(experiment: Experiment) -> Section | None:
     """Told of two settings or more, as the only one explains all that is explained."""
     title = "What mattered"
-    trials = [trial for trial in trial_plots.drawn(experiment) if trial.state == "succeeded"]
-    if len(experiment.varied) < 2 or not trials:
+    scored = [
+        (trial, trial.score)
+        for trial in trial_plots.drawn(experiment)
+        if trial.state == "succeeded" and trial.score is not None
+    ]
+    if len(experiment.varied) < 2 or not scored:
         return None
-    if len(trials) < ENOUGH:
-        lead = f"The importance of each setting is told from {ENOUGH} trials on that succeeded; here are {len(trials)}."
+    if len(scored) < ENOUGH:
+        lead = f"The importance of each setting is told from {ENOUGH} trials on that succeeded; here are {len(scored)}."
         return Section(title, lead)
-    places = [axis([trial.values[key] for trial in trials], experiment.scales[key]).places for key in experiment.varied]
-    found = importance(list(zip(*places, strict=True)), [trial.score for trial in trials if trial.score is not None])
+    places = [
+        axis([trial.values[key] for trial, _ in scored], experiment.scales[key]).places for key in experiment.varied
+    ]
+    found = importance(list(zip(*places, strict=True)), [score for _, score in scored])
     if found is None:
         return Section(title, "All trials have the same score.")
     lead = (
-        f"A random forest was fitted to the {len(trials)} trials that succeeded. The out-of-bag R² of the forest, on "
+        f"A random forest was fitted to the {len(scored)} trials that succeeded. The out-of-bag R² of the forest, on "
         f"trials that its trees have not seen, is {found.out_of_bag:.2f}: 1 where it tells their scores, 0 where it is "
         "no better than their mean. "
     )
