@@ -44,6 +44,7 @@ from nasdistill.stages.base import references_in
 from nasdistill.storage import remove_leftovers, write_text
 from nasdistill.training.engine import is_first_process, resolve
 from nasdistill.training.launch import naming_the_lost
+from nasdistill.training.processes import together
 
 log = logging.getLogger(__name__)
 
@@ -413,6 +414,7 @@ class _Run:
                 "git": git_commit(),
                 "device": device_in_words(self.recipe.settings.engine),
                 "engine": self.engine,
+                "processes": together(),
                 "data": self.data_identity() if stage.reads_data else None,
                 "plugins": plugin_versions(stage, self.dataset),
             },
