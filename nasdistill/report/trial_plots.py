@@ -158,8 +158,8 @@ def _point(axes: Axes, x: float, y: float, trial: Trial, experiment: Experiment,
 
 
 def _colours(experiment: Experiment) -> dict[int, str]:
-    """By number of the trial: fifths of the scores from the worst to the best, grey where there is none."""
-    scores = sorted(trial.score for trial in experiment.trials if trial.score is not None)
+    """By number of the trial: fifths of the different scores from worst to best, grey where there is none."""
+    scores = sorted({trial.score for trial in experiment.trials if trial.score is not None})
 
     def colour(score: float | None) -> str:
         if score is None:

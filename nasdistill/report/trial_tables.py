@@ -14,12 +14,12 @@ ORDER: tuple[State, ...] = ("succeeded", "stopped early", "running", "waiting", 
 
 
 def ranked(experiment: Experiment) -> list[Trial]:
-    """The trials that succeeded, the best first, then those stopped early, then those without a score."""
+    """The best trial, the others that succeeded by their scores, those stopped early, then those without a score."""
     sign = -1 if experiment.higher_is_better else 1
 
-    def place(trial: Trial) -> tuple[int, bool, float, int]:
-        score = trial.score
-        return ORDER.index(trial.state), score is None, 0.0 if score is None else sign * score, trial.number
+    def place(trial: Trial) -> tuple[bool, int, bool, float, int]:
+        of_score = (trial.score is None, 0.0 if trial.score is None else sign * trial.score)
+        return trial.number != experiment.best, ORDER.index(trial.state), *of_score, trial.number
 
     return sorted(experiment.trials, key=place)
 

@@ -54,6 +54,12 @@ def test_the_best_come_first_and_those_without_a_score_last(higher: bool, order:
     )
 
 
+def test_of_equal_scores_the_best_stands_first() -> None:
+    trials = tuple(Trial(number, {BETA: 10.0}, "succeeded", 50.0) for number in range(3))
+    experiment = replace(fake_experiment(0, keys=1), trials=trials, best=1)
+    assert [trial.number for trial in trial_tables.ranked(experiment)] == [1, 0, 2]
+
+
 def test_the_table_for_people() -> None:
     experiment = fake_experiment(5)
     table = trial_tables.trials(experiment)

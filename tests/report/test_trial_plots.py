@@ -66,6 +66,8 @@ def test_the_better_the_stronger(higher: bool, strongest: float) -> None:
     colours = trial_plots._colours(experiment)
     assert [trial.score for trial in experiment.trials if colours[trial.number] == plots.SCALE[-1]] == [strongest]
     assert colours[0] == plots.SCALE[2]
+    level = replace(experiment, trials=(*experiment.trials, Trial(3, {BETA: 20.0}, "succeeded", strongest)))
+    assert list(trial_plots._colours(level).values()).count(plots.SCALE[-1]) == 2
     many = trial_plots._colours(fake_experiment(100, troubles=False))
     counts = [list(many.values()).count(colour) for colour in plots.SCALE]
     assert counts == [20, 20, 20, 20, 20]
