@@ -260,7 +260,7 @@ def test_a_signal_saves_and_leaves_with_its_status(number: int, status: int, tmp
     process = started(recipe, tmp_path / "out")
     until(lambda: list(tmp_path.glob("out/work/walk-*/checkpoints/0*")))
     process.send_signal(number)
-    said, _ = process.communicate(timeout=10)
+    said, _ = process.communicate(timeout=60)
     assert process.returncode == status
     assert said.strip() == "stage 'walk', seed 1"
     assert list(tmp_path.glob("out/work/walk-*/checkpoints/0*"))
