@@ -36,8 +36,8 @@ log = logging.getLogger(__name__)
 STATE = "tune.json"
 PLAN_FOLDER = "plan"
 SECONDS_BETWEEN_LOOKS = 2.0
-RESTARTS = 3
-"""How often a manager that was killed is started again before the experiment gives up."""
+RESTARTS = 4
+"""How often a manager that ended is started again in a row, without a trial's end in between."""
 FREE = ("trials", "concurrency", "duration", "trial_duration", "attempts")
 """Settings that may change while an experiment goes on."""
 FINISHED = ("succeeded", "stopped early", "failed")
@@ -155,7 +155,8 @@ class _Run:
                     problem = manager.problem() if status == "ERROR" else None
                 except ManagerGone as gone:
                     problem = str(gone)
-                self._tell_news(trials, told, records, progress)
+                if self._tell_news(trials, told, records, progress):
+                    restarts = 0
                 if problem is None and requested_stop() is None and status in ENDED:
                     break
                 if problem is not None or requested_stop() is not None:
@@ -169,7 +170,8 @@ class _Run:
                             "and the same command goes on from there"
                         )
                     log.warning("nni's manager ended (%s); starting it again, no trial is lost", problem)
-                    manager = self._start(again=True)
+                    time.sleep(SECONDS_BETWEEN_LOOKS * 2**restarts)
+                    manager = self._start()
                 time.sleep(SECONDS_BETWEEN_LOOKS)
         records.close()
         manager.stop()
@@ -257,22 +259,20 @@ class _Run:
             if running is not None:
                 log.info("the experiment is still running; following it")
                 return running
-        return self._start(again=(self.out / STATE).is_file())
+        return self._start()
 
-    def _start(self, again: bool) -> Manager:
-        manager = Manager.start(
-            str(self.state["experiment"]), self._config(), self.portal.host, self.portal.port, again
-        )
+    def _start(self) -> Manager:
+        """Start a manager, with the limits of this call where it goes on with an experiment."""
+        manager = Manager.start(str(self.state["experiment"]), self._config(), self.portal.host, self.portal.port)
         self.state["manager"] = {"port": manager.port, "process": manager.process}
         self._remember()
-        if again:
-            limits: dict[str, int | str] = {
-                "maxTrialNumber": self.settings.trials,
-                "trialConcurrency": self.settings.concurrency,
-            }
-            if self.settings.duration is not None:
-                limits["maxExperimentDuration"] = self.settings.duration
-            manager.change(**limits)
+        limits: dict[str, int | str] = {
+            "maxTrialNumber": self.settings.trials,
+            "trialConcurrency": self.settings.concurrency,
+        }
+        if self.settings.duration is not None:
+            limits["maxExperimentDuration"] = self.settings.duration
+        manager.change(**limits)
         return manager
 
     def _tell_where(self, manager: Manager) -> None:
@@ -284,8 +284,9 @@ class _Run:
             manager.port,
         )
 
-    def _tell_news(self, trials: Sequence[Trial], told: set[int], records: Records, progress: Any) -> None:
-        """A line and a point in TensorBoard for each trial that ended since the last look."""
+    def _tell_news(self, trials: Sequence[Trial], told: set[int], records: Records, progress: Any) -> bool:
+        """A line and a point in TensorBoard for each trial that ended since the last look; whether there are any."""
+        before = len(told)
         for trial in trials:
             if trial.state in FINISHED and trial.number not in told:
                 told.add(trial.number)
@@ -297,6 +298,7 @@ class _Run:
                 if trial.score is not None:
                     records.scalars({"trials/score": trial.score}, trial.number)
                 progress.step("" if best is None else f"best: trial {best}")
+        return len(told) > before
 
     def _end_but_keep(self, manager: Manager) -> None:
         """End the manager, if it runs, so that the trials at work save, stop, and go on under the next one.

@@ -6,6 +6,7 @@ import contextlib
 import os
 import signal
 import socket
+import sqlite3
 import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -56,14 +57,13 @@ class Manager:
         self.process = process
 
     @classmethod
-    def start(cls, experiment: str, config: Mapping[str, Any], host: str, port: int | None, again: bool) -> Manager:
-        """Start a manager.
+    def start(cls, experiment: str, config: Mapping[str, Any], host: str, port: int | None) -> Manager:
+        """Start a manager that creates the experiment, or goes on with it where nni knows it.
 
         Args:
             config: in nni's own terms, see nni's `ExperimentConfig`.
             host: the address that the portal listens on.
             port: of the portal; a free one if None.
-            again: go on with the experiment of this name rather than create it.
 
         Raises:
             UserError: nni refuses the config or does not start; says why.
@@ -85,7 +85,7 @@ class Manager:
             "NASDISTILL_PORTAL_HOST": host,
             "NASDISTILL_PORTAL_PORT": str(port),
         }
-        action = "resume" if again else "create"
+        action = "resume" if _recovered(folder / "db" / "nni.sqlite") else "create"
         arguments = launcher.NniManagerArgs(action, experiment, checked, port, False, False, None, None)
         with _environment(settings):
             process = launcher._start_rest_server(arguments, RunMode.Detach)
@@ -198,6 +198,22 @@ class Manager:
             return rest.request(method, self.port, what, content)
         except OSError as error:  # requests' errors are OSErrors
             raise ManagerGone(f"nni's manager of {self.experiment} does not answer: {error}") from None
+
+
+def _recovered(database: Path) -> bool:
+    """Whether nni knows the experiment of this database; it will then go on with all trials that were not finished.
+
+    It recovers the trials whose last event says that they waited or ran. `ADD_RESUMED`, which it writes when it
+    recovers one, is neither: a second kill before the trial ran would lose it, so these events go.
+    """
+    if not database.is_file():
+        return False
+    with contextlib.closing(sqlite3.connect(database)) as connection, connection:
+        try:
+            connection.execute("DELETE FROM TrialJobEvent WHERE event = 'ADD_RESUMED'")
+            return connection.execute("SELECT id FROM ExperimentProfile").fetchone() is not None
+        except sqlite3.OperationalError:  # killed before it had made its tables
+            return False
 
 
 def _list_for_nnictl(manager: Manager, config: Any) -> None:

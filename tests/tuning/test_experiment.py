@@ -38,7 +38,7 @@ def start(folder, *arguments):
     )
 
 
-def wait_for(what, seconds=120):
+def wait_for(what, seconds=240):
     deadline = time.monotonic() + seconds
     while time.monotonic() < deadline:
         found = what()
@@ -61,7 +61,7 @@ def addresses(process):
     return {link.laddr.ip for link in psutil.Process(process).net_connections("tcp") if link.status == "LISTEN"}
 
 
-@pytest.mark.timeout(420)
+@pytest.mark.timeout(900)
 def test_an_experiment_survives_the_death_of_its_manager_and_of_itself_and_ends_with_the_best_recipe(tmp_path):
     write_recipe(
         tmp_path, {KEY: "choice(0, 1, 2, 3)"}, {"tuner": "GridSearch", "trials": 2, "concurrency": 2}, seconds=2
@@ -79,7 +79,7 @@ def test_an_experiment_survives_the_death_of_its_manager_and_of_itself_and_ends_
 
     # the command is stopped: nothing of it goes on, and the next call does
     first.send_signal(signal.SIGTERM)
-    told, _ = first.communicate(timeout=120)
+    told, _ = first.communicate(timeout=240)
     assert first.returncode == 128 + signal.SIGTERM
     assert "starting it again, no trial is lost" in told
     assert "the same command goes on from there" in told
@@ -106,7 +106,7 @@ def test_an_experiment_survives_the_death_of_its_manager_and_of_itself_and_ends_
 
     # with nothing left to do, nothing is started
     last = start(tmp_path, "--service", str(service))
-    told, _ = last.communicate(timeout=60)
+    told, _ = last.communicate(timeout=240)
     assert last.returncode == 0
     assert "portal" not in told
 
@@ -122,7 +122,7 @@ def test_a_folder_holds_one_experiment(tmp_path):
     (tmp_path / "out" / "tune.json").write_text(json.dumps(state))
 
     refused = start(tmp_path)
-    told, _ = refused.communicate(timeout=60)
+    told, _ = refused.communicate(timeout=240)
 
     assert refused.returncode == 2
     assert "holds an experiment with other settings (name, " in told

@@ -1,9 +1,13 @@
 """Files that name a training service."""
 
+from pathlib import Path
+
 import pytest
 
 from nasdistill.recipes.source import RecipeError
 from nasdistill.tuning.service import Service, read_service
+
+EXAMPLES = Path(__file__).parents[2] / "docs" / "how-to" / "services"
 
 SSH = """
 trainingService:
@@ -52,3 +56,25 @@ def test_mistakes(tmp_path, text, told):
     with pytest.raises(RecipeError) as error:
         read_service(path)
     assert told in str(error.value)
+
+
+@pytest.mark.parametrize("name", ["ssh", "kubernetes"])
+def test_nni_takes_the_examples_of_the_docs(name, tmp_path):
+    nni = pytest.importorskip("nni.experiment")
+    key = tmp_path / "key"
+    key.touch()
+    text = (EXAMPLES / f"{name}.yaml").read_text().replace("~/.ssh/id_ed25519", str(key))
+    path = tmp_path / "service.yaml"
+    path.write_text(text)
+    service = read_service(path)
+
+    config = nni.ExperimentConfig(
+        **service.config,
+        searchSpace={"x": {"_type": "uniform", "_value": [0, 1]}},
+        trialCommand=service.command,
+        trialCodeDirectory=str(tmp_path),
+        trialConcurrency=1,
+        tuner={"name": "Random"},
+    ).canonical_copy()
+
+    assert config.training_service.platform == service.platform
