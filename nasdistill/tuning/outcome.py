@@ -103,6 +103,7 @@ def _trial(job: Job, values: Mapping[str, Any], note: Mapping[str, Any], number:
     record: Mapping[str, Any] = final[-1] if final else {}
     state = STATES.get(job.status, "failed")
     seconds = job.ended - job.started if job.started is not None and job.ended is not None else None
+    score = record.get("score", told[-1] if told and state == "stopped early" else None)
     problem = None
     if state == "failed":
         problem = note.get("problem") or f"nni says {job.status}; its output is in {job.log}"
@@ -110,7 +111,7 @@ def _trial(job: Job, values: Mapping[str, Any], note: Mapping[str, Any], number:
         number=number,
         values=values,
         state=state,
-        score=record.get("score", told[-1] if told and state == "stopped early" else None),
+        score=score if score is not None and math.isfinite(score) else None,
         intermediate=tuple(value for value in told if math.isfinite(value)),
         accuracy=record.get("accuracy", {}),
         parameters=record.get("parameters"),

@@ -1,0 +1,61 @@
+"""Without nni, what needs it says what to install, and all else works."""
+
+import importlib.util
+import platform
+import sys
+
+import pytest
+
+from nasdistill.cli.main import main
+from nasdistill.errors import UserError
+from nasdistill.nni_bridge import require_nni
+
+
+@pytest.fixture
+def without_nni(monkeypatch):
+    """A process in which nni cannot be imported."""
+    real = importlib.util.find_spec
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name, *rest: None if name == "nni" else real(name, *rest))
+    for module in [name for name in sys.modules if name.split(".")[0] == "nni"]:
+        monkeypatch.delitem(sys.modules, module)
+    monkeypatch.setitem(sys.modules, "nni", None)
+
+
+def test_tune_says_what_to_install(without_nni, capsys):
+    assert main(["tune", "quickstart", "--vary", "stages.student.epochs=[1, 2]"]) == 2
+    told = capsys.readouterr().err
+    assert "nasdistill tune needs nni, not installed here: pip install 'nni>=3.0'" in told
+    assert "the rest of nasdistill works without" in told
+
+
+@pytest.mark.parametrize("machine", ["aarch64", "arm64"])
+def test_other_processors_are_told_that_there_is_no_wheel(without_nni, machine, monkeypatch):
+    monkeypatch.setattr(platform, "machine", lambda: machine)
+    with pytest.raises(UserError, match=rf"nni has no wheel for this processor \({machine}\)"):
+        require_nni("this")
+
+
+def test_what_nni_needs_is_told_too(monkeypatch):
+    real = importlib.util.find_spec
+    monkeypatch.setattr(
+        importlib.util, "find_spec", lambda name, *rest: None if name == "pkg_resources" else real(name, *rest)
+    )
+    with pytest.raises(UserError, match=r"needs pkg_resources, not installed here: pip install 'setuptools<81'"):
+        require_nni("this")
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["list", "spaces"],
+        ["list", "strategies"],
+        ["show", "strategies", "nni:tpe"],
+        ["show", "spaces", "nni:darts"],
+        ["tune", "--help"],
+        ["run", "quickstart", "--dry-run"],
+    ],
+    ids=" ".join,
+)
+def test_the_rest_works(without_nni, arguments, capsys):
+    assert main(arguments) == 0
+    assert capsys.readouterr().out
