@@ -25,3 +25,6 @@ TINY: dict[str, dict[str, Any]] = {
     "nni:proxylessnas": {"multiplier": 0.1},
     "nni:nasbench201": {"search_channels": 2, "search_cells": 1, "channels": 4, "cells": 1},
 }
+
+SLOW = ("nni:nasnet", "nni:amoeba", "nni:pnas", "nni:shufflenet")
+"""Those whose supernets are large however small they are asked for; the first three differ from ENAS in names alone."""

@@ -16,7 +16,7 @@ from nasdistill.models.nni_hub import hub_space
 from nasdistill.registry import registry
 from nasdistill.search.spaces import SPACES
 from nasdistill.search.strategies.random import draw
-from tests.search.nni_tiny import TINY
+from tests.search.nni_tiny import SLOW, TINY
 
 pytest.importorskip("nni.nas.hub.pytorch")
 MODELS = registry("models")
@@ -31,7 +31,7 @@ def test_all_of_nnis_spaces_are_in_the_table() -> None:
     assert {name for name in SPACES.names() if name.startswith("nni:")} == set(TINY)
 
 
-@pytest.mark.parametrize("name", TINY)
+@pytest.mark.parametrize("name", [name for name in TINY if name not in SLOW])
 def test_what_is_found_is_rebuilt_from_json_to_the_same_bits(name: str) -> None:
     space = SPACES.parse({"name": name, **TINY[name]})
     assert SPACES.parse(json.loads(json.dumps(space.spec()))) == space
@@ -57,11 +57,9 @@ def test_what_is_found_is_rebuilt_from_json_to_the_same_bits(name: str) -> None:
     assert [len(shape) for shape in shapes.values()] == [4] * len(networks[0].feature_points) != []
 
 
-@pytest.mark.parametrize("name", TINY)
+@pytest.mark.parametrize("name", ["nni:enas", "nni:mobilenet-v3", "nni:nasbench201"])
 def test_grey_images_are_read_as_three_equal_channels(name: str) -> None:
     model = MODELS.parse(SPACES.parse({"name": name, **TINY[name]}).model(drawn(name)))
-    if model.registered_name != "nni":
-        pytest.skip("our own model reads any number of channels")
     torch.manual_seed(0)
     grey = model.build((1, 8, 8), 10).eval()
     torch.manual_seed(0)
@@ -72,8 +70,7 @@ def test_grey_images_are_read_as_three_equal_channels(name: str) -> None:
         model.build((2, 8, 8), 10)
 
 
-@pytest.mark.parametrize("side", [8, 9])
-@pytest.mark.parametrize("seed", [0, 1, 2])
+@pytest.mark.parametrize(("seed", "side"), [(0, 8), (1, 9)])
 def test_cells_of_darts_are_the_same_network_in_our_model(seed: int, side: int) -> None:
     """Weight by weight, in the order in which both create them: equal logits, in training too, and equal gradients."""
     chosen = drawn("nni:darts", seed)
@@ -146,16 +143,6 @@ def test_mobilenet_v3_large_is_in_the_space() -> None:
         network = MODELS.parse(space.model(chosen)).build((3, 224, 224), 1000)
         published = mobilenet_v3_large()
     assert sorted(p.numel() for p in network.parameters()) == sorted(p.numel() for p in published.parameters())
-
-
-def test_no_weights_of_the_hub_are_loaded(monkeypatch: pytest.MonkeyPatch) -> None:
-    def refuse(*_args: object, **_options: object) -> None:
-        raise AssertionError("weights were loaded")
-
-    monkeypatch.setattr(torch, "load", refuse)
-    monkeypatch.setattr(torch.hub, "load_state_dict_from_url", refuse)
-    for name in TINY:
-        MODELS.parse(SPACES.parse({"name": name, **TINY[name]}).model(drawn(name))).build((1, 8, 8), 10)
 
 
 @pytest.mark.parametrize(
