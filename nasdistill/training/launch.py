@@ -82,10 +82,7 @@ class Followers:
 def launch(devices: int) -> None:
     """Start the processes of a run on several devices, unless this is one that was started so."""
     global _followers
-    first = os.environ.get(_STARTED_BY)
-    if first is not None:
-        threading.Thread(target=_watch_the_first, args=(int(first),), name="first process", daemon=True).start()
-    elif devices > 1 and _followers is None:
+    if devices > 1 and _followers is None and _STARTED_BY not in os.environ:
         _followers = Followers(devices)
 
 
@@ -97,6 +94,8 @@ def naming_the_lost() -> Iterator[None]:
         ProcessLost: in place of what the call to the others raised.
         Interrupted: the other was asked to stop, and so all are.
     """
+    if first := os.environ.get(_STARTED_BY):
+        threading.Thread(target=_watch_the_first, args=(int(first),), name="first process", daemon=True).start()
     try:
         yield
     except (UserError, Interrupted):
