@@ -20,7 +20,6 @@ from nasdistill.data.seeds import derived_seed
 from nasdistill.data.splits import stratified
 from nasdistill.errors import SpecError, UserError
 from nasdistill.models.inspection import count_parameters
-from nasdistill.nni_bridge import require_nni
 from nasdistill.registry import ComponentOf, build, registry
 from nasdistill.search.judging import Judged, medians_of_means
 from nasdistill.search.strategies import Found, Strategy
@@ -79,13 +78,16 @@ class MultiTrial(Strategy):
         return self
 
     def tuner(self, alternatives: Mapping[str, int], seed: int) -> Tuner:
-        """The tuner for choices with so many alternatives each."""
+        """The tuner for choices with so many alternatives each.
+
+        Raises:
+            UserError: what it needs is not installed.
+        """
         raise NotImplementedError(type(self).__name__)
 
     def search(
         self, space: SearchSpace, data: Data, engine: Engine, seed: int, checkpoints: Checkpoints, records: Records
     ) -> Found:
-        require_nni(f"the strategy {self.registered_name!r}", ("nni",))
         choices = space.choices(data.shape, len(data.classes))
         open_choices = {label: len(each) for label, each in choices.items() if len(each) > 1}
         if not open_choices:

@@ -19,6 +19,7 @@ class Tuner:
         alternatives: by label how many there are.
         seed: of the numbers that it draws from Python's global generator; that is left as it was.
         failed: the score that an architecture without one counts as; None tells the tuner of a failure instead.
+        redraws: how often it is asked again in place of what it has suggested before.
     """
 
     def __init__(
@@ -28,9 +29,12 @@ class Tuner:
         alternatives: Mapping[str, int],
         seed: int,
         failed: float | None = None,
+        redraws: int = 0,
     ) -> None:
         self._tuner = tuner
         self._failed = failed
+        self._redraws = redraws
+        self._seen: set[tuple[int, ...]] = set()
         self._numbers = random.Random(seed).getstate()  # noqa: S311  (nothing secret)
         self._asked = 0
         with self._own_numbers():
@@ -42,19 +46,24 @@ class Tuner:
         """By label the index of the alternative to try next; None where all architectures were tried."""
         from nni import NoMoreTrialError
 
-        try:
-            with self._own_numbers():
-                suggested = self._tuner.generate_parameters(self._asked)
-        except NoMoreTrialError:
-            return None
-        self._suggested = suggested
-        return {
-            label: int(value["_value"] if isinstance(value, Mapping) else value) for label, value in suggested.items()
-        }
+        for left in reversed(range(self._redraws + 1)):
+            try:
+                with self._own_numbers():
+                    self._suggested = self._tuner.generate_parameters(self._asked)
+            except NoMoreTrialError:
+                return None
+            alternatives = {label: _index(value) for label, value in self._suggested.items()}
+            if left == 0 or tuple(alternatives.values()) not in self._seen:
+                break
+            self._end(None)
+        self._seen.add(tuple(alternatives.values()))
+        return alternatives
 
     def tell(self, score: float | None) -> None:
         """What the architecture asked for last scores, the higher the better; None where it has no score."""
-        score = self._failed if score is None else score
+        self._end(self._failed if score is None else score)
+
+    def _end(self, score: float | None) -> None:
         with self._own_numbers():
             if score is not None:
                 self._tuner.receive_trial_result(self._asked, self._suggested, score)
@@ -71,3 +80,8 @@ class Tuner:
         finally:
             self._numbers = random.getstate()
             random.setstate(others)
+
+
+def _index(value: Any) -> int:
+    """Of a choice; some tuners wrap it."""
+    return int(value["_value"] if isinstance(value, Mapping) else value)
