@@ -15,7 +15,7 @@ from typing import Any
 
 from nasdistill.errors import UserError
 
-PRELOADED = Path(__file__).parent / "loopback.js"
+PRELOADED = Path(__file__).parent / "preloaded.js"
 FOLDER = Path("~/nni-experiments")
 """Where nni keeps its experiments; its `nnictl` looks there."""
 SECONDS_TO_START = 60.0
@@ -92,12 +92,12 @@ class Manager:
         manager = cls(experiment, port, process.pid)
         try:
             manager._wait_until_it_answers()  # nni's own start waits for three seconds, too few on a busy machine
+            _list_for_nnictl(manager, checked)
             manager._ask("post", "/experiment", checked.json())
         except ManagerGone as error:
             if manager.alive():
                 os.kill(process.pid, signal.SIGKILL)
             raise UserError(f"nni's manager did not start: {error}; its log is in {folder / 'log'}") from None
-        _list_for_nnictl(manager, checked)
         return manager
 
     @classmethod
