@@ -87,7 +87,7 @@ class Generation(nn.Module):
 
         They are drawn for all processes together; this is the share of one.
         """
-        chance = generator_for("pseudo-batch", *place, 0)  # the last part once was the process
+        chance = generator_for("pseudo-batch", *place)
         together = self.batch_size * processes
         latents = torch.randn(together, self.component.latent(self.shape), generator=chance)
         targets = torch.randint(self.classes, (together,), generator=chance)

@@ -182,7 +182,7 @@ def test_gradients_reach_the_generator_through_the_teacher(tmp_path: Path) -> No
     )
     generator = made.generation.generator
     before = [parameter.detach().clone() for parameter in generator.parameters()]
-    latents, _ = made.generation.draw(SEED, 0, 0)
+    latents, _ = made.generation.draw(SEED, 0)
     images = generator.train()(latents)
     student = made.student(images).detach().log_softmax(1)
     believed = teacher.eval()(images).softmax(1)
@@ -292,7 +292,7 @@ def test_whole_iterations_are_those_of_the_algorithm_in_plain_torch(tmp_path: Pa
     generator = made.generation.generator
     other, another = network(1), ConvolutionalGenerator(5, 4, SHAPE, 0.2, last_affine=True)
     another.load_state_dict(generator.state_dict())
-    by_hand(other, another, teacher, [made.generation.draw(SEED, done, 0)[0] for done in range(3)])
+    by_hand(other, another, teacher, [made.generation.draw(SEED, done)[0] for done in range(3)])
     made.run(tmp_path)
     for ours, theirs in ((student, other), (generator, another)):
         for name, parameter in ours.named_parameters():

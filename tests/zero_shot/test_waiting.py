@@ -54,9 +54,9 @@ def made(teachers: int) -> Loop:
 def each_iteration_starts_with(action: Callable[[int], None], of: Loop, monkeypatch: pytest.MonkeyPatch) -> None:
     draw = of.generation.draw
 
-    def drawn(*place: int) -> tuple[torch.Tensor, torch.Tensor]:
+    def drawn(*place: int, **share: int) -> tuple[torch.Tensor, torch.Tensor]:
         action(place[1])
-        return draw(*place)
+        return draw(*place, **share)
 
     monkeypatch.setattr(of.generation, "draw", drawn)
 
