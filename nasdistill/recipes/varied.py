@@ -114,7 +114,7 @@ def _read(given: Any) -> Any:
     text = given.strip()
     written = _WRITTEN.fullmatch(f"choice({text[1:-1]})" if text[:1] + text[-1:] == "[]" else text)
     if written is None and "(" in text and ")" not in text:
-        raise SpecError(f"{given!r} ends at a comma: quote it, as in \"uniform(0, 1)\"")
+        raise SpecError(f'{given!r} ends at a comma: quote it, as in "uniform(0, 1)"')
     if written is None:
         raise SpecError(
             f"{given!r} is no distribution: write it as uniform(0, 1), loguniform(1e-4, 0.1), choice(a, b) or [a, b] "

@@ -42,6 +42,12 @@ def load_tuned(
             load_recipe(name, overrides, plugins, {key: value}, BY, tune)
     if settings.budget_key is not None:
         load_recipe(name, overrides, plugins, {settings.budget_key: 1}, "--budget-key", tune)
+    if recipe.settings.engine.devices > 1 and settings.concurrency > 1:
+        raise recipe.source.error(
+            ("tune", "concurrency"),
+            "trials of several processes each run one at a time, as one would wait for an artifact while its fellows "
+            "wait for it; leave concurrency or devices at 1",
+        )
     stage = scored_stage(recipe, settings)
     if settings.assessor is not None and curve_of(recipe.stages[stage], settings.metric) is None:
         raise recipe.source.error(

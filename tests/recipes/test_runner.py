@@ -16,7 +16,7 @@ import pytest
 
 from nasdistill.artifacts import open_artifact
 from nasdistill.errors import Interrupted, UserError
-from nasdistill.recipes import provenance, runner
+from nasdistill.recipes import provenance, recipe_run
 from nasdistill.recipes.loading import load_recipe
 from nasdistill.recipes.runner import plan, run
 from nasdistill.report.records import RunRecord
@@ -288,13 +288,13 @@ def test_two_starts_at_once_and_a_killed_holder(tmp_path: Path) -> None:
 
 def test_a_stop_between_stages_is_obeyed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "toy.yaml").write_text(RECIPE)
-    original = runner.publish
+    original = recipe_run.publish
 
     def publish_then_stop(*args: object, **options: object) -> object:
         os.kill(os.getpid(), signal.SIGTERM)
         return original(*args, **options)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(runner, "publish", publish_then_stop)
+    monkeypatch.setattr(recipe_run, "publish", publish_then_stop)
     with pytest.raises(Interrupted):
         ran(tmp_path / "out")
     monkeypatch.undo()

@@ -57,14 +57,16 @@ def test_the_last_stage_with_a_validation_score_counts(tmp_path):
         ({"vary": VARY, "metric": "accuracy.best"}, "'validation.score' or 'validation.loss'"),
         ({"vary": VARY, "assessor": "Medianstop"}, "'check' tells nothing before it ends"),
         ({"vary": VARY, "budget_key": "stages.student.epoch"}, "--budget-key stages.student.epoch=1"),
+        ({"vary": VARY, "concurrency": 2}, "leave concurrency or devices at 1"),
         ({"vary": VARY, "duration": "8 hours"}, "a time is a whole number with s, m, h or d"),
         ({"vary": VARY, "trials": 0}, "greater than 0"),
         ({"vary": VARY, "trial": 3}, "unknown key 'trial'; did you mean 'trials'"),
     ],
 )
 def test_mistakes(tmp_path, tune, told):
+    text = RECIPE + ("engine: {devices: 2}\n" if "concurrency" in tune else "")
     with pytest.raises(RecipeError) as error:
-        tuned(tmp_path, **tune)
+        tuned(tmp_path, text, **tune)
     assert told in str(error.value)
 
 

@@ -1,0 +1,277 @@
+"""One recipe in one folder: what is planned for each of its stages, and its artifact, found again or made."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import logging
+import os
+import shutil
+import tempfile
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from nasdistill.artifacts import MANIFEST, Artifact, open_artifact, publish
+from nasdistill.data.base import DataSet
+from nasdistill.errors import Interrupted, ProcessLost, SpecError, UserError
+from nasdistill.interrupts import leave_if_requested
+from nasdistill.recipes.cost import Meter
+from nasdistill.recipes.loading import Recipe
+from nasdistill.recipes.lock import stage_lock
+from nasdistill.recipes.provenance import (
+    code_version,
+    device_in_words,
+    git_commit,
+    key_of,
+    plugin_versions,
+    resolved_config,
+    versions,
+)
+from nasdistill.stages import Context, Stage
+from nasdistill.stages.base import references_in
+from nasdistill.training.engine import resolve
+from nasdistill.training.processes import together
+
+log = logging.getLogger(__name__)
+
+SECONDS_BETWEEN_LOOKS = 0.2
+
+StageListener = Callable[[str, int, Mapping[str, float], int], None]
+"""Is called with a stage's name, its seed, numbers by name, and the step that they are of."""
+
+# Numbers that differ from one machine to the next count as cost, so that metrics stay comparable bit for bit.
+COSTS = ("samples_per_second", "latency_ms")
+# How data reach the memory is no part of what they are.
+_HOW_DATA_ARE_READ = {"root", "download", "workers", "memory_mb"}
+
+
+@dataclass(frozen=True)
+class PlannedStage:
+    """What would happen to a stage.
+
+    Attributes:
+        inputs: config field to the stage or artifact folder that it reads.
+        identity: equal where the same artifact will be made; the key where there is one.
+        key: None as long as an input is yet to be made.
+        artifact: the finished artifact, if there is one.
+    """
+
+    name: str
+    uses: str
+    seed: int
+    inputs: Mapping[str, str]
+    identity: str
+    key: str | None
+    artifact: Artifact | None
+    point: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+
+    @property
+    def cached(self) -> bool:
+        return self.artifact is not None
+
+
+def engine_of(recipe: Recipe) -> dict[str, Any]:
+    """The settings of the engine as they are on this machine; how many processes share the work decides nothing."""
+    settings = recipe.settings.engine
+    try:
+        accelerator, precision = resolve(settings)
+    except SpecError as error:
+        raise recipe.source.error(("engine", *error.path), error.problem) from None
+    plain = settings.model_dump(mode="json", exclude={"devices"})
+    return {**plain, "accelerator": accelerator, "precision": precision}
+
+
+class RecipeRun:
+    """One recipe in one folder.
+
+    Args:
+        before: the point before this one, whose data and engine stay in memory if this one has the same.
+    """
+
+    def __init__(
+        self,
+        recipe: Recipe,
+        out: Path,
+        before: RecipeRun | None = None,
+        in_sweep: bool = False,
+        listen: StageListener | None = None,
+    ) -> None:
+        self.listen = listen
+        self.recipe = recipe
+        self.out = out
+        self.in_sweep = in_sweep
+        self.shared: dict[Any, Any] = {}
+        self.dataset: DataSet = recipe.settings.data
+        self.engine = engine_of(recipe)
+        self._fingerprint: str | None = None
+        if before is not None:
+            same_data = before.dataset.spec() == self.dataset.spec()
+            same_engine = before.engine == self.engine
+            self._fingerprint = before._fingerprint if same_data else None
+            self.shared = {
+                key: value for key, value in before.shared.items() if (same_engine if key == "engine" else same_data)
+            }
+
+    def data_identity(self) -> dict[str, Any]:
+        """The data set's options and bytes, without where they lie."""
+        if self._fingerprint is None:
+            self._fingerprint = self.dataset.fingerprint()
+        spec = self.dataset.spec()
+        options = {name: value for name, value in spec.items() if name not in _HOW_DATA_ARE_READ}
+        return {**options, "fingerprint": self._fingerprint, "plugins": plugin_versions(self.dataset)}
+
+    def inputs(self, stage: Stage, done: Mapping[str, Artifact | str]) -> dict[str, str | Artifact]:
+        """Per reference field that names one: the artifact, or the identity of what a stage is yet to make."""
+        found: dict[str, str | Artifact] = {}
+        for field, _reference, value in references_in(stage):
+            if not isinstance(value, str):
+                continue
+            if value in self.recipe.stages:
+                if value in done:
+                    found[field] = done[value]
+            elif (Path(value) / MANIFEST).is_file():
+                found[field] = open_artifact(Path(value))
+        return found
+
+    def reason_to_leave_out(self, name: str, done: Mapping[str, Artifact | str]) -> str | None:
+        """Why a stage is not run though all before it are done, or None; nobody knows while an input is to be made.
+
+        Args:
+            done: what was left out is not among them.
+        """
+        stage = self.recipe.stages[name]
+        for _field, reference, value in references_in(stage):
+            if isinstance(value, str) and value in self.recipe.stages and value not in done and not reference.if_made:
+                return f"{value!r}, which it reads, was left out"
+        inputs = self.inputs(stage, done)
+        artifacts = {field: found for field, found in inputs.items() if isinstance(found, Artifact)}
+        try:
+            return stage.reason_to_leave_out(artifacts) if len(artifacts) == len(inputs) else None
+        except SpecError as error:
+            raise self.recipe.error(name, error) from None
+
+    def planned(self, name: str, seed: int, done: Mapping[str, Artifact | str]) -> PlannedStage:
+        stage = self.recipe.stages[name]
+        inputs = self.inputs(stage, done)
+        shown = {field: str(value) for field, _reference, value in references_in(stage) if field in inputs}
+        contents = {field: found if isinstance(found, str) else found.content for field, found in inputs.items()}
+        data = self.data_identity() if stage.reads_data else None
+        identity = key_of(stage, contents, data, self.engine, seed)
+        if any(isinstance(found, str) for found in inputs.values()):
+            return PlannedStage(name, stage.registered_name, seed, shown, identity, None, None)
+        return PlannedStage(name, stage.registered_name, seed, shown, identity, identity, self.finished(identity))
+
+    def finished(self, key: str) -> Artifact | None:
+        """The artifact with this key, under whatever name, if every byte of it is as written."""
+        for folder in sorted((self.out / "artifacts").glob(f"*-{key[:12]}")):
+            try:
+                artifact = open_artifact(folder)
+            except UserError as error:
+                log.warning("%s; this stage runs again", error)
+                continue
+            if artifact.manifest.key == key:
+                return artifact
+        return None
+
+    def work(self, planned: PlannedStage) -> Path:
+        """Where a stage that is not finished keeps its checkpoints."""
+        return self.out / "work" / f"{planned.name}-{planned.key and planned.key[:12]}"
+
+    def artifacts(self, stage: Stage, done: Mapping[str, Artifact]) -> dict[str, Artifact]:
+        """What a stage reads, once all of it is done."""
+        return {field: found for field, found in self.inputs(stage, done).items() if isinstance(found, Artifact)}
+
+    def context(self, planned: PlannedStage, payload: Path) -> Context:
+        name = planned.name
+        stage = self.recipe.stages[name]
+        curves = f"{name}-seed-{planned.seed}" if len(self.recipe.seeds) > 1 else name
+        if self.in_sweep:
+            curves += f"-{planned.identity[:6]}"
+        return Context(
+            stage=name,
+            folder=payload,
+            scratch=self.work(planned),
+            tensorboard=self.out / "tensorboard" / curves,
+            seed=planned.seed,
+            draw=getattr(stage, "draw", 0),  # an option of stages that train
+            dataset=self.dataset,
+            engine_settings=self.recipe.settings.engine,
+            checkpoint_seconds=self.recipe.settings.checkpoint_seconds,
+            kept=self.out / "kept",
+            data_identity=self.data_identity() if stage.reads_data else {},
+            code=code_version(),
+            shared=self.shared,
+            listen=None if self.listen is None else functools.partial(self.listen, name, planned.seed),
+        )
+
+    def accompany(self, planned: PlannedStage, done: Mapping[str, Artifact]) -> Artifact:
+        """Compute a stage along with the first process, which publishes it."""
+        stage = self.recipe.stages[planned.name]
+        with tempfile.TemporaryDirectory() as payload:
+            stage.run(self.artifacts(stage, done), self.context(planned, Path(payload)))
+        parent = os.getppid()
+        while os.getppid() == parent and planned.key is not None:
+            artifact = self.finished(planned.key)
+            if artifact is not None:
+                return artifact
+            leave_if_requested()
+            time.sleep(SECONDS_BETWEEN_LOOKS)
+        leave_if_requested()
+        raise ProcessLost(f"the first process left without publishing the stage {planned.name!r}")
+
+    def execute(self, planned: PlannedStage, done: Mapping[str, Artifact]) -> Artifact:
+        """Run a stage, from its last checkpoint if it was killed before, and publish its artifact."""
+        if planned.key is None:
+            raise RuntimeError(f"stage {planned.name!r} has no key: its inputs are not done")
+        with stage_lock(self.out / "work", planned.key, planned.name):
+            # another run that shares this folder's artifacts may have made it meanwhile
+            return self.finished(planned.key) or self._execute(planned, planned.key, done)
+
+    def _execute(self, planned: PlannedStage, key: str, done: Mapping[str, Artifact]) -> Artifact:
+        name, seed = planned.name, planned.seed
+        stage = self.recipe.stages[name]
+        inputs = self.artifacts(stage, done)
+        work = self.work(planned)
+        payload = work / "payload"
+        shutil.rmtree(payload, ignore_errors=True)  # half a payload of a killed run; its checkpoints lie beside it
+        payload.mkdir(parents=True)
+        context = self.context(planned, payload)
+        log.info("%s: %s (seed %d)", name, planned.uses, seed)
+        meter = Meter(work / "attempts.json")
+        try:
+            outcome = stage.run(inputs, context)
+        except Interrupted as stop:
+            raise Interrupted(stop.signal_number, f"stage {name!r}, seed {seed}") from None
+        except SpecError as error:
+            raise self.recipe.error(name, error) from None
+        finally:
+            context.records.close()
+        metrics = {name: value for name, value in outcome.metrics.items() if name not in COSTS}
+        costs = {name: value for name, value in outcome.metrics.items() if name in COSTS}
+        artifact = publish(
+            payload,
+            self.out / "artifacts" / f"{name}-{key[:12]}",
+            kind=stage.makes,
+            stage=name,
+            uses=planned.uses,
+            key=key,
+            config=resolved_config(stage),
+            inputs={field: found.content for field, found in inputs.items()},
+            seed=seed,
+            metrics=metrics,
+            cost={**meter.read(), **costs},
+            provenance={
+                "versions": versions(),
+                "git": git_commit(),
+                "device": device_in_words(self.recipe.settings.engine),
+                "engine": self.engine,
+                "processes": together(),
+                "data": self.data_identity() if stage.reads_data else None,
+                "plugins": plugin_versions(stage, self.dataset),
+            },
+        )
+        shutil.rmtree(work)
+        return artifact
