@@ -195,8 +195,8 @@ def test_a_search_of_all_there_is_ends(data: Data, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", STRATEGIES)
-# Within the first trial, at an epoch's edge, between trials, late.
-@pytest.mark.parametrize("killed_after", [3, 9, 18, 19, 40])
+# Within the first trial, at its last step, late.
+@pytest.mark.parametrize("killed_after", [3, 18, 40])
 def test_a_killed_search_ends_with_the_same_bits(name: str, data: Data, tmp_path: Path, killed_after: int) -> None:
     searcher = strategy(name, stop_below_median=2)
     unbroken, steps = search(searcher, data, tmp_path / "unbroken")
