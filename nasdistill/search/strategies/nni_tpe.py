@@ -32,8 +32,8 @@ class Tpe(MultiTrial):
     drawn: int = Field(
         20,
         gt=0,
-        description="trials that are drawn by lot before the tuner models what is good; so many at least that not "
-        "all of them are good",
+        description="architectures that are drawn by lot before the tuner models what is good, those included that are "
+        "too large; so many at least that not all of them are good",
     )
     candidates: int = Field(
         4,
