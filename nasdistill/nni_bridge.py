@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+import getpass
 import importlib
 import importlib.util
 import logging
 import platform
+import tempfile
 import warnings
+from pathlib import Path
+from types import ModuleType
+
+from filelock import FileLock
 
 from nasdistill.errors import UserError
 
@@ -41,3 +47,20 @@ def require_nni(what: str, modules: tuple[str, ...] = ("nni", "pkg_resources")) 
     warnings.filterwarnings("ignore", module=r"nni(\.|$)")
     importlib.import_module("nni")  # which sets up its logging and would undo the next line
     logging.getLogger("nni").setLevel(logging.ERROR)
+
+
+def nni_hub(what: str) -> ModuleType:
+    """nni's search spaces, the module `nni.nas.hub.pytorch`.
+
+    When they are first imported nni writes a file beside its code, which another process would read half written; so
+    one process at a time imports them.
+
+    Args:
+        what: needs it, for the message.
+
+    Raises:
+        UserError: something is missing; says what to install.
+    """
+    require_nni(what, ("nni", "pytorch_lightning"))
+    with FileLock(Path(tempfile.gettempdir()) / f"nasdistill-{getpass.getuser()}-imports-nni.lock"):
+        return importlib.import_module("nni.nas.hub.pytorch")

@@ -14,7 +14,7 @@ from nasdistill.errors import UserError, unknown
 from nasdistill.models.base import MODELS, Model
 from nasdistill.models.inspection import feature_points
 from nasdistill.models.limits import require_images
-from nasdistill.nni_bridge import require_nni
+from nasdistill.nni_bridge import nni_hub
 
 if TYPE_CHECKING:
     import torch
@@ -31,9 +31,6 @@ HubSpace = Literal[
     "NasBench201",
 ]
 """Classes of `nni.nas.hub.pytorch`; no other name is ever looked up."""
-
-NEEDED = ("nni", "pytorch_lightning")
-"""What must be importable for nni's hub to be."""
 
 _OF_CELLS = get_args(HubSpace)[:5]
 """The spaces that are built for ten classes, whatever they are asked."""
@@ -56,9 +53,11 @@ class NniNetwork(Model):
 
     def build(self, shape: Shape, classes: int) -> nn.Module:
         import torch
-        from nni.nas.nn.pytorch import model_context
 
         require_images(f"network of nni's {self.space}", shape)
+        nni_hub(f"the model 'nni' of {self.space}")
+        from nni.nas.nn.pytorch import model_context
+
         with torch.device("meta"):
             wanted = alternatives(hub_space(self.space, self.arguments, classes))
         _refuse_wrong_choices(self.choices, wanted)
@@ -109,9 +108,7 @@ def hub_space(name: HubSpace, arguments: Mapping[str, Any], classes: int) -> Any
     Raises:
         UserError: nni is not installed, or does not take the arguments.
     """
-    require_nni(f"nni's space {name}", NEEDED)
-    from nni.nas.hub import pytorch as hub
-
+    hub = nni_hub(f"nni's space {name}")
     known = {"dataset": "cifar"} if name in _OF_CELLS else {"num_labels": classes}
     try:
         space = getattr(hub, name)(**arguments, **known)

@@ -14,7 +14,7 @@ from nasdistill.models.inspection import count_parameters
 from nasdistill.recipes.loading import load_recipe
 from nasdistill.recipes.runner import run
 
-pytest.importorskip("nni.nas.hub.pytorch")
+pytest.importorskip("nni")
 
 MOBILE = """
 name: mobile

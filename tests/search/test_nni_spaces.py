@@ -18,7 +18,7 @@ from nasdistill.search.spaces import SPACES
 from nasdistill.search.strategies.random import draw
 from tests.search.nni_tiny import SLOW, TINY
 
-pytest.importorskip("nni.nas.hub.pytorch")
+pytest.importorskip("nni")
 MODELS = registry("models")
 
 
