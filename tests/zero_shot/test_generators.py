@@ -276,7 +276,7 @@ def test_pixels_learn_the_classes_that_were_asked_for(tmp_path: Path) -> None:
         generator="pixels",
         losses=["class-prior"],
         pseudo_batches=1,
-        generator_steps=100,
+        generator_steps=300,
         generator_optimizer={"name": "adam", "lr": 0.5},
         clip=None,
     )
