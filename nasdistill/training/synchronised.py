@@ -74,7 +74,7 @@ def statistics(x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tenso
         m = sum_i n_i m_i / N,    v = sum_i n_i (v_i + (m_i - m)^2) / N
     """
     precise = x if x.dtype in (torch.float32, torch.float64) else x.float()
-    variance, mean = torch.var_mean(precise, [0, *range(2, x.ndim)], correction=0)
+    mean, variance = own_statistics(precise)
     count = mean.new_tensor([x.numel() / x.shape[1]])
     rows = gathered(torch.cat([mean, variance, count]))
     means, variances, counts = torch.split(rows, [len(mean), len(mean), 1], dim=1)
@@ -82,6 +82,15 @@ def statistics(x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tenso
     shares = counts / total
     mean = (shares * means).sum(0)
     return mean, (shares * (variances + (means - mean) ** 2)).sum(0), total
+
+
+def own_statistics(x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Mean and biased variance of each channel, [C], over this process's values."""
+    if x.device.type == "cpu":  # where batch norm's own reduction is ten times as fast as the general one
+        mean, variance = torch.ops.aten.batch_norm_update_stats(x, None, None, 0.0)
+    else:
+        variance, mean = torch.var_mean(x, [0, *range(2, x.ndim)], correction=0)
+    return mean, variance
 
 
 class _Normalise(torch.autograd.Function):
