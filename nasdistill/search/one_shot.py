@@ -8,7 +8,6 @@ import math
 import re
 import time
 from collections.abc import Mapping
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import torch
@@ -16,11 +15,11 @@ from pydantic import Field, model_validator
 from torch import nn
 from torch.nn import functional
 
-from nasdistill.data.loaders import Batches, training_batches
+from nasdistill.data.loaders import Batches
 from nasdistill.data.seeds import derived_seed
-from nasdistill.data.splits import stratified
 from nasdistill.errors import SpecError, UserError
 from nasdistill.models.nni_hub import ThreeChannels, alternatives
+from nasdistill.search.halves import CURVES, half_cosine, halves
 from nasdistill.search.spaces import SearchSpace
 from nasdistill.search.spaces.nni_hub import NniSpace
 from nasdistill.search.strategies import Found, Strategy
@@ -165,7 +164,7 @@ class OneShot(Strategy):
             if alphas
             else None
         )
-        teaching, judging = _halves(data, self.batch_size, engine, seed)
+        teaching, judging = halves(data, self.batch_size, engine, seed)
         steps_per_epoch = min(len(teaching), len(judging)) if alphas else len(teaching)
         precision = contextlib.nullcontext() if self.exact else engine.autocast()
         seen: dict[str, torch.Tensor] = {}
@@ -218,7 +217,7 @@ class OneShot(Strategy):
             records.progress(total, done) as progress,
         ):
             while epoch < self.epochs:
-                rate = sgd.param_groups[0]["lr"] = _cosine(self.lr, self.lr_end, epoch / self.epochs)
+                rate = sgd.param_groups[0]["lr"] = half_cosine(self.lr, self.lr_end, epoch / self.epochs)
                 self.begin_epoch(supernet, epoch)
                 clock = time.perf_counter()
                 others = judging.epoch(epoch, position) if adam else itertools.repeat(None)
@@ -243,7 +242,7 @@ class OneShot(Strategy):
                 losses = RunningLosses()
                 epoch, position = epoch + 1, 0
                 refuse_difference(alphas or weights[:1], f"the architecture after epoch {epoch}")
-                news = {_CURVES[name]: value for name, value in means.items()}
+                news = {CURVES[name]: value for name, value in means.items()}
                 news |= {"learning rate": rate, **_architecture(supernet)}
                 history.add(news, epoch)
                 records.scalars(news, epoch * steps_per_epoch)
@@ -252,33 +251,6 @@ class OneShot(Strategy):
             chosen, metrics = self.choose(supernet, choices, judging, engine, seed)
         metrics |= {"samples_per_second": trained / seconds, "epochs": epoch}
         return Found(space.model({label: chosen[label] for label in choices}), {"curves": history.curves}, metrics)
-
-
-_CURVES = {
-    "training": "train/loss",
-    "validation": "validation/loss",
-    "training accuracy": "train/accuracy",
-    "validation accuracy": "validation/accuracy",
-}
-
-
-def _cosine(start: float, end: float, done: float) -> float:
-    """Half a cosine from `start` to `end`, at the share `done` of the way."""
-    return end + (start - end) * (1 + math.cos(math.pi * done)) / 2
-
-
-def _halves(data: Data, batch_size: int, engine: Engine, seed: int) -> tuple[Batches, Batches]:
-    """Batches of the training images that teach the weights, and of those that teach or judge the architecture."""
-    augmentations = tuple(item for item in data.augmentations if item.registered_name != "cutout")
-    one, other = stratified(data.train.labels, len(data.train) // 2, seed)
-    if len(one) < 2:
-        raise UserError(f"a search needs at least 4 training images, got {len(data.train)}")
-
-    def batches(indices: torch.Tensor, half: str) -> Batches:
-        part = replace(data, train=data.train.subset(indices), augmentations=augmentations)
-        return training_batches(part, batch_size, derived_seed(seed, half), engine)
-
-    return batches(one, "weights"), batches(other, "architecture")
 
 
 def _descend(

@@ -24,7 +24,7 @@ from nasdistill.report.points import in_words, value_in_words
 from nasdistill.storage import read_json, remove_leftovers, write_json, write_text
 from nasdistill.training.records import Records
 from nasdistill.tuning.algorithms import algorithm
-from nasdistill.tuning.checking import curve_of, plugins_of
+from nasdistill.tuning.checking import plugins_of
 from nasdistill.tuning.manager import ENDED, Manager, ManagerGone
 from nasdistill.tuning.outcome import best_of, trials_of, write_best
 from nasdistill.tuning.plan import Plan, new_experiment_name
@@ -128,7 +128,6 @@ class _Run:
             vary=settings.vary,
             stage=stage,
             metric=settings.metric,
-            curve=curve_of(recipe.stages[stage], settings.metric),
             budget_key=settings.budget_key,
             attempts=settings.attempts,
             threads=_threads(settings.concurrency) if service.platform == "local" else None,

@@ -32,7 +32,6 @@ class Plan(BaseModel):
         remote: where trials work on a machine that does not see `out`, below its home unless absolute.
         directory: where the experiment was started; relative paths in the recipe start there if it exists.
         stage: the stage whose metric counts.
-        curve: what it tells after each evaluation, for the assessor; None where it tells nothing.
         budget_key: takes the budget of a trial.
         threads: per trial on this machine; None leaves it to torch.
     """
@@ -46,7 +45,6 @@ class Plan(BaseModel):
     vary: dict[str, Varied]
     stage: str
     metric: Metric
-    curve: str | None
     budget_key: str | None
     attempts: int
     threads: int | None

@@ -47,17 +47,14 @@ def main(plan_folder: Path) -> int:
     folder = place / "trials" / digest_of(values)
     folder.mkdir(parents=True, exist_ok=True)
     lock = FileLock(folder / "trial.lock")
-    while (
-        True
-    ):  # a tuner may suggest the same values twice, and the first trial of an ended manager may still be saving
+    # A tuner may suggest the same values twice, and a trial of an ended manager may still be saving.
+    while not lock.is_locked:
         try:
             lock.acquire(timeout=SECONDS_BETWEEN_LOOKS)
-            break
         except Timeout:
             if _deserted():
                 return 128 + signal.SIGTERM
-    with lock:
-        return Trial(plan, plan_folder, place, values).run(nni)
+    return Trial(plan, plan_folder, place, values).run(nni)
 
 
 def place_of(plan: Plan) -> Path:

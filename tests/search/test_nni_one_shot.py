@@ -17,6 +17,7 @@ from nasdistill.data.base import Data
 from nasdistill.errors import SpecError
 from nasdistill.registry import build, registry
 from nasdistill.search import one_shot
+from nasdistill.search.halves import halves
 from nasdistill.search.one_shot import NniSupernet, OneShot, kind_of
 from nasdistill.search.spaces import SPACES
 from nasdistill.search.strategies import STRATEGIES, Found
@@ -208,7 +209,7 @@ def test_accuracy_is_that_of_the_path_with_the_batches_statistics(digits: Data) 
     torch.manual_seed(0)
     _, supernet, choices = supernet_of("nni:random-one-shot")
     chosen = draw(choices, torch.Generator().manual_seed(5))
-    _, judging = one_shot._halves(digits, 16, engine(), seed=0)
+    _, judging = halves(digits, 16, engine(), seed=0)
     frozen = supernet.body.freeze(chosen).train()
     right = [
         int(frozen(batch.images.expand(-1, 3, -1, -1))[at].argmax()) == int(batch.labels[at])
@@ -253,7 +254,7 @@ def test_proxyless_draws_by_the_learned_probabilities_and_finds_the_likeliest(di
     assert supernet.probabilities()[label] == pytest.approx(
         {name: share if name == third else (1 - share) / 4 for name in choices[label]}, rel=1e-5
     )
-    _, judging = one_shot._halves(digits, 16, engine(), seed=0)
+    _, judging = halves(digits, 16, engine(), seed=0)
     assert strategy.choose(supernet, choices, judging, engine(), 0) == (dict.fromkeys(choices, third), {})
 
 

@@ -18,6 +18,7 @@ from nasdistill.errors import SpecError
 from nasdistill.models.genotypes import Genotype
 from nasdistill.registry import build, registry
 from nasdistill.search.bilevel import second_order
+from nasdistill.search.halves import halves
 from nasdistill.search.spaces import SPACES
 from nasdistill.search.strategies import STRATEGIES, Found
 from nasdistill.search.strategies.darts import DartsSearch
@@ -97,7 +98,7 @@ def test_the_search_is_the_published_loop(data: Data, tmp_path: Path, order: int
     sgd = torch.optim.SGD(weights, lr=0.025, momentum=0.9, weight_decay=3e-4)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(sgd, 2, eta_min=0.001)
     adam = torch.optim.Adam(alphas, lr=3e-4, betas=(0.5, 0.999), weight_decay=1e-3)
-    training, validation = darts()._halves(data, engine(), seed=3)
+    training, validation = halves(data, darts().batch_size, engine(), seed=3)
 
     def loss(batch: tuple[torch.Tensor, torch.Tensor]) -> torch.Tensor:
         return functional.cross_entropy(supernet(batch[0]), batch[1])
@@ -132,7 +133,7 @@ def test_the_search_is_the_published_loop(data: Data, tmp_path: Path, order: int
 
 
 def test_halves_share_no_image_and_every_class_alike(data: Data) -> None:
-    one, other = darts()._halves(data, engine(), seed=0)
+    one, other = halves(data, darts().batch_size, engine(), seed=0)
     images = [torch.cat([images for images, *_ in half.epoch(0)]).flatten(1) for half in (one, other)]
     assert [len(half) for half in images] == [48, 48]
     assert torch.cdist(images[0], images[1]).min() > 0
@@ -144,7 +145,7 @@ def test_cutout_is_left_out(data: Data) -> None:
     augmented = dataclasses.replace(
         data, augmentations=(registry("augmentations").parse({"name": "cutout", "size": 8}),)
     )
-    plain, cut = (darts()._halves(part, engine(), seed=0)[0] for part in (data, augmented))
+    plain, cut = (halves(part, darts().batch_size, engine(), seed=0)[0] for part in (data, augmented))
     assert torch.equal(next(plain.epoch(0))[0], next(cut.epoch(0))[0])
 
 

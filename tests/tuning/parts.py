@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from nasdistill.recipes.source import dump
-from nasdistill.tuning.checking import curve_of, load_tuned, plugins_of
+from nasdistill.tuning.checking import load_tuned, plugins_of
 from nasdistill.tuning.plan import Plan
 from nasdistill.tuning.trial import MARKER
 
@@ -41,7 +41,6 @@ def write_plan(folder: Path, **options: Any) -> Plan:
         vary=settings.vary,
         stage=stage,
         metric=settings.metric,
-        curve=curve_of(recipe.stages[stage], settings.metric),
         budget_key=settings.budget_key,
         attempts=settings.attempts,
         threads=1,

@@ -4,23 +4,19 @@ from __future__ import annotations
 
 import contextlib
 import logging
-import math
 import time
 from collections.abc import Sequence
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import torch
 from pydantic import Field, model_validator
 from torch.nn import functional
 
-from nasdistill.data.loaders import Batches, training_batches
-from nasdistill.data.seeds import derived_seed
-from nasdistill.data.splits import stratified
-from nasdistill.errors import SpecError, UserError
+from nasdistill.errors import SpecError
 from nasdistill.models.genotypes import Genotype
 from nasdistill.search.bilevel import Loss, Tensors, first_order, gradients, second_order
 from nasdistill.search.discretise import count_skips, discretise, entropy
+from nasdistill.search.halves import CURVES, half_cosine, halves
 from nasdistill.search.spaces import SearchSpace
 from nasdistill.search.spaces.cells import CellSpace
 from nasdistill.search.strategies import STRATEGIES, Found, Strategy
@@ -84,7 +80,7 @@ class DartsSearch(Strategy):
 
     def learning_rate(self, epoch: int) -> float:
         """Half a cosine from `lr` to `lr_end`, constant within an epoch."""
-        return self.lr_end + (self.lr - self.lr_end) * (1 + math.cos(math.pi * epoch / self.epochs)) / 2
+        return half_cosine(self.lr, self.lr_end, epoch / self.epochs)
 
     def reason_to_refuse(self, space: SearchSpace) -> str | None:
         return None if isinstance(space, CellSpace) else "it needs a space of cells"
@@ -99,7 +95,7 @@ class DartsSearch(Strategy):
         weights, alphas = supernet.weights(), supernet.alphas()
         sgd = torch.optim.SGD(weights, self.lr, self.momentum, weight_decay=self.weight_decay)
         adam = torch.optim.Adam(alphas, self.alpha_lr, betas=(0.5, 0.999), weight_decay=self.alpha_weight_decay)
-        teaching_weights, teaching_alphas = self._halves(data, engine, seed)
+        teaching_weights, teaching_alphas = halves(data, self.batch_size, engine, seed)
         steps_per_epoch = min(len(teaching_weights), len(teaching_alphas))
         precision = engine.autocast() if self.order == 1 else contextlib.nullcontext()
         seen: dict[str, torch.Tensor] = {}
@@ -213,33 +209,14 @@ class DartsSearch(Strategy):
                 stopped = collapsed and self.on_collapse == "stop"
                 if not stopped or epoch == 1:
                     genotype = latest
-                news = {
-                    "train/loss": means["training"],
-                    "validation/loss": means["validation"],
-                    "train/accuracy": means["training accuracy"],
-                    "validation/accuracy": means["validation accuracy"],
-                    "learning rate": rate,
-                    **_architecture(space, supernet, latest),
-                }
+                news = {curve: means[half] for half, curve in CURVES.items()}
+                news |= {"learning rate": rate, **_architecture(space, supernet, latest)}
                 history.add(news, epoch)
                 records.scalars(news, epoch * steps_per_epoch)
                 checkpoints.step(epoch * (steps_per_epoch + 1), capture)
 
         metrics = {"samples_per_second": trained / seconds, "epochs": epoch}
         return Found(space.model_of(genotype), {"curves": history.curves}, metrics)
-
-    def _halves(self, data: Data, engine: Engine, seed: int) -> tuple[Batches, Batches]:
-        """Batches of the training images that teach the weights, and of those that teach the architecture."""
-        augmentations = tuple(item for item in data.augmentations if item.registered_name != "cutout")
-        one, other = stratified(data.train.labels, len(data.train) // 2, seed)
-        if len(one) < 2:
-            raise UserError(f"a search needs at least 4 training images, got {len(data.train)}")
-
-        def batches(indices: torch.Tensor, half: str) -> Batches:
-            part = replace(data, train=data.train.subset(indices), augmentations=augmentations)
-            return training_batches(part, self.batch_size, derived_seed(seed, half), engine)
-
-        return batches(one, "weights"), batches(other, "architecture")
 
     def _collapsed(self, genotype: Genotype, epoch: int) -> bool:
         edges = sum(map(len, genotype.normal))
