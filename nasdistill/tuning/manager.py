@@ -205,12 +205,19 @@ def _recovered(database: Path) -> bool:
 
     It recovers the trials whose last event says that they waited or ran. `ADD_RESUMED`, which it writes when it
     recovers one, is neither: a second kill before the trial ran would lose it, so these events go.
+
+    The tuner starts anew and is told the results so far, but with its old seed it would draw its first values again; so
+    the seed moves on.
     """
     if not database.is_file():
         return False
+    seed = "'$.tuner.classArgs.seed'"
     with contextlib.closing(sqlite3.connect(database)) as connection, connection:
         try:
             connection.execute("DELETE FROM TrialJobEvent WHERE event = 'ADD_RESUMED'")
+            connection.execute(
+                f"UPDATE ExperimentProfile SET params = json_replace(params, {seed}, json_extract(params, {seed}) + 1)"
+            )
             return connection.execute("SELECT id FROM ExperimentProfile").fetchone() is not None
         except sqlite3.OperationalError:  # killed before it had made its tables
             return False

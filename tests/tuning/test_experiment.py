@@ -111,6 +111,18 @@ def test_an_experiment_survives_the_death_of_its_manager_and_of_itself_and_ends_
     assert "portal" not in told
 
 
+@pytest.mark.timeout(900)
+def test_an_experiment_that_goes_on_suggests_other_values_than_before(tmp_path):
+    for trials in (2, 4):
+        write_recipe(tmp_path, tune={"tuner": "TPE", "trials": trials})
+        told, _ = (call := start(tmp_path)).communicate(timeout=300)
+        assert call.returncode == 0, told
+
+    experiment = load_experiment(tmp_path / "out")
+    assert [trial.state for trial in experiment.trials] == ["succeeded"] * 4
+    assert len({trial.values[KEY] for trial in experiment.trials}) == 4
+
+
 def experiment_name(folder):
     return json.loads((folder / "out" / "tune.json").read_text())["experiment"]
 
