@@ -73,8 +73,7 @@ def statistics(x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tenso
 
         m = sum_i n_i m_i / N,    v = sum_i n_i (v_i + (m_i - m)^2) / N
     """
-    precise = x if x.dtype in (torch.float32, torch.float64) else x.float()
-    mean, variance = own_statistics(precise)
+    mean, variance = own_statistics(x)
     count = mean.new_tensor([x.numel() / x.shape[1]])
     rows = gathered(torch.cat([mean, variance, count]))
     means, variances, counts = torch.split(rows, [len(mean), len(mean), 1], dim=1)
@@ -85,11 +84,14 @@ def statistics(x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tenso
 
 
 def own_statistics(x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """Mean and biased variance of each channel, [C], over this process's values."""
+    """Mean and biased variance of each channel, [C], over this process's values; in float32 at least."""
+    dtype = torch.promote_types(x.dtype, torch.float32)
     if x.device.type == "cpu":  # where batch norm's own reduction is ten times as fast as the general one
-        mean, variance = torch.ops.aten.batch_norm_update_stats(x, None, None, 0.0)
+        # It answers in the type of the running statistics; with momentum 0 these tell the type and nothing else.
+        running = x.new_zeros(2, x.shape[1], dtype=dtype)
+        mean, variance = torch.ops.aten.batch_norm_update_stats(x, *running, 0.0)
     else:
-        variance, mean = torch.var_mean(x, [0, *range(2, x.ndim)], correction=0)
+        variance, mean = torch.var_mean(x.to(dtype), [0, *range(2, x.ndim)], correction=0)
     return mean, variance
 
 
@@ -124,12 +126,13 @@ class _Normalise(torch.autograd.Function):
             slope, x, weight, mean, variance, None, None, False, ctx.eps, [True, True, True]
         )
         sum_slope, sum_product = summed(torch.cat([of_bias, of_weight])).chunk(2)
-        inverse = torch.rsqrt(variance + ctx.eps)
-        scale = inverse / count if weight is None else weight * inverse / count
-        steepness = scale * inverse * sum_product
-        channels = (1, -1, *[1] * (x.ndim - 2))
-        offset = (scale * sum_slope - steepness * mean).view(channels)
-        indirect = torch.addcmul(offset, x, steepness.view(channels))
+        scale = torch.rsqrt(variance + ctx.eps) / count
+        if weight is not None:
+            scale = scale * weight
+        # The other terms are z times one number a channel plus another: a batch norm again, in one pass over x.
+        indirect = torch.batch_norm(
+            x, scale * sum_product, scale * sum_slope, mean, variance, False, 0.0, ctx.eps, False
+        )
         return (
             direct.sub_(indirect),
             of_weight if ctx.needs_input_grad[1] else None,
