@@ -87,7 +87,6 @@ def _tune(given: dict[str, Any], settings: dict[str, Any], general: General) -> 
     goes on where it was when the same command is given again.
     """
     from nasdistill.nni_bridge import require_nni
-    from nasdistill.recipes.loading import find_recipe
     from nasdistill.tuning.checking import load_tuned
 
     require_nni("nasdistill tune")
@@ -98,14 +97,10 @@ def _tune(given: dict[str, Any], settings: dict[str, Any], general: General) -> 
     overrides = [*(given.get("overrides") or []), *(f"engine.{name}={value}" for name, value in engine.items())]
     if "seed" in given:
         overrides += ["seed=null", f"seeds={seeds_in(given['seed'])}"]
-    recipe, checked, stage = load_tuned(given["recipe"], overrides, general.plugins, settings)
-    out = given.get("out") or RUNS / f"{recipe.settings.name}-tune"
+    tuned = load_tuned(given["recipe"], overrides, general.plugins, settings)
+    out = given.get("out") or RUNS / f"{tuned.recipe.settings.name}-tune"
     experiment = tune(
-        recipe,
-        checked,
-        stage,
-        find_recipe(given["recipe"]).parent,
-        general.plugins,
+        tuned,
         out,
         shlex.join(["nasdistill", *general.arguments]),
         read_service(given["service"]) if "service" in given else None,

@@ -3,28 +3,41 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from nasdistill.errors import UserError, unknown
 from nasdistill.recipes.experiment import Metric, TuneSettings
-from nasdistill.recipes.loading import Recipe, load_recipe
+from nasdistill.recipes.loading import Recipe, find_recipe, load_recipe
 from nasdistill.recipes.source import RecipeError
 from nasdistill.stages import Stage
 from nasdistill.training.history import SELECTED_BY, VALIDATION_LOSS
 from nasdistill.tuning.plan import BY, RECIPE
 
 
-def load_tuned(
-    name: str, overrides: Sequence[str], plugins: Sequence[str], tune: Mapping[str, Any]
-) -> tuple[Recipe, TuneSettings, str]:
-    """Read and check a recipe with its experiment: at all choices, and at both ends of what varies in between.
+@dataclass(frozen=True)
+class Tuned:
+    """A recipe with its experiment, checked.
 
-    Returns:
-        the recipe as it is written, the experiment's settings, and the stage whose metric counts.
+    Attributes:
+        recipe: as it is written.
+        stage: whose metric counts.
+        plugins: of the recipe and of the command line, files as absolute paths.
+    """
+
+    recipe: Recipe
+    settings: TuneSettings
+    stage: str
+    plugins: tuple[str, ...]
+
+
+def load_tuned(name: str, overrides: Sequence[str], plugins: Sequence[str], tune: Mapping[str, Any]) -> Tuned:
+    """Read and check a recipe with its experiment: at all choices, and at both ends of what varies in between.
 
     Raises:
         RecipeError: a mistake in the recipe, in a setting, or at one of those values.
+        UserError: two plugins are files of one name.
     """
     recipe = load_recipe(name, overrides, plugins, tune=tune)
     settings = recipe.settings.tune or TuneSettings()
@@ -53,7 +66,7 @@ def load_tuned(
         raise recipe.source.error(
             ("tune", "assessor"), f"{stage!r} tells nothing before it ends, so nothing can be assessed"
         )
-    return recipe, settings, stage
+    return Tuned(recipe, settings, stage, _plugins_of(recipe, find_recipe(name).parent, plugins))
 
 
 def scored_stage(recipe: Recipe, settings: TuneSettings) -> str:
@@ -88,23 +101,15 @@ def curve_of(stage: Stage, metric: Metric) -> str | None:
     return None if select is None else VALIDATION_LOSS if metric == "validation.loss" else SELECTED_BY[select]
 
 
-def plugins_of(recipe: Recipe, folder: Path, more: Sequence[str]) -> list[str]:
-    """The plugins of a recipe, files as absolute paths.
-
-    Args:
-        folder: of the recipe, where its plugins start.
-        more: those of the command line.
-
-    Raises:
-        UserError: two of them are files of one name.
-    """
+def _plugins_of(recipe: Recipe, folder: Path, more: Sequence[str]) -> tuple[str, ...]:
+    """The plugins of a recipe in `folder`, where its files start, and those of the command line."""
     start = {**dict.fromkeys(more, Path.cwd()), **dict.fromkeys(recipe.settings.plugins, folder)}
     found = [str((place / name).resolve()) if name.endswith(".py") else name for name, place in start.items()]
     names = [Path(plugin).name for plugin in dict.fromkeys(found)]
     for name in names:
         if names.count(name) > 1:
             raise UserError(f"two plugins are called {name}, and trials have them in one folder; rename one of them")
-    return list(dict.fromkeys(found))
+    return tuple(dict.fromkeys(found))
 
 
 def recipe_at(folder: Path, values: Mapping[str, Any]) -> Recipe:

@@ -6,40 +6,35 @@ import logging
 import os
 import signal
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
 from nasdistill.errors import SpecError, UserError
 from nasdistill.interrupts import leave_if_requested, polite_stops, requested_stop
 from nasdistill.nni_bridge import require_nni
-from nasdistill.recipes.experiment import TuneSettings
-from nasdistill.recipes.loading import Recipe
 from nasdistill.recipes.lock import run_lock
 from nasdistill.recipes.provenance import device_in_words, versions
 from nasdistill.report.experiments import Experiment, Trial, load_experiment, save_experiment, write_experiment
 from nasdistill.report.points import in_words, value_in_words
-from nasdistill.storage import read_json, remove_leftovers, write_json, write_text
+from nasdistill.storage import remove_leftovers, write_text
 from nasdistill.training.records import Records
 from nasdistill.tuning.algorithms import algorithm
-from nasdistill.tuning.checking import plugins_of
+from nasdistill.tuning.checking import Tuned
 from nasdistill.tuning.manager import ENDED, Manager, ManagerGone
 from nasdistill.tuning.outcome import best_of, trials_of, write_best
-from nasdistill.tuning.plan import Plan, new_experiment_name
+from nasdistill.tuning.plan import Plan
+from nasdistill.tuning.remembered import Remembered
 from nasdistill.tuning.service import Service
 from nasdistill.tuning.trial import MARKER
 
 log = logging.getLogger(__name__)
 
-STATE = "tune.json"
 PLAN_FOLDER = "plan"
 SECONDS_BETWEEN_LOOKS = 2.0
 RESTARTS = 4
 """How often a manager that ended is started again in a row, without a trial's end in between."""
-FREE = ("trials", "concurrency", "duration", "trial_duration", "attempts")
-"""Settings that may change while an experiment goes on."""
 FINISHED = ("succeeded", "stopped early", "failed")
 
 
@@ -52,22 +47,11 @@ class Portal:
 
 
 def tune(
-    recipe: Recipe,
-    settings: TuneSettings,
-    stage: str,
-    recipe_folder: Path,
-    plugins: Sequence[str],
-    out: Path,
-    command: str,
-    service: Service | None = None,
-    portal: Portal | None = None,
+    tuned: Tuned, out: Path, command: str, service: Service | None = None, portal: Portal | None = None
 ) -> Experiment:
     """Run an experiment, or go on with the one in `out`, and write its page, tables and best recipe there.
 
     Args:
-        stage: whose metric counts.
-        recipe_folder: where the recipe's plugins start.
-        plugins: of the command line.
         command: what the user typed, for the report.
 
     Raises:
@@ -78,63 +62,36 @@ def tune(
     with run_lock(out), polite_stops():
         for folder in (out, out / "artifacts"):
             remove_leftovers(folder)
-        run = _Run(
-            recipe, settings, stage, recipe_folder, plugins, out, command, service or Service(), portal or Portal()
-        )
-        return run.to_the_end()
+        return _Run(tuned, out, command, service or Service(), portal or Portal()).to_the_end()
 
 
 class _Run:
-    """One call of `tune`.
+    """One call of `tune`."""
 
-    Attributes:
-        state: what the next call needs: the experiment's name, its recipe, the manager's process and port, the time
-            that it took so far.
-    """
-
-    def __init__(
-        self,
-        recipe: Recipe,
-        settings: TuneSettings,
-        stage: str,
-        recipe_folder: Path,
-        plugins: Sequence[str],
-        out: Path,
-        command: str,
-        service: Service,
-        portal: Portal,
-    ) -> None:
-        self.recipe = recipe
-        self.settings = settings
+    def __init__(self, tuned: Tuned, out: Path, command: str, service: Service, portal: Portal) -> None:
+        self.recipe, self.settings = tuned.recipe, tuned.settings
         self.out = out
         self.command = command
         self.service = service
         self.portal = portal
         self.began = time.monotonic()
-        self.state = self._earlier() or {
-            "experiment": new_experiment_name(),
-            "recipe": _lasting(recipe),
-            "started": datetime.now(timezone.utc).isoformat(timespec="seconds"),
-            "seconds": 0.0,
-            "manager": None,
-        }
-        self.seconds_before = float(self.state["seconds"])
-        name = str(self.state["experiment"])
+        self.remembered = Remembered.of(tuned.recipe, out)
+        self.seconds_before = self.remembered.seconds
         self.plan = Plan(
-            experiment=name,
+            experiment=self.remembered.experiment,
             out=str(out.resolve()),
-            remote=service.folder or f"nasdistill-{name}",
+            remote=service.folder or f"nasdistill-{self.remembered.experiment}",
             directory=str(Path.cwd()),
-            vary=settings.vary,
-            stage=stage,
-            metric=settings.metric,
-            budget_key=settings.budget_key,
-            attempts=settings.attempts,
-            threads=_threads(settings.concurrency) if service.platform == "local" else None,
+            vary=self.settings.vary,
+            stage=tuned.stage,
+            metric=self.settings.metric,
+            budget_key=self.settings.budget_key,
+            attempts=self.settings.attempts,
+            threads=_threads(self.settings.concurrency) if service.platform == "local" else None,
         )
         self.algorithms = self._algorithms()
-        self.plan.write(out / PLAN_FOLDER, recipe.source.data, plugins_of(recipe, recipe_folder, plugins))
-        write_text(out / MARKER, name)
+        self.plan.write(out / PLAN_FOLDER, self.recipe.source.data, tuned.plugins)
+        write_text(out / MARKER, self.remembered.experiment)
 
     def to_the_end(self) -> Experiment:
         if (done := self._already_done()) is not None:
@@ -174,42 +131,23 @@ class _Run:
                 time.sleep(SECONDS_BETWEEN_LOOKS)
         records.close()
         manager.stop()
-        self.state["manager"] = None
+        self.remembered.manager = None
         experiment = self._save(trials)
         write_experiment(experiment, self.out)
         if (best := experiment.best_trial) is not None:
             write_best(self.out / PLAN_FOLDER, self.out, best, experiment.metric)
         return experiment
 
-    def _earlier(self) -> dict[str, Any] | None:
-        """What an earlier call left.
-
-        Raises:
-            UserError: it was for another experiment.
-        """
-        path = self.out / STATE
-        if not path.is_file():
-            return None
-        state: dict[str, Any] = read_json(path)
-        different = _differences(state["recipe"], _lasting(self.recipe))
-        if different:
-            raise UserError(
-                f"{self.out} holds an experiment with other settings ({', '.join(different[:3])}"
-                f"{', ...' if len(different) > 3 else ''}), and trials of both would not compare; "
-                f"choose another folder with --out (only {', '.join(FREE)} may change)"
-            )
-        return state
-
     def _already_done(self) -> Experiment | None:
         """The outcome of an earlier call, if there is nothing left to do."""
-        if self.state["manager"] is not None:
+        if self.remembered.manager is not None:
             return None
         try:
             found = load_experiment(self.out)
         except UserError:
             return None
         done = sum(trial.state in FINISHED for trial in found.trials)
-        return found if self.state.get("ended") and done >= self.settings.trials else None
+        return found if done >= self.settings.trials else None
 
     def _algorithms(self) -> dict[str, Any]:
         """nni's tuner and assessor."""
@@ -252,9 +190,9 @@ class _Run:
 
     def _manager(self) -> Manager:
         """The manager: the one that still runs, else a new one that creates the experiment or goes on with it."""
-        known = self.state["manager"]
+        known = self.remembered.manager
         if known is not None:
-            running = Manager.find(str(self.state["experiment"]), known["port"], known["process"])
+            running = Manager.find(self.remembered.experiment, known["port"], known["process"])
             if running is not None:
                 log.info("the experiment is still running; following it")
                 return running
@@ -262,8 +200,8 @@ class _Run:
 
     def _start(self) -> Manager:
         """Start a manager, with the limits of this call where it goes on with an experiment."""
-        manager = Manager.start(str(self.state["experiment"]), self._config(), self.portal.host, self.portal.port)
-        self.state["manager"] = {"port": manager.port, "process": manager.process}
+        manager = Manager.start(self.remembered.experiment, self._config(), self.portal.host, self.portal.port)
+        self.remembered.manager = {"port": manager.port, "process": manager.process}
         self._remember()
         limits: dict[str, int | str] = {
             "maxTrialNumber": self.settings.trials,
@@ -317,11 +255,10 @@ class _Run:
         psutil.wait_procs(family, timeout=60)
 
     def _remember(self) -> None:
-        self.state["seconds"] = self.seconds_before + time.monotonic() - self.began
-        write_json(self.out / STATE, self.state)
+        self.remembered.seconds = self.seconds_before + time.monotonic() - self.began
+        self.remembered.write(self.out)
 
     def _save(self, trials: tuple[Trial, ...]) -> Experiment:
-        self.state["ended"] = self.state["manager"] is None
         self._remember()
         settings = self.settings
         unit = ", %" if settings.metric == "validation.score" else ""
@@ -339,8 +276,8 @@ class _Run:
             best=best_of(trials, settings.higher_is_better),
             versions=versions(),
             device=device_in_words(self.recipe.settings.engine),
-            started=str(self.state["started"]),
-            seconds=float(self.state["seconds"]),
+            started=self.remembered.started,
+            seconds=self.remembered.seconds,
         )
         save_experiment(experiment, self.out)
         return experiment
@@ -349,18 +286,3 @@ class _Run:
 def _threads(concurrency: int) -> int | None:
     """Trials at the same time share the cores of this machine."""
     return max(1, (os.cpu_count() or 1) // concurrency) if concurrency > 1 else None
-
-
-def _lasting(recipe: Recipe) -> dict[str, Any]:
-    """What of a recipe makes the experiment what it is."""
-    data: dict[str, Any] = dict(recipe.source.data)
-    data["tune"] = {key: value for key, value in (data.get("tune") or {}).items() if key not in FREE}
-    return data
-
-
-def _differences(one: Any, other: Any, at: str = "") -> list[str]:
-    """The keys at which two documents differ."""
-    if isinstance(one, Mapping) and isinstance(other, Mapping):
-        keys = dict.fromkeys([*one, *other])
-        return [found for key in keys for found in _differences(one.get(key), other.get(key), f"{at}.{key}".strip("."))]
-    return [] if one == other else [at or "the recipe"]

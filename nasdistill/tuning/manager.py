@@ -211,12 +211,12 @@ def _recovered(database: Path) -> bool:
     """
     if not database.is_file():
         return False
-    seed = "'$.tuner.classArgs.seed'"
+    seed = "$.tuner.classArgs.seed"
     with contextlib.closing(sqlite3.connect(database)) as connection, connection:
         try:
             connection.execute("DELETE FROM TrialJobEvent WHERE event = 'ADD_RESUMED'")
             connection.execute(
-                f"UPDATE ExperimentProfile SET params = json_replace(params, {seed}, json_extract(params, {seed}) + 1)"
+                "UPDATE ExperimentProfile SET params = json_replace(params, ?1, json_extract(params, ?1) + 1)", (seed,)
             )
             return connection.execute("SELECT id FROM ExperimentProfile").fetchone() is not None
         except sqlite3.OperationalError:  # killed before it had made its tables

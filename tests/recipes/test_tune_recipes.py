@@ -28,15 +28,15 @@ TINY = {
 @pytest.mark.parametrize("name", TINY)
 def test_a_trial_runs_to_its_end_and_has_a_score(name, tmp_path):
     overrides = (*COMMON, *TINY[name])
-    _, settings, stage = load_tuned(name, overrides, (), {})
-    (key,) = settings.vary
-    value = settings.vary[key].examples()[0]
+    tuned = load_tuned(name, overrides, (), {})
+    ((key, varied),) = tuned.settings.vary.items()
+    value = varied.examples()[0]
 
     record = run(load_recipe(name, overrides, swept={key: value}), tmp_path / "out", "a trial")
 
-    plan = write_plan(tmp_path / "plan").model_copy(update={"stage": stage, "metric": settings.metric})
+    plan = write_plan(tmp_path / "plan").model_copy(update={"stage": tuned.stage, "metric": tuned.settings.metric})
     told = summary(record, plan)
     assert 0 <= told["score"] <= 100
-    row = next(row for row in record.rows if row.stage == stage)
+    row = next(row for row in record.rows if row.stage == tuned.stage)
     assert told["score"] == row.metrics["validation"]["score"]
     assert told["parameters"] == row.parameters

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from nasdistill.recipes.source import dump
-from nasdistill.tuning.checking import load_tuned, plugins_of
+from nasdistill.tuning.checking import load_tuned
 from nasdistill.tuning.plan import Plan
 from nasdistill.tuning.trial import MARKER
 
@@ -32,20 +32,20 @@ def write_recipe(folder: Path, vary: Mapping[str, Any] | None = None, tune: Mapp
 
 def write_plan(folder: Path, **options: Any) -> Plan:
     """The plan of an experiment in `folder`, as `tune` writes it."""
-    recipe, settings, stage = load_tuned(str(write_recipe(folder, **options)), (), (), {})
+    tuned = load_tuned(str(write_recipe(folder, **options)), (), (), {})
     plan = Plan(
         experiment="toyexperiment",
         out=str(folder / "out"),
         remote="elsewhere",
         directory=str(folder),
-        vary=settings.vary,
-        stage=stage,
-        metric=settings.metric,
-        budget_key=settings.budget_key,
-        attempts=settings.attempts,
+        vary=tuned.settings.vary,
+        stage=tuned.stage,
+        metric=tuned.settings.metric,
+        budget_key=tuned.settings.budget_key,
+        attempts=tuned.settings.attempts,
         threads=1,
     )
-    plan.write(folder / "plan", recipe.source.data, plugins_of(recipe, folder, ()))
+    plan.write(folder / "plan", tuned.recipe.source.data, tuned.plugins)
     (folder / "out").mkdir()
     (folder / "out" / MARKER).write_text(plan.experiment)
     return plan

@@ -4,7 +4,7 @@ import pytest
 
 from nasdistill.errors import UserError
 from nasdistill.recipes.source import RecipeError
-from nasdistill.tuning.checking import load_tuned, plugins_of, recipe_at
+from nasdistill.tuning.checking import load_tuned, recipe_at
 from nasdistill.tuning.plan import digest_of
 from tests.tuning.parts import KEY, PLUGIN, write_plan, write_recipe
 
@@ -36,10 +36,10 @@ VARY = {"stages.student.objectives.0.temperature": "uniform(1, 9)"}
 
 
 def test_the_last_stage_with_a_validation_score_counts(tmp_path):
-    assert tuned(tmp_path, vary=VARY)[2] == "check"
-    assert tuned(tmp_path, vary=VARY, stage="teacher")[2] == "teacher"
+    assert tuned(tmp_path, vary=VARY).stage == "check"
+    assert tuned(tmp_path, vary=VARY, stage="teacher").stage == "teacher"
     without = RECIPE[: RECIPE.index("  - name: check")]
-    assert tuned(tmp_path, without, vary=VARY)[2] == "student"  # `test` looks at test images, which choose nothing
+    assert tuned(tmp_path, without, vary=VARY).stage == "student"  # `test` looks at test images, which choose nothing
 
 
 @pytest.mark.parametrize(
@@ -85,7 +85,7 @@ def test_without_a_stage_to_score_there_is_no_experiment(tmp_path):
 def test_options_join_and_replace_what_the_recipe_says(tmp_path):
     text = RECIPE + "tune: {vary: {stages.student.epochs: '[1, 2]'}, trials: 4, tuner: Random}\n"
 
-    _, settings, _ = tuned(tmp_path, text, vary=VARY, trials=9)
+    settings = tuned(tmp_path, text, vary=VARY, trials=9).settings
 
     assert list(settings.vary) == ["stages.student.epochs", *VARY]
     assert (settings.trials, settings.tuner) == (9, "Random")
@@ -103,9 +103,11 @@ def test_a_plan_takes_plugins_along_and_its_recipe_runs_elsewhere(tmp_path):
 
 
 def test_two_plugins_of_one_name_are_refused(tmp_path):
-    recipe, _, _ = load_tuned(str(write_recipe(tmp_path)), (), (), {})
+    other = tmp_path / "other" / "parabola.py"
+    other.parent.mkdir()
+    other.write_text("")
     with pytest.raises(UserError, match=r"two plugins are called parabola\.py"):
-        plugins_of(recipe, tmp_path, [str(tmp_path / "other" / "parabola.py")])
+        load_tuned(str(write_recipe(tmp_path)), (), [str(other)], {})
 
 
 def test_equal_values_are_one_trial():
