@@ -32,6 +32,7 @@ from nasdistill.models.operations import OPERATIONS, Operation
 from nasdistill.models.operations.convolutions import Depthwise, ReLUConvNorm
 from nasdistill.models.operations.skip import FactorizedReduce
 from nasdistill.search.spaces.cells import NONE, SKIP, CellSpace
+from nasdistill.search.weight_sharing import WeightSharing
 
 INITIAL_SPREAD = 1e-3
 """Standard deviation of the first alphas: small enough that all operations start about equal."""
@@ -239,7 +240,7 @@ class MixedCell(nn.Module):
         return torch.cat([*nodes, pending], dim=1)
 
 
-class Supernet(nn.Module):
+class Supernet(WeightSharing):
     """Stem, mixed cells, global average pool, classifier.
 
     Its batch norms know the present batch only, in evaluation mode too: nobody keeps these weights, and running
@@ -269,13 +270,7 @@ class Supernet(nn.Module):
         self.reduce = nn.Parameter(INITIAL_SPREAD * torch.randn(size))
 
     def alphas(self) -> list[nn.Parameter]:
-        """What the architecture step learns."""
         return [self.normal, self.reduce]
-
-    def weights(self) -> list[nn.Parameter]:
-        """What the weight step learns: everything else."""
-        alphas = {id(alpha) for alpha in self.alphas()}
-        return [parameter for parameter in self.parameters() if id(parameter) not in alphas]
 
     def mixture(self) -> tuple[torch.Tensor, torch.Tensor]:
         """The present weights of the operations in normal and in reduction cells, each [edges, operations]."""

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from nasdistill.errors import UserError
 
 if TYPE_CHECKING:
     import torch
+
+T = TypeVar("T", "torch.Tensor", "torch.Tensor | None")
 
 
 def together() -> int:
@@ -29,6 +31,22 @@ def summed(tensor: torch.Tensor) -> torch.Tensor:
     total = tensor.clone()
     torch.distributed.all_reduce(total)
     return total
+
+
+def averaged(tensors: Sequence[T]) -> list[T]:
+    """The mean of what each process has, tensor by tensor, in one message; the same to the bit in all.
+
+    Args:
+        tensors: of one type, and of the same shapes in all processes; None, which all have in the same places, stays.
+    """
+    there = [tensor for tensor in tensors if tensor is not None]
+    if together() == 1 or not there:
+        return list(tensors)
+    import torch
+
+    mean = summed(torch.cat([tensor.flatten() for tensor in there])) / together()
+    parts = iter(torch.split(mean, [tensor.numel() for tensor in there]))
+    return [next(parts).view(tensor.shape) if tensor is not None else None for tensor in tensors]
 
 
 def gathered(tensor: torch.Tensor) -> torch.Tensor:

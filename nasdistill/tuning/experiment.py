@@ -94,16 +94,17 @@ class _Run:
         write_text(out / MARKER, self.remembered.experiment)
 
     def to_the_end(self) -> Experiment:
-        if (done := self._already_done()) is not None:
-            write_experiment(done, self.out)
-            return done
+        earlier = self._earlier()
+        trials = () if earlier is None else earlier.trials
+        told = {trial.number for trial in trials if trial.state in FINISHED}
+        if earlier is not None and self.remembered.manager is None and len(told) >= self.settings.trials:
+            write_experiment(earlier, self.out)
+            return earlier
         manager = self._manager()
-        self._tell_where(manager)
+        self._tell_where(manager, len(told))
         restarts = 0
-        trials: tuple[Trial, ...] = ()
-        told: set[int] = set()
         records = Records(self.out / "tensorboard", "trials")
-        with records.progress(self.settings.trials) as progress:
+        with records.progress(self.settings.trials, len(told)) as progress:
             while True:
                 try:
                     status = manager.status()
@@ -138,16 +139,12 @@ class _Run:
             write_best(self.out / PLAN_FOLDER, self.out, best, experiment.metric)
         return experiment
 
-    def _already_done(self) -> Experiment | None:
-        """The outcome of an earlier call, if there is nothing left to do."""
-        if self.remembered.manager is not None:
-            return None
+    def _earlier(self) -> Experiment | None:
+        """What an earlier call that was stopped, or came to its end, wrote."""
         try:
-            found = load_experiment(self.out)
+            return load_experiment(self.out)
         except UserError:
             return None
-        done = sum(trial.state in FINISHED for trial in found.trials)
-        return found if done >= self.settings.trials else None
 
     def _algorithms(self) -> dict[str, Any]:
         """nni's tuner and assessor."""
@@ -212,11 +209,12 @@ class _Run:
         manager.change(**limits)
         return manager
 
-    def _tell_where(self, manager: Manager) -> None:
+    def _tell_where(self, manager: Manager, done: int) -> None:
         log.info(
-            "experiment %s of up to %d trials; portal: http://%s:%d",
+            "experiment %s of up to %d trials%s; portal: http://%s:%d",
             manager.experiment,
             self.settings.trials,
+            f", {done} of them done" if done else "",
             self.portal.host,
             manager.port,
         )

@@ -1,4 +1,4 @@
-"""A recipe of one stage that costs nothing, and an nni that only writes down what it is told."""
+"""A recipe whose stages cost nothing, and an nni that only writes down what it is told."""
 
 from __future__ import annotations
 
@@ -16,12 +16,15 @@ KEY = "stages.score.x"
 
 
 def write_recipe(folder: Path, vary: Mapping[str, Any] | None = None, tune: Mapping[str, Any] | None = None, **options):
-    """A recipe file whose stage `score` is a parabola of `x`."""
+    """A recipe file whose stage `score` is a parabola of `x`, after one that all trials share."""
     data = {
         "name": "toy",
         "seeds": [0, 1],
         "plugins": [str(PLUGIN)],
-        "stages": [{"name": "score", "uses": "parabola", "with": {"x": 0.0, **options}}],
+        "stages": [
+            {"name": "shared", "uses": "parabola", "with": {"x": -4.0}},
+            {"name": "score", "uses": "parabola", "with": {"x": 0.0, **options}},
+        ],
         "tune": {"vary": dict(vary or {KEY: "uniform(0, 6)"}), **(tune or {})},
     }
     folder.mkdir(parents=True, exist_ok=True)

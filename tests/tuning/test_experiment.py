@@ -117,6 +117,8 @@ def test_an_experiment_that_goes_on_suggests_other_values_than_before(tmp_path):
         write_recipe(tmp_path, tune={"tuner": "TPE", "trials": trials})
         told, _ = (call := start(tmp_path)).communicate(timeout=300)
         assert call.returncode == 0, told
+    assert "up to 4 trials, 2 of them done" in told
+    assert told.count("succeeded: ") == 2  # those that are new
 
     experiment = load_experiment(tmp_path / "out")
     assert [trial.state for trial in experiment.trials] == ["succeeded"] * 4

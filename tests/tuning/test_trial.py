@@ -3,10 +3,14 @@
 import os
 import shutil
 import signal
+import subprocess
+import threading
 
 import pytest
+from filelock import FileLock, Timeout
 
 from nasdistill.storage import read_json
+from nasdistill.tuning import trial
 from nasdistill.tuning.plan import digest_of, read_plan
 from nasdistill.tuning.trial import MARKER, NOTE, Trial, place_of
 from tests.tuning.parts import KEY, FakeNni, write_plan
@@ -26,33 +30,57 @@ def run(folder, plan, x: float) -> tuple[int, FakeNni]:
     return Trial(plan, folder / "plan", place_of(plan), plan.values(nni.values)).run(nni), nni
 
 
-def test_a_trial_goes_on_when_the_system_kills_it_and_tells_nothing_twice(tmp_path, capfd):
-    plan = write_plan(tmp_path, killed_once=str(tmp_path))
+def stamps(folder) -> dict[str, int]:
+    return {path.parent.name: path.stat().st_mtime_ns for path in (folder / "out/artifacts").glob("*/artifact.json")}
+
+
+def test_a_trial_goes_on_when_the_system_kills_it_and_tells_nothing_twice(tmp_path, capfd, monkeypatch):
+    """A relative path starts where the experiment was started."""
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    (tmp_path / "marks").mkdir()
+    plan = write_plan(tmp_path, killed_once="marks")
 
     status, nni = run(tmp_path, plan, 1.0)
 
     assert status == 0
     assert "killed by signal 9; attempt 2" in capfd.readouterr().out
-    score = 90 - (1.0 - 3.0) ** 2
-    # two seeds, three steps each
-    assert [metric["default"] for metric in nni.intermediate] == [score - 2, score - 1, score] * 2
+    # 90 - (1 - 3)^2 in the mean of two seeds, a point apart, of three steps each
+    assert [metric["default"] for metric in nni.intermediate] == [83.5, 84.5, 85.5, 84.5, 85.5, 86.5]
     assert all(metric["values"] == {KEY: 1.0} for metric in (*nni.intermediate, *nni.final))
     (final,) = nni.final
-    assert final["default"] == score
+    assert final["default"] == 86
     record = final["record"]
-    assert record["accuracy"] == {"last": score - 1, "best": score, "selected": score - 0.5}
+    assert record["accuracy"] == {"last": 73, "best": 75, "selected": 74}
     assert record["parameters"] == 7
     folder = tmp_path / "out" / record["folder"]
     assert (folder / "results.json").is_file()
     assert read_json(folder / NOTE) == {"values": {KEY: 1.0}, "job": None, "problem": None}
 
-    made = {path: path.stat().st_mtime_ns for path in (tmp_path / "out/artifacts").glob("*/artifact.json")}
-    assert len(made) == 2
+    made = stamps(tmp_path)
+    assert len(made) == 4  # of two stages
+    assert {read_json(tmp_path / "out/artifacts" / name / "result.json")["threads"] for name in made} == {"1"}
     _, again = run(tmp_path, plan, 1.0)
 
-    assert {path: path.stat().st_mtime_ns for path in (tmp_path / "out/artifacts").glob("*/artifact.json")} == made
+    assert stamps(tmp_path) == made
     assert again.intermediate == nni.intermediate
-    assert again.final[0]["default"] == score
+    assert again.final[0]["default"] == 86
+
+
+def test_the_loss_is_told_where_it_counts_and_stages_that_trials_share_are_done_once(tmp_path):
+    plan = write_plan(tmp_path, tune={"metric": "validation.loss"})
+
+    _, nni = run(tmp_path, plan, 1.0)
+
+    # (1 - 3)^2 / 4 at the end
+    assert [metric["default"] for metric in nni.intermediate] == [3, 2, 1] * 2
+    assert nni.final[0]["default"] == 1
+    made = stamps(tmp_path)
+
+    run(tmp_path, plan, 2.0)
+
+    both = stamps(tmp_path)
+    assert made.items() <= both.items()
+    assert len(both) == len(made) + 2
 
 
 def test_work_that_is_killed_each_time_fails_with_its_reason(tmp_path):
@@ -94,15 +122,63 @@ def test_a_stop_lets_the_work_save_and_is_no_failure(tmp_path):
     assert nni.final == []
 
 
-def test_work_ends_when_nobody_hears_it(tmp_path):
+def test_work_ends_when_nobody_hears_it(tmp_path, monkeypatch):
     plan = write_plan(tmp_path, seconds=30.0)
+    started = []
+
+    class Remembered(subprocess.Popen):
+        def __init__(self, *arguments, **options):
+            super().__init__(*arguments, **options)
+            started.append(self)
 
     class Gone(FakeNni):
         def report_intermediate_result(self, metric):
             raise ConnectionError("the manager is gone")
 
+    monkeypatch.setattr(subprocess, "Popen", Remembered)
     with pytest.raises(ConnectionError):
         Trial(plan, tmp_path / "plan", place_of(plan), {KEY: 1.0}).run(Gone())
+
+    assert [work.returncode for work in started] == [128 + signal.SIGTERM]
+
+
+def test_work_ends_when_the_manager_that_started_the_trial_is_gone(monkeypatch):
+    stopped = threading.Event()
+    work = subprocess.Popen(["sleep", "60"])
+    threading.Timer(0.1, monkeypatch.setattr, (os, "getppid", lambda: 1)).start()
+
+    trial._leave_with_manager(work, stopped)
+
+    assert work.wait() == -signal.SIGTERM
+    assert stopped.is_set()
+
+
+def test_trials_with_equal_values_run_one_after_the_other(tmp_path, monkeypatch):
+    nni = pytest.importorskip("nni")
+    plan = write_plan(tmp_path)
+    monkeypatch.setattr(nni, "get_next_parameter", lambda: {KEY: 2.0})
+    monkeypatch.setattr(trial, "SECONDS_BETWEEN_LOOKS", 0.01)
+    begun = []
+
+    def begin(self, _nni):
+        with pytest.raises(Timeout):
+            FileLock(self.file.parent / "trial.lock").acquire(timeout=0)
+        begun.append((self.values, self.place))
+        return 0
+
+    monkeypatch.setattr(Trial, "run", begin)
+    folder = tmp_path / "out" / "trials" / digest_of({KEY: 2.0})
+    folder.mkdir(parents=True)
+    other = FileLock(folder / "trial.lock")
+
+    with other:
+        threading.Timer(0.1, other.release).start()
+        assert trial.main(tmp_path / "plan") == 0
+        assert begun == [({KEY: 2.0}, tmp_path / "out")]
+    with other:
+        monkeypatch.setattr(os, "getppid", lambda: 1)  # as of one whose manager is gone
+        assert trial.main(tmp_path / "plan") == 128 + signal.SIGTERM
+    assert len(begun) == 1
 
 
 def test_a_machine_that_does_not_see_the_experiment_works_in_a_folder_of_its_own(tmp_path, monkeypatch):
@@ -122,3 +198,13 @@ def test_a_plan_is_read_as_it_was_written(tmp_path):
 
     assert read_plan(tmp_path / "plan") == plan
     assert plan.values({KEY: 2.5}) == {KEY: 2.5}
+
+
+def test_the_budget_that_a_tuner_hands_out_is_a_whole_number_for_its_key(tmp_path):
+    advisor = pytest.importorskip("nni.algorithms.hpo.hyperband_advisor")
+    plan = write_plan(tmp_path, vary={"stages.score.seconds": "uniform(0, 1)"}, tune={"budget_key": KEY})
+
+    values = plan.values({"stages.score.seconds": 0.25, advisor._KEY: 2.9999})
+
+    assert values == {"stages.score.seconds": 0.25, KEY: 3}
+    assert isinstance(values[KEY], int)
