@@ -124,9 +124,9 @@ class NniLearner(Learner):
     def begin_epoch(self, epoch: int) -> None:
         self.strategy.begin_epoch(self.supernet, epoch)
 
-    def loss(self, half: str, batch: Batch, step: int) -> torch.Tensor:
-        self.strategy.draw(self.supernet, self.choices, derived_seed(self.seed, half, step))
-        return super().loss(half, batch, step)
+    def loss(self, half: str, batch: Batch, number: int) -> torch.Tensor:
+        self.strategy.draw(self.supernet, self.choices, derived_seed(self.seed, half, number))
+        return super().loss(half, batch, number)
 
     def look(self, epoch: int) -> dict[str, float]:
         """Each alternative's weight, and by kind of choice their mean entropy in nats."""

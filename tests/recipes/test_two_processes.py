@@ -16,9 +16,10 @@ import torch
 from safetensors.torch import load_file
 
 from nasdistill.cli.main import main
-from nasdistill.search.strategies import darts
+from nasdistill.search.supernet import Supernet
 from nasdistill.storage import read_json
 from nasdistill.training.checkpoints import Checkpoints
+from nasdistill.training.losses import RunningLosses
 from tests.children import InAChild, forked
 from tests.together import together
 
@@ -157,16 +158,16 @@ def test_an_architecture_that_differs_is_named_with_its_epoch(
     path = recipe(tmp_path, "search")
 
     def strayed(rank: int) -> int:
-        look = darts.RunningLosses.means
+        look = RunningLosses.means
         looked = []
 
-        def means(self: darts.RunningLosses) -> dict[str, float]:
+        def means(self: RunningLosses) -> dict[str, float]:
             looked.append(1)
             if len(looked) == 2 and rank == 1:
                 supernet.normal.data[0, 0] += 0.25
             return look(self)
 
-        made = darts.Supernet.__init__
+        made = Supernet.__init__
 
         def remembered(self: Any, *arguments: Any) -> None:
             nonlocal supernet
@@ -174,8 +175,8 @@ def test_an_architecture_that_differs_is_named_with_its_epoch(
             supernet = self
 
         supernet: Any = None
-        darts.Supernet.__init__ = remembered  # type: ignore[method-assign]
-        darts.RunningLosses.means = means  # type: ignore[method-assign]
+        Supernet.__init__ = remembered  # type: ignore[method-assign]
+        RunningLosses.means = means  # type: ignore[method-assign]
         return run(path, tmp_path / "out")
 
     assert together(strayed) == [2, 2]

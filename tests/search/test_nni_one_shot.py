@@ -15,9 +15,9 @@ import torch
 
 from nasdistill.data.base import Data
 from nasdistill.errors import SpecError
+from nasdistill.models.nni_hub import alternatives
 from nasdistill.registry import build, registry
-from nasdistill.search import one_shot
-from nasdistill.search.halves import halves
+from nasdistill.search.gradient import descend, halves, slopes
 from nasdistill.search.one_shot import NniSupernet, OneShot, kind_of
 from nasdistill.search.spaces import SPACES
 from nasdistill.search.strategies import STRATEGIES, Found
@@ -157,7 +157,7 @@ def test_a_killed_search_ends_with_the_same_bits(strategy: str, digits: Data, tm
 def supernet_of(strategy: str, space: Any = CELL, **options: Any) -> tuple[OneShot, NniSupernet, Any]:
     component = STRATEGIES.parse({"name": strategy, **options})
     hub_space = SPACES.parse(space).build(10)
-    choices = one_shot.alternatives(hub_space)
+    choices = alternatives(hub_space)
     return component, NniSupernet(component.strategy().mutate_model(hub_space), (3, 8, 8)), choices
 
 
@@ -168,7 +168,8 @@ def test_a_step_moves_the_weights_on_the_drawn_path_alone() -> None:
     supernet.follow(chosen)
     before = {name: weight.detach().clone() for name, weight in supernet.named_parameters()}
     sgd = torch.optim.SGD(supernet.weights(), 0.1, 0.9, weight_decay=0.1)
-    one_shot._descend(sgd, supernet.weights(), supernet(torch.randn(4, 3, 8, 8)).square().sum(), engine())
+    weights = supernet.weights()
+    descend(sgd, weights, slopes(supernet(torch.randn(4, 3, 8, 8)).square().sum(), weights))
     moved = {name for name, weight in supernet.named_parameters() if not torch.equal(weight, before[name])}
     assert moved == {name for name in before if "conv_1x1" not in name}
 

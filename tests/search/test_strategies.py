@@ -18,7 +18,7 @@ from nasdistill.errors import SpecError
 from nasdistill.models.genotypes import Genotype
 from nasdistill.registry import build, registry
 from nasdistill.search.bilevel import second_order
-from nasdistill.search.halves import halves
+from nasdistill.search.gradient import halves
 from nasdistill.search.spaces import SPACES
 from nasdistill.search.strategies import STRATEGIES, Found
 from nasdistill.search.strategies.darts import DartsSearch

@@ -70,19 +70,19 @@ class CellLearner(Learner):
     """
 
     supernet: Supernet
+    genotype: Genotype
 
     def __init__(self, search: DartsSearch, space: CellSpace, data: Data, engine: Engine) -> None:
         super().__init__(search, Supernet(space, data.shape, len(data.classes)), engine, exact=search.order == 2)
         self.search = search
         self.space = space
-        self.genotype: Genotype
 
-    def alpha_slopes(self, step: int, teaching: Batch, judging: Batch) -> Slopes:
+    def alpha_slopes(self, number: int, teaching: Batch, judging: Batch) -> Slopes:
         if self.search.order == 1:
-            return super().alpha_slopes(step, teaching, judging)
+            return super().alpha_slopes(number, teaching, judging)
         return second_order(
-            lambda: self.loss("training", teaching, step),
-            lambda: self.loss("validation", judging, step),
+            lambda: self.loss("training", teaching, number),
+            lambda: self.loss("validation", judging, number),
             self.weights,
             self.alphas,
             rate=self.sgd.param_groups[0]["lr"],
