@@ -169,7 +169,7 @@ def test_trials_with_equal_values_run_one_after_the_other(tmp_path, monkeypatch)
     monkeypatch.setattr(Trial, "run", begin)
     folder = tmp_path / "out" / "trials" / digest_of({KEY: 2.0})
     folder.mkdir(parents=True)
-    other = FileLock(folder / "trial.lock")
+    other = FileLock(folder / "trial.lock", thread_local=False)
 
     with other:
         threading.Timer(0.1, other.release).start()
