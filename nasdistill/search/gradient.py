@@ -1,0 +1,253 @@
+"""Search by gradient in one training: half of the images teach a supernet's weights, the other half its architecture.
+
+Source: Liu et al. 2019, DARTS, algorithm 1.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import math
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+import torch
+from pydantic import Field, model_validator
+from torch import nn
+from torch.nn import functional
+
+from nasdistill.data.loaders import Batches, training_batches
+from nasdistill.data.seeds import derived_seed
+from nasdistill.data.splits import stratified
+from nasdistill.errors import SpecError, UserError
+from nasdistill.search.strategies import Found, Strategy
+from nasdistill.search.weight_sharing import WeightSharing
+from nasdistill.training.batches import Batch
+from nasdistill.training.checkpoints import load_optimizer, random_state, set_random_state
+from nasdistill.training.history import History
+from nasdistill.training.losses import RunningLosses, naming_the_last_good, refuse_broken_weights
+from nasdistill.training.processes import averaged, refuse_difference
+
+if TYPE_CHECKING:
+    from nasdistill.data.base import Data
+    from nasdistill.search.spaces import SearchSpace
+    from nasdistill.training.checkpoints import Checkpoints
+    from nasdistill.training.engine import Engine
+    from nasdistill.training.records import Records
+
+STEPS_BETWEEN_LOOKS = 50
+CURVES = {
+    "training": "train/loss",
+    "validation": "validation/loss",
+    "training accuracy": "train/accuracy",
+    "validation accuracy": "validation/accuracy",
+}
+"""How curves call what a step tells of each half."""
+
+Slopes = Sequence[torch.Tensor | None]
+
+
+class Learner:
+    """What one search trains, and how; subclasses say what an architecture is.
+
+    Attributes:
+        seen: loss and accuracy in percent on each half in the last step, by the names in `CURVES`.
+        stopped: whether the search ends before its last epoch.
+    """
+
+    def __init__(self, search: GradientSearch, supernet: WeightSharing, engine: Engine, exact: bool) -> None:
+        """`exact` computes in 32 bits, whatever the engine's precision."""
+        engine.place(supernet.train())
+        self.supernet = supernet
+        self.weights, self.alphas = supernet.weights(), supernet.alphas()
+        self.sgd = torch.optim.SGD(self.weights, search.lr, search.momentum, weight_decay=search.weight_decay)
+        self.adam = (
+            torch.optim.Adam(self.alphas, search.alpha_lr, (0.5, 0.999), weight_decay=search.alpha_weight_decay)
+            if self.alphas
+            else None
+        )
+        self.clip = search.clip
+        self.precision = contextlib.nullcontext() if exact else engine.autocast()
+        self.seen: dict[str, torch.Tensor] = {}
+        self.stopped = False
+
+    def begin_epoch(self, epoch: int) -> None:
+        """Called before the first step of an epoch, also where the search goes on in the middle of it."""
+
+    def step(self, number: int, teaching: Batch, judging: Batch | None = None) -> None:
+        """Learn the alphas, if there are any, from `judging`, then the weights from `teaching`; steps count from 0."""
+        if self.adam is not None and judging is not None:
+            descend(self.adam, self.alphas, self.alpha_slopes(number, teaching, judging))
+        descend(self.sgd, self.weights, slopes(self.loss("training", teaching, number), self.weights), self.clip)
+
+    def alpha_slopes(self, number: int, teaching: Batch, judging: Batch) -> Slopes:
+        """The gradient for the alphas; here to first order, which takes the present weights for the optimal ones."""
+        return slopes(self.loss("validation", judging, number), self.alphas)
+
+    def loss(self, half: str, batch: Batch, number: int) -> torch.Tensor:
+        """The supernet's cross-entropy on a batch of the half that `CURVES` calls so, in the step of that number."""
+        with self.precision:
+            logits = self.supernet(batch.images)
+        value = functional.cross_entropy(logits.float(), batch.labels)
+        self.seen[half] = value.detach()
+        self.seen[f"{half} accuracy"] = 100 * (logits.argmax(dim=1) == batch.labels).float().mean()
+        return value
+
+    def look(self, epoch: int) -> dict[str, float]:
+        """What the architecture is after so many epochs, 0 included, by the names of curves."""
+        raise NotImplementedError(type(self).__name__)
+
+    def found(self, judging: Batches) -> tuple[dict[str, Any], dict[str, Any]]:
+        """The model in the end, as a recipe writes it, and metrics; `judging` taught no weights."""
+        raise NotImplementedError(type(self).__name__)
+
+    def state(self) -> dict[str, Any]:
+        adam = self.adam.state_dict() if self.adam else None
+        return {"supernet": self.supernet.state(), "sgd": self.sgd.state_dict(), "adam": adam, "stopped": self.stopped}
+
+    def load_state(self, state: Mapping[str, Any]) -> None:
+        self.supernet.load_state(state["supernet"])
+        load_optimizer(self.sgd, state["sgd"])
+        if self.adam:
+            load_optimizer(self.adam, state["adam"])
+        self.stopped = state["stopped"]
+
+
+class GradientSearch(Strategy):
+    """Base of the strategies that learn an architecture by gradient, beside the weights; their loop.
+
+    Several processes average the gradients of weights and architecture, so that all learn the same one.
+    """
+
+    epochs: int = Field(50, gt=0, description="passes over the half of the training images that teaches the weights")
+    batch_size: int = Field(64, gt=1, description="images of a step, of each half, over all processes together")
+    lr: float = Field(0.025, gt=0, description="learning rate of the weights at the start")
+    lr_end: float = Field(0.001, ge=0, description="learning rate of the weights at the end of its cosine")
+    momentum: float = Field(0.9, ge=0, lt=1, description="momentum of the weights")
+    weight_decay: float = Field(3e-4, ge=0, description="weight decay of the weights")
+    clip: float = Field(5.0, gt=0, description="largest norm of the gradient of all weights together")
+    alpha_lr: float = Field(3e-4, gt=0, description="learning rate of the architecture (Adam, betas 0.5 and 0.999)")
+    alpha_weight_decay: float = Field(1e-3, ge=0, description="weight decay of the architecture")
+
+    @model_validator(mode="after")
+    def _rate_falls(self) -> GradientSearch:
+        if self.lr_end > self.lr:
+            raise SpecError(f"the learning rate falls from lr {self.lr} to lr_end, got {self.lr_end}", ("lr_end",))
+        return self
+
+    def learning_rate(self, epoch: int) -> float:
+        """Half a cosine from `lr` to `lr_end`, constant within an epoch."""
+        return self.lr_end + (self.lr - self.lr_end) * (1 + math.cos(math.pi * epoch / self.epochs)) / 2
+
+    def learner(self, space: SearchSpace, data: Data, engine: Engine, seed: int) -> Learner:
+        """What the search of a space that is not refused trains."""
+        raise NotImplementedError(type(self).__name__)
+
+    def search(
+        self, space: SearchSpace, data: Data, engine: Engine, seed: int, checkpoints: Checkpoints, records: Records
+    ) -> Found:
+        torch.manual_seed(seed)
+        learner = self.learner(space, data, engine, seed)
+        teaching, judging = halves(data, self.batch_size, engine, seed)
+        taught = [teaching, judging] if learner.alphas else [teaching]
+        steps_per_epoch = min(map(len, taught))
+        epoch = position = trained = 0
+        seconds = 0.0
+        losses, history = RunningLosses(), History()
+
+        def capture() -> dict[str, Any]:
+            state = {"losses": losses.state(), **learner.state()}
+            refuse_broken_weights(state["supernet"], epoch * steps_per_epoch + position)
+            return {
+                **state,
+                "epoch": epoch,
+                "position": position,
+                "trained": trained,
+                "seconds": seconds,
+                "curves": history.curves,
+                "random": random_state(),
+            }
+
+        saved = checkpoints.load()
+        if saved is None:
+            history.add(learner.look(0), 0)
+        else:
+            learner.load_state(saved)
+            epoch, position, trained, seconds = (saved[key] for key in ("epoch", "position", "trained", "seconds"))
+            losses, history = RunningLosses(saved["losses"]), History(saved["curves"])
+            set_random_state(saved["random"])
+        engine.diversify_random_state()
+
+        total, done = self.epochs * steps_per_epoch, epoch * steps_per_epoch + position
+        with (
+            naming_the_last_good(checkpoints),
+            engine.shared_statistics(),
+            records.progress(total, done) as progress,
+        ):
+            while epoch < self.epochs and not learner.stopped:
+                rate = learner.sgd.param_groups[0]["lr"] = self.learning_rate(epoch)
+                learner.begin_epoch(epoch)
+                clock = time.perf_counter()
+                for batches in zip(*(half.epoch(epoch, position) for half in taught), strict=False):
+                    learner.step(epoch * steps_per_epoch + position, *batches)
+                    position += 1
+                    seen = learner.seen
+                    losses.add(epoch * steps_per_epoch + position, list(seen), torch.stack(list(seen.values())))
+                    trained += sum(len(batch.labels) for batch in batches) * engine.processes
+                    if position % STEPS_BETWEEN_LOOKS == 0 or position == steps_per_epoch:
+                        losses.look()
+                    seconds, clock = seconds + time.perf_counter() - clock, time.perf_counter()
+                    # Reading the architecture counts as a step, so that the number grows at an epoch's edge too.
+                    checkpoints.step(epoch * (steps_per_epoch + 1) + position, capture)
+                    progress.step(f"epoch {epoch + 1}")
+
+                means = losses.means()
+                losses = RunningLosses()
+                epoch, position = epoch + 1, 0
+                refuse_difference(learner.alphas or learner.weights[:1], f"the architecture after epoch {epoch}")
+                news = {curve: means[name] for name, curve in CURVES.items() if name in means}
+                news |= {"learning rate": rate, **learner.look(epoch)}
+                history.add(news, epoch)
+                records.scalars(news, epoch * steps_per_epoch)
+                checkpoints.step(epoch * (steps_per_epoch + 1), capture)
+
+            model, metrics = learner.found(judging)
+        metrics |= {"samples_per_second": trained / seconds, "epochs": epoch}
+        return Found(model, {"curves": history.curves}, metrics)
+
+
+def halves(data: Data, batch_size: int, engine: Engine, seed: int) -> tuple[Batches, Batches]:
+    """Batches of the training images that teach the weights, and of those that teach or judge the architecture.
+
+    Both are drawn per class; cutout is left out, as published for DARTS.
+
+    Raises:
+        UserError: there are too few images.
+    """
+    augmentations = tuple(item for item in data.augmentations if item.registered_name != "cutout")
+    one, other = stratified(data.train.labels, len(data.train) // 2, seed)
+    if len(one) < 2:
+        raise UserError(f"a search needs at least 4 training images, got {len(data.train)}")
+
+    def batches(indices: torch.Tensor, half: str) -> Batches:
+        part = replace(data, train=data.train.subset(indices), augmentations=augmentations)
+        return training_batches(part, batch_size, derived_seed(seed, half), engine)
+
+    return batches(one, "weights"), batches(other, "architecture")
+
+
+def slopes(loss: torch.Tensor, parameters: Sequence[nn.Parameter]) -> Slopes:
+    """The gradient for each parameter, averaged over the processes; None for those that the loss does not read."""
+    return averaged(torch.autograd.grad(loss, parameters, allow_unused=True))
+
+
+def descend(
+    optimizer: torch.optim.Optimizer, parameters: Sequence[nn.Parameter], gradient: Slopes, clip: float = math.inf
+) -> None:
+    """One step, with a gradient cut to the norm `clip`; parameters that have none, off the drawn path, stay."""
+    for parameter, slope in zip(parameters, gradient, strict=True):
+        parameter.grad = slope
+    if clip < math.inf:
+        nn.utils.clip_grad_norm_(parameters, clip)
+    optimizer.step()
