@@ -1,4 +1,4 @@
-"""A recipe whose stages cost nothing, and an nni that only writes down what it is told."""
+"""A recipe whose stages cost nothing, what nni keeps of trials, and an nni that only writes down what it is told."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from typing import Any
 
 from nasdistill.recipes.source import dump
 from nasdistill.tuning.checking import load_tuned
+from nasdistill.tuning.manager import Job
 from nasdistill.tuning.plan import Plan
 from nasdistill.tuning.trial import MARKER
 
@@ -52,6 +53,23 @@ def write_plan(folder: Path, **options: Any) -> Plan:
     (folder / "out").mkdir()
     (folder / "out" / MARKER).write_text(plan.experiment)
     return plan
+
+
+def told(x: float, score: float, sequence: int = 0, record: Mapping[str, Any] | None = None) -> dict[str, Any]:
+    """A metric as nni keeps it: an intermediate result, or the final one where there is a record."""
+    data: dict[str, Any] = {"default": score, "values": {KEY: x}}
+    kind = "PERIODICAL" if record is None else "FINAL"
+    return {"type": kind, "sequence": sequence, "data": data if record is None else data | {"record": record}}
+
+
+def job(name: str, status: str, started: float | None, noted: float, *metrics: Mapping[str, Any]) -> Job:
+    """A trial as nni sees it, which took five seconds."""
+    return Job(name, status, started, started + 5.0 if started else None, {KEY: noted}, f"/logs/{name}", metrics)
+
+
+def record(score: float, folder: str = "trials/a") -> dict[str, Any]:
+    """What a trial tells at its end."""
+    return {"score": score, "accuracy": {"last": 80.0}, "parameters": 7, "seconds": 3.0, "folder": folder}
 
 
 class FakeNni:

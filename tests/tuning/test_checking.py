@@ -4,7 +4,7 @@ import pytest
 
 from nasdistill.errors import UserError
 from nasdistill.recipes.source import RecipeError
-from nasdistill.tuning.checking import load_tuned, recipe_at
+from nasdistill.tuning.checking import curve_of, load_tuned, recipe_at
 from nasdistill.tuning.plan import digest_of
 from tests.tuning.parts import KEY, PLUGIN, write_plan, write_recipe
 
@@ -89,6 +89,23 @@ def test_options_join_and_replace_what_the_recipe_says(tmp_path):
 
     assert list(settings.vary) == ["stages.student.epochs", *VARY]
     assert (settings.trials, settings.tuner) == (9, "Random")
+
+
+@pytest.mark.parametrize(
+    ("metric", "select", "curve", "higher"),
+    [
+        ("validation.score", "accuracy", "validation/accuracy", True),
+        ("validation.score", "balanced-accuracy", "validation/balanced accuracy", True),
+        ("validation.loss", "accuracy", "validation/loss", False),
+    ],
+)
+def test_the_metric_has_a_curve_of_validation_images_and_a_direction(tmp_path, metric, select, curve, higher):
+    text = RECIPE.replace("epochs: 2", f"epochs: 2, select: {select}")
+
+    found = tuned(tmp_path, text, vary=VARY, stage="student", metric=metric)
+
+    assert curve_of(found.recipe.stages["student"], found.settings.metric) == curve
+    assert found.settings.higher_is_better is higher
 
 
 def test_a_plan_takes_plugins_along_and_its_recipe_runs_elsewhere(tmp_path):

@@ -4,24 +4,11 @@ import pytest
 
 from nasdistill.recipes.loading import load_recipe
 from nasdistill.storage import write_json
-from nasdistill.tuning.manager import Job
 from nasdistill.tuning.outcome import BEST, best_of, trials_of, write_best
 from nasdistill.tuning.plan import digest_of
-from tests.tuning.parts import KEY, write_plan
+from tests.tuning.parts import KEY, job, record, told, write_plan
 
-
-def told(x, score, sequence=0, record=None):
-    data = {"default": score, "values": {KEY: x}}
-    kind = "PERIODICAL" if record is None else "FINAL"
-    return {"type": kind, "sequence": sequence, "data": data if record is None else data | {"record": record}}
-
-
-def job(name, status, started, noted, *metrics):
-    return Job(name, status, started, started + 5.0 if started else None, {KEY: noted}, f"/logs/{name}", metrics)
-
-
-def record(score, folder="trials/a"):
-    return {"score": score, "accuracy": {"last": 80.0}, "parameters": 7, "seconds": 3.0, "folder": folder}
+NAN = float("nan")
 
 
 @pytest.fixture
@@ -42,6 +29,23 @@ def test_values_are_those_that_trials_told_not_those_that_nni_noted(plan, tmp_pa
     assert (second.number, second.accuracy, second.parameters, second.seconds) == (1, {"last": 80.0}, 7, 3.0)
     assert best_of([first, second], higher_is_better=True) == 1
     assert best_of([first, second], higher_is_better=False) == 0
+
+
+def test_of_equal_scores_the_first_trial_is_the_best(plan, tmp_path):
+    jobs = [
+        job(str(x), "SUCCEEDED", 1.0, x, told(x, score, record=record(score)))
+        for x, score in ((1.0, 80.0), (2.0, 85.0), (3.0, 85.0), (4.0, 80.0))
+    ]
+    trials = trials_of(jobs, plan, tmp_path / "out")
+    assert best_of(trials, higher_is_better=True) == 1
+    assert best_of(trials, higher_is_better=False) == 0
+
+
+def test_a_score_that_is_no_number_is_none(plan, tmp_path):
+    jobs = [job("a", "SUCCEEDED", 1.0, 1.0, told(1.0, 70.0), told(1.0, NAN, 1), told(1.0, NAN, record=record(NAN)))]
+    (trial,) = trials_of(jobs, plan, tmp_path / "out")
+    assert (trial.score, trial.intermediate) == (None, (70.0,))
+    assert best_of([trial], higher_is_better=False) is None
 
 
 def test_a_trial_that_started_again_under_another_manager_counts_once(plan, tmp_path):
@@ -72,20 +76,28 @@ def test_equal_values_are_shown_once_and_the_trial_that_came_further_counts(plan
 
 def test_states(plan, tmp_path):
     jobs = [
-        job("a", "EARLY_STOPPED", 1.0, 1.0, told(1.0, 70.0, 0), told(1.0, 71.5, 1)),
+        job("a", "EARLY_STOPPED", 1.0, 1.0, told(1.0, 72.0, 0), told(1.0, 71.5, 1)),
         job("b", "RUNNING", 2.0, 2.0, told(2.0, 60.0)),
         job("c", "ADD_RESUMED", 3.0, 3.0),
         job("d", "WAITING", None, 4.0),
         job("e", "FAILED", 5.0, 5.0),
         job("f", "FAILED", 6.0, 5.5),
+        job("g", "USER_CANCELED", 7.0, 1.5),
+        job("h", "SYS_CANCELED", 8.0, 2.5, told(2.5, 40.0)),
+        job("i", "UNKNOWN", 9.0, 3.5),
     ]
     folder = tmp_path / "out" / "trials" / digest_of({KEY: 0.5})
     folder.mkdir(parents=True)
     write_json(folder / "trial.json", {"values": {KEY: 0.5}, "job": "f", "problem": "x is beyond"})
 
-    stopped, running, resumed, waiting, failed, noted = trials_of(jobs, plan, tmp_path / "out")
+    stopped, running, resumed, waiting, failed, noted, *others = trials_of(jobs, plan, tmp_path / "out")
 
-    assert (stopped.state, stopped.score) == ("stopped early", 71.5)
+    assert (stopped.state, stopped.score, stopped.seconds) == ("stopped early", 71.5, 5.0)
+    assert [(trial.state, trial.score) for trial in others] == [
+        ("stopped early", None),
+        ("stopped early", 40.0),
+        ("failed", None),
+    ]
     assert (running.state, running.score, resumed.state, waiting.state) == ("running", None, "waiting", "waiting")
     assert (failed.state, failed.problem) == ("failed", "nni says FAILED; its output is in /logs/e")
     assert (noted.values, noted.problem) == ({KEY: 0.5}, "x is beyond")
