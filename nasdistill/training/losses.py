@@ -11,7 +11,7 @@ import torch
 
 from nasdistill.errors import UserError
 from nasdistill.training.checkpoints import Checkpoints
-from nasdistill.training.processes import summed, together
+from nasdistill.training.processes import averaged
 
 
 class Diverged(UserError):
@@ -46,7 +46,8 @@ class RunningLosses:
         """
         if not self._unread:
             return
-        rows = (summed(torch.stack([losses for _, losses in self._unread])) / together()).tolist()
+        (means,) = averaged([torch.stack([losses for _, losses in self._unread])])
+        rows = means.tolist()
         for (step, _), row in zip(self._unread, rows, strict=True):
             for name, value in zip(self._sums, row, strict=True):
                 if not math.isfinite(value):

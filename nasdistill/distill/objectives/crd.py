@@ -19,6 +19,7 @@ from nasdistill.distill.objectives import OBJECTIVES, Objective, Outputs, Term
 from nasdistill.distill.taps import output_shapes
 from nasdistill.errors import UserError
 from nasdistill.training.batches import Batch
+from nasdistill.training.processes import together
 
 log = logging.getLogger(__name__)
 
@@ -82,13 +83,11 @@ class Contrast(LearnedLoss):
         Raises:
             UserError: all images are of one class, or several processes train.
         """
-        if torch.distributed.is_available() and torch.distributed.is_initialized():
-            processes = torch.distributed.get_world_size()
-            if processes > 1:
-                raise UserError(
-                    f"crd remembers an embedding of every training image, which {processes} processes would each do "
-                    "for other images; train with one: engine.devices=1"
-                )
+        if (processes := together()) > 1:
+            raise UserError(
+                f"crd remembers an embedding of every training image, which {processes} processes would each do for "
+                "other images; train with one: engine.devices=1"
+            )
         device = self.student_embedding.weight.device
         self.others = OtherClasses(lessons.labels).to(device)
         fewest = len(lessons.labels) - int(lessons.labels.bincount().max())

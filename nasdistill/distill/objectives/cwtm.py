@@ -7,6 +7,7 @@ from torch.nn import functional
 
 from nasdistill.distill.objectives import OBJECTIVES, Objective, Outputs
 from nasdistill.training.batches import Batch
+from nasdistill.training.processes import summed, together
 
 
 def confidence_weights(teacher: torch.Tensor) -> torch.Tensor:
@@ -17,10 +18,7 @@ def confidence_weights(teacher: torch.Tensor) -> torch.Tensor:
     Source: Furlanello et al., Born-Again Neural Networks (2018): confidence weighted by teacher max.
     """
     confidence = teacher.softmax(dim=1).amax(dim=1)
-    total = confidence.sum()
-    if _processes() > 1:
-        torch.distributed.all_reduce(total)
-    return confidence / total
+    return confidence / summed(confidence.sum())
 
 
 @OBJECTIVES.register("cwtm")
@@ -38,10 +36,5 @@ class ConfidenceWeighted(Objective):
     def loss(self, student: Outputs, teacher: Outputs, batch: Batch) -> torch.Tensor:
         losses = functional.cross_entropy(student.logits, batch.labels, reduction="none")
         weights = confidence_weights(teacher.logits)
-        return batch.mean(len(losses) * _processes() * weights * losses)
-
-
-def _processes() -> int:
-    """How many share a batch; each holds as many images, and their gradients are averaged."""
-    distributed = torch.distributed.is_available() and torch.distributed.is_initialized()
-    return torch.distributed.get_world_size() if distributed else 1
+        # The processes hold as many images each, and their gradients are averaged.
+        return batch.mean(len(losses) * together() * weights * losses)
