@@ -104,14 +104,13 @@ class Learner:
 
     def state(self) -> dict[str, Any]:
         adam = self.adam.state_dict() if self.adam else None
-        return {"supernet": self.supernet.state(), "sgd": self.sgd.state_dict(), "adam": adam, "stopped": self.stopped}
+        return {"supernet": self.supernet.state(), "sgd": self.sgd.state_dict(), "adam": adam}
 
     def load_state(self, state: Mapping[str, Any]) -> None:
         self.supernet.load_state(state["supernet"])
         load_optimizer(self.sgd, state["sgd"])
         if self.adam:
             load_optimizer(self.adam, state["adam"])
-        self.stopped = state["stopped"]
 
 
 class GradientSearch(Strategy):
@@ -150,8 +149,8 @@ class GradientSearch(Strategy):
         torch.manual_seed(seed)
         learner = self.learner(space, data, engine, seed)
         teaching, judging = halves(data, self.batch_size, engine, seed)
-        taught = [teaching, judging] if learner.alphas else [teaching]
-        steps_per_epoch = min(map(len, taught))
+        used = [teaching, judging] if learner.alphas else [teaching]
+        steps_per_epoch = min(map(len, used))
         epoch = position = trained = 0
         seconds = 0.0
         losses, history = RunningLosses(), History()
@@ -189,7 +188,7 @@ class GradientSearch(Strategy):
                 rate = learner.sgd.param_groups[0]["lr"] = self.learning_rate(epoch)
                 learner.begin_epoch(epoch)
                 clock = time.perf_counter()
-                for batches in zip(*(half.epoch(epoch, position) for half in taught), strict=False):
+                for batches in zip(*(half.epoch(epoch, position) for half in used), strict=False):
                     learner.step(epoch * steps_per_epoch + position, *batches)
                     position += 1
                     seen = learner.seen

@@ -111,11 +111,12 @@ class CellLearner(Learner):
         return self.space.model_of(self.genotype), {}
 
     def state(self) -> dict[str, Any]:
-        return {**super().state(), "genotype": self.genotype.model_dump(mode="json")}
+        return {**super().state(), "genotype": self.genotype.model_dump(mode="json"), "stopped": self.stopped}
 
     def load_state(self, state: Mapping[str, Any]) -> None:
         super().load_state(state)
         self.genotype = Genotype.model_validate(state["genotype"])
+        self.stopped = state["stopped"]
 
     def _collapsed(self, genotype: Genotype, epoch: int) -> bool:
         edges = sum(map(len, genotype.normal))
