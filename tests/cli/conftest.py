@@ -4,17 +4,27 @@ from __future__ import annotations
 
 import logging
 import os
+import re
+import shlex
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
 from nasdistill.cli.main import main
 from nasdistill.registry import plugins
 from nasdistill.stages import STAGES
+
+if TYPE_CHECKING:
+    from tests.cli.mistakes import Prepare
+
+SECONDS = 15
+"""Far more than telling any mistake takes, also on a machine that is busy."""
 
 STAGE_PLUGIN = '''
 """A stage that trains nothing: it writes down what it was given."""
@@ -103,6 +113,27 @@ def nasdistill(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.Ca
     for name in set(sys.modules) - modules:
         if name.startswith("nasdistill_plugin_"):
             del sys.modules[name]
+
+
+@pytest.fixture
+def sentence(nasdistill: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str, Prepare], str]:
+    """What the tool says to a mistake; all else that must hold for any mistake is asserted."""
+
+    def said(command: str, prepare: Prepare) -> str:
+        prepare(monkeypatch)
+        before = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
+        began = time.monotonic()
+        done = nasdistill(*shlex.split(command)[1:], "--quiet")
+        assert time.monotonic() - began < SECONDS
+        assert done.returncode == 2, done.stderr
+        *warnings, told = done.stderr.splitlines()
+        assert [line for line in warnings if not line.startswith("the plugin mine.py is left out: ")] == []
+        assert told.startswith("nasdistill: ")
+        assert not (tmp_path / "code-was-run").exists()
+        assert {path: path.read_bytes() for path in before if path.is_file()} == before, "what was there is as it was"
+        return re.sub(r"\(known: [^)]*\)", "(known: ...)", told.removeprefix("nasdistill: "))
+
+    return said
 
 
 @pytest.fixture
