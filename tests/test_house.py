@@ -12,6 +12,7 @@ import pytest
 from pydantic import BaseModel
 
 import nasdistill
+from nasdistill.recipes.experiment import TuneSettings
 from nasdistill.recipes.schema import RecipeFile, StageEntry
 from nasdistill.registry import KINDS, registry
 from nasdistill.training.engine import EngineSettings
@@ -60,7 +61,7 @@ def test_every_option_of_every_component_is_described(kind: str) -> None:
         assert described(component) == []
 
 
-@pytest.mark.parametrize("model", [RecipeFile, StageEntry, EngineSettings])
+@pytest.mark.parametrize("model", [RecipeFile, StageEntry, EngineSettings, TuneSettings])
 def test_every_option_of_a_recipe_is_described(model: type[BaseModel]) -> None:
     assert described(model) == []
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import random
 import re
 from dataclasses import replace
 from pathlib import Path
@@ -11,8 +12,9 @@ from pathlib import Path
 import pytest
 
 from nasdistill.errors import DamagedFile, UserError
-from nasdistill.report import tables, trial_tables
+from nasdistill.report import tables, trial_plots, trial_tables
 from nasdistill.report.experiments import Experiment, Trial, load_experiment, save_experiment, write_experiment
+from nasdistill.report.importance import Importance
 from tests.report.fake_experiments import BETA, EPOCHS, OPTIMISER, fake_experiment
 from tests.report.test_page import HOSTILE, Page, assert_asks_for_nothing
 
@@ -120,6 +122,7 @@ def test_the_page_tells_the_whole_experiment(tmp_path: Path) -> None:
         "loguniform(10, 3000)", "Why trials failed", "training diverged", "nasdistill tune beta --vary",
         "name: beta seed: 0", "fitted to the 18 trials that succeeded",
         f"Trial {experiment.best} has the highest score of the trials that succeeded; its run is in trials/25.",
+        f"{experiment.best_trial.accuracy['selected']:.1f} % test accuracy",
     ):  # fmt: skip
         assert words in page.reads, words
     assert re.search(r"have not seen, is 0\.[789]\d: 1 where it tells their scores", page.reads)
@@ -169,6 +172,35 @@ def test_scores_that_settings_do_not_explain_or_that_are_all_the_same(tmp_path: 
     assert "share of the variance" not in page.reads
     same = tuple(replace(trial, score=5.0) for trial in experiment.trials)
     assert "All trials have the same score." in page_of(replace(experiment, trials=same, best=0), tmp_path).reads
+
+
+def test_where_the_lowest_score_is_best_the_page_says_so(tmp_path: Path) -> None:
+    trial = Trial(0, {BETA: 10.0}, "succeeded", 0.25)
+    experiment = replace(fake_experiment(0, keys=1), trials=(trial,), best=0, higher_is_better=False, metric="loss")
+    page = page_of(experiment, tmp_path)
+    assert "loss; the lowest is best" in page.reads
+    assert "Trial 0 has the lowest score of the trials that succeeded." in page.reads
+
+
+def test_the_importance_of_a_setting_is_its_share_of_the_variance_on_its_own_scale(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    draw = random.Random(0)  # noqa: S311
+    linear = "stages.student.objectives.0.temperature"
+    trials = []
+    for number in range(200):
+        places = draw.random(), draw.random()
+        score = 3 * places[0] + places[1] if number % 4 else 9.0  # variances 9/12 and 1/12
+        values = {BETA: 10 * 300 ** places[0], linear: 1 + 19 * places[1]}
+        trials.append(Trial(number, values, "succeeded" if number % 4 else "stopped early", score))
+    told: list[tuple[Importance, list[str]]] = []
+    monkeypatch.setattr(trial_plots, "bars", lambda found, names: told.append((found, names)) or "")
+    for name in ("parallel", "progress", "over"):
+        monkeypatch.setattr(trial_plots, name, lambda *_: "")
+    write_experiment(replace(fake_experiment(0, keys=2), trials=tuple(trials), best=1), tmp_path)
+    ((found, names),) = told
+    assert names == [BETA, linear]
+    assert found.alone == pytest.approx((0.9, 0.1), abs=0.05)
 
 
 def test_words_with_markup_are_inert(tmp_path: Path) -> None:

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import random
 import re
+from collections.abc import Callable
 from dataclasses import replace
 
 import pytest
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
 
 from nasdistill.report import plots, trial_plots
 from nasdistill.report.experiments import Experiment, Trial
 from nasdistill.report.importance import Importance
-from tests.report.fake_experiments import BETA, EPOCHS, fake_experiment
+from tests.report.fake_experiments import BETA, EPOCHS, draw, fake_experiment
 from tests.report.test_plots import curve_points, parsed, texts_of
 
 
@@ -26,6 +30,31 @@ def three(higher: bool = True) -> Experiment:
 
 def ordinates(svg: str, width: str) -> list[list[float]]:
     return [[y for _, y in line] for line in curve_points(parsed(svg), width)]
+
+
+@pytest.fixture
+def axes(monkeypatch: pytest.MonkeyPatch) -> Axes:
+    """What the pictures of this test are drawn on, so that it can be asked for numbers."""
+    found: Axes = Figure().subplots()
+
+    def drawn(_title: str, draw: Callable[[Axes], object], *_size: object, **_options: object) -> str:
+        draw(found)
+        return ""
+
+    monkeypatch.setattr(trial_plots, "picture", drawn)
+    return found
+
+
+@pytest.mark.parametrize(("key", "places"), [(BETA, [0, 1, 0.5]), (EPOCHS, [1, 0, 0.25])])
+def test_scores_stand_over_the_values_of_one_setting(key: str, places: list[float], axes: Axes) -> None:
+    values = [(10.0, 30), (1000.0, 10), (100.0, 15)]
+    trials = tuple(
+        Trial(at, {**draw(random.Random(0)), BETA: beta, EPOCHS: epochs}, "succeeded", 50.0 + at)  # noqa: S311
+        for at, (beta, epochs) in enumerate(values)
+    )
+    trial_plots.over(replace(fake_experiment(0), trials=trials, best=2), key)
+    place_of = {score: place for mark in axes.collections for place, score in mark.get_offsets()}
+    assert [place_of[50.0 + at] for at in range(3)] == pytest.approx(places)
 
 
 def test_a_line_goes_through_values_and_score() -> None:
@@ -95,11 +124,15 @@ def test_losses_over_orders_of_magnitude_have_a_logarithmic_axis() -> None:
     assert {"0.01", "0.1", "1", "10", "100"} <= texts_of(parsed(trial_plots.parallel(experiment)))
 
 
-def test_importance_has_the_largest_on_top() -> None:
+def test_importance_has_the_largest_on_top(axes: Axes) -> None:
+    trial_plots.bars(Importance((0.1, 0.6), (0.3, 0.8), 0.9), ["stages.a.lr", "stages.b.weight"])
+    assert [[bar.get_width() for bar in bars] for bars in axes.containers] == [[30, 80], [10, 60]]
+    assert [label.get_text() for label in axes.get_yticklabels()] == ["a.lr", "b.weight"]  # from the foot upwards
+
+
+def test_importance_names_its_bars() -> None:
     svg = trial_plots.bars(Importance((0.1, 0.6), (0.3, 0.8), 0.9), ["stages.a.lr", "stages.b.weight"])
-    texts = [text.text for text in parsed(svg).iter("{http://www.w3.org/2000/svg}text")]
-    assert texts.index("a.lr") < texts.index("b.weight")  # drawn from the foot upwards
-    assert {"alone", "also together with others"} <= texts_of(parsed(svg))
+    assert {"a.lr", "b.weight", "alone", "also together with others"} <= texts_of(parsed(svg))
 
 
 @pytest.mark.parametrize(
