@@ -1,15 +1,31 @@
-"""Several processes that compute together, as torchrun starts them, but forked, which spares seconds each."""
+"""Several processes that compute together: started by torchrun, or forked as it starts them, which spares seconds."""
 
 from __future__ import annotations
 
 import os
 import socket
+import subprocess
+import sys
 import threading
 from collections.abc import Callable
+from pathlib import Path
 
 from tests.children import forked
 
+ROOT = Path(__file__).parents[1]
 DIED = 1
+
+
+def torchrun(module: str, *arguments: str | Path, folder: Path = ROOT) -> str:
+    """Run a module in two processes of torchrun's, in `folder`, to its good end; what they print."""
+    launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+    command = [*launcher, "-m", module, *map(str, arguments)]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    done = subprocess.run(
+        command, cwd=folder, env=environment, capture_output=True, text=True, check=False, timeout=300
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout
 
 
 def free_port() -> int:

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import json
-import os
-import subprocess
-import sys
 from pathlib import Path
+
+from tests.together import torchrun
 
 RECIPE = """\
 name: shared
@@ -26,11 +25,7 @@ stages:
 def test_torchrun_runs_a_recipe_once(tmp_path: Path) -> None:
     (tmp_path / "shared.yaml").write_text(RECIPE)
     out = tmp_path / "out"
-    torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
-    command = [*torchrun, "-m", "nasdistill", "run", str(tmp_path / "shared.yaml"), "--out", str(out)]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
+    told = torchrun("nasdistill", "run", "shared.yaml", "--out", out, folder=tmp_path)
     rows = {row["stage"]: row for row in json.loads((out / "results.json").read_text())}
     assert list(rows)[:3] == ["teacher", "student", "score"]
     # How many generations there are depends on scores, which both processes read alike.
@@ -39,4 +34,4 @@ def test_torchrun_runs_a_recipe_once(tmp_path: Path) -> None:
     assert len(generations) >= 2
     assert rows["score"]["accuracy"]["selected"] == rows["student"]["accuracy"]["selected"]
     assert len(list((out / "artifacts").iterdir())) == len(rows)
-    assert done.stdout.count("report:") == 1
+    assert told.count("report:") == 1

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -16,10 +13,9 @@ from nasdistill.errors import SpecError
 from nasdistill.registry import build
 from nasdistill.training import engine as engine_module
 from nasdistill.training.engine import EngineSettings, is_first_process, resolve
+from tests.together import torchrun
 from tests.training import shared_out
 from tests.training.parts import engine
-
-ROOT = Path(__file__).parents[2]
 
 
 def test_convolutions_are_channels_last_and_compute_in_bf16() -> None:
@@ -98,11 +94,7 @@ def test_two_processes_train_as_one(tmp_path: Path) -> None:
     for name in ("one", "two"):
         (tmp_path / name).mkdir()
     shared_out.main(tmp_path / "one")
-    torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
-    command = [*torchrun, "-m", "tests.training.shared_out", str(tmp_path / "two")]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
+    torchrun("tests.training.shared_out", tmp_path / "two")
     one, two = load_file(tmp_path / "one" / "weights"), load_file(tmp_path / "two" / "weights")
     torch.testing.assert_close(one, two)
     metrics = [(tmp_path / name / "metrics").read_text() for name in ("one", "two")]

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +17,7 @@ from nasdistill.errors import Interrupted, SpecError
 from nasdistill.zero_shot.generation import Generation
 from nasdistill.zero_shot.generators import GENERATORS
 from nasdistill.zero_shot.generators.pixels import PixelGenerator
+from tests.together import torchrun
 from tests.zero_shot.parts import GENERATOR, SEED, SHAPE, Loop, loop, network
 from tests.zero_shot.pixels_apart import pixels_loop
 
@@ -293,16 +291,7 @@ def test_pixels_learn_the_classes_that_were_asked_for(tmp_path: Path) -> None:
 
 def test_processes_optimise_their_own_pixels(tmp_path: Path) -> None:
     """What two processes find is what each of them would find alone."""
-    torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
-    done = subprocess.run(
-        [*torchrun, "-m", "tests.zero_shot.pixels_apart", str(tmp_path)],
-        cwd=Path(__file__).parents[2],
-        env={**os.environ, "OMP_NUM_THREADS": "1"},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr
+    torchrun("tests.zero_shot.pixels_apart", tmp_path)
     found = [load_file(tmp_path / f"images-{rank}")["images"] for rank in range(2)]
     for rank, images in enumerate(found):
         expected = pixels_loop().generation

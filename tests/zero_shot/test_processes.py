@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import torch
@@ -12,24 +9,13 @@ from safetensors.torch import load_file
 
 from nasdistill.storage import read_json
 from tests.stages.parts import few_digits, network_artifact
-
-ROOT = Path(__file__).parents[2]
+from tests.together import torchrun
 
 
 def test_two_processes_end_with_the_same_networks(tmp_path: Path) -> None:
     """Also where the generator starts over at a window's edge, which all must decide alike."""
     network_artifact(tmp_path / "teacher", few_digits(), "wrn-10-1")
-    torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
-    done = subprocess.run(
-        [*torchrun, "-m", "tests.zero_shot.shared_out", str(tmp_path)],
-        cwd=ROOT,
-        env={**os.environ, "OMP_NUM_THREADS": "1"},
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=300,
-    )
-    assert done.returncode == 0, done.stderr
+    torchrun("tests.zero_shot.shared_out", tmp_path)
     first, second = (load_file(tmp_path / f"rank-{rank}") for rank in range(2))
     ours, theirs = (each.pop("latents") for each in (first, second))
     assert ours.shape == theirs.shape == (7, 8, 8), "seven generator steps on half of the 16 images, each of 8 numbers"
