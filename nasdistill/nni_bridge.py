@@ -6,6 +6,7 @@ import getpass
 import importlib
 import importlib.util
 import logging
+import os
 import platform
 import tempfile
 import warnings
@@ -62,5 +63,6 @@ def nni_hub(what: str) -> ModuleType:
         UserError: something is missing; says what to install.
     """
     require_nni(what, ("nni", "pytorch_lightning"))
-    with FileLock(Path(tempfile.gettempdir()) / f"nasdistill-{getpass.getuser()}-imports-nni.lock"):
+    user = os.getuid() if os.name == "posix" else getpass.getuser()  # in a container a user may have no name
+    with FileLock(Path(tempfile.gettempdir()) / f"nasdistill-{user}-imports-nni.lock"):
         return importlib.import_module("nni.nas.hub.pytorch")

@@ -1,21 +1,30 @@
 """Without nni, what needs it says what to install, and all else works."""
 
+import importlib
 import importlib.util
+import os
 import platform
 import sys
+import tempfile
 
 import pytest
+from filelock import FileLock, Timeout
 
 from nasdistill.cli.main import main
 from nasdistill.errors import UserError
-from nasdistill.nni_bridge import require_nni
+from nasdistill.nni_bridge import nni_hub, require_nni
+
+
+def hide(module, monkeypatch):
+    """Let a module not be found."""
+    real = importlib.util.find_spec
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name, *rest: None if name == module else real(name, *rest))
 
 
 @pytest.fixture
 def without_nni(monkeypatch):
     """A process in which nni cannot be imported."""
-    real = importlib.util.find_spec
-    monkeypatch.setattr(importlib.util, "find_spec", lambda name, *rest: None if name == "nni" else real(name, *rest))
+    hide("nni", monkeypatch)
     for module in [name for name in sys.modules if name.split(".")[0] == "nni"]:
         monkeypatch.delitem(sys.modules, module)
     monkeypatch.setitem(sys.modules, "nni", None)
@@ -36,12 +45,30 @@ def test_other_processors_are_told_that_there_is_no_wheel(without_nni, machine, 
 
 
 def test_what_nni_needs_is_told_too(monkeypatch):
-    real = importlib.util.find_spec
-    monkeypatch.setattr(
-        importlib.util, "find_spec", lambda name, *rest: None if name == "pkg_resources" else real(name, *rest)
-    )
+    hide("pkg_resources", monkeypatch)
     with pytest.raises(UserError, match=r"needs pkg_resources, not installed here: pip install 'setuptools<81'"):
         require_nni("this")
+
+
+def test_one_process_at_a_time_imports_nnis_spaces_also_where_its_user_has_no_name(tmp_path, monkeypatch):
+    pytest.importorskip("nni")
+    pytest.importorskip("pytorch_lightning")
+    monkeypatch.setattr(tempfile, "gettempdir", lambda: str(tmp_path))
+    for name in ("LOGNAME", "USER", "LNAME", "USERNAME"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr(os, "getuid", lambda: 4_000_000_001)  # as Kubernetes may run containers
+
+    def imported(name):
+        if name == "nni.nas.hub.pytorch":
+            (lock,) = tmp_path.iterdir()
+            with pytest.raises(Timeout):
+                FileLock(lock).acquire(timeout=0)
+        return name
+
+    monkeypatch.setattr(importlib, "import_module", imported)
+    assert nni_hub("this") == "nni.nas.hub.pytorch"
+    (lock,) = tmp_path.iterdir()
+    FileLock(lock).acquire(timeout=0).lock.release()
 
 
 @pytest.mark.parametrize(

@@ -33,6 +33,17 @@ def test_a_service_is_in_nnis_own_terms(tmp_path):
     assert service.command == "python3 -m nasdistill.tuning.trial"
 
 
+def test_a_command_and_what_else_nni_takes_stand_beside_the_service(tmp_path):
+    path = tmp_path / "ssh.yaml"
+    path.write_text(SSH + "trialCommand: python3.11 -m mine\nnniManagerIp: 10.0.0.1\n")
+
+    service = read_service(path)
+
+    assert service.command == "python3.11 -m mine"
+    assert service.config["nniManagerIp"] == "10.0.0.1"
+    assert "trialCommand" not in service.config
+
+
 def test_trials_on_this_machine_run_with_this_python(tmp_path):
     path = tmp_path / "gpus.yaml"
     path.write_text("trainingService: {platform: local, useActiveGpu: true}\ntrialGpuNumber: 1\n")
