@@ -20,6 +20,7 @@ from typing import Any
 from filelock import FileLock, Timeout
 
 from nasdistill.storage import read_json, write_json
+from nasdistill.training.launch import LOST
 from nasdistill.tuning.plan import Plan, digest_of, read_plan
 
 MARKER = "experiment.id"
@@ -94,17 +95,21 @@ class Trial:
         status = 0
         for attempt in range(self.plan.attempts):
             if attempt:
-                print(f"killed by signal {-status}; attempt {attempt + 1} goes on from the last checkpoint", flush=True)
+                print(f"{_death(status)}; attempt {attempt + 1} goes on from the last checkpoint", flush=True)
             status = self._attempt(nni)
-            if status >= 0:
+            if not self._killed(status):
                 break
         if self.record is not None:
             nni.report_final_result(self._named(self.record["score"]) | {"record": self.record})
             return 0
-        if status < 0:
-            self.problem = f"killed by signal {-status} in each of {self.plan.attempts} attempts"
+        if self._killed(status):
+            self.problem = f"{_death(status)} in each of {self.plan.attempts} attempts"
         self._note()
         return status if status >= 0 else 128 - status
+
+    def _killed(self, status: int) -> bool:
+        """Whether the system ended the work, or one of its processes where it has several."""
+        return status < 0 or (status == LOST and self.problem is None)
 
     def _note(self) -> None:
         """Write down whose trial this is, and why it failed if it did, for who reads the folder later."""
@@ -153,7 +158,7 @@ class Trial:
             raise
         finally:
             status = work.wait()
-        return 128 + signal.SIGTERM if stopped.is_set() and status < 0 else status
+        return 128 + signal.SIGTERM if stopped.is_set() and self._killed(status) else status
 
     def _hear(self, content: Mapping[str, Any], nni: Any) -> None:
         if "at" in content and content["at"] not in [entry["at"] for entry in self.told]:
@@ -162,6 +167,10 @@ class Trial:
             nni.report_intermediate_result(self._named(content["value"]))
         self.record = content.get("record", self.record)
         self.problem = content.get("problem", self.problem)
+
+
+def _death(status: int) -> str:
+    return f"killed by signal {-status}" if status < 0 else "left by one of its processes"
 
 
 _parent = os.getppid()

@@ -15,9 +15,10 @@ from pathlib import Path
 from statistics import fmean
 from typing import Any
 
-from nasdistill.errors import Interrupted, UserError
+from nasdistill.errors import Interrupted, ProcessLost, UserError
 from nasdistill.recipes import runner
 from nasdistill.report.records import ACCURACIES, Row, RunRecord
+from nasdistill.training.launch import LOST
 from nasdistill.tuning.checking import curve_of, recipe_at
 from nasdistill.tuning.plan import Plan, read_plan
 
@@ -29,13 +30,17 @@ def main(plan_folder: str, place: str, digest: str, values: str) -> int:
     """Run a trial; the arguments are those of the command line that `nasdistill.tuning.trial` starts.
 
     Returns:
-        the exit status: 0; 2 for a mistake of the user; 128 plus the signal where one stopped it.
+        the exit status: 0; 2 for a mistake of the user; 128 plus the signal where one stopped it; that of one whose
+        company is gone, of which it tells nothing, as the trial starts it again.
     """
     logging.basicConfig(stream=sys.stderr, level=logging.INFO, format="%(message)s")
     try:
         _work(Path(plan_folder), Path(place), digest, json.loads(values))
     except Interrupted as stop:
         return 128 + stop.signal_number
+    except ProcessLost as error:
+        logging.warning("%s", error)
+        return LOST
     except UserError as error:
         _tell({"problem": str(error)})
         return 2

@@ -1,5 +1,6 @@
 """One trial: what nni is told, whatever happens to the work."""
 
+import json
 import os
 import shutil
 import signal
@@ -9,8 +10,9 @@ import threading
 import pytest
 from filelock import FileLock, Timeout
 
+from nasdistill.errors import Interrupted, ProcessLost, UserError
 from nasdistill.storage import read_json
-from nasdistill.tuning import trial
+from nasdistill.tuning import trial, worker
 from nasdistill.tuning.plan import digest_of, read_plan
 from nasdistill.tuning.trial import MARKER, NOTE, Trial, place_of
 from tests.tuning.parts import KEY, FakeNni, write_plan
@@ -92,6 +94,46 @@ def test_work_that_is_killed_each_time_fails_with_its_reason(tmp_path):
     assert nni.final == []
     note = read_json(tmp_path / "out/trials" / digest_of({KEY: 1.0}) / NOTE)
     assert note["problem"] == "killed by signal 9 in each of 2 attempts"
+
+
+@pytest.mark.parametrize(
+    ("statuses", "left", "problem"),
+    [
+        ([1, 0], [], None),
+        ([1, 1, 0], [0], "left by one of its processes in each of 2 attempts"),
+        ([1, 143], [], None),  # asked to stop
+    ],
+)
+def test_work_that_one_of_its_processes_left_goes_on(statuses, left, problem, tmp_path, monkeypatch):
+    plan = write_plan(tmp_path, tune={"attempts": 2})
+    given = iter(statuses)
+    monkeypatch.setattr(Trial, "_attempt", lambda _self, _nni: next(given))
+
+    status, _ = run(tmp_path, plan, 1.0)
+
+    assert list(given) == left
+    assert status == statuses[1]
+    assert read_json(tmp_path / "out/trials" / digest_of({KEY: 1.0}) / NOTE)["problem"] == problem
+
+
+def test_work_whose_company_is_gone_tells_no_problem_and_other_errors_are_told(tmp_path, monkeypatch, capsys):
+    write_plan(tmp_path)
+
+    def ended_by(error):
+        def run(*_):
+            raise error
+
+        monkeypatch.setattr(worker.runner, "run", run)
+        return worker.main(str(tmp_path / "plan"), str(tmp_path / "out"), "digest", json.dumps({KEY: 1.0}))
+
+    assert ended_by(ProcessLost("process 1 of 2 ended by SIGKILL")) == 1
+    assert ended_by(Interrupted(signal.SIGINT)) == 128 + signal.SIGINT
+    assert capsys.readouterr().out == ""
+    assert ended_by(UserError("no memory")) == 2
+    assert json.loads(capsys.readouterr().out) == {"problem": "no memory"}
+    with pytest.raises(ZeroDivisionError):
+        ended_by(ZeroDivisionError("by zero"))
+    assert json.loads(capsys.readouterr().out) == {"problem": "ZeroDivisionError: by zero"}
 
 
 def test_a_mistake_fails_at_once_with_its_sentence(tmp_path, monkeypatch):
