@@ -28,6 +28,13 @@ def three(higher: bool = True) -> Experiment:
     return replace(fake_experiment(0, keys=1), trials=trials, best=1 if higher else 0, higher_is_better=higher)
 
 
+@pytest.mark.parametrize(("higher", "order"), [(True, [3, 2, 0, 1]), (False, [3, 1, 2, 0])])
+def test_what_failed_is_drawn_first_and_the_better_the_later(higher: bool, order: list[int]) -> None:
+    experiment = three(higher)
+    trials = (*experiment.trials, Trial(3, {BETA: 20.0}, "failed"), Trial(4, {BETA: 30.0}, "running"))
+    assert [trial.number for trial in trial_plots.drawn(replace(experiment, trials=trials))] == order
+
+
 def ordinates(svg: str, width: str) -> list[list[float]]:
     return [[y for _, y in line] for line in curve_points(parsed(svg), width)]
 
