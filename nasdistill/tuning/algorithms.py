@@ -34,7 +34,7 @@ def algorithm(
 
     options = {"name": wanted} if isinstance(wanted, str) else dict(wanted)
     name = options.pop("name", None)
-    known = {meta.name: meta for meta in get_all_algo_meta() if meta.algo_type in (kind, "advisor")}
+    known = {meta.name: meta for meta in get_all_algo_meta() if meta.algo_type == kind}
     if name in REFUSED and kind == "tuner":
         raise SpecError(f"{name} is no tuner for a recipe: {REFUSED[name]}")
     if name not in known:

@@ -87,7 +87,7 @@ def read_plan(folder: Path) -> Plan:
 
 def digest_of(values: Mapping[str, Any]) -> str:
     """The name of the trial with these values: equal values are one trial, whoever suggested them how often."""
-    return sha256_of_json({key: values[key] for key in sorted(values)})[:10]
+    return sha256_of_json(dict(values))[:10]
 
 
 def new_experiment_name() -> str:

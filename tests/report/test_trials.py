@@ -130,6 +130,18 @@ def test_the_importance_of_choices_is_their_share_of_the_variance(monkeypatch: p
     assert shares.alone == pytest.approx([0.9, 0.1, 0.0], abs=0.05)
 
 
+def test_an_architecture_that_came_again_counts_once_for_importance(monkeypatch: pytest.MonkeyPatch) -> None:
+    content = additive(noise=0).model_dump(mode="json")
+    for each in content["trials"][12:]:
+        each["like"] = 0
+    told: list[tuple[Any, Any]] = []
+    monkeypatch.setattr(trials, "importance", lambda *given: told.append(given))
+    trials.draw_importance(found(content))
+    ((places, scores),) = told
+    assert len(places) == 12
+    assert scores == [each["score"] for each in content["trials"][:12]]
+
+
 def test_of_noise_and_of_few_trials_no_importance_is_told() -> None:
     assert trials.draw_importance(additive(noise=50)) is None
     assert trials.draw_importance(found()) is None
