@@ -76,7 +76,8 @@ class OneShot(GradientSearch):
     """Base of nni's one-shot strategies.
 
     Half of the training images (drawn per class, by the seed) teach the weights, the other half the architecture, as in
-    our own `darts`, whose defaults these are. Where nni draws paths, what it draws is a function of seed and step.
+    our own `darts`, whose defaults these are. Where nni draws paths or noise, what it draws is a function of seed and
+    step.
     """
 
     exact: ClassVar[bool] = False
@@ -93,7 +94,7 @@ class OneShot(GradientSearch):
         """Called before the first step of an epoch, also where the search goes on in the middle of it."""
 
     def draw(self, supernet: NniSupernet, choices: Choices, seed: int) -> None:
-        """Called before each forward pass, with a seed of its own."""
+        """Called before each forward pass, with a seed of its own; torch's global generator starts from it too."""
 
     def choose(
         self, supernet: NniSupernet, choices: Choices, judging: Batches, engine: Engine, seed: int
@@ -125,8 +126,13 @@ class NniLearner(Learner):
         self.strategy.begin_epoch(self.supernet, epoch)
 
     def loss(self, half: str, batch: Batch, number: int) -> torch.Tensor:
-        self.strategy.draw(self.supernet, self.choices, derived_seed(self.seed, half, number))
-        return super().loss(half, batch, number)
+        seed = derived_seed(self.seed, half, number)
+        device = self.engine.device
+        # All processes draw the same path, and the same noise on the way, as one process would.
+        with torch.random.fork_rng([device] if device.type == "cuda" else []):
+            torch.manual_seed(seed)
+            self.strategy.draw(self.supernet, self.choices, seed)
+            return super().loss(half, batch, number)
 
     def look(self, epoch: int) -> dict[str, float]:
         """Each alternative's weight, and by kind of choice their mean entropy in nats."""

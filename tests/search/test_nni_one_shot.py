@@ -245,11 +245,10 @@ def test_proxyless_draws_by_the_learned_probabilities_and_finds_the_likeliest(di
     label = "cell/1_2"
     module = next(m for m in supernet._choosing() if m.label == label)
     counts: Counter[str] = Counter()
-    state = torch.get_rng_state()
+    torch.manual_seed(0)
     for seed in range(400):
         strategy.draw(supernet, choices, seed)
         counts[module._sampled] += 1
-    assert torch.equal(torch.get_rng_state(), state)
     third = choices[label][2]
     assert abs(counts[third] - 400 * share) < 5 * math.sqrt(400 * share * (1 - share))
     assert supernet.probabilities()[label] == pytest.approx(
@@ -274,6 +273,24 @@ def test_gumbel_noise_falls_in_temperature_and_is_left_out_of_what_is_told() -> 
     assert not torch.equal(supernet(images), supernet(images))
     with pytest.raises(SpecError, match="the temperature falls"):
         STRATEGIES.parse({"name": "nni:gumbel-darts", "temperature_end": 2.0})
+
+
+@pytest.mark.parametrize("strategy", ["nni:gumbel-darts", "nni:proxyless"])
+def test_what_nni_draws_is_a_function_of_seed_half_and_step(strategy: str, digits: Data) -> None:
+    learner = STRATEGIES.parse({"name": strategy}).learner(SPACES.parse(CELL), digits, engine(), 7)
+    batch = next(iter(halves(digits, 16, engine(), seed=0)[0].epoch(0)))
+    for alpha in learner.alphas:
+        alpha.data.zero_()
+
+    def loss(state: int, half: str, step: int) -> float:
+        torch.manual_seed(state)
+        before = torch.get_rng_state()
+        value = float(learner.loss(half, batch, step).detach())
+        assert torch.equal(torch.get_rng_state(), before)
+        return value
+
+    assert loss(1, "training", 5) == loss(2, "training", 5)
+    assert len({loss(1, half, step) for half in ("training", "validation") for step in range(5)}) == 10
 
 
 def test_curves_tell_the_architecture_each_epoch(digits: Data, tmp_path: Path) -> None:

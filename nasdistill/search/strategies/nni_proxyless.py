@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, ClassVar
 
-import torch
-
 from nasdistill.search.one_shot import Choices, NniSupernet, OneShot
 from nasdistill.search.spaces import SearchSpace
 from nasdistill.search.spaces.nni_hub import NniSpace
@@ -41,10 +39,7 @@ class NniProxyless(OneShot):
         return Proxyless()
 
     def draw(self, supernet: NniSupernet, choices: Choices, seed: int) -> None:
-        device = next(supernet.parameters()).device
-        with torch.random.fork_rng([device] if device.type == "cuda" else []):
-            torch.manual_seed(seed)
-            supernet.follow({})
+        supernet.follow({})
 
     def choose(
         self, supernet: NniSupernet, choices: Choices, judging: Batches, engine: Engine, seed: int
