@@ -80,7 +80,7 @@ def trial_folder(place: Path, digest: str) -> Path:
 
 
 def summary(record: RunRecord, plan: Plan) -> dict[str, Any]:
-    """What an experiment keeps of a finished trial: `score`, `accuracy`, `parameters`, `seconds`.
+    """What an experiment keeps of a finished trial: `score`, test `accuracy`, `parameters`, `seconds`.
 
     Raises:
         UserError: the stage whose metric counts was left out.
@@ -98,8 +98,10 @@ def summary(record: RunRecord, plan: Plan) -> dict[str, Any]:
 
 
 def _mean_accuracy(rows: Sequence[Row], kind: str) -> float | None:
-    told = [row.accuracy[kind] for row in rows if row.accuracy is not None and row.accuracy.get(kind) is not None]
-    return fmean(value for value in told if value is not None) if told else None
+    """Of test images; a stage that evaluates says which images it looked at."""
+    tested = [row.accuracy for row in rows if row.accuracy is not None and row.metrics.get("part", "test") == "test"]
+    told = [value for accuracy in tested if (value := accuracy.get(kind)) is not None]
+    return fmean(told) if told else None
 
 
 def _tell(content: Mapping[str, Any]) -> None:

@@ -40,3 +40,5 @@ def test_a_trial_runs_to_its_end_and_has_a_score(name, tmp_path):
     row = next(row for row in record.rows if row.stage == tuned.stage)
     assert told["score"] == row.metrics["validation"]["score"]
     assert told["parameters"] == row.parameters
+    # Of test images alone, at which the stage that evaluates on validation images never looked.
+    assert told["accuracy"] == ({} if row.uses == "evaluate" else row.metrics["accuracy"])

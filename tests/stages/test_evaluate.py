@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 import torch
 from sklearn.metrics import confusion_matrix
+from torch.nn import functional
 
 from nasdistill.artifacts import Artifact
 from nasdistill.data.base import Data, ImageSet, Normalisation
@@ -33,12 +34,20 @@ def evaluate(folder: Path, data: Data, network: Artifact, **options: Any) -> tup
     return metrics, read_json(context.folder / "confusion.json")
 
 
-def predictions(network: Artifact, part: Any, normalisation: Normalisation) -> torch.Tensor:
+def logits(network: Artifact, part: Any, normalisation: Normalisation) -> torch.Tensor:
     assert isinstance(part, ImageSet)
     _, module = load_network(network.folder)
     with torch.no_grad():
-        logits: torch.Tensor = module((part.images / 255 - normalisation.mean[0]) / normalisation.std[0])
-    return logits.argmax(1)
+        found: torch.Tensor = module((part.images / 255 - normalisation.mean[0]) / normalisation.std[0])
+    return found
+
+
+def predictions(network: Artifact, part: Any, normalisation: Normalisation) -> torch.Tensor:
+    return logits(network, part, normalisation).argmax(1)
+
+
+def loss(network: Artifact, part: Any, normalisation: Normalisation) -> float:
+    return float(functional.cross_entropy(logits(network, part, normalisation), part.labels))
 
 
 @pytest.mark.parametrize("part", ["test", "validation", "train"])
@@ -52,6 +61,9 @@ def test_the_networks_own_normalisation_counts(tmp_path: Path, data: Data, part:
     assert metrics["accuracy"] == pytest.approx({"last": expected, "best": expected, "selected": expected})
     assert confusion["matrix"] == confusion_matrix(images.labels, predicted, labels=range(10)).tolist()
     assert metrics["images"] == len(images)
+    # What experiments go by.
+    wanted = {"score": pytest.approx(expected), "loss": pytest.approx(loss(network, images, OWN), rel=1e-5)}
+    assert metrics.get("validation") == (wanted if part == "validation" else None)
 
 
 def test_size_and_speed_are_told(tmp_path: Path, data: Data) -> None:
