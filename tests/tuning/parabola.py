@@ -30,7 +30,6 @@ class Parabola(Stage):
     x: float = Field(description="where the parabola is read")
     select: Literal["accuracy"] = Field("accuracy", description="as of stages that train")
     killed_once: str | None = Field(None, description="folder that remembers which values were killed before")
-    killed_always: bool = Field(False, description="killed at each attempt")
     fails_above: float | None = Field(None, description="values beyond this are a mistake of the user")
     seconds: float = Field(0.0, description="time between steps")
 
@@ -53,10 +52,9 @@ class Parabola(Stage):
         return Outcome({"validation": {"score": score, "loss": loss}, "accuracy": accuracy, "parameters": 7})
 
     def _die(self) -> None:
-        if self.killed_once is not None:
-            mark = Path(self.killed_once) / f"{self.x}"
-            if mark.exists():
-                return
+        if self.killed_once is None:
+            return
+        mark = Path(self.killed_once) / f"{self.x}"
+        if not mark.exists():
             mark.touch()
-        if self.killed_always or self.killed_once is not None:
             os.kill(os.getpid(), signal.SIGKILL)

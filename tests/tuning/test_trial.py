@@ -68,51 +68,54 @@ def test_a_trial_goes_on_when_the_system_kills_it_and_tells_nothing_twice(tmp_pa
     assert again.final[0]["default"] == 86
 
 
-def test_the_loss_is_told_where_it_counts_and_stages_that_trials_share_are_done_once(tmp_path):
-    plan = write_plan(tmp_path, tune={"metric": "validation.loss"})
+def worked(folder, x: float, capsys) -> list[dict]:
+    """What the work of a trial tells, in this process."""
+    values = {KEY: x}
+    status = worker.main(str(folder / "plan"), str(folder / "out"), digest_of(values), json.dumps(values))
+    assert status == 0
+    return [json.loads(line) for line in capsys.readouterr().out.splitlines()]
 
-    _, nni = run(tmp_path, plan, 1.0)
+
+def test_the_loss_is_told_where_it_counts_and_stages_that_trials_share_are_done_once(tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    write_plan(tmp_path, tune={"metric": "validation.loss"})
+
+    *told, end = worked(tmp_path, 1.0, capsys)
 
     # (1 - 3)^2 / 4 at the end
-    assert [metric["default"] for metric in nni.intermediate] == [3, 2, 1] * 2
-    assert nni.final[0]["default"] == 1
+    assert [line["at"] for line in told] == [[seed, step] for seed in (0, 1) for step in (1, 2, 3)]
+    assert [line["value"] for line in told] == [3, 2, 1] * 2
+    assert end["record"]["score"] == 1
     made = stamps(tmp_path)
 
-    run(tmp_path, plan, 2.0)
+    worked(tmp_path, 2.0, capsys)
 
     both = stamps(tmp_path)
     assert made.items() <= both.items()
     assert len(both) == len(made) + 2
 
 
-def test_work_that_is_killed_each_time_fails_with_its_reason(tmp_path):
-    plan = write_plan(tmp_path, killed_always=True, tune={"attempts": 2})
-
-    status, nni = run(tmp_path, plan, 1.0)
-
-    assert status == 128 + signal.SIGKILL
-    assert nni.final == []
-    note = read_json(tmp_path / "out/trials" / digest_of({KEY: 1.0}) / NOTE)
-    assert note["problem"] == "killed by signal 9 in each of 2 attempts"
-
-
 @pytest.mark.parametrize(
-    ("statuses", "left", "problem"),
+    ("statuses", "told", "problem"),
     [
-        ([1, 0], [], None),
-        ([1, 1, 0], [0], "left by one of its processes in each of 2 attempts"),
-        ([1, 143], [], None),  # asked to stop
+        ((-9, 0), 0, None),
+        ((-9, -9), 137, "killed by signal 9 in each of 2 attempts"),
+        ((1, 0), 0, None),
+        ((1, 1), 1, "left by one of its processes in each of 2 attempts"),
+        ((1, 143), 143, None),  # asked to stop
     ],
 )
-def test_work_that_one_of_its_processes_left_goes_on(statuses, left, problem, tmp_path, monkeypatch):
+def test_work_that_the_system_ends_is_started_again_so_often(statuses, told, problem, tmp_path, monkeypatch):
+    """As a whole, or one of its processes where it has several."""
     plan = write_plan(tmp_path, tune={"attempts": 2})
     given = iter(statuses)
     monkeypatch.setattr(Trial, "_attempt", lambda _self, _nni: next(given))
 
-    status, _ = run(tmp_path, plan, 1.0)
+    status, nni = run(tmp_path, plan, 1.0)
 
-    assert list(given) == left
-    assert status == statuses[1]
+    assert list(given) == []
+    assert status == told
+    assert nni.final == []
     assert read_json(tmp_path / "out/trials" / digest_of({KEY: 1.0}) / NOTE)["problem"] == problem
 
 
