@@ -3,9 +3,9 @@
     python -m benchmarks.processes
 
 The numbers come from one recipe, run with one process, with two, with two that do not share the statistics of batch
-norm, and, as a control, with one process of two threads, which adds the same numbers in another order. Small learning
-rates leave a rounding error small; usual ones make it grow, wherever it comes from. The rates are those of `fit` on
-images of 32x32, all rivals by turns; each process has a thread of its own.
+norm, and, as a control, with one process that rounds in other ways: with two threads, with another order of the values
+in memory, with both. Small learning rates leave a rounding error small; usual ones make it grow, wherever it comes
+from. The rates are those of `fit` on images of 32x32, all rivals by turns; each process has a thread of its own.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ import socket
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -28,7 +28,7 @@ from rich.console import Console
 from rich.table import Table
 from safetensors.torch import load_file
 
-from benchmarks.common import Turn, apart, arguments, compare, machine, show
+from benchmarks.common import Comparison, Turn, apart, arguments, compare, machine, show
 from benchmarks.images import CLASSES, SHAPE
 from benchmarks.training import BATCH, ours
 from nasdistill.models.base import MODELS
@@ -86,27 +86,40 @@ SHOWN = {
     "zero-shot": "zero-shot",
     "born-again-1": "born-again",
 }
-ONE, THREADS, TWO, OWN = "one process", "one process, two threads", "two processes", "two, each its own statistics"
-RUNS = {ONE: [], THREADS: [], TWO: ["--devices", "2"], OWN: ["--devices", "2", "engine.sync_batch_norm=false"]}
+ONE, ROUNDED, TWO, OWN = "one process", "one process, other roundings", "two processes", "two, each its own statistics"
+LAYOUT = "engine.channels_last=false"
+RUNS: dict[str, list[tuple[int, list[str]]]] = {
+    ONE: [(1, [])],
+    ROUNDED: [(2, []), (1, [LAYOUT]), (2, [LAYOUT])],
+    TWO: [(1, ["--devices", "2"])],
+    OWN: [(1, ["--devices", "2", "engine.sync_batch_norm=false"])],
+}
+"""Threads and options of each run."""
 
-Difference = tuple[float | None, float]
-"""The largest one of weights, where the stage has any, and of losses and architecture weights."""
+Difference = tuple[float, float]
+"""The largest one of weights, -1 where the stage has none, and of losses and architecture weights."""
 
 
 def differences(overrides: Sequence[str]) -> dict[str, dict[str, Difference]]:
-    """By run but the first, by stage: how far it lies from the first."""
+    """By run but the first, by stage: how far it lies from the first, at most."""
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         (folder / "processes.yaml").write_text(RECIPE)
-        for run, options in RUNS.items():
-            command = [sys.executable, "-m", "nasdistill", "run", "processes.yaml", "--out", run, "--quiet"]
-            environment = {**os.environ, "OMP_NUM_THREADS": "2" if run == THREADS else "1"}
-            subprocess.run(
-                [*command, *options, *overrides], cwd=folder, env=environment, check=True, stdout=subprocess.DEVNULL
-            )
+        for run, ways in RUNS.items():
+            for number, (threads, options) in enumerate(ways):
+                out = str(folder / run / str(number))
+                command = [sys.executable, "-m", "nasdistill", "run", "processes.yaml", "--out", out, "--quiet"]
+                environment = {**os.environ, "OMP_NUM_THREADS": str(threads)}
+                subprocess.run(
+                    [*command, *options, *overrides], cwd=folder, env=environment, check=True, stdout=subprocess.DEVNULL
+                )
+        first = folder / ONE / "0" / "stages"
         return {
             run: {
-                shown: _difference(folder / ONE / "stages" / stage, folder / run / "stages" / stage)
+                shown: _largest(
+                    _difference(first / stage, folder / run / str(number) / "stages" / stage)
+                    for number in range(len(RUNS[run]))
+                )
                 for stage, shown in SHOWN.items()
             }
             for run in list(RUNS)[1:]
@@ -114,7 +127,7 @@ def differences(overrides: Sequence[str]) -> dict[str, dict[str, Difference]]:
 
 
 def _difference(one: Path, other: Path) -> Difference:
-    weights = None
+    weights = -1.0
     if (one / "weights.safetensors").is_file():
         ours, theirs = (load_file(folder / "weights.safetensors") for folder in (one, other))
         weights = max(float((ours[name].double() - theirs[name].double()).abs().max()) for name in ours)
@@ -123,6 +136,11 @@ def _difference(one: Path, other: Path) -> Difference:
     told = [name for name in curves if not any(word in name for word in counts)]
     pairs = [pair for name in told for pair in zip(curves[name], others[name], strict=True)]
     return weights, max(abs(mine[1] - its[1]) for mine, its in pairs)
+
+
+def _largest(differences: Iterable[Difference]) -> Difference:
+    weights, losses = zip(*differences, strict=True)
+    return max(weights), max(losses)
 
 
 def trainer(model: str, threads: int, shared: bool, _options: argparse.Namespace) -> Turn:
@@ -150,14 +168,9 @@ def pair(model: str, shared: bool, options: argparse.Namespace) -> Iterator[Turn
         yield lambda steps: max(callers.map(lambda turn: turn(steps), turns))
 
 
-def main() -> None:
-    parser = arguments("two processes beside one")
-    parser.add_argument("--model", default="wrn-16-1", help="model to train")
-    parser.set_defaults(rounds=3)
-    options = parser.parse_args()
-    apart_by = {"small learning rates": differences([]), "ten times as large": differences(USUAL)}
+def rates(model: str, options: argparse.Namespace) -> Comparison:
+    """Images per second of one process with a thread for each core or one, and of two."""
     with contextlib.ExitStack() as all_rivals:
-        model = options.model
         alone = {
             f"{ONE}, {threads} thread{'s' * (threads > 1)}": all_rivals.enter_context(
                 apart(functools.partial(trainer, model, threads, True), options)
@@ -165,23 +178,38 @@ def main() -> None:
             for threads in (1, 2)
         }
         together = {run: all_rivals.enter_context(pair(model, run == TWO, options)) for run in (TWO, OWN)}
-        rates = compare(
+        return compare(
             f"training {model}, batch {BATCH} in all",
             alone | together,
             work=BATCH,
             baseline=next(iter(alone)),
             options=options,
         )
+
+
+def main() -> None:
+    parser = arguments("two processes beside one")
+    parser.add_argument("--models", nargs="+", default=["wrn-16-1", "wrn-16-2"], help="models to train")
+    parser.add_argument("--only", choices=("numbers", "rates"), help="half of it")
+    parser.set_defaults(rounds=3)
+    options = parser.parse_args()
+    apart_by = {}
+    if options.only != "rates":
+        apart_by = {"small learning rates": differences([]), "ten times as large": differences(USUAL)}
+    compared = [rates(model, options) for model in options.models] if options.only != "numbers" else []
     if options.json:
-        print(json.dumps({"machine": machine(), "differences": apart_by, "comparisons": [rates.plain()]}, indent=2))
+        plain = [comparison.plain() for comparison in compared]
+        print(json.dumps({"machine": machine(), "differences": apart_by, "comparisons": plain}, indent=2))
         return
     for setting, runs in apart_by.items():
         table = Table("", *(f"{run}: {what}" for run in runs for what in ("weights", "losses")))
         table.title, table.title_justify = f"largest difference from {ONE}, {setting}", "left"
         for stage in SHOWN.values():
-            table.add_row(stage, *("-" if v is None else f"{v:.1e}" for run in runs.values() for v in run[stage]))
+            table.add_row(
+                stage, *("-" if value < 0 else f"{value:.1e}" for run in runs.values() for value in run[stage])
+            )
         Console(width=140).print(table)
-    show([rates], as_json=False)
+    show(compared, as_json=False)
 
 
 if __name__ == "__main__":

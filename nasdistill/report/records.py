@@ -21,7 +21,8 @@ class Row:
     Attributes:
         stage: its name in the recipe.
         uses: the registered name of the stage.
-        accuracy: `last`, `best` and `selected`, in percent on the test set; None where the stage has none.
+        accuracy: `last`, `best` and `selected`, in percent on the test set; None where the stage has none, as one that
+            evaluates on other images.
         seconds: wall time of the work itself, also where it was done by an earlier run.
         latency_ms: of one image on the run's machine, in milliseconds.
         metrics: all that the stage told.
@@ -79,7 +80,7 @@ class Row:
             seed=manifest.seed,
             parameters=metrics.get("parameters"),
             multiply_adds=metrics.get("multiply_adds"),
-            accuracy=metrics.get("accuracy"),
+            accuracy=metrics.get("accuracy") if metrics.get("part", "test") == "test" else None,
             seconds=manifest.cost.get("seconds"),
             latency_ms=manifest.cost.get("latency_ms"),
             metrics=metrics,

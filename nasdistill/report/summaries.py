@@ -13,6 +13,8 @@ from nasdistill.report.records import Row
 CONFIDENCE = 0.95
 COUNTING = ("selected", "last")
 """Accuracies that a network may be judged by: the one that validation selected, else that of the last weights."""
+OTHER_IMAGES = ("validation", "train")
+"""What a stage may evaluate on beside the test images."""
 
 
 @dataclass(frozen=True)
@@ -109,6 +111,11 @@ class StageSummary:
 
     def accuracy(self, kind: str | None = None) -> Summary | None:
         values = list(self.accuracies(kind).values())
+        return summarise(values) if values else None
+
+    def accuracy_on(self, part: str) -> Summary | None:
+        """Of a stage that evaluates on those of `OTHER_IMAGES`, in percent."""
+        values = [row.metrics["accuracy"]["last"] for row in self.rows if row.metrics.get("part") == part]
         return summarise(values) if values else None
 
     def over(self, other: StageSummary) -> Difference | None:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from nasdistill.report import words
-from nasdistill.report.summaries import Difference, StageSummary, summarise
+from nasdistill.report.summaries import OTHER_IMAGES, Difference, StageSummary, summarise
 
 SHOWN = ("selected", "last", "best")
 """Accuracies in a table; the one that counts comes first, where a phone shows it."""
@@ -53,15 +53,18 @@ class Table:
 def results(stages: Sequence[StageSummary]) -> Table:
     """Accuracy, size, latency and time of every stage: mean ± sample deviation and each seed's value.
 
-    With the scores over classes where there are two or where they differ in size.
+    With the scores over classes where there are two or where they differ in size, and with the accuracy on other images
+    than those of the test where a stage looked at them.
     """
     metrics = [row.metrics for stage in stages for row in stage.rows]
     two = any("auc" in found for found in metrics)
     unequal = two or any(found.get("imbalance", 1) >= UNEQUAL for found in metrics)
     over_classes = [name for name, shown in ((BALANCED, unequal), (AUC, two)) if shown]
+    others = [part for part in OTHER_IMAGES if any(stage.accuracy_on(part) for stage in stages)]
     header = (
         "stage",
         *(f"accuracy %, {kind}" for kind in SHOWN),
+        *(f"accuracy %, {part} images" for part in others),
         *over_classes,
         "parameters",
         "size",
@@ -70,11 +73,11 @@ def results(stages: Sequence[StageSummary]) -> Table:
         "time",
         "uses",
     )
-    return Table(header, tuple(_result(stage, over_classes) for stage in stages))
+    return Table(header, tuple(_result(stage, others, over_classes) for stage in stages))
 
 
-def _result(stage: StageSummary, over_classes: Sequence[str]) -> tuple[Cell, ...]:
-    accuracies = (stage.accuracy(kind) for kind in SHOWN)
+def _result(stage: StageSummary, others: Sequence[str], over_classes: Sequence[str]) -> tuple[Cell, ...]:
+    accuracies = (*(stage.accuracy(kind) for kind in SHOWN), *(stage.accuracy_on(part) for part in others))
     size, cost, latency, seconds = map(stage.numbers, ("bytes", "multiply_adds", "latency_ms", "seconds"))
     return (
         Cell(stage.stage),

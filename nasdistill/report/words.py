@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from nasdistill.report import payloads
 from nasdistill.report.records import Row
-from nasdistill.report.summaries import Difference, StageSummary, Summary, paired_difference, summarise
+from nasdistill.report.summaries import OTHER_IMAGES, Difference, StageSummary, Summary, paired_difference, summarise
 
 NONE = "\N{EN DASH}"
 """Stands where a stage has no such number."""
@@ -95,6 +95,7 @@ def against(other: str, difference: Difference) -> str:
 def bought(stage: StageSummary, earlier: Sequence[StageSummary]) -> str:
     """One sentence: what this stage brought, beside the stages before it."""
     parts = _accuracy_parts(stage, earlier) if stage.accuracies() else _size_parts(stage, earlier)
+    parts += [f"{spread(found)} % of the {part} images" for part in OTHER_IMAGES if (found := stage.accuracy_on(part))]
     errors = [row.metrics[TRANSITION_ERROR] for row in stage.rows if TRANSITION_ERROR in row.metrics]
     if errors:
         parts.append(f"a mean transition error of {spread(summarise(errors), 4)} between two networks")

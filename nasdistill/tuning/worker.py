@@ -98,9 +98,7 @@ def summary(record: RunRecord, plan: Plan) -> dict[str, Any]:
 
 
 def _mean_accuracy(rows: Sequence[Row], kind: str) -> float | None:
-    """Of test images; a stage that evaluates says which images it looked at."""
-    tested = [row.accuracy for row in rows if row.accuracy is not None and row.metrics.get("part", "test") == "test"]
-    told = [value for accuracy in tested if (value := accuracy.get(kind)) is not None]
+    told = [value for row in rows if row.accuracy is not None and (value := row.accuracy.get(kind)) is not None]
     return fmean(told) if told else None
 
 

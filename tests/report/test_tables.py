@@ -2,8 +2,11 @@ from __future__ import annotations
 
 import csv
 import io
+from pathlib import Path
+from typing import Any
 
-from nasdistill.report import tables
+from nasdistill.artifacts import publish
+from nasdistill.report import tables, words
 from nasdistill.report.records import Row
 from nasdistill.report.summaries import Difference, by_stage
 
@@ -51,6 +54,32 @@ def test_scores_over_classes_are_shown_where_they_say_something() -> None:
         {"balanced accuracy %": "90.12", "AUC": "0.9877"},
         {"balanced accuracy %": "90.12", "AUC": "\N{EN DASH}"},
     ]
+
+
+def scored(folder: Path, stage: str, score: float, seed: int, **told: str) -> Row:
+    """The row of a stage that evaluated."""
+    (folder / f"{stage}-{seed}").mkdir()
+    metrics = {"accuracy": dict.fromkeys(("last", "best", "selected"), score), **told}
+    parts: dict[str, Any] = {"config": {}, "inputs": {}, "cost": {}, "provenance": {}, "metrics": metrics}
+    place = folder / f"{stage}-{seed}-published"
+    kind = {"kind": "metrics", "stage": stage, "uses": "evaluate", "key": "0", "seed": seed}
+    return Row.of(publish(folder / f"{stage}-{seed}", place, **kind, **parts), cached=False)
+
+
+def test_accuracy_on_other_images_is_no_test_accuracy_and_is_not_compared_with_one(tmp_path: Path) -> None:
+    rows = [scored(tmp_path, "tested", 90.0 + seed, seed, part="test") for seed in (0, 1)]
+    rows += [scored(tmp_path, "checked", 94.0 + seed, seed, part="validation") for seed in (0, 1)]
+    tested, checked = by_stage(rows)
+    table = tables.results([tested, checked])
+    lines = [dict(zip(table.header, map(str, row), strict=True)) for row in table.rows]
+    assert [line["accuracy %, selected"] for line in lines] == ["90.50 ± 0.71 (90.00, 91.00)", "\N{EN DASH}"]
+    assert [line["accuracy %, validation images"] for line in lines] == [
+        "\N{EN DASH}",
+        "94.50 ± 0.71 (94.00, 95.00)",
+    ]
+    assert "accuracy %, train images" not in table.header
+    assert checked.over(tested) is None
+    assert words.bought(checked, [tested]) == "94.50 ± 0.71 % of the validation images."
 
 
 def test_scores_over_classes_have_each_seeds_value() -> None:

@@ -21,10 +21,11 @@ from nasdistill.search import multi_trial
 from nasdistill.search.multi_trial import MultiTrial
 from nasdistill.search.spaces import SPACES, SearchSpace
 from nasdistill.search.strategies import Found
+from nasdistill.search.trials import Trial
 from nasdistill.training.checkpoints import Checkpoints
-from nasdistill.training.engine import Engine, EngineSettings
 from nasdistill.training.losses import Diverged
 from nasdistill.training.records import Records
+from tests.search.parts import Killed, engine
 
 pytest.importorskip("nni")
 
@@ -85,14 +86,6 @@ def strategy(name: str = "nni:random-search", **options: Any) -> MultiTrial:
     return parsed
 
 
-def engine() -> Engine:
-    return Engine(build(EngineSettings, {"accelerator": "cpu", "precision": "32"}))
-
-
-class Killed(BaseException):
-    pass
-
-
 class Counted(Checkpoints):
     """Counts the steps; saves the one after which it dies."""
 
@@ -118,15 +111,23 @@ def search(
     return found, checkpoints.steps
 
 
-def test_a_trial_is_the_plain_loop_on_images_that_it_is_not_scored_on(data: Data, tmp_path: Path) -> None:
-    searcher = strategy(trials=1, epochs=3)
+def test_each_trial_is_the_plain_loop_on_images_that_it_is_not_scored_on(data: Data, tmp_path: Path) -> None:
+    searcher = strategy(trials=2, epochs=3)
     found, _ = search(searcher, data, tmp_path, CELLS)
-    (trial,) = found.trials["trials"]
+    trials = found.trials["trials"]
+    assert trials[0]["chosen"] != trials[1]["chosen"]
+    for trial in trials:
+        whole = registry("models").parse({**CELLS.model(trial["chosen"]), "auxiliary": False}).build((1, 8, 8), 10)
+        assert trial["parameters"] == sum(weight.numel() for weight in whole.parameters())
+        assert trial["curve"] == pytest.approx(plain_curve(searcher, trial["chosen"], data))
+        assert trial["score"] == max(trial["curve"]) > 20
 
+
+def plain_curve(searcher: MultiTrial, chosen: Mapping[str, Any], data: Data) -> list[float]:
+    """The score after each of three epochs of an architecture of `CELLS`, at the size that a search trains."""
     torch.manual_seed(3)
-    network = (
-        registry("models").parse({**found.model, "channels": 4, "cells": 3, "auxiliary": False}).build((1, 8, 8), 10)
-    )
+    described = {**CELLS.model(chosen), "channels": 4, "cells": 3, "auxiliary": False}
+    network = registry("models").parse(described).build((1, 8, 8), 10)
     network.to(memory_format=torch.channels_last)
     teaching, scoring = searcher._parts(data, engine(), 3)
     sgd = torch.optim.SGD(network.parameters(), 0.05, momentum=0.9, nesterov=True, weight_decay=5e-4)
@@ -143,8 +144,7 @@ def test_a_trial_is_the_plain_loop_on_images_that_it_is_not_scored_on(data: Data
         network.eval()
         right = [network(batch.images).argmax(1) == batch.labels for batch in scoring.epoch(0)]
         curve.append(100 * float(torch.cat(right).double().mean()))
-    assert trial["curve"] == pytest.approx(curve)
-    assert trial["score"] == max(trial["curve"]) > 20
+    return curve
 
 
 def pixels(batches: Batches) -> torch.Tensor:
@@ -251,6 +251,14 @@ def test_a_trial_that_falls_behind_is_stopped(data: Data, tmp_path: Path) -> Non
             stopped += 1
             assert trial["stopped"] == "below the median of the trials before"
     assert stopped > 0
+
+
+def test_trials_that_were_stopped_do_not_move_the_limit() -> None:
+    trials = [Trial({}, 1, 0, [50.0, 70.0]), Trial({}, 1, 0, [10.0], stopped="below"), Trial({}, 1, 0, [40.0, 60.0])]
+    # Means up to the second epoch are 60 and 50; their lower median is the limit.
+    assert strategy(stop_below_median=2)._limits(trials) == [None, 50.0]
+    trials.append(Trial({}, 1, 0, [90.0, 90.0], like=0))
+    assert strategy(stop_below_median=2)._limits(trials) == [None, 50.0]
 
 
 def test_patience_stops_a_trial(data: Data, tmp_path: Path) -> None:

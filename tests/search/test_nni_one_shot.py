@@ -14,6 +14,7 @@ import pytest
 import torch
 
 from nasdistill.data.base import Data
+from nasdistill.data.loaders import Batches
 from nasdistill.errors import SpecError
 from nasdistill.models.nni_hub import alternatives
 from nasdistill.registry import build, registry
@@ -25,10 +26,9 @@ from nasdistill.search.strategies.nni_random_one_shot import accuracy
 from nasdistill.search.strategies.random import draw
 from nasdistill.stages import STAGES
 from nasdistill.training.checkpoints import Checkpoints
-from nasdistill.training.engine import Engine, EngineSettings
 from nasdistill.training.records import Records
 from tests.search.nni_tiny import SLOW, TINY
-from tests.search.test_strategies import Every, Killed
+from tests.search.parts import Every, Killed, engine
 
 pytest.importorskip("nni")
 
@@ -73,10 +73,6 @@ def _no_weights_are_loaded(monkeypatch: pytest.MonkeyPatch) -> None:
 def digits() -> Data:
     loaded: Data = registry("datasets").parse("digits").load(0)
     return dataclasses.replace(loaded, train=loaded.train.subset(torch.arange(96)))
-
-
-def engine(precision: str = "32") -> Engine:
-    return Engine(build(EngineSettings, {"accelerator": "cpu", "precision": precision}))
 
 
 def search(space: Any, strategy: Any, data: Data, folder: Path, checkpoints: Checkpoints | None = None) -> Found:
@@ -194,8 +190,11 @@ def test_the_best_of_the_drawn_candidates_is_found(
     """Also where equal scores come again, and the images that score are none of those that taught."""
     scores = iter([20.0, 60.0, 40.0, 60.0])
     scored: list[tuple[float, dict[str, Any]]] = []
+    teaching, judging = halves(digits, 16, engine(), seed=3)
 
-    def told(_supernet: Any, chosen: dict[str, Any], *_rest: Any) -> float:
+    def told(_supernet: Any, chosen: dict[str, Any], batches: Batches, *_rest: Any) -> float:
+        assert torch.equal(batches.labels, judging.labels)
+        assert not torch.equal(batches.labels, teaching.labels)
         scored.append((next(scores), chosen))
         return scored[-1][0]
 

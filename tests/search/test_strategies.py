@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import logging
 import math
-from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -24,9 +23,9 @@ from nasdistill.search.strategies import STRATEGIES, Found
 from nasdistill.search.strategies.darts import DartsSearch
 from nasdistill.search.supernet import Supernet
 from nasdistill.training.checkpoints import Checkpoints
-from nasdistill.training.engine import Engine, EngineSettings
 from nasdistill.training.losses import Diverged
 from nasdistill.training.records import Records
+from tests.search.parts import Every, Killed, engine
 
 SPACE = SPACES.parse(
     {
@@ -44,29 +43,6 @@ SPACE = SPACES.parse(
 def data() -> Data:
     loaded: Data = registry("datasets").parse("digits").load(0)
     return dataclasses.replace(loaded, train=loaded.train.subset(torch.arange(96)))
-
-
-def engine(precision: str = "32") -> Engine:
-    return Engine(build(EngineSettings, {"accelerator": "cpu", "precision": precision}))
-
-
-class Killed(BaseException):
-    pass
-
-
-class Every(Checkpoints):
-    """Saves each step; dies after so many."""
-
-    def __init__(self, folder: Path, killed_after: int | None = None) -> None:
-        super().__init__(folder)
-        self.left = killed_after
-
-    def step(self, number: int, capture: Callable[[], Mapping[str, Any]]) -> None:
-        self.save(number, capture())
-        if self.left is not None:
-            self.left -= 1
-            if self.left == 0:
-                raise Killed
 
 
 def search(

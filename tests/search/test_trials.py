@@ -47,6 +47,11 @@ def test_a_limit_that_nothing_meets_is_told() -> None:
         next_suggestion(InOrder(), lambda alternatives: 1100 - alternatives["size"], most=97)
 
 
+def test_the_score_is_the_best_of_the_curve() -> None:
+    assert Trial({}, 1, 0, [5.0, 7.0, 6.0]).score == 7.0
+    assert Trial({}, 1, 0, []).score is None
+
+
 def test_a_replay_asks_and_tells_what_was_asked_and_told() -> None:
     tuner = InOrder()
     replay(tuner, Trial({"size": 2}, 1, 2, [5.0, 7.0]))
