@@ -8,7 +8,7 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
-from nasdistill.errors import UserError
+from nasdistill.errors import DamagedFile, UserError
 from nasdistill.recipes.loading import Recipe
 from nasdistill.storage import read_json, write_json
 from nasdistill.tuning.plan import new_experiment_name
@@ -42,11 +42,15 @@ class Remembered:
 
         Raises:
             UserError: it was for another experiment.
+            DamagedFile: it is something else.
         """
         lasting = _lasting(recipe)
         if not (out / FILE).is_file():
             return cls(lasting)
-        earlier = cls(**read_json(out / FILE))
+        try:
+            earlier = cls(**read_json(out / FILE))
+        except TypeError:
+            raise DamagedFile(f"{out / FILE} is damaged: it is no state of an experiment") from None
         different = _differences(earlier.recipe, lasting)
         if different:
             raise UserError(

@@ -2,31 +2,21 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
-from pathlib import Path
-
 import pytest
 import torch
 from safetensors.torch import load_file
 from torch import nn
 
 from nasdistill.training.processes import gathered, largest, refuse_difference, summed, together
-from nasdistill.training.synchronised import SynchronisedStatistics, synchronised_batch_norm
+from nasdistill.training.synchronised import SynchronisedStatistics, own_statistics, synchronised_batch_norm
+from tests.together import torchrun
 from tests.training.shared_norm import problem, solve
-
-ROOT = Path(__file__).parents[2]
 
 
 @pytest.fixture(scope="module")
 def shares(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, torch.Tensor]]:
     folder = tmp_path_factory.mktemp("norm")
-    torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
-    command = [*torchrun, "-m", "tests.training.shared_norm", str(folder)]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
+    torchrun("tests.training.shared_norm", folder)
     return [load_file(folder / f"rank-{rank}") for rank in range(2)]
 
 
@@ -45,6 +35,19 @@ def test_uneven_shares_give_what_the_whole_batch_gives(shares: list[dict[str, to
             assert torch.equal(*pieces), "statistics are the same in both"
             found = pieces[0]
         torch.testing.assert_close(found, expected, rtol=1e-9, atol=1e-9, msg=lambda told, name=name: f"{name}: {told}")
+
+
+@pytest.mark.parametrize("device", ["cpu", pytest.param("cuda", marks=pytest.mark.gpu)])
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float32, torch.float64])
+def test_statistics_of_any_type_are_those_of_the_values_in_double_precision(dtype: torch.dtype, device: str) -> None:
+    torch.manual_seed(0)
+    x = (3 + torch.randn(8, 5, 6, 7)).to(dtype).to(memory_format=torch.channels_last)
+    mean, variance = (found.cpu() for found in own_statistics(x.to(device)))
+    assert mean.dtype == variance.dtype == (torch.float64 if dtype == torch.float64 else torch.float32)
+    of_channels = x.double().transpose(0, 1).flatten(1)
+    error = 1e-12 if dtype == torch.float64 else 1e-5
+    torch.testing.assert_close(mean.double(), of_channels.mean(1), rtol=error, atol=0)
+    torch.testing.assert_close(variance.double(), of_channels.var(1, correction=0), rtol=100 * error, atol=0)
 
 
 def test_the_gradient_is_that_of_finite_differences() -> None:

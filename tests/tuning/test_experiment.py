@@ -121,17 +121,3 @@ def test_an_experiment_survives_the_death_of_its_manager_and_of_itself_and_ends_
 
 def experiment_name(folder):
     return json.loads((folder / "out" / "tune.json").read_text())["experiment"]
-
-
-def test_a_folder_holds_one_experiment(tmp_path):
-    write_recipe(tmp_path)
-    (tmp_path / "out").mkdir()
-    state = {"experiment": "nd1", "recipe": {"name": "other"}, "started": "", "seconds": 0.0, "manager": None}
-    (tmp_path / "out" / "tune.json").write_text(json.dumps(state))
-
-    refused = start(tmp_path)
-    told, _ = refused.communicate(timeout=240)
-
-    assert refused.returncode == 2
-    assert "holds an experiment with other settings (name, " in told
-    assert "choose another folder with --out" in told
