@@ -30,7 +30,7 @@ docs: $(VENV)/.docs-installed
 
 bench: $(STAMP)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable ".[bench]"
-	for name in training distill torchdistill search fisher zero_shot compare; do $(BIN)/python -m benchmarks.$$name || exit 1; done
+	for name in training distill torchdistill search fisher zero_shot compare processes; do $(BIN)/python -m benchmarks.$$name || exit 1; done
 
 $(STAMP): setup.py pyproject.toml
 	$(PYTHON) -m venv $(VENV)
