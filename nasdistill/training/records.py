@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from nasdistill.report.waves import traced
+from nasdistill.report.words import duration
 from nasdistill.training.engine import is_first_process
 
 if TYPE_CHECKING:
@@ -44,9 +45,10 @@ class Progress:
         now = time.monotonic()
         if now - self._told >= SECONDS_BETWEEN_LINES or self.done == self.total:
             self._told = now
-            rate = (self.done - self._first) / max(now - self._started, 1e-9)
-            left = (self.total - self.done) / max(rate, 1e-9)
-            log.info("%s: %d/%d, %.1f steps/s, %.0f s left %s", self.title, self.done, self.total, rate, left, note)
+            each = max(now - self._started, 1e-9) / (self.done - self._first)
+            pace = f"{1 / each:.1f} steps/s" if each < 1 else f"{each:.1f} s a step"
+            left = duration(each * (self.total - self.done))
+            log.info("%s: %d/%d, %s, %s left %s", self.title, self.done, self.total, pace, left, note)
 
 
 class Records:

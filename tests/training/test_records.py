@@ -92,3 +92,18 @@ def test_plain_lines_tell_rate_and_total(tmp_path: Path, caplog: pytest.LogCaptu
     (line,) = caplog.messages
     assert line.startswith("teacher: 12/12, ")
     assert line.endswith("loss 0.4")
+
+
+@pytest.mark.parametrize(
+    ("each", "told"), [(90.0, "90.0 s a step, 4 min 30 s left"), (0.25, "4.0 steps/s, 0.8 s left")]
+)
+def test_the_pace_is_told_in_steps_or_in_seconds_whichever_is_more(
+    each: float, told: str, tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock = iter([100.0, 100.0 + each])
+    monkeypatch.setattr("nasdistill.training.records.time.monotonic", lambda: next(clock))
+    monkeypatch.setattr("nasdistill.training.records.SECONDS_BETWEEN_LINES", 0.0)
+    with caplog.at_level(logging.INFO), Records(tmp_path, "trials", quiet=True).progress(4) as progress:
+        progress.step("best: trial 0")
+        monkeypatch.undo()
+    assert caplog.messages == [f"trials: 1/4, {told} best: trial 0"]
