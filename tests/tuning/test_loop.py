@@ -196,6 +196,7 @@ def test_the_next_call_goes_on_with_the_same_experiment_and_its_own_limits(tmp_p
     assert nothing_to_do.started == []
 
     more = Scripted(["DONE", *done, ended("c", 3.0)])
+    caplog.clear()
     with caplog.at_level("INFO", "nasdistill"):
         found = run(tmp_path, more, monkeypatch, trials=3, concurrency=3, attempts=1)
     assert more.changed == [{"maxTrialNumber": 3, "trialConcurrency": 3}]
