@@ -47,7 +47,7 @@ def require_nni(what: str, modules: tuple[str, ...] = ("nni", "pkg_resources")) 
         )
     warnings.filterwarnings("ignore", module=r"nni(\.|$)")
     importlib.import_module("nni")  # which sets up its logging and would undo the next line
-    logging.getLogger("nni").setLevel(logging.ERROR)
+    logging.getLogger("nni").setLevel(logging.CRITICAL)
 
 
 def nni_hub(what: str) -> ModuleType:

@@ -109,9 +109,11 @@ def _tune(given: dict[str, Any], settings: dict[str, Any], general: General) -> 
     from nasdistill.cli.tables import show, show_experiment
 
     show_experiment(experiment)
-    if experiment.best is not None:
-        show(f"best: nasdistill run {out / 'best.yaml'}")
     show(f"report: {out / 'report.html'}")
+    if experiment.best is None:
+        problem = next((trial.problem for trial in experiment.trials if trial.problem), "none came to its end")
+        raise UserError(f"no trial succeeded: {problem}")
+    show(f"best: nasdistill run {out / 'best.yaml'}")
 
 
 def _varied(texts: list[str]) -> dict[str, str]:

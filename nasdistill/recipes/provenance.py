@@ -105,9 +105,9 @@ def key_of(
 
 
 @functools.cache
-def versions() -> dict[str, str]:
-    """Versions of the interpreter and of the packages that compute."""
-    packages = {name: importlib.metadata.version(name) for name in _PACKAGES}
+def versions(*more: str) -> dict[str, str]:
+    """Versions of the interpreter and of the packages that compute, and of `more` packages."""
+    packages = {name: importlib.metadata.version(name) for name in (*_PACKAGES, *more)}
     return {"nasdistill": nasdistill.__version__, "python": platform.python_version(), **packages}
 
 

@@ -93,12 +93,16 @@ class Varied(BaseModel):
         return round(given) if whole or self.kind == "randint" else given
 
     def examples(self) -> list[Any]:
-        """Values to try a recipe with before anything runs: all choices, or both ends, or the mean."""
+        """Values to try a recipe with before anything runs: all choices, or both ends and one between, or the mean."""
         if self.kind == "choice":
             return list(self.arguments)
         if self.kind == "randint":
             return [self.arguments[0], self.arguments[1] - 1]
-        return list(self.arguments[:2]) if "high" in PARAMETERS[self.kind] else [self.arguments[0]]
+        if "high" not in PARAMETERS[self.kind]:
+            return [self.arguments[0]]
+        low, high = self.arguments[:2]
+        # What lies between whole ends may be no whole number.
+        return [low, high, low + (self.arguments[2] if self.kind[0] == "q" else (high - low) / 3.14)]
 
     @staticmethod
     def _shown(value: Any) -> Any:
@@ -114,7 +118,7 @@ def _read(given: Any) -> Any:
     text = given.strip()
     written = _WRITTEN.fullmatch(f"choice({text[1:-1]})" if text[:1] + text[-1:] == "[]" else text)
     if written is None and "(" in text and ")" not in text:
-        raise SpecError(f'{given!r} ends at a comma: quote it, as in "uniform(0, 1)"')
+        raise SpecError(f'{given!r} has no closing bracket; write it, and in YAML quote it all, as in "uniform(0, 1)"')
     if written is None:
         raise SpecError(
             f"{given!r} is no distribution: write it as uniform(0, 1), loguniform(1e-4, 0.1), choice(a, b) or [a, b] "

@@ -28,8 +28,9 @@ Listener = Callable[[Mapping[str, float], int], None]
 class Progress:
     """Counts steps towards a total; made by `Records.progress`."""
 
-    def __init__(self, title: str, total: int, done: int, advance: object = None) -> None:
+    def __init__(self, title: str, total: int, done: int, advance: object = None, unit: str = "step") -> None:
         self.title = title
+        self.unit = unit
         self.total = total
         self.done = done
         self._advance = advance
@@ -46,9 +47,9 @@ class Progress:
         if now - self._told >= SECONDS_BETWEEN_LINES or self.done == self.total:
             self._told = now
             each = max(now - self._started, 1e-9) / (self.done - self._first)
-            pace = f"{1 / each:.1f} steps/s" if each < 1 else f"{each:.1f} s a step"
-            left = duration(each * (self.total - self.done))
-            log.info("%s: %d/%d, %s, %s left %s", self.title, self.done, self.total, pace, left, note)
+            pace = f"{1 / each:.1f} {self.unit}s/s" if each < 1 else f"{each:.1f} s a {self.unit}"
+            left = f"{duration(each * (self.total - self.done))} left" + (f", {note}" if note else "")
+            log.info("%s: %d/%d, %s, %s", self.title, self.done, self.total, pace, left)
 
 
 class Records:
@@ -122,19 +123,20 @@ class Records:
             self._writer = None
 
     @contextmanager
-    def progress(self, total: int, done: int = 0, what: str = "") -> Iterator[Progress]:
+    def progress(self, total: int, done: int = 0, what: str = "", unit: str = "step") -> Iterator[Progress]:
         """A progress bar with rate and time left on a terminal, plain lines elsewhere.
 
         Args:
             total: steps in all.
             done: steps done before, when a loop resumes.
+            unit: what a step is.
         """
         title = f"{self.title} {what}".strip()
         if not self.writes:
             yield Progress(title, total, done, lambda _at, _note: None)
             return
         if self.quiet or not log.isEnabledFor(logging.INFO) or not sys.stderr.isatty():
-            yield Progress(title, total, done)
+            yield Progress(title, total, done, unit=unit)
             return
         from rich.console import Console
         from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn

@@ -21,14 +21,22 @@ INSTALLS = {"hyperopt": "nni[Anneal]", "smac": "nni[SMAC]", "ConfigSpace": "nni[
 
 
 def algorithm(
-    kind: Literal["tuner", "assessor"], wanted: str | Mapping[str, Any], higher_is_better: bool, seed: int
+    kind: Literal["tuner", "assessor"],
+    wanted: str | Mapping[str, Any],
+    higher_is_better: bool,
+    seed: int,
+    space: Mapping[str, Any],
 ) -> dict[str, Any]:
     """A tuner or assessor as nni's config names it: `name`, `classArgs`, and `budgets`, whether it hands out budgets.
 
-    The direction, and the seed where it takes one, are added to what is given.
+    The direction, and the seed where it takes one, are added to what is given. It is tried out here, as nni tells
+    nobody when a tuner dies.
+
+    Args:
+        space: what varies, in nni's terms.
 
     Raises:
-        SpecError: unknown, not for recipes, without what it needs, or with options that it has not.
+        SpecError: unknown, not for recipes, without what it needs, or with options or a space that it does not take.
     """
     from nni.tools.package_utils.config_manager import get_all_algo_meta
 
@@ -39,15 +47,30 @@ def algorithm(
         raise SpecError(f"{name} is no tuner for a recipe: {REFUSED[name]}")
     if name not in known:
         raise SpecError(unknown(kind, str(name), set(known) - set(REFUSED)))
-    module, _, cls = known[name].class_name.rpartition(".")
     try:
-        accepted = inspect.signature(getattr(importlib.import_module(module), cls)).parameters
+        made = _imported(known[name].class_name)
     except ModuleNotFoundError as error:
         missing = str(error.name)
         raise SpecError(f"{name} needs {missing}: pip install '{INSTALLS.get(missing, missing)}'") from None
+    accepted = inspect.signature(made).parameters
     for option in options:
         if option not in accepted or option == "optimize_mode":
             raise SpecError(unknown(f"option of {name}", option, set(accepted) - {"optimize_mode"}), (option,))
     implied = {"optimize_mode": "maximize" if higher_is_better else "minimize", "seed": seed}
     arguments = {**{key: value for key, value in implied.items() if key in accepted}, **options}
+    try:
+        if known[name].validator_class_name:
+            _imported(known[name].validator_class_name)().validate_class_args(**arguments)
+        if not known[name].is_advisor:  # those talk to a manager from their first line on
+            tried = made(**arguments)
+            if kind == "tuner":
+                tried.update_search_space(dict(space))
+                tried.generate_parameters(0)
+    except Exception as error:  # whatever its author thought of
+        raise SpecError(f"{name} does not take this: {' '.join(str(error).split())}") from None
     return {"name": name, "classArgs": arguments or None, "budgets": known[name].is_advisor}
+
+
+def _imported(name: str) -> Any:
+    module, _, member = name.rpartition(".")
+    return getattr(importlib.import_module(module), member)

@@ -22,7 +22,7 @@ from nasdistill.storage import remove_leftovers, write_text
 from nasdistill.training.records import Records
 from nasdistill.tuning.algorithms import algorithm
 from nasdistill.tuning.checking import Tuned
-from nasdistill.tuning.manager import ENDED, Manager, ManagerGone
+from nasdistill.tuning.manager import ENDED, EXHAUSTED, Manager, ManagerGone
 from nasdistill.tuning.outcome import best_of, trials_of, write_best
 from nasdistill.tuning.plan import Plan
 from nasdistill.tuning.remembered import Remembered
@@ -35,6 +35,8 @@ PLAN_FOLDER = "plan"
 SECONDS_BETWEEN_LOOKS = 2.0
 RESTARTS = 4
 """How often a manager that ended is started again in a row, without a trial's end in between."""
+LOOKS = 3
+"""How often in a row nothing is left, as nni starts a suggested trial a moment later."""
 FINISHED = ("succeeded", "stopped early", "failed")
 
 
@@ -102,9 +104,9 @@ class _Run:
             return earlier
         manager = self._manager()
         self._tell_where(manager, len(told))
-        restarts = 0
+        restarts = exhausted = 0
         records = Records(self.out / "tensorboard", "trials")
-        with records.progress(self.settings.trials, len(told)) as progress:
+        with records.progress(self.settings.trials, len(told), unit="trial") as progress:
             while True:
                 try:
                     status = manager.status()
@@ -114,8 +116,11 @@ class _Run:
                     problem = str(gone)
                 if self._tell_news(trials, told, records, progress):
                     restarts = 0
-                if problem is None and requested_stop() is None and status in ENDED:
+                exhausted = exhausted + 1 if problem is None and _exhausted(status, trials) else 0
+                if problem is None and requested_stop() is None and (status in ENDED or exhausted == LOOKS):
                     break
+                if requested_stop() is not None:
+                    log.warning("stopping; trials at work save first")
                 if problem is not None or requested_stop() is not None:
                     self._end_but_keep(manager)
                     self._save(trials)
@@ -132,6 +137,8 @@ class _Run:
                 time.sleep(SECONDS_BETWEEN_LOOKS)
         records.close()
         manager.stop()
+        if exhausted:
+            log.warning("the tuner has no other values to try: %d trials, not %d", len(trials), self.settings.trials)
         self.remembered.manager = None
         experiment = self._save(trials)
         write_experiment(experiment, self.out)
@@ -148,13 +155,13 @@ class _Run:
 
     def _algorithms(self) -> dict[str, Any]:
         """nni's tuner and assessor."""
-        settings, seed = self.settings, self.recipe.seeds[0]
+        settings, seed, space = self.settings, self.recipe.seeds[0], self._space()
         found: dict[str, Any] = {}
         for kind, wanted in (("tuner", settings.tuner), ("assessor", settings.assessor)):
             if wanted is None:
                 continue
             try:
-                found[kind] = algorithm(kind, wanted, settings.higher_is_better, seed)  # type: ignore[arg-type]
+                found[kind] = algorithm(kind, wanted, settings.higher_is_better, seed, space)  # type: ignore[arg-type]
             except SpecError as error:
                 raise self.recipe.source.error(("tune", kind, *error.path), error.problem) from None
         hands_out = found["tuner"].pop("budgets")
@@ -169,13 +176,16 @@ class _Run:
             )
         return found
 
+    def _space(self) -> dict[str, Any]:
+        return {key: varied.search_space() for key, varied in self.settings.vary.items()}
+
     def _config(self) -> dict[str, Any]:
         """The experiment in nni's terms."""
         settings = self.settings
         limits = {"maxExperimentDuration": settings.duration, "maxTrialDuration": settings.trial_duration}
         return {
             "experimentName": self.recipe.settings.name,
-            "searchSpace": {key: varied.search_space() for key, varied in settings.vary.items()},
+            "searchSpace": self._space(),
             "trialCommand": self.service.command,
             "trialCodeDirectory": str((self.out / PLAN_FOLDER).resolve()),
             "trialConcurrency": settings.concurrency,
@@ -272,13 +282,18 @@ class _Run:
             assessor=None if settings.assessor is None else value_in_words(settings.assessor),
             trials=trials,
             best=best_of(trials, settings.higher_is_better),
-            versions=versions(),
+            versions=versions("nni"),
             device=device_in_words(self.recipe.settings.engine),
             started=self.remembered.started,
             seconds=self.remembered.seconds,
         )
         save_experiment(experiment, self.out)
         return experiment
+
+
+def _exhausted(status: str, trials: Sequence[Trial]) -> bool:
+    """Whether the tuner has nothing left to suggest and all that it suggested has ended; nni itself would wait on."""
+    return status == EXHAUSTED and all(trial.state in FINISHED for trial in trials)
 
 
 def _threads(concurrency: int) -> int | None:

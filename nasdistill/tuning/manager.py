@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 import os
 import signal
 import socket
@@ -15,12 +16,15 @@ from typing import Any
 
 from nasdistill.errors import UserError
 
+log = logging.getLogger(__name__)
+
 PRELOADED = Path(__file__).parent / "preloaded.js"
 FOLDER = Path("~/nni-experiments")
 """Where nni keeps its experiments; its `nnictl` looks there."""
 SECONDS_TO_START = 60.0
 SECONDS_TO_STOP = 30.0
 ENDED = ("DONE", "ERROR", "STOPPED")
+EXHAUSTED = "TUNER_NO_MORE_TRIAL"
 
 
 class ManagerGone(UserError):
@@ -66,11 +70,12 @@ class Manager:
             port: of the portal; a free one if None.
 
         Raises:
-            UserError: nni refuses the config or does not start; says why.
+            UserError: the address is taken, or none of this machine's; nni refuses the config, or does not start.
         """
         from nni.experiment import ExperimentConfig, RunMode, launcher
 
         port = port or free_port()
+        _refuse_taken(host, port)
         folder = FOLDER.expanduser() / experiment
         (folder / "log").mkdir(parents=True, exist_ok=True)
         folder.chmod(0o700)  # its database holds the training service's settings as they are, passwords too
@@ -197,7 +202,8 @@ class Manager:
         try:
             return rest.request(method, self.port, what, content)
         except OSError as error:  # requests' errors are OSErrors
-            raise ManagerGone(f"nni's manager of {self.experiment} does not answer: {error}") from None
+            log.debug("%s %s: %s", method, what, error)
+            raise ManagerGone("it does not answer") from None
 
 
 def _recovered(database: Path) -> bool:
@@ -236,6 +242,16 @@ def _list_for_nnictl(manager: Manager, config: Any) -> None:
         pid=manager.process,
         logDir=str(config.experiment_working_directory),
     )
+
+
+def _refuse_taken(host: str, port: int) -> None:
+    with socket.socket() as tried:
+        tried.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            tried.bind((host, port))
+        except (OSError, OverflowError) as error:
+            reason = error.strerror if isinstance(error, OSError) else "ports end at 65535"
+            raise UserError(f"nni's page cannot listen on --portal {host}, --port {port}: {reason}") from None
 
 
 def free_port() -> int:

@@ -13,7 +13,7 @@ from nasdistill.report.experiments import State, Trial
 from nasdistill.storage import read_json, write_text
 from nasdistill.tuning.checking import recipe_at
 from nasdistill.tuning.manager import Job
-from nasdistill.tuning.plan import RECIPE, Plan, digest_of
+from nasdistill.tuning.plan import Plan, digest_of
 from nasdistill.tuning.trial import NOTE
 
 STATES: Mapping[str, State] = {
@@ -64,7 +64,7 @@ def write_best(folder: Path, out: Path, trial: Trial, metric: str) -> Path:
     if "plugins" in data:
         beside = folder.relative_to(out)
         data["plugins"] = [str(beside / name) if name.endswith(".py") else name for name in data["plugins"]]
-    head = f"# The best of the trials of {RECIPE}: trial {trial.number}, {metric}: {trial.score:.6g}\n"
+    head = f"# The best of the trials of {recipe.settings.name}: trial {trial.number}, {metric}: {trial.score:.6g}\n"
     if trial.folder is not None:
         head += f"# Its run, with all that it made: {trial.folder}\n"
     path = out / BEST

@@ -12,6 +12,8 @@ from nasdistill.errors import unknown
 from nasdistill.recipes.source import RecipeError, read_source
 
 MODULE = "nasdistill.tuning.trial"
+PLATFORMS = ("local", "remote", "openpai", "aml", "dlc", "kubeflow", "frameworkcontroller", "hybrid")
+"""nni's training services."""
 KEYS = ("trainingService", "sharedStorage", "nniManagerIp", "trialGpuNumber", "trialCommand", "trialFolder")
 
 
@@ -43,14 +45,16 @@ def read_service(path: Path) -> Service:
     """
     source = read_source(path)
     data = source.data
-    if not isinstance(data, dict) or not isinstance(data.get("trainingService"), dict):
-        raise RecipeError(f"{path}: a training service is a mapping with the key 'trainingService', itself a mapping")
-    for key in data:
+    for key in data if isinstance(data, dict) else ():
         if key not in KEYS:
             raise source.error((key,), unknown("key", key, KEYS))
+    if not isinstance(data, dict) or not isinstance(data.get("trainingService"), dict):
+        raise RecipeError(f"{path}: a training service is a mapping with the key 'trainingService', itself a mapping")
     platform = data["trainingService"].get("platform")
     if not isinstance(platform, str):
         raise source.error(("trainingService",), "needs nni's 'platform', e.g. local, remote or frameworkcontroller")
+    if platform not in PLATFORMS:
+        raise source.error(("trainingService", "platform"), unknown("platform", platform, PLATFORMS))
     default = Service.command if platform == "local" else f"python3 -m {MODULE}"
     return Service(
         config={key: value for key, value in data.items() if key not in ("trialCommand", "trialFolder")},

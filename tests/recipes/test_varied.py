@@ -47,8 +47,9 @@ def test_whole_numbers_stay_whole():
 @pytest.mark.parametrize(
     ("written", "examples", "scale"),
     [
-        ("loguniform(10, 3000)", [10, 3000], "log"),
-        ("uniform(0, 1)", [0, 1], "linear"),
+        ("loguniform(10, 3000)", [10, 3000, pytest.approx(962.2, abs=0.1)], "log"),
+        ("uniform(0, 1)", [0, 1, pytest.approx(0.318, abs=1e-3)], "linear"),
+        ("quniform(4, 20, 2)", [4, 20, 6], "linear"),
         ("randint(2, 5)", [2, 4], "linear"),
         ("normal(4, 1)", [4], "linear"),
         ("choice(a, b, c)", ["a", "b", "c"], "choice"),

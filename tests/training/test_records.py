@@ -106,4 +106,4 @@ def test_the_pace_is_told_in_steps_or_in_seconds_whichever_is_more(
     with caplog.at_level(logging.INFO), Records(tmp_path, "trials", quiet=True).progress(4) as progress:
         progress.step("best: trial 0")
         monkeypatch.undo()
-    assert caplog.messages == [f"trials: 1/4, {told} best: trial 0"]
+    assert caplog.messages == [f"trials: 1/4, {told}, best: trial 0"]

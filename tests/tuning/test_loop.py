@@ -175,6 +175,20 @@ def test_a_manager_that_ends_again_and_again_is_given_up_unless_trials_end_in_be
     assert len(load_experiment(tmp_path / "out").trials) == 2
 
 
+def test_an_experiment_ends_where_the_tuner_has_no_other_values(tmp_path, monkeypatch, caplog):
+    """nni itself would wait for ever. A trial that it suggested last may start a moment later."""
+    nothing_left = ["TUNER_NO_MORE_TRIAL", ended("a", 1.0)]
+    late = ["TUNER_NO_MORE_TRIAL", ended("a", 1.0), job("b", "RUNNING", 2.0, 2.0)]
+    in_the_end = ["TUNER_NO_MORE_TRIAL", ended("a", 1.0), ended("b", 2.0)]
+    manager = Scripted(nothing_left, nothing_left, late, in_the_end, in_the_end, in_the_end)
+
+    found = run(tmp_path, manager, monkeypatch, trials=5)
+
+    assert [trial.state for trial in found.trials] == ["succeeded", "succeeded"]
+    assert manager.stopped
+    assert "the tuner has no other values to try: 2 trials, not 5" in caplog.text
+
+
 def test_a_stop_leaves_the_trials_to_the_next_call(tmp_path, monkeypatch):
     def stopped():
         os.kill(os.getpid(), signal.SIGTERM)

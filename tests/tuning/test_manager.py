@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import socket
 import sqlite3
 import subprocess
 from pathlib import Path
@@ -102,9 +103,25 @@ def test_another_experiment_on_the_same_port_is_not_followed(answers):
     assert (found.experiment, found.port, found.process) == ("nd2", 8080, 1)
 
 
+@pytest.mark.parametrize(
+    ("host", "port", "told"),
+    [
+        ("127.0.0.1", None, "Address already in use"),
+        ("127.0.0.1", 99999, "ports end at 65535"),
+        ("999.1.1.1", 8080, "nni's page cannot listen on --portal 999.1.1.1, --port 8080: "),
+    ],
+)
+def test_an_address_that_is_no_place_for_the_portal_is_refused_before_anything_starts(host, port, told):
+    with socket.socket() as other:
+        other.bind(("127.0.0.1", 0))
+        other.listen()
+        with pytest.raises(UserError, match=told):
+            Manager.start("nd1", {}, host, port or other.getsockname()[1])
+
+
 def test_a_manager_that_does_not_answer_is_gone_and_one_in_error_says_why(answers):
     asked = Manager("nd1", 8080, 1)
-    with pytest.raises(ManagerGone, match=r"manager of nd1 does not answer: nobody there"):
+    with pytest.raises(ManagerGone, match="does not answer"):
         asked.status()
     answers["/check-status"] = {"status": "ERROR", "errors": ["the tuner broke"]}
     assert (asked.status(), asked.problem()) == ("ERROR", "the tuner broke")

@@ -55,7 +55,10 @@ def test_trials_on_this_machine_run_with_this_python(tmp_path):
 @pytest.mark.parametrize(
     ("text", "told"),
     [
-        ("platform: local\n", "is a mapping with the key 'trainingService'"),
+        ("platform: local\n", ":1: platform: unknown key 'platform' (known: nniManagerIp, "),
+        ("trainingServce: {platform: local}\n", "unknown key 'trainingServce'; did you mean 'trainingService'"),
+        ("nniManagerIp: 198.51.100.77\n", "is a mapping with the key 'trainingService'"),
+        ("trainingService: {platform: remot}\n", "unknown platform 'remot'; did you mean 'remote'"),
         ("trainingService: {machineList: []}\n", ":1: trainingService: needs nni's 'platform'"),
         (SSH + "trainingservice: 3\n", ":6: trainingservice: unknown key 'trainingservice'; did you mean"),
         ("trainingService: &a {platform: local}\n", "anchors"),
