@@ -77,13 +77,19 @@ def _best(experiment: Experiment) -> Section:
         return Section("What is varied", "No trial succeeded, so that none is best.", groups)
     lead = f"Trial {best.number} has the {_wanted(experiment)} score of the trials that succeeded"
     lead += f"; its run is in {best.folder}." if best.folder else "."
+    done = (trial for trial in experiment.trials if trial.state == "succeeded" and trial is not best)
+    equals = [str(trial.number) for trial in done if trial.score == best.score]
+    if equals:
+        lead += (
+            f" Of equal scores ({', '.join(equals)} {'have' if len(equals) > 1 else 'has'} it too) the first counts."
+        )
     return Section("The best trial", lead, groups)
 
 
 def _pictures(experiment: Experiment) -> Section | None:
-    """From two trials on that have ended, as one alone has nothing to stand beside."""
+    """From two trials on that have ended, one of them with a score, as one alone has nothing to stand beside."""
     trials = trial_plots.drawn(experiment)
-    if len(trials) < 2:
+    if len(trials) < 2 or all(trial.score is None for trial in trials):
         return None
     small = [trial_plots.progress(experiment)]
     small += [trial_plots.over(experiment, key) for key in experiment.varied]

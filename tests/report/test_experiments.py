@@ -63,6 +63,23 @@ def test_of_equal_scores_the_best_stands_first() -> None:
     assert [trial.number for trial in trial_tables.ranked(experiment)] == [1, 0, 2]
 
 
+def test_equal_scores_are_told_and_without_any_score_nothing_is_drawn(tmp_path: Path) -> None:
+    def told(*scores: float | None, best: int | None) -> str:
+        trials = tuple(
+            Trial(number, {BETA: 10.0 + number}, "failed" if score is None else "succeeded", score)
+            for number, score in enumerate(scores)
+        )
+        write_experiment(replace(fake_experiment(0, keys=1), trials=trials, best=best), tmp_path)
+        return (tmp_path / "trials.md").read_text() + (tmp_path / "report.html").read_text()
+
+    assert "Of equal scores (2 has it too) the first counts." in told(40.0, 50.0, 50.0, best=1)
+    assert "Of equal scores (1, 2 have it too) the first counts." in told(50.0, 50.0, 50.0, best=0)
+    some = told(40.0, 50.0, None, best=1)
+    assert "Of equal scores" not in some
+    assert "Values and scores" in some
+    assert "Values and scores" not in told(None, None, best=None)
+
+
 def test_the_table_for_people() -> None:
     experiment = fake_experiment(5)
     table = trial_tables.trials(experiment)
