@@ -6,7 +6,7 @@ import inspect
 import shlex
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import typer
 
@@ -18,6 +18,9 @@ from nasdistill.cli.runs import RUNS
 from nasdistill.cli.stage_commands import CONTEXT, engine_given, engine_parameters, seeds_in
 from nasdistill.errors import UserError
 from nasdistill.recipes.experiment import TuneSettings
+
+if TYPE_CHECKING:
+    from nasdistill.tuning.checking import Tuned
 
 EXAMPLE = "nasdistill tune quickstart --vary 'stages.student.objectives.1.beta=loguniform(10,3000)' --trials 12"
 
@@ -47,6 +50,7 @@ OWN = (
     ),
 )
 PLACES = (
+    declare("dry_run", bool, False, typer.Option("--dry-run", help="check all, print what varies, and run nothing")),
     _option("out", Path, "folder of the experiment; runs/<name>-tune if left out"),
     _option(
         "seed",
@@ -90,6 +94,7 @@ def _tune(given: dict[str, Any], settings: dict[str, Any], general: General) -> 
     from nasdistill.tuning.checking import load_tuned
 
     require_nni("nasdistill tune")
+    from nasdistill.tuning.algorithms import algorithms_of
     from nasdistill.tuning.experiment import Portal, tune
     from nasdistill.tuning.service import read_service
 
@@ -99,13 +104,13 @@ def _tune(given: dict[str, Any], settings: dict[str, Any], general: General) -> 
         overrides += ["seed=null", f"seeds={seeds_in(given['seed'])}"]
     tuned = load_tuned(given["recipe"], overrides, general.plugins, settings)
     out = given.get("out") or RUNS / f"{tuned.recipe.settings.name}-tune"
-    experiment = tune(
-        tuned,
-        out,
-        shlex.join(["nasdistill", *general.arguments]),
-        read_service(given["service"]) if "service" in given else None,
-        Portal(given.get("portal", Portal.host), given.get("port")),
-    )
+    service = read_service(given["service"]) if "service" in given else None
+    if given.get("dry_run"):
+        algorithms_of(tuned.recipe, tuned.settings)
+        show_plan(tuned, out)
+        return
+    portal = Portal(given.get("portal", Portal.host), given.get("port"))
+    experiment = tune(tuned, out, shlex.join(["nasdistill", *general.arguments]), service, portal)
     from nasdistill.cli.tables import show, show_experiment
 
     show_experiment(experiment)
@@ -114,6 +119,22 @@ def _tune(given: dict[str, Any], settings: dict[str, Any], general: General) -> 
         problem = next((trial.problem for trial in experiment.trials if trial.problem), "none came to its end")
         raise UserError(f"no trial succeeded: {problem}")
     show(f"best: nasdistill run {out / 'best.yaml'}")
+
+
+def show_plan(tuned: Tuned, out: Path) -> None:
+    """Print what an experiment would do."""
+    from nasdistill.cli.tables import show, show_table
+    from nasdistill.report.points import value_in_words
+
+    settings = tuned.settings
+    show(
+        f"{tuned.recipe.settings.name}, in {out}: up to {settings.trials} trials, {settings.concurrency} at a time, "
+        f"tuner {value_in_words(settings.tuner)}; {settings.metric.replace('.', ' ')} of {tuned.stage} counts"
+    )
+    rows = [
+        (key, str(varied), ", ".join(map(value_in_words, varied.examples()))) for key, varied in settings.vary.items()
+    ]
+    show_table(("varies", "drawn from", "checked at"), rows, words=3)
 
 
 def _varied(texts: list[str]) -> dict[str, str]:

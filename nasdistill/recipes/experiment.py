@@ -58,3 +58,7 @@ class TuneSettings(BaseModel):
     @property
     def higher_is_better(self) -> bool:
         return self.metric == "validation.score"
+
+    def search_space(self) -> dict[str, Any]:
+        """What varies, in nni's terms."""
+        return {key: varied.search_space() for key, varied in self.vary.items()}

@@ -8,6 +8,8 @@ from collections.abc import Mapping
 from typing import Any, Literal
 
 from nasdistill.errors import SpecError, unknown
+from nasdistill.recipes.experiment import TuneSettings
+from nasdistill.recipes.loading import Recipe
 
 REFUSED = {
     "PPO": "it draws networks of nni's own, not values of a recipe",
@@ -18,6 +20,39 @@ REFUSED = {
 }
 INSTALLS = {"hyperopt": "nni[Anneal]", "smac": "nni[SMAC]", "ConfigSpace": "nni[BOHB]", "pybnn": "nni[DNGO]"}
 """What to install, by the module that is missing."""
+
+
+def algorithms_of(recipe: Recipe, settings: TuneSettings) -> dict[str, Any]:
+    """nni's tuner and assessor of an experiment, as its config names them.
+
+    Raises:
+        RecipeError: one of them cannot be had, with its place in the recipe.
+    """
+    found: dict[str, Any] = {}
+    for kind, wanted in (("tuner", settings.tuner), ("assessor", settings.assessor)):
+        if wanted is None:
+            continue
+        try:
+            found[kind] = algorithm(
+                kind,  # type: ignore[arg-type]
+                wanted,
+                settings.higher_is_better,
+                recipe.seeds[0],
+                settings.search_space(),
+            )
+        except SpecError as error:
+            raise recipe.source.error(("tune", kind, *error.path), error.problem) from None
+    hands_out = found["tuner"].pop("budgets")
+    found.get("assessor", {}).pop("budgets", None)
+    if hands_out != (settings.budget_key is not None):
+        name = found["tuner"]["name"]
+        raise recipe.source.error(
+            ("tune", "budget_key"),
+            f"{name} hands out budgets: name the key that takes them, e.g. stages.student.epochs"
+            if hands_out
+            else f"{name} hands out no budgets (Hyperband and BOHB do)",
+        )
+    return found
 
 
 def algorithm(

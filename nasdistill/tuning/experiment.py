@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from nasdistill.errors import SpecError, UserError
+from nasdistill.errors import UserError
 from nasdistill.interrupts import leave_if_requested, polite_stops, requested_stop
 from nasdistill.nni_bridge import require_nni
 from nasdistill.recipes.lock import run_lock
@@ -20,7 +20,7 @@ from nasdistill.report.experiments import Experiment, Trial, load_experiment, sa
 from nasdistill.report.points import in_words, value_in_words
 from nasdistill.storage import remove_leftovers, write_text
 from nasdistill.training.records import Records
-from nasdistill.tuning.algorithms import algorithm
+from nasdistill.tuning.algorithms import algorithms_of
 from nasdistill.tuning.checking import Tuned
 from nasdistill.tuning.manager import ENDED, EXHAUSTED, Manager, ManagerGone
 from nasdistill.tuning.outcome import best_of, trials_of, write_best
@@ -72,6 +72,7 @@ class _Run:
 
     def __init__(self, tuned: Tuned, out: Path, command: str, service: Service, portal: Portal) -> None:
         self.recipe, self.settings = tuned.recipe, tuned.settings
+        self.algorithms = algorithms_of(tuned.recipe, tuned.settings)
         self.out = out
         self.command = command
         self.service = service
@@ -91,7 +92,6 @@ class _Run:
             attempts=self.settings.attempts,
             threads=_threads(self.settings.concurrency) if service.platform == "local" else None,
         )
-        self.algorithms = self._algorithms()
         self.plan.write(out / PLAN_FOLDER, self.recipe.source.data, tuned.plugins)
         write_text(out / MARKER, self.remembered.experiment)
 
@@ -153,39 +153,13 @@ class _Run:
         except UserError:
             return None
 
-    def _algorithms(self) -> dict[str, Any]:
-        """nni's tuner and assessor."""
-        settings, seed, space = self.settings, self.recipe.seeds[0], self._space()
-        found: dict[str, Any] = {}
-        for kind, wanted in (("tuner", settings.tuner), ("assessor", settings.assessor)):
-            if wanted is None:
-                continue
-            try:
-                found[kind] = algorithm(kind, wanted, settings.higher_is_better, seed, space)  # type: ignore[arg-type]
-            except SpecError as error:
-                raise self.recipe.source.error(("tune", kind, *error.path), error.problem) from None
-        hands_out = found["tuner"].pop("budgets")
-        found.get("assessor", {}).pop("budgets", None)
-        if hands_out != (settings.budget_key is not None):
-            name = found["tuner"]["name"]
-            raise self.recipe.source.error(
-                ("tune", "budget_key"),
-                f"{name} hands out budgets: name the key that takes them, e.g. stages.student.epochs"
-                if hands_out
-                else f"{name} hands out no budgets (Hyperband and BOHB do)",
-            )
-        return found
-
-    def _space(self) -> dict[str, Any]:
-        return {key: varied.search_space() for key, varied in self.settings.vary.items()}
-
     def _config(self) -> dict[str, Any]:
         """The experiment in nni's terms."""
         settings = self.settings
         limits = {"maxExperimentDuration": settings.duration, "maxTrialDuration": settings.trial_duration}
         return {
             "experimentName": self.recipe.settings.name,
-            "searchSpace": self._space(),
+            "searchSpace": settings.search_space(),
             "trialCommand": self.service.command,
             "trialCodeDirectory": str((self.out / PLAN_FOLDER).resolve()),
             "trialConcurrency": settings.concurrency,

@@ -89,6 +89,20 @@ def test_the_table_the_best_recipe_and_the_report_are_told(nasdistill: Command, 
     assert "best" not in told.replace("accuracy %, best", "")
 
 
+def test_a_dry_run_checks_all_and_runs_nothing(nasdistill: Command, called: SimpleNamespace, tmp_path: Path) -> None:
+    lines = nasdistill("tune", "echoes.yaml", "--dry-run", "--trials", "3").stdout.splitlines()
+    assert lines[0] == (
+        "echoes, in runs/echoes-tune: up to 3 trials, 1 at a time, tuner Random; validation score of net counts"
+    )
+    assert [line.split("  ")[0].strip() for line in lines if "stages." in line] == ["stages.net.epochs"]
+    assert "choice(1, 2)" in "".join(lines)
+    wrong = nasdistill("tune", "echoes.yaml", "--dry-run", "--tuner", "{name: Evolution, population_size: abc}")
+    assert (wrong.returncode, wrong.stdout) == (2, "")
+    assert "tune.tuner: Evolution does not take this: " in wrong.stderr
+    assert not hasattr(called, "tuned")
+    assert not (tmp_path / "runs").exists()
+
+
 @pytest.mark.parametrize(
     ("arguments", "sentence"),
     [
