@@ -34,7 +34,7 @@ def main(plan_folder: Path) -> int:
     """The whole life of a trial.
 
     Returns:
-        the exit status of its work.
+        the exit status of its work; negative where nni stopped it by that signal.
     """
     from nasdistill.nni_bridge import require_nni
 
@@ -74,6 +74,7 @@ class Trial:
     Attributes:
         told: what the assessor was told, with the seed and step that it is of; on disk, so that a trial that starts
             anew under another manager tells it all again, and nothing twice.
+        asked: the signal by which nni asked it to stop.
     """
 
     def __init__(self, plan: Plan, plan_folder: Path, place: Path, values: Mapping[str, Any]) -> None:
@@ -86,6 +87,7 @@ class Trial:
         self.told: list[dict[str, Any]] = read_json(self.file) if self.file.is_file() else []
         self.record: dict[str, Any] | None = None
         self.problem: str | None = None
+        self.asked: int | None = None
 
     def run(self, nni: Any) -> int:
         """Work until there is a result, the work fails, or somebody stops it."""
@@ -105,6 +107,8 @@ class Trial:
         if self._killed(status):
             self.problem = f"{_death(status)} in each of {self.plan.attempts} attempts"
         self._note()
+        if self.asked is not None:
+            return -self.asked
         return status if status >= 0 else 128 - status
 
     def _killed(self, status: int) -> bool:
@@ -143,6 +147,7 @@ class Trial:
         stopped = threading.Event()
 
         def stop(number: int, _frame: object) -> None:
+            self.asked = number
             stopped.set()
             work.send_signal(signal.SIGTERM)
 
@@ -191,5 +196,13 @@ def _leave_with_manager(work: subprocess.Popen[str], stopped: threading.Event) -
         time.sleep(SECONDS_BETWEEN_LOOKS)
 
 
+def leave(status: int) -> None:
+    """End this process; where nni stopped it, by the signal itself, as nni takes any exit status for a failure."""
+    if status < 0:
+        signal.signal(-status, signal.SIG_DFL)
+        os.kill(os.getpid(), -status)
+    sys.exit(status)
+
+
 if __name__ == "__main__":
-    sys.exit(main(Path(sys.argv[1] if len(sys.argv) > 1 else ".")))
+    leave(main(Path(sys.argv[1] if len(sys.argv) > 1 else ".")))

@@ -119,5 +119,18 @@ def test_an_experiment_survives_the_death_of_its_manager_and_of_itself_and_ends_
     assert len({trial.values[KEY] for trial in later.trials}) == 3
 
 
+@pytest.mark.timeout(900)
+def test_an_assessor_stops_a_trial_that_lags_behind(tmp_path):
+    tune = {"tuner": "GridSearch", "trials": 2, "assessor": {"name": "Medianstop", "start_step": 1}}
+    write_recipe(tmp_path, {KEY: "choice(3, 9)"}, tune, seconds=2)
+
+    told, _ = start(tmp_path).communicate(timeout=300)
+
+    first, second = load_experiment(tmp_path / "out").trials
+    assert (first.state, first.values[KEY]) == ("succeeded", 3), told
+    assert (second.state, second.values[KEY]) == ("stopped early", 9), told
+    assert 0 < len(second.intermediate) < len(first.intermediate)
+
+
 def experiment_name(folder):
     return json.loads((folder / "out" / "tune.json").read_text())["experiment"]

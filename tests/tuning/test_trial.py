@@ -5,6 +5,7 @@ import os
 import shutil
 import signal
 import subprocess
+import sys
 import threading
 
 import pytest
@@ -162,9 +163,16 @@ def test_a_stop_lets_the_work_save_and_is_no_failure(tmp_path):
     nni = Stopping(**{KEY: 1.0})
     status = Trial(plan, tmp_path / "plan", place_of(plan), {KEY: 1.0}).run(nni)
 
-    assert status == 128 + signal.SIGTERM
+    assert status == -signal.SIGINT
     assert len(nni.intermediate) == 1
     assert nni.final == []
+
+
+@pytest.mark.parametrize("status", [0, 2, -signal.SIGINT, -signal.SIGTERM])
+def test_a_trial_that_nni_stopped_ends_by_the_signal(status):
+    """nni takes any exit status but 0 for a failure."""
+    code = f"from nasdistill.tuning.trial import leave; leave({int(status)})"
+    assert subprocess.run([sys.executable, "-c", code]).returncode == status
 
 
 def test_work_ends_when_nobody_hears_it(tmp_path, monkeypatch):
