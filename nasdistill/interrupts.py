@@ -40,6 +40,11 @@ def polite_stops() -> Iterator[None]:
         _requested = None
 
 
+def stops_are_polite() -> bool:
+    """Whether this process would remember a signal now; where it would not, it has not begun or is leaving."""
+    return signal.getsignal(signal.SIGTERM) is _handle
+
+
 def requested_stop() -> int | None:
     """The signal that asked this process to stop, if one did."""
     return _requested
