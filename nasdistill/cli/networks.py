@@ -64,7 +64,7 @@ def inspect_network(
         spec = load_spec(Path(network))
     else:
         spec = _spec(network, input_shape, classes, assignments)
-    found = inspect(spec, spec.build())
+    found = inspect(spec.build(), spec.shape, spec.classes)
     if as_json:
         show(json.dumps(found.to_json(), indent=2))
     else:

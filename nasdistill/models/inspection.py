@@ -10,7 +10,7 @@ import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import nn
@@ -18,9 +18,6 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from nasdistill.data.base import Shape
 from nasdistill.models.binary import BinaryLayer
-
-if TYPE_CHECKING:
-    from nasdistill.models.base import NetworkSpec
 
 AUXILIARY = "auxiliary"
 
@@ -70,16 +67,16 @@ class Inspection:
         }
 
 
-def inspect(spec: NetworkSpec, module: nn.Module) -> Inspection:
+def inspect(module: nn.Module, shape: Shape, classes: int) -> Inspection:
     """Everything about a network that does not depend on the machine."""
     return Inspection(
         parameters=count_parameters(module),
-        multiply_adds=multiply_adds(module, spec.shape),
+        multiply_adds=multiply_adds(module, shape),
         bytes=size_bytes(module),
-        input=spec.shape,
-        classes=spec.classes,
-        feature_points=feature_points(module, spec.shape),
-        layers=layers(module, spec.shape),
+        input=shape,
+        classes=classes,
+        feature_points=feature_points(module, shape),
+        layers=layers(module, shape),
     )
 
 

@@ -229,7 +229,7 @@ def test_bytes_by_hand() -> None:
         spec = spec_of("mlp-100-100-100", form, (1, 28, 28))
         network = spec.build()
         assert size_bytes(network) == expected
-        assert inspect(spec, network).to_json()["bytes"] == expected
+        assert inspect(network, spec.shape, spec.classes).to_json()["bytes"] == expected
 
 
 @pytest.mark.parametrize("form", FORMS)

@@ -147,7 +147,7 @@ def test_parameters_bytes_and_multiply_adds_are_sums() -> None:
         sum(measure(network) for network in networks)
         for measure in (count_parameters, size_bytes, lambda network: multiply_adds(network, SHAPE))
     ]
-    found = inspect(spec, spec.build())
+    found = inspect(spec.build(), spec.shape, spec.classes)
     assert [found.parameters, found.bytes, found.multiply_adds] == expected
     assert sum(layer.multiply_adds for layer in layers(spec.build(), SHAPE)) == expected[2]
 
