@@ -40,6 +40,7 @@ from benchmarks.images import SHAPE, random_data
 from benchmarks.training import BATCH, trained
 from nasdistill.data.base import Data, ImageSet
 from nasdistill.data.loaders import evaluation_batches, training_batches
+from nasdistill.data.preparation import load
 from nasdistill.distill.kept import TaughtBatches
 from nasdistill.distill.task import Distillation, with_label_term
 from nasdistill.distill.teacher import Teacher
@@ -201,7 +202,7 @@ def real_data(options: argparse.Namespace) -> Data:
     if options.root is None:
         return random_data(options.images)
     spec = {"name": "cifar10", "root": str(options.root), "limit": options.images, "augmentations": ["crop", "flip"]}
-    data: Data = registry("datasets").parse(spec).load(0)
+    data: Data = load(registry("datasets").parse(spec), 0)
     return data
 
 

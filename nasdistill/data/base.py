@@ -147,16 +147,6 @@ class DataSet(Component):
         """
         raise NotImplementedError(type(self).__name__)
 
-    def load(self, seed: int) -> Data:
-        """Read the images and split off the validation set with `seed`.
-
-        Raises:
-            UserError: files are missing or broken, or too few for a split.
-        """
-        from nasdistill.data.preparation import prepare
-
-        return prepare(self.read(), self, seed)
-
 
 @dataclass(frozen=True)
 class Data:

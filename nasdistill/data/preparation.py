@@ -10,6 +10,15 @@ from nasdistill.data.statistics import computed_normalisation
 from nasdistill.errors import SpecError, UserError
 
 
+def load(dataset: DataSet, seed: int) -> Data:
+    """Read the images and split off the validation set with `seed`.
+
+    Raises:
+        UserError: files are missing or broken, or too few for a split.
+    """
+    return prepare(dataset.read(), dataset, seed)
+
+
 def prepare(source: Source, options: DataSet, seed: int) -> Data:
     """Limit the training set, split off the validation set with `seed`, compute the normalisation.
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+from nasdistill.data.preparation import load
 from nasdistill.registry import registry
 from nasdistill.stages import STAGES
 from nasdistill.stages.base import references
@@ -140,7 +141,7 @@ def test_every_option_of_every_stage_has_a_meaning() -> None:
 
 
 def test_a_stage_of_two_networks_takes_both_as_words(nasdistill: Command, tmp_path: Path) -> None:
-    data = registry("datasets").parse("digits").load(0)
+    data = load(registry("datasets").parse("digits"), 0)
     for name in ("first", "second"):
         network_artifact(tmp_path / name, data, "mlp-8")
     done = nasdistill("compare", "first", "second", "--images", "2", "--steps", "2", "--quiet")
@@ -167,7 +168,7 @@ def test_a_stage_of_two_networks_takes_both_as_words(nasdistill: Command, tmp_pa
 
 
 def test_a_stage_of_several_networks_takes_them_as_words(nasdistill: Command, tmp_path: Path) -> None:
-    data = registry("datasets").parse("digits").load(0)
+    data = load(registry("datasets").parse("digits"), 0)
     for name, model in (("first", "mlp-8"), ("second", "mlp-9"), ("third", "mlp-10")):
         network_artifact(tmp_path / name, data, model)
     done = nasdistill("ensemble", "first", "second", "--beside", "third", "--weights", "[2, 1]", "--quiet")

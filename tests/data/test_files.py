@@ -10,6 +10,7 @@ from torchvision.datasets import utils
 
 from nasdistill.data.base import DATASETS
 from nasdistill.data.files import Download, FileSet, Layout, md5_of, unpack
+from nasdistill.data.preparation import load
 from nasdistill.errors import UserError
 from tests.data import fakes
 
@@ -126,7 +127,7 @@ class TestFetching:
     ) -> None:
         self.serve_cifar(network, tmp_path, monkeypatch)
         root = tmp_path / "root"
-        data = DATASETS.parse({"name": "cifar10", "root": str(root), "download": True}).load(seed=0)
+        data = load(DATASETS.parse({"name": "cifar10", "root": str(root), "download": True}), 0)
         assert len(data.train) + len(data.validation) == 100
         names = DATASETS.get("cifar10").layouts[0].md5  # type: ignore[attr-defined]
         assert everything_below(root / "cifar-10-batches-py") == sorted(names)
@@ -143,7 +144,7 @@ class TestFetching:
     def test_nothing_is_fetched_unasked(self, network: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         self.serve_cifar(network, tmp_path, monkeypatch)
         with pytest.raises(UserError, match="missing"):
-            DATASETS.parse({"name": "cifar10", "root": str(tmp_path / "root")}).load(seed=0)
+            load(DATASETS.parse({"name": "cifar10", "root": str(tmp_path / "root")}), 0)
         assert not (tmp_path / "root").exists()
 
     def test_wrong_bytes_are_refused_and_leave_nothing(
@@ -153,12 +154,12 @@ class TestFetching:
         with open(network / "cifar.tar.gz", "ab") as file:
             file.write(b"x")
         with pytest.raises(UserError, match=r"cannot download https://here/cifar\.tar\.gz: .*corrupted"):
-            DATASETS.parse({"name": "cifar10", "root": str(tmp_path / "root"), "download": True}).load(seed=0)
+            load(DATASETS.parse({"name": "cifar10", "root": str(tmp_path / "root"), "download": True}), 0)
         assert everything_below(tmp_path / "root" / "cifar-10-batches-py") == []
 
     def test_no_network_is_said(self, network: Path, tmp_path: Path) -> None:
         with pytest.raises(UserError, match=r"cannot download https.*no route to host"):
-            DATASETS.parse({"name": "mnist", "root": str(tmp_path / "root"), "download": True}).load(seed=0)
+            load(DATASETS.parse({"name": "mnist", "root": str(tmp_path / "root"), "download": True}), 0)
 
     def test_single_files_keep_their_names(
         self, network: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -169,6 +170,6 @@ class TestFetching:
         monkeypatch.setattr(component, "layouts", (Layout("", md5),))
         downloads = tuple(Download((f"https://gone/x{n}", f"https://here/{n}"), md5[n], n) for n in md5)
         monkeypatch.setattr(component, "downloads", downloads)
-        data = DATASETS.parse({"name": "svhn", "root": str(tmp_path / "root"), "download": True}).load(seed=0)
+        data = load(DATASETS.parse({"name": "svhn", "root": str(tmp_path / "root"), "download": True}), 0)
         assert len(data.test) == 20
         assert everything_below(tmp_path / "root") == sorted(md5)

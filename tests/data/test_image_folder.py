@@ -12,6 +12,7 @@ from PIL import Image
 
 from nasdistill.data.base import DATASETS, ImageFiles, Images
 from nasdistill.data.decoding import Broken, decode
+from nasdistill.data.preparation import load
 from nasdistill.data.sets.image_folder import ImageFolder
 from nasdistill.errors import SpecError, UserError
 from tests.data.fakes import random_bytes, write_class_folders, write_picture
@@ -51,7 +52,7 @@ class TestLayouts:
 
     def test_the_test_set_follows_its_own_seed_and_not_that_of_the_run(self, tmp_path: Path) -> None:
         write_class_folders(tmp_path)
-        first, second = (folder(tmp_path).load(seed) for seed in (0, 1))
+        first, second = (load(folder(tmp_path), seed) for seed in (0, 1))
         assert torch.equal(pixels(first.test), pixels(second.test))
         assert as_set(first.validation) != as_set(second.validation)
         assert as_set(folder(tmp_path, split_seed=1).read().test) != as_set(first.test)
@@ -59,13 +60,13 @@ class TestLayouts:
     def test_train_and_test_folders_are_kept(self, tmp_path: Path) -> None:
         write_class_folders(tmp_path / "train", 5)
         write_class_folders(tmp_path / "test", 3)
-        data = folder(tmp_path, validation=0.2).load(0)
+        data = load(folder(tmp_path, validation=0.2), 0)
         assert [len(part) for part in (data.train, data.validation, data.test)] == [8, 2, 6]
 
     def test_a_val_folder_is_the_validation_set(self, tmp_path: Path) -> None:
         for part, count in (("train", 5), ("val", 4), ("test", 3)):
             write_class_folders(tmp_path / part, count)
-        data = folder(tmp_path).load(0)
+        data = load(folder(tmp_path), 0)
         assert [len(part) for part in (data.train, data.validation, data.test)] == [10, 8, 6]
 
     def test_a_class_may_be_called_train(self, tmp_path: Path) -> None:
@@ -107,7 +108,7 @@ class TestLayouts:
 def test_what_is_wrong_with_a_folder_is_said(tmp_path: Path, make: Any, reason: str) -> None:
     make(tmp_path / "root")
     with pytest.raises(UserError, match=reason):
-        folder(tmp_path / "root").load(0)
+        load(folder(tmp_path / "root"), 0)
 
 
 class TestChannelsAndSize:
@@ -217,13 +218,13 @@ class TestBroken:
 
     def test_a_broken_file_stops_with_its_name(self, root: Path, memory_mb: int, workers: int) -> None:
         with pytest.raises(UserError, match=r"ant/133\.png is not a readable image .*data\.broken=skip"):
-            folder(root, memory_mb=memory_mb, workers=workers).load(0)
+            load(folder(root, memory_mb=memory_mb, workers=workers), 0)
 
     def test_or_is_left_out_and_counted(
         self, root: Path, memory_mb: int, workers: int, caplog: pytest.LogCaptureFixture
     ) -> None:
         with caplog.at_level(logging.WARNING):
-            data = folder(root, memory_mb=memory_mb, workers=workers, broken="skip").load(0)
+            data = load(folder(root, memory_mb=memory_mb, workers=workers, broken="skip"), 0)
         assert data.skipped == ("ant/133.png",)
         assert "left out 1 broken of 320 images" in caplog.text
         assert sum(map(len, (data.train, data.validation, data.test))) == 319
@@ -234,12 +235,12 @@ def test_nothing_but_broken_files(tmp_path: Path) -> None:
         (tmp_path / name).mkdir()
         (tmp_path / name / "x.png").write_bytes(b"no")
     with pytest.raises(UserError, match=r"all 2 images in .* are broken"):
-        folder(tmp_path, broken="skip").load(0)
+        load(folder(tmp_path, broken="skip"), 0)
 
 
 def test_what_does_not_fit_in_memory_is_streamed_and_otherwise_the_same(tmp_path: Path) -> None:
     write_class_folders(tmp_path, 150, size=(40, 40))  # 300 x 4800 bytes are 1.4 MiB
-    kept, streamed = (folder(tmp_path, memory_mb=limit).load(3) for limit in (2, 1))
+    kept, streamed = (load(folder(tmp_path, memory_mb=limit), 3) for limit in (2, 1))
     assert isinstance(streamed.train, ImageFiles)
     assert streamed.normalisation == kept.normalisation
     assert streamed.shape == kept.shape

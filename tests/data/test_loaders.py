@@ -9,6 +9,7 @@ import torch
 from nasdistill.data.augmentations import AUGMENTATIONS
 from nasdistill.data.base import DATASETS, Data, ImageFiles, Images, ImageSet, Normalisation
 from nasdistill.data.loaders import Batches, evaluation_batches, training_batches
+from nasdistill.data.preparation import load
 from nasdistill.data.statistics import pixel_sums
 from nasdistill.errors import UserError
 from nasdistill.training.engine import Engine, EngineSettings
@@ -130,7 +131,7 @@ def test_workers_and_memory_give_the_same_bits(tmp_path: Path) -> None:
     spec = {"name": "image-folder", "root": str(tmp_path), "augmentations": ["crop", "flip"]}
     found = []
     for workers, memory_mb in ((0, 100), (0, 1), (2, 1)):
-        data = DATASETS.parse({**spec, "workers": workers, "memory_mb": memory_mb}).load(0)
+        data = load(DATASETS.parse({**spec, "workers": workers, "memory_mb": memory_mb}), 0)
         assert isinstance(data.train, ImageSet if memory_mb == 100 else ImageFiles)
         batches = Batches(
             data.train, data.normalisation, 32, seed=5, shuffle=True, augmentations=data.augmentations, workers=workers
@@ -195,7 +196,7 @@ class TestHelpers:
 
     @pytest.fixture(scope="class")
     def data(self) -> Data:
-        loaded: Data = DATASETS.parse({"name": "digits", "augmentations": [{"name": "crop", "padding": 1}]}).load(0)
+        loaded: Data = load(DATASETS.parse({"name": "digits", "augmentations": [{"name": "crop", "padding": 1}]}), 0)
         return loaded
 
     def test_training_is_shuffled_and_augmented(self, data: Data, engine: Engine) -> None:

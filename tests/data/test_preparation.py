@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from nasdistill.data.base import DataSet, ImageSet, Source
-from nasdistill.data.preparation import with_few_images
+from nasdistill.data.preparation import load, with_few_images
 from nasdistill.errors import SpecError, UserError
 from nasdistill.registry import build
 
@@ -34,20 +34,20 @@ def numbers_of(images: Any) -> list[int]:
 
 
 def test_train_and_validation_share_the_training_set_and_the_test_set_stays() -> None:
-    data = Numbered(validation=0.2).load(seed=0)
+    data = load(Numbered(validation=0.2), 0)
     assert sorted(numbers_of(data.train) + numbers_of(data.validation)) == list(range(200))
     assert data.validation.labels.bincount().tolist() == [10] * 4
     assert numbers_of(data.test) == list(range(200, 240))
 
 
 def test_the_seed_chooses_the_validation_set() -> None:
-    first, again, other = (numbers_of(Numbered().load(seed).validation) for seed in (0, 0, 1))
+    first, again, other = (numbers_of(load(Numbered(), seed).validation) for seed in (0, 0, 1))
     assert first == again
     assert first != other
 
 
 def test_the_limit_counts_images_of_the_training_set_and_keeps_the_classes_even() -> None:
-    first, second = (Numbered(limit=40, validation=0.1).load(seed) for seed in (0, 1))
+    first, second = (load(Numbered(limit=40, validation=0.1), seed) for seed in (0, 1))
     for data in (first, second):
         assert (len(data.train), len(data.validation), len(data.test)) == (36, 4, 40)
         assert data.train.labels.bincount().tolist() == [9] * 4
@@ -56,11 +56,11 @@ def test_the_limit_counts_images_of_the_training_set_and_keeps_the_classes_even(
 
 
 def test_a_limit_beyond_the_set_changes_nothing() -> None:
-    assert len(Numbered(limit=1000).load(0).train) == len(Numbered().load(0).train)
+    assert len(load(Numbered(limit=1000), 0).train) == len(load(Numbered(), 0).train)
 
 
 def test_a_few_images_of_each_class_and_all_else_as_it_was() -> None:
-    data = Numbered(validation=0.2).load(seed=0)
+    data = load(Numbered(validation=0.2), 0)
     few = with_few_images(data, 3, seed=0)
     assert few.train.labels.bincount().tolist() == [3] * 4
     assert set(numbers_of(few.train)) < set(numbers_of(data.train))
@@ -68,7 +68,7 @@ def test_a_few_images_of_each_class_and_all_else_as_it_was() -> None:
 
 
 def test_the_class_with_too_few_is_named() -> None:
-    data = Numbered().load(seed=0)
+    data = load(Numbered(), 0)
     poor = dataclasses.replace(data, train=data.train.subset((data.train.labels != 2).nonzero().flatten()))
     with pytest.raises(UserError, match=r"^the class 'c' has 0 training image\(s\); 3 are wanted of each class$"):
         with_few_images(poor, 3, seed=0)
@@ -77,7 +77,7 @@ def test_the_class_with_too_few_is_named() -> None:
 
 
 def test_normalisation_comes_from_the_training_part_alone() -> None:
-    data = Numbered().load(seed=0)
+    data = load(Numbered(), 0)
     values = torch.tensor(numbers_of(data.train), dtype=torch.float64) / 255
     assert data.normalisation.mean == pytest.approx([float(values.mean())] * 2)
     assert data.normalisation.std == pytest.approx([float(values.std(correction=0))] * 2)
@@ -85,7 +85,7 @@ def test_normalisation_comes_from_the_training_part_alone() -> None:
 
 def test_a_given_normalisation_is_taken() -> None:
     given = {"mean": [0.1, 0.2], "std": [0.3, 0.4]}
-    assert build(Numbered, {"normalisation": given}).load(0).normalisation.std == (0.3, 0.4)
+    assert load(build(Numbered, {"normalisation": given}), 0).normalisation.std == (0.3, 0.4)
 
 
 @pytest.mark.parametrize(
@@ -97,7 +97,7 @@ def test_a_given_normalisation_is_taken() -> None:
 )
 def test_a_normalisation_for_other_images_is_refused(given: dict[str, list[float]], reason: str) -> None:
     with pytest.raises(SpecError, match=reason):
-        build(Numbered, {"normalisation": given}).load(0)
+        load(build(Numbered, {"normalisation": given}), 0)
 
 
 @pytest.mark.parametrize(
@@ -117,4 +117,4 @@ def test_wrong_options_are_refused(options: dict[str, Any]) -> None:
 )
 def test_too_few_images_for_a_split(options: dict[str, Any], reason: str) -> None:
     with pytest.raises(UserError, match=reason):
-        Numbered(**options).load(0)
+        load(Numbered(**options), 0)

@@ -13,6 +13,7 @@ import torch
 from nasdistill.data.base import DATASETS, DataSet, Images
 from nasdistill.data.files import FileSet, Layout
 from nasdistill.data.idx import parse_idx
+from nasdistill.data.preparation import load
 from nasdistill.errors import UserError
 from tests.data import fakes
 
@@ -74,7 +75,7 @@ def test_class_names_come_from_the_files(tmp_path: Path) -> None:
 @pytest.mark.parametrize("name", ["cifar10", "cifar100", "mnist", "fashion-mnist", "svhn"])
 def test_missing_files_say_where_they_were_looked_for_and_what_to_do(name: str, tmp_path: Path) -> None:
     with pytest.raises(UserError) as caught:
-        known(name, tmp_path).load(seed=0)
+        load(known(name, tmp_path), 0)
     message = str(caught.value)
     assert str(tmp_path) in message
     assert repr(name) in message
@@ -192,7 +193,7 @@ def test_no_images_are_none_and_say_so() -> None:
     assert not none.has_images
     assert DATASETS.parse("digits").has_images
     assert none.fingerprint() == DATASETS.parse("none").fingerprint()
-    for read in (none.read, lambda: none.load(seed=0)):
+    for read in (none.read, lambda: load(none, 0)):
         with pytest.raises(
             UserError, match="this stage works on images, but the data set is 'none'; name one with `data`"
         ):
@@ -221,7 +222,7 @@ class TestDigits:
         assert source.test.labels.bincount().tolist() == [size // 5 for size in sizes]
 
     def test_train_validation_and_test_share_no_place(self) -> None:
-        first, second = (DATASETS.parse("digits").load(seed) for seed in (0, 1))
+        first, second = (load(DATASETS.parse("digits"), seed) for seed in (0, 1))
         assert (len(first.train), len(first.validation), len(first.test)) == (1298, 144, 355)
         assert torch.equal(first.test.images, second.test.images)  # type: ignore[union-attr]
         assert not torch.equal(first.validation.images, second.validation.images)  # type: ignore[union-attr]

@@ -11,6 +11,7 @@ from PIL import Image
 
 from nasdistill.data.base import DATASETS
 from nasdistill.data.files import Layout
+from nasdistill.data.preparation import load
 from nasdistill.data.sets.svhn import MD5, Svhn
 from nasdistill.data.sets.svhn_as_mnist import SvhnAsMnist, grey_and_small
 from nasdistill.errors import UserError
@@ -44,4 +45,4 @@ def test_a_plain_colour_becomes_its_luma(colour: tuple[int, int, int], luma: int
 def test_it_is_the_same_files_as_svhn(tmp_path: Path) -> None:
     assert (SvhnAsMnist.layouts, SvhnAsMnist.downloads) == (Svhn.layouts, Svhn.downloads)
     with pytest.raises(UserError, match=r"the files of 'svhn-as-mnist' are missing.*data\.download=true"):
-        DATASETS.parse({"name": "svhn-as-mnist", "root": str(tmp_path)}).load(seed=0)
+        load(DATASETS.parse({"name": "svhn-as-mnist", "root": str(tmp_path)}), 0)

@@ -13,6 +13,7 @@ from torch.nn import functional
 
 from nasdistill.artifacts import open_artifact
 from nasdistill.data.base import Normalisation
+from nasdistill.data.preparation import load
 from nasdistill.errors import UserError
 from nasdistill.models.base import MODELS, load_network
 from nasdistill.models.foreign import import_network, load_foreign
@@ -148,7 +149,7 @@ def test_trained_teachers_score_what_was_measured_elsewhere(tmp_path: Path, mode
     imported = import_network(MODELS.parse(model), weights, tmp_path / "out", (3, 32, 32), 10, CIFAR)
     assert imported.match.how == "order"
     network = load_network(tmp_path / "out")[1].to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-    data = DATASETS.parse({"name": "cifar10", "root": os.environ["NASDISTILL_DATA"]}).load(0)
+    data = load(DATASETS.parse({"name": "cifar10", "root": os.environ["NASDISTILL_DATA"]}), 0)
     mean, std = (torch.tensor(values).reshape(3, 1, 1) for values in (CIFAR.mean, CIFAR.std))
     right = 0
     with torch.no_grad():

@@ -15,6 +15,7 @@ from torch.nn import functional
 
 from nasdistill.data.base import Data
 from nasdistill.data.loaders import Batches
+from nasdistill.data.preparation import load
 from nasdistill.errors import SpecError, UserError
 from nasdistill.registry import build, registry
 from nasdistill.search import multi_trial
@@ -75,7 +76,7 @@ class Unseen:
 
 @pytest.fixture(scope="module")
 def data() -> Data:
-    loaded: Data = registry("datasets").parse("digits").load(0)
+    loaded: Data = load(registry("datasets").parse("digits"), 0)
     unseen: Any = Unseen()
     return dataclasses.replace(loaded, train=loaded.train.subset(torch.arange(300)), validation=unseen, test=unseen)
 

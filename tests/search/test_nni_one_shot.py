@@ -15,6 +15,7 @@ import torch
 
 from nasdistill.data.base import Data
 from nasdistill.data.loaders import Batches
+from nasdistill.data.preparation import load
 from nasdistill.errors import SpecError
 from nasdistill.models.nni_hub import alternatives
 from nasdistill.registry import build, registry
@@ -71,7 +72,7 @@ def _no_weights_are_loaded(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture(scope="module")
 def digits() -> Data:
-    loaded: Data = registry("datasets").parse("digits").load(0)
+    loaded: Data = load(registry("datasets").parse("digits"), 0)
     return dataclasses.replace(loaded, train=loaded.train.subset(torch.arange(96)))
 
 

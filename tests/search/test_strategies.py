@@ -13,6 +13,7 @@ import torch
 from torch.nn import functional
 
 from nasdistill.data.base import Data
+from nasdistill.data.preparation import load
 from nasdistill.errors import SpecError
 from nasdistill.models.genotypes import Genotype
 from nasdistill.registry import build, registry
@@ -41,7 +42,7 @@ SPACE = SPACES.parse(
 
 @pytest.fixture(scope="module")
 def data() -> Data:
-    loaded: Data = registry("datasets").parse("digits").load(0)
+    loaded: Data = load(registry("datasets").parse("digits"), 0)
     return dataclasses.replace(loaded, train=loaded.train.subset(torch.arange(96)))
 
 

@@ -14,6 +14,7 @@ from safetensors.torch import load_file
 from nasdistill import interrupts
 from nasdistill.artifacts import Artifact, publish
 from nasdistill.data.base import Data, ImageSet
+from nasdistill.data.preparation import load
 from nasdistill.models.base import WEIGHTS, NetworkSpec, save_network
 from nasdistill.registry import registry
 from nasdistill.stages import Context
@@ -26,7 +27,7 @@ SEED = 3
 
 def few_digits() -> Data:
     """96 images to train on, 60 to select on and 80 to test on."""
-    whole: Data = registry("datasets").parse("digits").load(0)
+    whole: Data = load(registry("datasets").parse("digits"), 0)
     first = {"train": 96, "validation": 60, "test": 80}
     parts = {name: getattr(whole, name).subset(torch.arange(count)) for name, count in first.items()}
     assert all(isinstance(part, ImageSet) for part in parts.values())

@@ -15,6 +15,7 @@ from sklearn.utils.class_weight import compute_sample_weight
 from nasdistill.artifacts import Artifact
 from nasdistill.data.augmentations import AUGMENTATIONS
 from nasdistill.data.base import Data
+from nasdistill.data.preparation import load
 from nasdistill.distill.task import Distillation
 from nasdistill.errors import Interrupted, SpecError
 from nasdistill.registry import build, registry
@@ -34,7 +35,7 @@ RARE, COMMON = 12, 108
 @pytest.fixture(scope="module")
 def data() -> Data:
     """Nines against ones: 12 and 108 images to train on, 10 and 90 of the test set."""
-    whole: Data = registry("datasets").parse("digits").load(0)
+    whole: Data = load(registry("datasets").parse("digits"), 0)
 
     def few(labels: torch.Tensor, rare: int, common: int) -> torch.Tensor:
         ones, nines = ((labels == label).nonzero().flatten() for label in (1, 9))

@@ -10,6 +10,7 @@ import torch
 from sklearn.metrics import accuracy_score, balanced_accuracy_score, log_loss
 
 from nasdistill.artifacts import open_artifact
+from nasdistill.data.preparation import load
 from nasdistill.models.base import load_network
 from nasdistill.recipes import runner
 from nasdistill.recipes.loading import load_recipe
@@ -54,7 +55,7 @@ def validation_of(folder: Path) -> dict[str, float] | None:
 def test_it_is_that_of_the_network_that_is_written(select: str, score: Any, tmp_path: Path) -> None:
     selects = (f"stages.first.select={select}", f"stages.second.select={select}")
     folder = ran(tmp_path, *selects)["both"]
-    data = registry("datasets").parse(DATA).load(5)
+    data = load(registry("datasets").parse(DATA), 5)
     spec, network = load_network(folder)
     assert spec.normalisation is not None
     images = (data.validation.images / 255 - spec.normalisation.mean[0]) / spec.normalisation.std[0]

@@ -11,6 +11,7 @@ import torch
 
 from nasdistill.artifacts import Artifact, publish
 from nasdistill.data.base import Data
+from nasdistill.data.preparation import load
 from nasdistill.errors import SpecError, UserError
 from nasdistill.growth.methods import GROWTH_METHODS
 from nasdistill.models.base import NetworkSpec, load_spec, save_network
@@ -25,7 +26,7 @@ STUDENT = {"name": "darts", "genotype": "DARTS_V2", "channels": 4, "cells": 3}
 
 @pytest.fixture(scope="module")
 def data() -> Data:
-    loaded: Data = registry("datasets").parse("digits").load(0)
+    loaded: Data = load(registry("datasets").parse("digits"), 0)
     return dataclasses.replace(loaded, train=loaded.train.subset(torch.arange(96)))
 
 
