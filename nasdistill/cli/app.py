@@ -13,9 +13,9 @@ from nasdistill import __version__
 from nasdistill.cli.components import list_components, show_component
 from nasdistill.cli.general import General, with_general_options
 from nasdistill.cli.networks import import_network, inspect_network
-from nasdistill.cli.parameters import with_parameters
+from nasdistill.cli.parameters import engine_parameters, with_parameters
 from nasdistill.cli.runs import report, run
-from nasdistill.cli.stage_commands import engine_parameters, example_of, stage_command
+from nasdistill.cli.stage_commands import example_of, stage_command
 from nasdistill.cli.tuning import EXAMPLE, tune_command
 from nasdistill.stages import STAGES
 

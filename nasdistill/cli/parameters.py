@@ -10,10 +10,13 @@ from typing import Annotated, Any, Literal, Union, get_args, get_origin
 import typer
 
 from nasdistill.cli.names import completing
-from nasdistill.cli.options import Option, flow_text, type_in_words
+from nasdistill.cli.options import Option, flow_text, options_of, type_in_words
+from nasdistill.errors import UserError
+from nasdistill.training.engine import EngineSettings
 
 TYPED = (str, int, float, bool, Path)
 NUMBERS = (int, float)
+CONTEXT = inspect.Parameter("context", inspect.Parameter.KEYWORD_ONLY, annotation=typer.Context)
 
 
 def declare(name: str, annotation: Any, default: Any, information: Any) -> inspect.Parameter:
@@ -100,6 +103,27 @@ def given_in(context: typer.Context, values: Mapping[str, Any]) -> dict[str, Any
     """Those values that stood on the command line; all others are left to the config's own defaults."""
     sources = {name: context.get_parameter_source(name) for name in values}
     return {name: value for name, value in values.items() if (at := sources[name]) and at.name == "COMMANDLINE"}
+
+
+def engine_parameters(show_default: bool = True) -> list[inspect.Parameter]:
+    """The options of the engine; without defaults where a recipe has its own values."""
+    return [parameter(option, optional=True, show_default=show_default) for option in options_of(EngineSettings)]
+
+
+def engine_given(given: dict[str, Any]) -> dict[str, Any]:
+    return {name: given[name] for name in EngineSettings.model_fields if name in given}
+
+
+def seeds_in(text: str) -> list[int]:
+    """Seeds from `0` or `0,1,2`.
+
+    Raises:
+        UserError: something else.
+    """
+    try:
+        return [int(part) for part in text.split(",")]
+    except ValueError:
+        raise UserError(f"--seed takes a whole number, or several as 0,1,2; got {text!r}") from None
 
 
 def _item(annotation: Any) -> tuple[Any, bool]:

@@ -10,8 +10,7 @@ import typer
 
 from nasdistill.cli.general import General
 from nasdistill.cli.names import complete_recipe
-from nasdistill.cli.parameters import given_in
-from nasdistill.cli.stage_commands import engine_given, seeds_in
+from nasdistill.cli.parameters import engine_given, given_in, seeds_in
 from nasdistill.errors import UserError
 
 if TYPE_CHECKING:
@@ -119,7 +118,8 @@ def report(
     Of a single run or experiment, the page and the tables are written again.
     """
     from nasdistill.cli.tables import show, show_experiment, show_results, show_sweep
-    from nasdistill.report.experiments import EXPERIMENT, load_experiment, write_experiment
+    from nasdistill.report.experiment_page import write_experiment
+    from nasdistill.report.experiments import EXPERIMENT, load_experiment
     from nasdistill.report.page import write_comparison, write_report
     from nasdistill.report.results import load_run
     from nasdistill.report.sweeps import write_sweep

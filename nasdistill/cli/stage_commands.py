@@ -13,14 +13,25 @@ import typer
 from nasdistill.cli.general import General
 from nasdistill.cli.names import completing, component_names
 from nasdistill.cli.options import Option, flag_of, flow_text, options_of
-from nasdistill.cli.parameters import declare, given_in, parameter, parse_value, plain_value, with_parameters
+from nasdistill.cli.parameters import (
+    CONTEXT,
+    declare,
+    engine_given,
+    engine_parameters,
+    given_in,
+    parameter,
+    parse_value,
+    plain_value,
+    seeds_in,
+    with_parameters,
+)
+from nasdistill.cli.runs import execute
 from nasdistill.errors import UserError
 from nasdistill.stages import Stage
 from nasdistill.stages.base import STAGES, references
 from nasdistill.training.engine import EngineSettings
 
 WORDS = ("first", "second", "third")
-CONTEXT = inspect.Parameter("context", inspect.Parameter.KEYWORD_ONLY, annotation=typer.Context)
 
 
 def _shared(name: str, annotation: Any, meaning: str, *flags: str, **information: Any) -> inspect.Parameter:
@@ -57,27 +68,6 @@ SHARED = (
         metavar="<key=value>",
     ),
 )
-
-
-def engine_parameters(show_default: bool = True) -> list[inspect.Parameter]:
-    """The options of the engine; without defaults where a recipe has its own values."""
-    return [parameter(option, optional=True, show_default=show_default) for option in options_of(EngineSettings)]
-
-
-def engine_given(given: dict[str, Any]) -> dict[str, Any]:
-    return {name: given[name] for name in EngineSettings.model_fields if name in given}
-
-
-def seeds_in(text: str) -> list[int]:
-    """Seeds from `0` or `0,1,2`.
-
-    Raises:
-        UserError: something else.
-    """
-    try:
-        return [int(part) for part in text.split(",")]
-    except ValueError:
-        raise UserError(f"--seed takes a whole number, or several as 0,1,2; got {text!r}") from None
 
 
 def stage_command(name: str, stage: type[Stage]) -> Callable[..., None]:
@@ -119,7 +109,6 @@ def stage_command(name: str, stage: type[Stage]) -> Callable[..., None]:
 
 
 def _run(name: str, config: dict[str, Any], options: Sequence[Option], given: dict[str, Any], general: General) -> None:
-    from nasdistill.cli.runs import execute
     from nasdistill.recipes.loading import recipe_of_stage
     from nasdistill.recipes.sweep import Sweep
 

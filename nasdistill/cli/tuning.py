@@ -13,9 +13,18 @@ import typer
 from nasdistill.cli.general import General
 from nasdistill.cli.names import complete_recipe
 from nasdistill.cli.options import options_of
-from nasdistill.cli.parameters import declare, given_in, parameter, plain_value, with_parameters
+from nasdistill.cli.parameters import (
+    CONTEXT,
+    declare,
+    engine_given,
+    engine_parameters,
+    given_in,
+    parameter,
+    plain_value,
+    seeds_in,
+    with_parameters,
+)
 from nasdistill.cli.runs import RUNS
-from nasdistill.cli.stage_commands import CONTEXT, engine_given, engine_parameters, seeds_in
 from nasdistill.errors import UserError
 from nasdistill.recipes.experiment import TuneSettings
 

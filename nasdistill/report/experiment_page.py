@@ -20,12 +20,16 @@ ENOUGH = 10
 """Trials that succeeded, from which on importance is told."""
 
 
-def write(experiment: Experiment, folder: Path, page: Path) -> None:
-    """Write the page, and `trials.md` and `trials.csv` into `folder`."""
+def write_experiment(experiment: Experiment, folder: Path, page: Path | None = None) -> None:
+    """Write the experiment's page, `report.html`, and its tables, `trials.md` and `trials.csv`.
+
+    Args:
+        page: where the page goes instead.
+    """
     best, trials = _best(experiment), _trials(experiment)
     sections = [best, _pictures(experiment), _importance(experiment), trials]
     write_text(
-        page,
+        page or folder / "report.html",
         render(
             "experiment.html.j2",
             experiment=experiment,

@@ -101,14 +101,3 @@ def load_experiment(folder: Path) -> Experiment:
         DamagedFile: the record is not what was written.
     """
     return read_record(_EXPERIMENT, folder, EXPERIMENT, "an experiment")
-
-
-def write_experiment(experiment: Experiment, folder: Path, page: Path | None = None) -> None:
-    """Write the experiment's page, `report.html`, and its tables, `trials.md` and `trials.csv`.
-
-    Args:
-        page: where the page goes instead.
-    """
-    from nasdistill.report.experiment_page import write  # matplotlib and jinja take a second to import
-
-    write(experiment, folder, page or folder / "report.html")

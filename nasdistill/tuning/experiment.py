@@ -16,7 +16,8 @@ from nasdistill.interrupts import leave_if_requested, polite_stops, requested_st
 from nasdistill.nni_bridge import require_nni
 from nasdistill.recipes.lock import run_lock
 from nasdistill.recipes.provenance import device_in_words, versions
-from nasdistill.report.experiments import Experiment, Trial, load_experiment, save_experiment, write_experiment
+from nasdistill.report.experiment_page import write_experiment
+from nasdistill.report.experiments import Experiment, Trial, load_experiment, save_experiment
 from nasdistill.report.points import in_words, value_in_words
 from nasdistill.storage import remove_leftovers, write_text
 from nasdistill.training.records import Records

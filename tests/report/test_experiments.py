@@ -13,7 +13,8 @@ import pytest
 
 from nasdistill.errors import DamagedFile, UserError
 from nasdistill.report import tables, trial_plots, trial_tables
-from nasdistill.report.experiments import Experiment, Trial, load_experiment, save_experiment, write_experiment
+from nasdistill.report.experiment_page import write_experiment
+from nasdistill.report.experiments import Experiment, Trial, load_experiment, save_experiment
 from nasdistill.report.importance import Importance
 from tests.report.fake_experiments import BETA, EPOCHS, OPTIMISER, fake_experiment
 from tests.report.test_page import HOSTILE, Page, assert_asks_for_nothing
