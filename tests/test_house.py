@@ -8,6 +8,8 @@ import sys
 from pathlib import Path
 from typing import get_args
 
+import grimp
+import networkx
 import pytest
 from pydantic import BaseModel
 
@@ -69,6 +71,13 @@ def test_every_option_of_a_recipe_is_described(model: type[BaseModel]) -> None:
 def test_names_and_help_need_no_torch() -> None:
     code = "import sys, nasdistill.registry as r; [r.registry(k) for k in r.KINDS]; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_no_modules_import_each_other_in_a_circle() -> None:
+    """Between rooms the layers see to it; this looks inside them, at imports within functions too."""
+    graph = grimp.build_graph("nasdistill", cache_dir=None)
+    imports = networkx.DiGraph((m, i) for m in graph.modules for i in graph.find_modules_directly_imported_by(m))
+    assert [circle for circle in networkx.strongly_connected_components(imports) if len(circle) > 1] == []
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(PACKAGE)))
