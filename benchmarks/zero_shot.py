@@ -236,7 +236,7 @@ def ours(options: argparse.Namespace, precision: str) -> Callable[[int], Seconds
             contextlib.closing(Records(Path(folder), "benchmark", quiet=True)) as records,
         ):
             checkpoints = Checkpoints(Path(folder), math.inf)
-            return split.timed(lambda: transfer(task, generation, settings, engine, checkpoints, records, seed=0))
+            return split.timed(lambda: transfer(task, generation, settings, engine, 0, None, checkpoints, records))
 
     return turn
 

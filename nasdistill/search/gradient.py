@@ -24,17 +24,16 @@ from nasdistill.errors import SpecError, UserError
 from nasdistill.search.strategies import Found, Strategy
 from nasdistill.search.weight_sharing import WeightSharing
 from nasdistill.training.batches import Batch
-from nasdistill.training.checkpoints import load_optimizer, random_state, set_random_state
+from nasdistill.training.checkpoints import Checkpoints, load_optimizer, random_state, set_random_state
 from nasdistill.training.history import History
 from nasdistill.training.losses import RunningLosses, naming_the_last_good, refuse_broken_weights
 from nasdistill.training.processes import averaged, refuse_difference
+from nasdistill.training.records import Records
 
 if TYPE_CHECKING:
     from nasdistill.data.base import Data
     from nasdistill.search.spaces import SearchSpace
-    from nasdistill.training.checkpoints import Checkpoints
     from nasdistill.training.engine import Engine
-    from nasdistill.training.records import Records
 
 STEPS_BETWEEN_LOOKS = 50
 CURVES = {
@@ -144,8 +143,15 @@ class GradientSearch(Strategy):
         raise NotImplementedError(type(self).__name__)
 
     def search(
-        self, space: SearchSpace, data: Data, engine: Engine, seed: int, checkpoints: Checkpoints, records: Records
+        self,
+        space: SearchSpace,
+        data: Data,
+        engine: Engine,
+        seed: int,
+        checkpoints: Checkpoints | None = None,
+        records: Records | None = None,
     ) -> Found:
+        checkpoints, records = checkpoints or Checkpoints(), records or Records(title="search")
         torch.manual_seed(seed)
         learner = self.learner(space, data, engine, seed)
         teaching, judging = halves(data, self.batch_size, engine, seed)

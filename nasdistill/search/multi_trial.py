@@ -86,8 +86,15 @@ class MultiTrial(Strategy):
         raise NotImplementedError(type(self).__name__)
 
     def search(
-        self, space: SearchSpace, data: Data, engine: Engine, seed: int, checkpoints: Checkpoints, records: Records
+        self,
+        space: SearchSpace,
+        data: Data,
+        engine: Engine,
+        seed: int,
+        checkpoints: Checkpoints | None = None,
+        records: Records | None = None,
     ) -> Found:
+        checkpoints, records = checkpoints or Checkpoints(), records or Records(title="search")
         choices = space.choices(data.shape, len(data.classes))
         open_choices = {label: len(each) for label, each in choices.items() if len(each) > 1}
         if not open_choices:
@@ -129,7 +136,7 @@ class MultiTrial(Strategy):
                 network = _built(space.proxy(chosen(suggestion.alternatives)), data)
                 torch.manual_seed(seed)
                 part = Part(checkpoints, number * steps, running, state)
-                told = Records(records.folder / f"trial-{number}", f"{records.title} trial {number}", records.quiet)
+                told = records.part(f"trial {number}")
                 curve, stopped = self._trained(
                     Judged(network, self.select, self._limits(trials)), teaching, scoring, engine, part, told
                 )

@@ -123,10 +123,10 @@ class ZeroShot(TaughtBy, TransferSettings, Stage):
             generation,
             self,
             engine,
-            context.checkpoints(),
-            context.records,
             context.seed,
             self._test_images(first, context),
+            context.checkpoints(),
+            context.records,
         )
         network = task.network
         labels = first.labels or tuple(map(str, range(first.classes)))

@@ -22,17 +22,17 @@ KEPT = 2
 
 
 class Checkpoints:
-    """The checkpoints of one loop in a folder of their own.
+    """The checkpoints of one loop in a folder of their own; without a folder nothing is saved.
 
     A loop calls `load` once before it starts and `step` after every step, with a function that captures all that
     decides the rest of the loop: weights, optimiser, position, random state, history. Of several processes that
     train together all load, all capture, and the first one saves; a stop that one was asked for is one of all.
     """
 
-    def __init__(self, folder: Path, every_seconds: float = 30.0) -> None:
+    def __init__(self, folder: Path | None = None, every_seconds: float = 30.0) -> None:
         self.folder = folder
         self.every_seconds = every_seconds
-        self.writes = is_first_process()
+        self.writes = folder is not None and is_first_process()
         self._saved_at = time.monotonic()
 
     def load(self) -> dict[str, Any] | None:
@@ -54,7 +54,7 @@ class Checkpoints:
             capture: called only if the state is needed.
 
         Raises:
-            Interrupted: a stop was asked for; the state is on disk.
+            Interrupted: a stop was asked for; the state is on disk, if there is a folder.
         """
         due = self.writes and time.monotonic() - self._saved_at >= self.every_seconds
         due_to_any, stop = largest(int(due), requested_stop() or 0)
@@ -68,6 +68,8 @@ class Checkpoints:
 
     def save(self, number: int, state: Mapping[str, Any]) -> None:
         """Write a checkpoint and drop all but the newest two."""
+        if self.folder is None:
+            return
         self.folder.mkdir(parents=True, exist_ok=True)
         incoming = self.folder / "incoming"
         digest = save_state(incoming, state)
@@ -83,7 +85,7 @@ class Checkpoints:
         return self._states()[-1] if self._states() else None
 
     def _states(self) -> list[Path]:
-        return sorted(self.folder.glob("*-*.safetensors"))
+        return sorted(self.folder.glob("*-*.safetensors")) if self.folder is not None else []
 
 
 def random_state() -> dict[str, torch.Tensor]:

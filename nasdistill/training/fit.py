@@ -57,8 +57,8 @@ def fit(
     test: Batches,
     settings: LoopSettings,
     engine: Engine,
-    checkpoints: Checkpoints,
-    records: Records,
+    checkpoints: Checkpoints | None = None,
+    records: Records | None = None,
     score: str = VALIDATION,
 ) -> Fitted:
     """Minimise the sum of the losses that `task` returns; afterwards `task.network` holds the kept weights.
@@ -66,12 +66,14 @@ def fit(
     A loop that was killed goes on from its last checkpoint and ends, on a CPU, with the same bits as an unbroken one.
 
     Args:
+        checkpoints, records: where it saves and tells how it goes; a notebook needs neither.
         score: the curve that selects the kept epoch, see `History`.
 
     Raises:
         UserError: a loss is not a number; names the step and the last good checkpoint.
         Interrupted: a stop was asked for; everything is on disk.
     """
+    checkpoints, records = checkpoints or Checkpoints(), records or Records()
     engine.place(task)
     optimizer = settings.optimizer.build(parameter for parameter in task.parameters() if parameter.requires_grad)
     module, stepper = engine.setup(task, optimizer)

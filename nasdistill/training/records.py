@@ -53,7 +53,7 @@ class Progress:
 
 
 class Records:
-    """The record of one stage: scalars go to TensorBoard under `folder`, steps to the terminal.
+    """The record of one stage: scalars go to TensorBoard under `folder`, if there is one, steps to the terminal.
 
     Of several processes that train together the first one alone records.
 
@@ -62,29 +62,41 @@ class Records:
         listen: is told all scalars too.
     """
 
-    def __init__(self, folder: Path, title: str, quiet: bool = False, listen: Listener | None = None) -> None:
+    def __init__(
+        self,
+        folder: Path | None = None,
+        title: str = "training",
+        quiet: bool = False,
+        listen: Listener | None = None,
+    ) -> None:
         self.folder = folder
         self.title = title
         self.quiet = quiet
         self.listen = listen
         self.writes = is_first_process()
+        self._logs = self.writes and folder is not None
         self._writer: SummaryWriter | None = None
+
+    def part(self, name: str) -> Records:
+        """The record of one of several trainings that the stage is made of, e.g. `trial 3`."""
+        folder = None if self.folder is None else self.folder / name.replace(" ", "-")
+        return Records(folder, f"{self.title} {name}", self.quiet)
 
     def scalars(self, values: Mapping[str, float], step: int) -> None:
         """Write `{tag: value}` at `step`."""
-        if self.writes:
+        if self._logs:
             writer = self._writer_at(step)
             for tag, value in values.items():
                 writer.add_scalar(tag, value, step)
-            if self.listen is not None:
-                self.listen(values, step)
+        if self.writes and self.listen is not None:
+            self.listen(values, step)
 
     def images(self, tag: str, pixels: torch.Tensor, step: int) -> None:
         """Write a grid of images, uint8, [N, C, H, W], at `step`; those of one row as waves.
 
         Neither grey nor of three colours, the first channel is shown.
         """
-        if self.writes:
+        if self._logs:
             import torch
             from torchvision.utils import make_grid
 
@@ -95,7 +107,7 @@ class Records:
 
     def histogram(self, tag: str, counts: Sequence[int], step: int) -> None:
         """Write how often each of the numbers 0, 1, ..., e.g. of classes, was seen, at `step`."""
-        if self.writes:
+        if self._logs:
             numbered = list(enumerate(counts))
             self._writer_at(step).add_histogram_raw(
                 tag,

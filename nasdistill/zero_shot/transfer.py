@@ -77,10 +77,10 @@ def transfer(
     generation: Generation,
     settings: TransferSettings,
     engine: Engine,
-    checkpoints: Checkpoints,
-    records: Records,
     seed: int,
     test: Batches | None = None,
+    checkpoints: Checkpoints | None = None,
+    records: Records | None = None,
 ) -> Course:
     """Teach `task.network` on pseudo-images alone; afterwards it holds the last weights.
 
@@ -96,11 +96,13 @@ def transfer(
         task: the student's losses.
         generation: the generator's; its student is `task.network`.
         test: scored along the way; selects nothing.
+        checkpoints, records: where it saves and tells how it goes; a notebook needs neither.
 
     Raises:
         UserError: a loss is not a number; names the iteration and the last good checkpoint.
         Interrupted: a stop was asked for; everything is on disk.
     """
+    checkpoints, records = checkpoints or Checkpoints(), records or Records(title="transfer")
     engine.place(task)
     engine.place(generation)
     student_optimizer = settings.optimizer.build(p for p in task.parameters() if p.requires_grad)

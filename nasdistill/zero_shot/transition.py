@@ -125,8 +125,8 @@ def transition_curves(
     steps: int = 100,
     rate: float = 1.0,
     batch_size: int = 250,
-    checkpoints: Checkpoints,
-    records: Records,
+    checkpoints: Checkpoints | None = None,
+    records: Records | None = None,
 ) -> Curves:
     """Walk from each image towards every class but its own, many paths at a time.
 
@@ -141,6 +141,7 @@ def transition_curves(
     Raises:
         Interrupted: a stop was asked for; everything is on disk.
     """
+    checkpoints, records = checkpoints or Checkpoints(), records or Records(title="comparison")
     towards = other_classes(agreed, classes).flatten()
     batches = torch.split(torch.arange(len(towards)), batch_size)
     curves = Curves.none(classes, steps)

@@ -57,6 +57,13 @@ def search(
     return found, state
 
 
+def test_nothing_is_on_disk_unless_asked_for(data: Data, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    alone = darts(epochs=1).search(SPACE, data, engine(), 3)
+    assert list(tmp_path.iterdir()) == []
+    assert cells_of(alone) == cells_of(search(darts(epochs=1), data, tmp_path)[0])
+
+
 def cells_of(found: Found) -> Genotype:
     return Genotype.model_validate(found.model["genotype"])
 

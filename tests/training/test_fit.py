@@ -59,6 +59,14 @@ def test_default_training_is_the_plain_loop(tmp_path: Path) -> None:
     assert [epoch for epoch, _ in fitted.history["curves"]["test/accuracy"]] == [1, 2, 3, 4]
 
 
+def test_nothing_is_on_disk_unless_asked_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    task = Supervised(two_layers())
+    fit(task, TRAIN, VALIDATION, TEST, settings(epochs=2, keep="last"), engine())
+    torch.testing.assert_close(dict(task.network.state_dict()), plain_torch(2)[-1])
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_clip_and_label_smoothing_are_torchs(tmp_path: Path) -> None:
     task = Supervised(two_layers(), label_smoothing=0.2)
     run(tmp_path, task, settings(epochs=2, keep="last", clip=0.1))

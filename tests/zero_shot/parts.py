@@ -58,7 +58,7 @@ class Loop:
 
     def run(self, folder: Path, test: Batches | None = None) -> Course:
         checkpoints, records = surroundings(folder)
-        course = transfer(self.task, self.generation, self.settings, engine(), checkpoints, records, SEED, test)
+        course = transfer(self.task, self.generation, self.settings, engine(), SEED, test, checkpoints, records)
         records.close()
         return course
 

@@ -65,7 +65,7 @@ def go(folder: Path, every: int = 1, dies_after: int = -1, number: int = signal.
     checkpoints = MortalCheckpoints(folder / "checkpoints", every, dies_after, number)
     records = Records(folder / "tensorboard", "mortal", quiet=True)
     with polite_stops():
-        course = transfer(made.task, made.generation, made.settings, engine(), checkpoints, records, SEED, test)
+        course = transfer(made.task, made.generation, made.settings, engine(), SEED, test, checkpoints, records)
     assert course.collapses == [WINDOW]
     weights = {"task": made.task.state_dict(), "generation": made.generation.state_dict()}
     told = {"course": {**vars(course), "seconds": 0}, "pseudo.json": described(course.pictures, ["a", "b", "c"])}

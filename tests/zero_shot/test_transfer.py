@@ -14,8 +14,9 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from nasdistill.training.losses import Diverged
 from nasdistill.zero_shot.generators.convolutional import ConvolutionalGenerator
+from nasdistill.zero_shot.transfer import transfer
 from tests.distill.nets import TwoMaps
-from tests.training.parts import FixedBatches
+from tests.training.parts import FixedBatches, engine
 from tests.zero_shot.parts import CLASSES, GENERATOR, SEED, SHAPE, loop, network, watched
 
 GENERATOR_STEPS, STUDENT_STEPS, ITERATIONS = 2, 3, 2
@@ -299,6 +300,14 @@ def test_whole_iterations_are_those_of_the_algorithm_in_plain_torch(tmp_path: Pa
             # Biases in front of a batch norm change nothing; Adam makes steps of their gradients' rounding errors.
             if not name.endswith("bias") or "norm" in name or "classifier" in name:
                 torch.testing.assert_close(parameter, theirs.get_parameter(name), rtol=0, atol=1e-6)
+
+
+def test_nothing_is_on_disk_unless_asked_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    made = loop(network(1), network(2))
+    course = transfer(made.task, made.generation, made.settings, engine(), SEED)
+    assert course.done == made.settings.pseudo_batches
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_latents_are_drawn_evenly_and_differ_by_place() -> None:

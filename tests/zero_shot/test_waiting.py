@@ -81,7 +81,7 @@ def test_numbers_are_read_only_where_curves_are_told(
         monkeypatch.setattr(torch.Tensor, reader, spied)
     checkpoints, records = surroundings(tmp_path)
     with Waits(lambda name: reads.append((at[0], name))):
-        transfer(trial.task, trial.generation, trial.settings, engine(), checkpoints, records, SEED)
+        transfer(trial.task, trial.generation, trial.settings, engine(), SEED, None, checkpoints, records)
     monkeypatch.undo()
     assert [read for read in reads if 0 <= read[0] < ITERATIONS - 1] == []
     assert (ITERATIONS - 1, "tolist") in reads, "the last one is told of"
@@ -109,7 +109,7 @@ def test_torch_sees_no_wait_on_a_gpu(tmp_path: Path, monkeypatch: pytest.MonkeyP
     )
     checkpoints, records = surroundings(tmp_path)
     try:
-        course = transfer(trial.task, trial.generation, trial.settings, there, checkpoints, records, SEED)
+        course = transfer(trial.task, trial.generation, trial.settings, there, SEED, None, checkpoints, records)
     finally:
         torch.cuda.set_sync_debug_mode("default")
     assert course.done == ITERATIONS

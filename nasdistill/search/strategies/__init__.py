@@ -40,11 +40,20 @@ class Strategy(Component):
         return None
 
     def search(
-        self, space: SearchSpace, data: Data, engine: Engine, seed: int, checkpoints: Checkpoints, records: Records
+        self,
+        space: SearchSpace,
+        data: Data,
+        engine: Engine,
+        seed: int,
+        checkpoints: Checkpoints | None = None,
+        records: Records | None = None,
     ) -> Found:
         """Search `space` on the training images of `data`; goes on from `checkpoints` if there are any.
 
         The validation and the test images stay unseen: they are for judging what was found.
+
+        Args:
+            checkpoints, records: where it saves and tells how it goes; a notebook needs neither.
         """
         raise NotImplementedError(type(self).__name__)
 

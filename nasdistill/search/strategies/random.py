@@ -46,7 +46,13 @@ class Random(Strategy):
     source: ClassVar[str] = "Li and Talwalkar 2019, Random Search and Reproducibility for NAS (arXiv:1902.07638)"
 
     def search(
-        self, space: SearchSpace, data: Data, engine: Engine, seed: int, checkpoints: Checkpoints, records: Records
+        self,
+        space: SearchSpace,
+        data: Data,
+        engine: Engine,
+        seed: int,
+        checkpoints: Checkpoints | None = None,
+        records: Records | None = None,
     ) -> Found:
         generator = generator_for(seed, "random architecture")
         if isinstance(space, CellSpace):
