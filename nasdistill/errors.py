@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import inspect
 import re
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -64,6 +65,14 @@ class Interrupted(Exception):
 
 class ProcessLost(Exception):
     """Another of the processes that compute together is gone, so that this one cannot go on; told in one sentence."""
+
+
+def written_at(component: type) -> str:
+    """Where a class is written, for errors about a plug-in's code: its file and line."""
+    try:
+        return f"{inspect.getsourcefile(component)}, line {inspect.getsourcelines(component)[1]}"
+    except (OSError, TypeError):  # typed into an interpreter
+        return f"{component.__module__}.{component.__qualname__}"
 
 
 def nearest(word: str, known: Iterable[str]) -> str | None:

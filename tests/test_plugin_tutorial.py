@@ -29,7 +29,7 @@ from nasdistill.zero_shot.generator_losses import Pseudo
 REPOSITORY = Path(__file__).parent.parent
 PAGE = REPOSITORY / "docs/tutorial/plugins.md"
 FOLDER = REPOSITORY / "docs/tutorial/plugins"
-KINDS = ("objectives", "growth-methods", "spaces", "divergences", "generator-losses")
+KINDS = ("objectives", "augmentations", "growth-methods", "spaces", "divergences", "generator-losses")
 
 
 @pytest.fixture(autouse=True)
@@ -38,7 +38,13 @@ def _loaded(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
         registry(kind).names()
         monkeypatch.setattr(registry(kind), "_components", dict(registry(kind)._components))
     monkeypatch.setattr(plugins, "broken", {})
-    for file in ("my_objective.py", "my_growth_method.py", "my_space.py", "my_zero_shot.py"):
+    for file in (
+        "my_objective.py",
+        "my_growth_method.py",
+        "my_space.py",
+        "my_zero_shot.py",
+        "my_batch_augmentation.py",
+    ):
         load_plugin(file, FOLDER)
     assert plugins.broken == {}
     yield
@@ -59,6 +65,19 @@ def test_the_objective_is_pearsons_correlation_and_trains_a_student() -> None:
     assert losses["cross-entropy"].item() == pytest.approx(nn.functional.cross_entropy(student(images), labels).item())
     torch.stack(list(losses.values())).sum().backward()
     assert student[1].weight.grad is not None
+
+
+def test_the_augmentation_gives_each_label_the_columns_of_its_image() -> None:
+    augmentation = registry("augmentations").parse("side-by-side")
+    images = torch.arange(6, dtype=torch.uint8).view(6, 1, 1, 1).expand(6, 3, 4, 8)
+    drawn = augmentation.draw(6, (4, 8), torch.Generator().manual_seed(1))
+    mixed, targets = augmentation.mix(images, torch.eye(6), drawn)
+    for n in range(6):
+        left = int((mixed[n, 0, 0] == n).sum())
+        assert mixed[n].unique(dim=1).shape[1] == 1  # all rows alike
+        assert (mixed[n, 0, 0, :left] == n).all()
+        assert targets[n].tolist() == [{n: left / 8, (n - 1) % 6: 1 - left / 8}.get(k, 0) for k in range(6)]
+    assert {float(each) for each in drawn} > {float(drawn[0])}
 
 
 def test_the_growth_method_widens_the_last_cells_to_the_ratio(tmp_path: Path) -> None:

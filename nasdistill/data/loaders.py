@@ -6,12 +6,14 @@ from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Literal
 
 import torch
+from torch.nn import functional
 
-from nasdistill.data.augmentations import Augmentation
+from nasdistill.data.augmentations import Augmentation, BatchAugmentation, mixing
 from nasdistill.data.balance import balanced_weights
 from nasdistill.data.base import Data, ImageFiles, Images, ImageSet, Normalisation
 from nasdistill.data.decoding import decoded_batches
 from nasdistill.data.seeds import generator_for
+from nasdistill.errors import UserError, written_at
 from nasdistill.training.batches import Batch
 from nasdistill.training.settings import Balance
 
@@ -29,7 +31,8 @@ class Batches:
         images: `ImageSet`: all pixels move to the device as uint8; `ImageFiles`: decoded for each batch.
         batch_size: images of a batch, over all processes together.
         shuffle: a new order in each epoch; else the order of `images`.
-        augmentations: applied to each batch, in order.
+        augmentations: applied to each batch, in order. One that mixes images turns labels into distributions.
+        classes: how many, which a batch of mixed labels has columns for.
         drop_last: leave out the last batch if it is not full.
         workers: processes that decode `ImageFiles`; 0 decodes in this one.
         views: how many different epochs there are: epoch e equals epoch e modulo `views`, so that what a teacher says
@@ -39,7 +42,8 @@ class Batches:
         balance: of classes, see `balanced_weights`. "sampling": an epoch is drawn with replacement, each image with its
             weight, in place of an order of all; "loss": batches come with the weights.
         rank, world_size: this process and how many share each batch; where a batch does not divide evenly, its first
-            images are taken once more, so that all processes take the same number of steps.
+            images are taken once more, so that all processes take the same number of steps. Where images are mixed,
+            each process augments all of a batch, as any image may be mixed into its share.
     """
 
     def __init__(
@@ -51,6 +55,7 @@ class Batches:
         seed: int,
         shuffle: bool,
         augmentations: Sequence[Augmentation] = (),
+        classes: int = -1,
         drop_last: bool = False,
         device: torch.device | str = "cpu",
         memory_format: torch.memory_format = torch.contiguous_format,
@@ -71,6 +76,7 @@ class Batches:
         self._seed = seed
         self._shuffle = shuffle
         self.augmentations = tuple(augmentations)
+        self._classes = classes
         self._drop_last = drop_last
         self._memory_format = memory_format
         self._workers = workers
@@ -80,8 +86,9 @@ class Batches:
         weights = None if balance == "none" else balanced_weights(images.labels.cpu())
         self._drawn_by = weights if balance == "sampling" else None
         self._weights = weights.to(self.device, torch.float32) if weights is not None and balance == "loss" else None
-        self._rank = rank
         self._world_size = world_size
+        self._share = slice(rank, None, world_size)
+        self._mixes = bool(mixing(self.augmentations))
 
     def __len__(self) -> int:
         """Steps of an epoch."""
@@ -104,14 +111,13 @@ class Batches:
         for batch, (pixels, indices) in enumerate(zip(self._pixels(places), places, strict=True), start):
             here = indices.to(self.device)
             weights = None if self._weights is None else self._weights[here]
-            yield Batch(self._augmented(pixels, number, batch), self.labels[here], indices, weights=weights)
+            yield self._augmented(Batch(pixels, self.labels[here], indices, weights=weights), number, batch)
 
     def _places(self, number: int) -> list[torch.Tensor]:
         """The indices of each batch of an epoch, this process's share."""
         order = self._order(generator_for(self._seed, "order", number))
-        return [
-            _share(batch, self._rank, self._world_size) for batch in torch.split(order, self.batch_size)[: len(self)]
-        ]
+        batches = torch.split(order, self.batch_size)[: len(self)]
+        return [_divisible(batch, self._world_size)[slice(None) if self._mixes else self._share] for batch in batches]
 
     def _order(self, generator: torch.Generator) -> torch.Tensor:
         if self._drawn_by is not None:
@@ -131,16 +137,36 @@ class Batches:
             for indices in places:
                 yield self._images.images.index_select(0, indices.to(self.device))
 
-    def _augmented(self, images: torch.Tensor, number: int, batch: int) -> torch.Tensor:
+    def _augmented(self, batch: Batch, epoch: int, number: int) -> Batch:
         """Augment and normalise; pixels stay uint8 until something needs more."""
-        generator = generator_for(self._seed, "augmentation", number, batch, 0)  # the last part once was the process
+        generator = generator_for(self._seed, "augmentation", epoch, number, 0)  # the last part once was the process
+        images = batch.images
         height, width = images.shape[2:]
+        count = len(images) * (1 if self._mixes else self._world_size)
+        targets = _targets(batch, self._classes) if self._mixes else torch.empty(0)
         for augmentation in self.augmentations:
-            drawn = augmentation.draw(len(images) * self._world_size, (height, width), generator)
+            drawn = augmentation.draw(count, (height, width), generator)
             if augmentation.normalised and images.dtype == torch.uint8:
                 images = self._normalised(images)
-            images = augmentation.apply(images, drawn[self._rank :: self._world_size])
-        return self._normalised(images) if images.dtype == torch.uint8 else images
+            before = images, targets
+            if isinstance(augmentation, BatchAugmentation):
+                images, targets = augmentation.mix(images, targets, drawn)
+            else:
+                images = augmentation.apply(images, drawn if self._mixes else drawn[self._share])
+            _require_same_form(augmentation, before, (images, targets))
+        if images.dtype == torch.uint8:
+            images = self._normalised(images)
+        return self._mixed(batch, images, targets) if self._mixes else batch._replace(images=images)
+
+    def _mixed(self, batch: Batch, images: torch.Tensor, targets: torch.Tensor) -> Batch:
+        """This process's share of a batch that all of them augmented."""
+        weights = targets.sum(1, keepdim=True)
+        return Batch(
+            images[self._share],
+            (targets / weights)[self._share],
+            batch.indices[self._share],
+            weights=None if batch.weights is None else weights[self._share, 0],
+        )
 
     def _normalised(self, pixels: torch.Tensor) -> torch.Tensor:
         return torch.addcmul(self._shift, pixels.to(torch.float32, memory_format=self._memory_format), self._scale)
@@ -153,11 +179,35 @@ def scale_and_shift(normalisation: Normalisation, device: torch.device) -> tuple
     return (1 / (255 * std)).to(device, torch.float32), (-mean / std).to(device, torch.float32)
 
 
-def _share(batch: torch.Tensor, rank: int, world_size: int) -> torch.Tensor:
+def _divisible(batch: torch.Tensor, world_size: int) -> torch.Tensor:
     missing = -len(batch) % world_size
-    if missing:
-        batch = torch.cat([batch, batch.repeat(-(-missing // len(batch)))[:missing]])
-    return batch[rank::world_size]
+    return torch.cat([batch, batch.repeat(-(-missing // len(batch)))[:missing]]) if missing else batch
+
+
+def _targets(batch: Batch, classes: int) -> torch.Tensor:
+    """What augmentations mix: each image's class, [N, classes], times its weight.
+
+    So an image that is mixed of two classes weighs what each weighs, in its share: sum_c w_c * t_c of targets t, and
+    the label term is torch's cross-entropy with a weight w_c for each class.
+    """
+    targets = functional.one_hot(batch.labels, classes).float()
+    return targets if batch.weights is None else targets * batch.weights[:, None]
+
+
+def _require_same_form(
+    augmentation: Augmentation, before: tuple[torch.Tensor, ...], after: tuple[torch.Tensor, ...]
+) -> None:
+    """Raise a UserError where images or targets have another shape or type than before."""
+    for name, old, new in zip(("images", "targets"), before, after, strict=True):
+        if not isinstance(new, torch.Tensor) or (new.shape, new.dtype) != (old.shape, old.dtype):
+            raise UserError(
+                f"the augmentation {augmentation.registered_name!r} ({written_at(type(augmentation))}) must keep shape "
+                f"and type of the {name}, {_form(old)}, but made them {_form(new)}"
+            )
+
+
+def _form(value: object) -> str:
+    return f"{list(value.shape)} of {value.dtype}" if isinstance(value, torch.Tensor) else type(value).__name__
 
 
 def training_batches(
@@ -189,6 +239,7 @@ def training_batches(
         seed=seed,
         shuffle=True,
         augmentations=data.augmentations if augment else (),
+        classes=len(data.classes),
         # Batch norm cannot learn from a single image.
         drop_last=of_epoch > batch_size and of_epoch % batch_size == 1,
         device=engine.device,

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from nasdistill.data.base import Data, DataSet, Images, Normalisation, Source
+import torch
+
+from nasdistill.data.base import Data, DataSet, Images, ImageSet, Normalisation, Source
 from nasdistill.data.splits import few_of_each, stratified
 from nasdistill.data.statistics import computed_normalisation
-from nasdistill.errors import SpecError, UserError
+from nasdistill.errors import SpecError, UserError, written_at
 
 
 def load(dataset: DataSet, seed: int) -> Data:
@@ -25,6 +27,7 @@ def prepare(source: Source, options: DataSet, seed: int) -> Data:
     Raises:
         UserError: there are too few images for a split, or a normalisation for another number of channels was given.
     """
+    _require_bytes_and_classes(source, options)
     train = source.train
     if options.limit is not None and options.limit < len(train):
         # The limit keeps to the same images for every seed, so that seeds differ in nothing but their randomness.
@@ -41,6 +44,19 @@ def prepare(source: Source, options: DataSet, seed: int) -> Data:
         augmentations=tuple(options.augmentations),
         skipped=source.skipped,
     )
+
+
+def _require_bytes_and_classes(source: Source, options: DataSet) -> None:
+    for part in (source.train, source.validation, source.test):
+        if part is None:
+            continue
+        images = part.images if isinstance(part, ImageSet) else torch.empty(0, *part.shape, dtype=torch.uint8)
+        if images.dim() != 4 or (images.dtype, part.labels.dtype) != (torch.uint8, torch.int64):
+            raise UserError(
+                f"the data set {options.registered_name!r} ({written_at(type(options))}) must read images as uint8 "
+                f"[N, C, H, W] with int64 labels, but read {list(images.shape)} of {images.dtype} with "
+                f"{part.labels.dtype} labels"
+            )
 
 
 def split_off(images: Images, fraction: float, seed: int, classes: tuple[str, ...]) -> tuple[Images, Images]:

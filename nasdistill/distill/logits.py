@@ -28,7 +28,7 @@ class LogitObjective(Objective):
         return batch.mean(self.distance(ours, theirs, batch.labels))
 
     def distance(self, student: torch.Tensor, teacher: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
-        """The unweighted loss of each image, [N], of logits [N, C] each and labels, int64, [N]."""
+        """The unweighted loss of each image, [N], of logits [N, C] each and `Batch.labels`."""
         raise NotImplementedError(type(self).__name__)
 
 

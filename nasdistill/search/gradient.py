@@ -17,6 +17,7 @@ from pydantic import Field, model_validator
 from torch import nn
 from torch.nn import functional
 
+from nasdistill.data.augmentations import mixing
 from nasdistill.data.loaders import Batches, training_batches
 from nasdistill.data.seeds import derived_seed
 from nasdistill.data.splits import stratified
@@ -225,12 +226,14 @@ class GradientSearch(Strategy):
 def halves(data: Data, batch_size: int, engine: Engine, seed: int) -> tuple[Batches, Batches]:
     """Batches of the training images that teach the weights, and of those that teach or judge the architecture.
 
-    Both are drawn per class; cutout is left out, as published for DARTS.
+    Both are drawn per class; cutout is left out, as published for DARTS, and so is what mixes labels: an architecture
+    is judged on images as they are.
 
     Raises:
         UserError: there are too few images.
     """
-    augmentations = tuple(item for item in data.augmentations if item.registered_name != "cutout")
+    left_out = {"cutout", *mixing(data.augmentations)}
+    augmentations = tuple(item for item in data.augmentations if item.registered_name not in left_out)
     one, other = stratified(data.train.labels, len(data.train) // 2, seed)
     if len(one) < 2:
         raise UserError(f"a search needs at least 4 training images, got {len(data.train)}")

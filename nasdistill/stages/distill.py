@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Annotated, Any
 
 from pydantic import Field, model_validator
 
 from nasdistill.artifacts import Artifact
+from nasdistill.data.augmentations import mixing
 from nasdistill.errors import SpecError
 from nasdistill.registry import ComponentOf
 from nasdistill.stages.base import STAGES, Context, Outcome, Reference, Stage
@@ -23,6 +24,7 @@ from nasdistill.storage import write_json
 from nasdistill.training.settings import TrainingSettings
 
 if TYPE_CHECKING:
+    from nasdistill.data.augmentations import Augmentation
     from nasdistill.data.loaders import Batches
     from nasdistill.distill.kept import TaughtBatches
     from nasdistill.distill.teacher import Faculty
@@ -94,6 +96,17 @@ class Distill(TaughtBy, TrainingSettings, Stage):
 
         return with_label_term(self.objectives, self.label_smoothing)
 
+    def _refuse_mixed_labels(self, augmentations: Iterable[Augmentation]) -> None:
+        """Refuse objectives that read one class of each image where the training images have mixed ones."""
+        mixed = mixing(augmentations) if self.augment else []
+        for number, objective in enumerate(self.objectives):
+            if mixed and objective.weight and objective.needs_classes:
+                problem = (
+                    f"{objective.registered_name} needs one class for each image, which the data's augmentation "
+                    f"{mixed[0]!r} mixes; leave out one of the two, or set `augment: false`"
+                )
+                raise SpecError(problem, ("objectives", number))
+
     def reason_to_leave_out(self, inputs: Mapping[str, Artifact]) -> str | None:
         last = f"teacher.{len(self.teachers) - 1}" if isinstance(self.teacher, list) else "teacher"
         for number, name in enumerate(self.better_than or ()):
@@ -108,6 +121,7 @@ class Distill(TaughtBy, TrainingSettings, Stage):
         from nasdistill.distill.attention_maps import ATTENTION, compare_attention, images_to_show
         from nasdistill.distill.task import Distillation
 
+        self._refuse_mixed_labels(context.data.augmentations)
         data, engine = training_data(self, context), context.engine
         show = images_to_show(self.show, data.test.labels)
 

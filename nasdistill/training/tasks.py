@@ -77,7 +77,7 @@ class Supervised(Task):
 
 
 def label_loss(logits: torch.Tensor, batch: Batch, label_smoothing: float) -> torch.Tensor:
-    """Cross-entropy of logits [N, classes] with the labels of their batch: the weighted mean over its images."""
+    """Cross-entropy of logits [N, classes] with their batch's labels, mixed or not: the weighted mean over images."""
     losses = functional.cross_entropy(logits, batch.labels, reduction="none", label_smoothing=label_smoothing)
     return batch.mean(losses)
 

@@ -125,10 +125,9 @@ def test_halves_share_no_image_and_every_class_alike(data: Data) -> None:
     assert int((counts[0] - counts[1]).abs().max()) <= 1
 
 
-def test_cutout_is_left_out(data: Data) -> None:
-    augmented = dataclasses.replace(
-        data, augmentations=(registry("augmentations").parse({"name": "cutout", "size": 8}),)
-    )
+@pytest.mark.parametrize("spec", [{"name": "cutout", "size": 8}, "mixup"])
+def test_cutout_and_mixed_labels_are_left_out(data: Data, spec: Any) -> None:
+    augmented = dataclasses.replace(data, augmentations=(registry("augmentations").parse(spec),))
     plain, cut = (halves(part, darts().batch_size, engine(), seed=0)[0] for part in (data, augmented))
     assert torch.equal(next(plain.epoch(0))[0], next(cut.epoch(0))[0])
 

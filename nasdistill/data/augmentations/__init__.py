@@ -1,7 +1,8 @@
-"""Augmentations: batched tensor operations on images and on random numbers that were drawn for each of them."""
+"""Augmentations: batched tensor operations on images, and on their labels, by random numbers drawn for each image."""
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, ClassVar
 
 from nasdistill.registry import Component, Registry
@@ -39,4 +40,30 @@ class Augmentation(Component):
         raise NotImplementedError(type(self).__name__)
 
 
+class BatchAugmentation(Augmentation):
+    """Base of augmentations that mix the images of a batch and their labels.
+
+    A subclass defines `draw` as others do, and `mix` in place of `apply`. The batch is the whole one, in random order
+    already, also where several processes share it: each then augments all of it and keeps its share.
+    """
+
+    def mix(
+        self, images: torch.Tensor, targets: torch.Tensor, drawn: torch.Tensor
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Images and targets of the same shapes and types.
+
+        Args:
+            images: as in `apply`.
+            targets: float32, [N, classes]: each image's distribution over the classes times the image's weight, which
+                is 1 but for `balance: loss`.
+            drawn: what `draw` said of these images, [N, ...], on the CPU.
+        """
+        raise NotImplementedError(type(self).__name__)
+
+
 AUGMENTATIONS: Registry[Augmentation] = Registry("augmentations", Augmentation, "nasdistill.data.augmentations")
+
+
+def mixing(augmentations: Iterable[Augmentation]) -> list[str]:
+    """The names of those that mix labels."""
+    return [each.registered_name for each in augmentations if isinstance(each, BatchAugmentation)]

@@ -66,6 +66,9 @@ class Objective(Component):
     weighs_images: ClassVar[bool] = False
     """Whether it is a mean over the batch's images with their weights, see `Batch.mean`."""
 
+    needs_classes: ClassVar[bool] = False
+    """Whether it reads `batch.labels` as one class for each image, so that images with mixed labels are refused."""
+
     parts: ClassVar[tuple[str, ...]] = ()
     """Options that weigh the parts of which this objective is the sum; one at least is over 0."""
 
@@ -90,7 +93,7 @@ class Objective(Component):
         return Term(self.loss)
 
     def loss(self, student: Outputs, teacher: Outputs, batch: Batch) -> torch.Tensor:
-        """The unweighted loss of a batch, a scalar; `batch.labels` is int64, [N]."""
+        """The unweighted loss of a batch, a scalar; `batch.labels` is int64, [N], or mixed, see `Batch`."""
         raise NotImplementedError(type(self).__name__)
 
 

@@ -39,6 +39,7 @@ class ContrastiveRepresentationDistillation(Objective):
 
     source = "Tian, Krishnan, Isola, Contrastive Representation Distillation (2020), and its released code"
     needs_training_set = True
+    needs_classes = True
 
     weight: float = Field(0.8, ge=0, description="what this term is multiplied by in the sum; the labels keep theirs")
     dimensions: int = Field(128, gt=0, description="of the vectors that both embeddings are mapped to")

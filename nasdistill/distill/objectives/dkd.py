@@ -46,6 +46,7 @@ class DecoupledKnowledgeDistillation(LogitObjective):
 
     source = "Zhao et al., Decoupled Knowledge Distillation (2022), section 3, and its released code"
     parts = ("alpha", "beta")
+    needs_classes = True
 
     alpha: float = Field(1.0, ge=0, description="weight of the target class (TCKD)")
     beta: float = Field(8.0, ge=0, description="weight of the other classes (NCKD)")

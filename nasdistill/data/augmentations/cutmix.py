@@ -1,0 +1,65 @@
+"""CutMix: a box of each image comes from another, and its label gets that share."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+import torch
+from pydantic import Field
+
+from nasdistill.data.augmentations import AUGMENTATIONS, BatchAugmentation
+from nasdistill.data.augmentations.mixup import beta, blended
+
+
+@AUGMENTATIONS.register("cutmix")
+class CutMix(BatchAugmentation):
+    """Fill a box of each image from another image of the batch; labels are mixed by the areas that are left of each.
+
+    The box has the share 1 - l of the image, l drawn from Beta(alpha, alpha), and its centre is any pixel; where a
+    border cuts it off, labels go by what is left.
+    """
+
+    source: ClassVar[str] = "Yun et al. 2019, CutMix (arXiv:1905.04899), section 3.1, and its released code"
+    normalised: ClassVar[bool] = False
+
+    alpha: float = Field(
+        1.0, gt=0, description="of Beta(alpha, alpha), which l is drawn from for each image; 1: uniform"
+    )
+    probability: float = Field(1.0, ge=0, le=1, description="share of the images that get a box (0.5 for CIFAR)")
+
+    def draw(self, count: int, size: tuple[int, int], generator: torch.Generator) -> torch.Tensor:
+        share = beta(self.alpha, count, generator)
+        share[torch.rand(count, generator=generator) >= self.probability] = 1
+        centres = torch.stack([torch.randint(length, (count,), generator=generator) for length in size], dim=1)
+        return boxes(share, centres, size)
+
+    def mix(
+        self, images: torch.Tensor, targets: torch.Tensor, drawn: torch.Tensor
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        height, width = images.shape[2:]
+        top, left, bottom, right = drawn.to(images.device).unbind(1)
+        inside = _between(top, bottom, height)[:, :, None] & _between(left, right, width)[:, None, :]
+        mixed = torch.where(inside[:, None], images.roll(1, 0), images)
+        return mixed, blended(targets, 1 - inside.flatten(1).to(targets.dtype).mean(1))
+
+
+def boxes(share: torch.Tensor, centres: torch.Tensor, size: tuple[int, int]) -> torch.Tensor:
+    """Top, left, bottom, right of boxes with the area (1 - share) of an image, cut off at its borders: int64, [N, 4].
+
+    Sides are sqrt(1 - share) of the image's, rounded down, and begin half of that, rounded down, before the centre.
+
+    Args:
+        share: what is left of the image, float, [N].
+        centres: row and column, int64, [N, 2].
+        size: height and width of the image.
+    """
+    lengths = torch.tensor(size)
+    half = (lengths * (1 - share).sqrt()[:, None]).long() // 2
+    corners = [(centres + sign * half).clamp(min=0).minimum(lengths) for sign in (-1, 1)]
+    return torch.cat(corners, dim=1)
+
+
+def _between(first: torch.Tensor, end: torch.Tensor, length: int) -> torch.Tensor:
+    """Which of the positions 0 .. length - 1 lie in [first, end); bool, [N, length]."""
+    places = torch.arange(length, device=first.device)
+    return (places >= first[:, None]) & (places < end[:, None])
