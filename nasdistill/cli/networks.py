@@ -15,6 +15,7 @@ from nasdistill.cli.parameters import parse_value
 from nasdistill.data.base import Normalisation
 from nasdistill.errors import UserError
 from nasdistill.registry import build
+from nasdistill.words import whole
 
 if TYPE_CHECKING:
     from nasdistill.data.base import Shape
@@ -169,7 +170,6 @@ def assigned(assignments: Sequence[str]) -> dict[str, Any]:
 
 def _show_inspection(found: Inspection) -> None:
     from nasdistill.cli.tables import show, show_table
-    from nasdistill.report.words import whole
 
     rows = [
         (layer.path, layer.kind, _times(layer.output or ()), whole(layer.parameters), whole(layer.multiply_adds))

@@ -13,7 +13,6 @@ import torch
 from nasdistill.data.loaders import Batches
 from nasdistill.distill.teacher import Faculty, packed
 from nasdistill.errors import DamagedFile, SpecError
-from nasdistill.report.words import size
 from nasdistill.storage import (
     load_state,
     read_sealed,
@@ -25,6 +24,7 @@ from nasdistill.storage import (
 )
 from nasdistill.training.batches import Batch
 from nasdistill.training.engine import Engine
+from nasdistill.words import size
 
 log = logging.getLogger(__name__)
 

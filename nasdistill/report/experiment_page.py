@@ -13,6 +13,7 @@ from nasdistill.report.page import moment, render
 from nasdistill.report.sections import Group, Section
 from nasdistill.report.trial_axes import axis
 from nasdistill.storage import write_text
+from nasdistill.words import duration
 
 MARKDOWN = "trials.md"
 CSV = "trials.csv"
@@ -62,7 +63,7 @@ def _key_figures(experiment: Experiment) -> list[tuple[str, str]]:
 def _facts(experiment: Experiment) -> list[tuple[str, str]]:
     return [
         ("started", moment(experiment.started)),
-        ("took", words.duration(experiment.seconds)),
+        ("took", duration(experiment.seconds)),
         ("machine", experiment.device),
         ("score", f"{experiment.metric}; the {_wanted(experiment)} is best"),
         ("tuner", experiment.tuner),

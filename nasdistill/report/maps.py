@@ -12,7 +12,7 @@ import numpy as np
 from nasdistill.report.payloads import Attention
 from nasdistill.report.pixels import as_png
 from nasdistill.report.plots import shortened
-from nasdistill.report.waves import traced
+from nasdistill.training.waves import traced
 
 COLOURS = "viridis"  # lightness rises evenly, so that it reads without colour as well
 

@@ -20,6 +20,7 @@ from nasdistill.report.records import LeftOut, RunRecord
 from nasdistill.report.sections import provenance, sections
 from nasdistill.report.summaries import Difference, StageSummary, by_stage, comparable_pairs
 from nasdistill.storage import write_text
+from nasdistill.words import NONE, duration, short
 
 
 def write_report(record: RunRecord, path: Path) -> None:
@@ -102,7 +103,7 @@ def _breakable(text: str) -> Markup:
 def _facts(record: RunRecord) -> list[tuple[str, str]]:
     return [
         ("started", moment(record.started)),
-        ("took", words.duration(record.seconds)),
+        ("took", duration(record.seconds)),
         ("machine", record.device),
         ("seeds", ", ".join(map(str, record.seeds))),
         *(("swept", f"{key}: {', '.join(map(value_in_words, values))}") for key, values in record.sweep.items()),
@@ -136,10 +137,10 @@ def _key_figures(stage: StageSummary | None) -> list[tuple[str, str]]:
     shown = [
         (f"{words.spread(accuracy, 1)} %", f"test accuracy of {words.judged(stage.stage, stage.counts)}"),
         (words.counted(stage.numbers("parameters")), "parameters"),
-        (words.short(cost.mean if cost else None), "multiply-adds"),
-        (f"{latency.mean:.2f} ms" if latency else words.NONE, "for one image"),
+        (short(cost.mean if cost else None), "multiply-adds"),
+        (f"{latency.mean:.2f} ms" if latency else NONE, "for one image"),
     ]
-    return [(figure, meaning) for figure, meaning in shown if not figure.startswith(words.NONE)]
+    return [(figure, meaning) for figure, meaning in shown if not figure.startswith(NONE)]
 
 
 def _unique_names(records: Sequence[RunRecord]) -> list[str]:

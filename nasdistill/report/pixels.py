@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from nasdistill.report.waves import traced
+from nasdistill.training.waves import traced
 
 Pixels = NDArray[np.uint8]
 LARGEST = 64

@@ -10,12 +10,13 @@ from dataclasses import dataclass, field
 from nasdistill.artifacts import open_artifact
 from nasdistill.errors import UserError
 from nasdistill.report import generations, payloads, plots, tables, trials, words
-from nasdistill.report.cells import draw_cell
 from nasdistill.report.maps import draw_attention, teacher_names
 from nasdistill.report.panels import TEST_ACCURACY, UNITS, panels
 from nasdistill.report.pseudo import draw_development, draw_picture
 from nasdistill.report.records import Row
 from nasdistill.report.summaries import StageSummary, summarise
+from nasdistill.search.drawing import draw_cell
+from nasdistill.words import NONE, whole
 
 log = logging.getLogger(__name__)
 
@@ -293,8 +294,8 @@ def _origin(row: Row) -> dict[str, str]:
     memory, rate = manifest.cost.get("peak_memory_bytes"), manifest.cost.get("samples_per_second")
     return {
         **line,
-        "images/s": words.whole(rate),
-        "peak memory": words.NONE if memory is None else f"{memory / 2**20:,.0f} MiB",
-        "git commit": (manifest.provenance.get("git") or words.NONE)[:12],
+        "images/s": whole(rate),
+        "peak memory": NONE if memory is None else f"{memory / 2**20:,.0f} MiB",
+        "git commit": (manifest.provenance.get("git") or NONE)[:12],
         "artifact": row.folder.name,
     }

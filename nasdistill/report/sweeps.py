@@ -16,6 +16,7 @@ from nasdistill.report.sections import Group, Section
 from nasdistill.report.summaries import StageSummary, Summary, by_stage, summarise
 from nasdistill.report.tables import SHOWN, Cell, Table
 from nasdistill.storage import write_text
+from nasdistill.words import NONE, duration, size
 
 log = logging.getLogger(__name__)
 
@@ -109,7 +110,7 @@ def outcome(record: RunRecord) -> Table:
     )
     rows = []
     for line in lines(record):
-        size, seconds = line.summary.numbers("bytes"), line.summary.numbers("seconds")
+        weights, seconds = line.summary.numbers("bytes"), line.summary.numbers("seconds")
         accuracies = (line.summary.accuracy(kind) for kind in SHOWN)
         validation = _validation_summary(line)
         rows.append(
@@ -119,8 +120,8 @@ def outcome(record: RunRecord) -> Table:
                 Cell(BEST if line.best else ""),
                 *(Cell(words.spread(accuracy), words.each(accuracy)) for accuracy in accuracies),
                 Cell(words.counted(line.summary.numbers("parameters"))),
-                Cell(words.size(size.mean if size else None)),
-                Cell(words.duration(seconds.mean if seconds else None)),
+                Cell(size(weights.mean if weights else None)),
+                Cell(duration(seconds.mean if seconds else None)),
                 Cell(words.spread(validation), words.each(validation)),
             )
         )
@@ -145,7 +146,7 @@ def grid(record: RunRecord) -> Table | None:
                 accuracy = line.summary.accuracy()
                 mark = f" ({BEST})" if line.best else ""
                 return Cell(words.spread(accuracy) + mark, words.each(accuracy))
-        return Cell(words.NONE)
+        return Cell(NONE)
 
     return Table(
         (f"{down} / {across}", *map(value_in_words, columns)),

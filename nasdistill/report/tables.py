@@ -11,6 +11,7 @@ from typing import Any
 
 from nasdistill.report import words
 from nasdistill.report.summaries import OTHER_IMAGES, Difference, StageSummary, summarise
+from nasdistill.words import NONE, duration, short, size, whole
 
 SHOWN = ("selected", "last", "best")
 """Accuracies in a table; the one that counts comes first, where a phone shows it."""
@@ -78,23 +79,23 @@ def results(stages: Sequence[StageSummary]) -> Table:
 
 def _result(stage: StageSummary, others: Sequence[str], over_classes: Sequence[str]) -> tuple[Cell, ...]:
     accuracies = (*(stage.accuracy(kind) for kind in SHOWN), *(stage.accuracy_on(part) for part in others))
-    size, cost, latency, seconds = map(stage.numbers, ("bytes", "multiply_adds", "latency_ms", "seconds"))
+    weights, cost, latency, seconds = map(stage.numbers, ("bytes", "multiply_adds", "latency_ms", "seconds"))
     return (
         Cell(stage.stage),
         *(Cell(words.spread(accuracy), words.each(accuracy)) for accuracy in accuracies),
         *(_measured(stage, *OVER_CLASSES[name]) for name in over_classes),
         Cell(words.counted(stage.numbers("parameters"))),
-        Cell(words.size(size.mean if size else None)),
-        Cell(words.short(cost.mean if cost else None)),
+        Cell(size(weights.mean if weights else None)),
+        Cell(short(cost.mean if cost else None)),
         Cell(words.spread(latency)),
-        Cell(words.duration(seconds.mean if seconds else None)),
+        Cell(duration(seconds.mean if seconds else None)),
         Cell(stage.uses),
     )
 
 
 def _measured(stage: StageSummary, metric: str, digits: int) -> Cell:
     values = [row.metrics[metric] for row in stage.rows if metric in row.metrics]
-    return over_seeds(values, digits) if values else Cell(words.NONE)
+    return over_seeds(values, digits) if values else Cell(NONE)
 
 
 def differences(pairs: Sequence[tuple[str, str, Difference]]) -> Table:
@@ -108,7 +109,7 @@ def differences(pairs: Sequence[tuple[str, str, Difference]]) -> Table:
             Cell(f"{difference.mean:+.2f}"),
             Cell(words.interval(difference)),
             Cell(str(difference.pairs)),
-            Cell(words.NONE if difference.low is None else "yes" if difference.sure else "no"),
+            Cell(NONE if difference.low is None else "yes" if difference.sure else "no"),
         )
         for name, other, difference in pairs
     )
@@ -143,13 +144,13 @@ def plain(records: Sequence[Mapping[str, Any]]) -> Table:
 
 def _plain(value: Any) -> str:
     if value is None:
-        return words.NONE
+        return NONE
     if isinstance(value, bool):
         return "yes" if value else "no"
     if isinstance(value, int):
-        return words.whole(value)
+        return whole(value)
     if isinstance(value, float):
-        return f"{value:.4g}" if abs(value) < 1e4 else words.whole(value)
+        return f"{value:.4g}" if abs(value) < 1e4 else whole(value)
     if isinstance(value, list | tuple):
         return " ".join(_plain(item) for item in value)
     return str(value)

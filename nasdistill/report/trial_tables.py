@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from nasdistill.report import words
 from nasdistill.report.experiments import Experiment, State, Trial
 from nasdistill.report.points import value_in_words
 from nasdistill.report.tables import SHOWN, Cell, Table
+from nasdistill.words import NONE, duration, whole
 
 BEST = "best"
 ORDER: tuple[State, ...] = ("succeeded", "stopped early", "running", "waiting", "failed")
@@ -41,9 +41,9 @@ def trials(experiment: Experiment) -> Table:
             Cell(_name(trial, experiment)),
             Cell(number(trial.score)),
             *(Cell(_value(trial, key)) for key in experiment.varied),
-            *(Cell(f"{trial.accuracy[kind]:.2f}" if kind in trial.accuracy else words.NONE) for kind in kinds),
-            *([Cell(words.whole(trial.parameters))] if sized else []),
-            Cell(words.duration(trial.seconds)),
+            *(Cell(f"{trial.accuracy[kind]:.2f}" if kind in trial.accuracy else NONE) for kind in kinds),
+            *([Cell(whole(trial.parameters))] if sized else []),
+            Cell(duration(trial.seconds)),
         )
         for trial in ranked(experiment)
     )
@@ -57,7 +57,7 @@ def _name(trial: Trial, experiment: Experiment) -> str:
 
 
 def _value(trial: Trial, key: str) -> str:
-    return value_shown(trial.values[key]) if key in trial.values else words.NONE
+    return value_shown(trial.values[key]) if key in trial.values else NONE
 
 
 def value_shown(value: Any) -> str:
@@ -67,14 +67,14 @@ def value_shown(value: Any) -> str:
 
 def number(value: float | None) -> str:
     """A score, of which neither the unit nor the size is known, with six digits."""
-    return words.NONE if value is None else f"{value:#.6g}".removesuffix(".")
+    return NONE if value is None else f"{value:#.6g}".removesuffix(".")
 
 
 def settings(experiment: Experiment) -> Table:
     """What each varied key is drawn from, and its value in the best trial to the last digit."""
     best = experiment.best_trial
     rows = tuple(
-        (Cell(key), Cell(value_in_words(best.values[key]) if best else words.NONE), Cell(drawn_from))
+        (Cell(key), Cell(value_in_words(best.values[key]) if best else NONE), Cell(drawn_from))
         for key, drawn_from in experiment.varied.items()
     )
     return Table(("setting", "best value", "drawn from"), rows, words=3)
@@ -83,7 +83,7 @@ def settings(experiment: Experiment) -> Table:
 def failures(experiment: Experiment) -> Table | None:
     """Why trials failed, in the order of submission."""
     rows = tuple(
-        (Cell(str(trial.number)), Cell(trial.problem or words.NONE), Cell(trial.folder or words.NONE))
+        (Cell(str(trial.number)), Cell(trial.problem or NONE), Cell(trial.folder or NONE))
         for trial in experiment.trials
         if trial.state == "failed"
     )

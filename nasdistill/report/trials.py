@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from nasdistill.report import plots, tables, trial_plots, words
+from nasdistill.report import plots, tables, trial_plots
 from nasdistill.report.experiments import Experiment, State, Trial
 from nasdistill.report.importance import importance
 from nasdistill.report.payloads import SearchTrial, SearchTrials
 from nasdistill.report.points import value_in_words
 from nasdistill.report.trial_axes import axis
+from nasdistill.words import whole
 
 SHOWN = 10
 """Trials in the table."""
@@ -59,7 +60,7 @@ def table(found: SearchTrials) -> tables.Table:
         (
             tables.Cell(f"{number}, found" if number == found.best else str(number)),
             tables.Cell(f"{trial.score:.2f}"),
-            tables.Cell(words.whole(trial.parameters)),
+            tables.Cell(whole(trial.parameters)),
             tables.Cell(str(len(trial.curve)), trial.stopped or ""),
             *(tables.Cell(value_in_words(trial.chosen[label])) for label in shown),
         )

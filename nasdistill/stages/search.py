@@ -60,7 +60,7 @@ class Search(Stage):
     def run(self, inputs: Mapping[str, Artifact], context: Context) -> Outcome:
         from nasdistill.models.base import NetworkSpec, save_network
         from nasdistill.models.inspection import count_parameters, multiply_adds
-        from nasdistill.report.cells import draw_cell
+        from nasdistill.search.drawing import draw_cell
 
         strategy = self.strategy if self.epochs is None else self.strategy.model_copy(update={"epochs": self.epochs})
         data, space = context.data, self.space

@@ -10,9 +10,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from nasdistill.report.waves import traced
-from nasdistill.report.words import duration
 from nasdistill.training.engine import is_first_process
+from nasdistill.training.waves import traced
+from nasdistill.words import duration
 
 if TYPE_CHECKING:
     import torch

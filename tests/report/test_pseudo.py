@@ -19,7 +19,7 @@ from nasdistill.errors import DamagedFile
 from nasdistill.report import payloads
 from nasdistill.report.pixels import LARGEST, tiles
 from nasdistill.report.pseudo import draw_development, draw_picture
-from nasdistill.report.waves import traced
+from nasdistill.training.waves import traced
 
 SVG = "{http://www.w3.org/2000/svg}"
 HOSTILE = '</text><script>alert("1")</script>&'

@@ -5,6 +5,7 @@ import pytest
 from nasdistill.report import words
 from nasdistill.report.records import Row
 from nasdistill.report.summaries import Difference, by_stage, summarise
+from nasdistill.words import duration, short, size, whole
 
 
 @pytest.mark.parametrize(
@@ -12,23 +13,23 @@ from nasdistill.report.summaries import Difference, by_stage, summarise
     [(0.04, "0.0 s"), (9.94, "9.9 s"), (9.96, "10 s"), (59.7, "1 min 0 s"), (252.3, "4 min 12 s"), (3725, "1 h 2 min")],
 )
 def test_durations(seconds: float, text: str) -> None:
-    assert words.duration(seconds) == text
+    assert duration(seconds) == text
 
 
 @pytest.mark.parametrize(
     ("number", "text"), [(999, "999"), (52_334, "52.3 k"), (6_103_552, "6.1 M"), (1_814_073_344, "1.81 G")]
 )
 def test_short_numbers(number: float, text: str) -> None:
-    assert words.short(number) == text
+    assert short(number) == text
 
 
 @pytest.mark.parametrize(("number", "text"), [(48, "48 B"), (41_792, "41.8 kB"), (1_548_744, "1.55 MB")])
 def test_sizes_in_bytes(number: float, text: str) -> None:
-    assert words.size(number) == text
+    assert size(number) == text
 
 
 def test_missing_numbers_are_a_dash() -> None:
-    missing = [words.whole(None), words.short(None), words.size(None), words.duration(None)]
+    missing = [whole(None), short(None), size(None), duration(None)]
     missing += [words.spread(None), words.counted(None)]
     assert missing == ["\N{EN DASH}"] * 6
 

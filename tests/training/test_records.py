@@ -12,8 +12,8 @@ import torch
 from PIL import Image
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from nasdistill.report.waves import WIDTH
 from nasdistill.training.records import Records
+from nasdistill.training.waves import WIDTH
 
 
 def read(folder: Path) -> dict[int, float]:

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from nasdistill.training.records import Records
 
 
-def draw_cell(space: CellSpace, generator: torch.Generator) -> Cell:
+def sample_cell(space: CellSpace, generator: torch.Generator) -> Cell:
     """A cell whose nodes each read different earlier states, all choices and operations equally likely."""
     names = [name for name in space.operations if name != NONE]
     nodes = []
@@ -56,6 +56,6 @@ class Random(Strategy):
     ) -> Found:
         generator = generator_for(seed, "random architecture")
         if isinstance(space, CellSpace):
-            genotype = Genotype(normal=draw_cell(space, generator), reduce=draw_cell(space, generator))
+            genotype = Genotype(normal=sample_cell(space, generator), reduce=sample_cell(space, generator))
             return Found(space.model_of(genotype))
         return Found(space.model(draw(space.choices(data.shape, len(data.classes)), generator)))

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from nasdistill.report.cells import Edges, draw_cell
+from nasdistill.search.drawing import Edges, draw_cell
 
 SVG = "{http://www.w3.org/2000/svg}"
 

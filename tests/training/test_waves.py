@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from nasdistill.report.waves import traced
+from nasdistill.training.waves import traced
 
 
 def drawn(samples: list[int], height: int, width: int) -> list[str]:

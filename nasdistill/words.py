@@ -1,0 +1,39 @@
+"""Numbers as people read them."""
+
+from __future__ import annotations
+
+NONE = "\N{EN DASH}"
+"""Stands where there is no such number."""
+
+
+def whole(value: float | None) -> str:
+    """`52334` as `52,334`."""
+    return NONE if value is None else f"{value:,.0f}"
+
+
+def short(value: float | None) -> str:
+    """`6103552` as `6.1 M`."""
+    if value is None:
+        return NONE
+    for size, letter in ((1e9, "G"), (1e6, "M"), (1e3, "k")):
+        if abs(value) >= size:
+            return f"{value / size:.3g} {letter}"
+    return f"{value:.0f}"
+
+
+def size(bytes: float | None) -> str:
+    """`702928` as `703 kB`."""
+    return NONE if bytes is None else f"{short(bytes)}B" if bytes >= 1e3 else f"{bytes:.0f} B"
+
+
+def duration(seconds: float | None) -> str:
+    """`252.3` as `4 min 12 s`."""
+    if seconds is None:
+        return NONE
+    if seconds < 9.95:
+        return f"{seconds:.1f} s"
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    if hours:
+        return f"{hours} h {minutes} min"
+    return f"{minutes} min {rest} s" if minutes else f"{rest} s"
