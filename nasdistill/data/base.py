@@ -112,6 +112,8 @@ class DataSet(Component):
 
     has_images: ClassVar[bool] = True
     """Whether there is anything to read."""
+    access: ClassVar[frozenset[str]] = frozenset()
+    """Options that say how the images reach the memory, and nothing of what they are; they are part of no key."""
 
     validation: float = Field(
         0.1,

@@ -78,6 +78,7 @@ class FileSet(DataSet):
     layouts: ClassVar[tuple[Layout, ...]]
     """The ways in which the files may lie; a download makes the first."""
     downloads: ClassVar[tuple[Download, ...]]
+    access: ClassVar[frozenset[str]] = frozenset({"root", "download"})
 
     root: Path = Field(Path("data"), description="folder that holds the files, as torchvision lays them out")
     download: bool = Field(False, description="fetch the files over the network if they are missing")

@@ -16,6 +16,8 @@ from nasdistill.storage import read_json, write_bytes, write_json
 if TYPE_CHECKING:
     from torch import nn
 
+    from nasdistill.models.genotypes import Genotype
+
 SPEC, WEIGHTS = NETWORK_FILES
 
 
@@ -40,6 +42,10 @@ class Model(Component):
         if self.binary is None:
             del spec["binary"]
         return spec
+
+    def cell_genotype(self) -> Genotype | None:
+        """The two kinds of cells that it is made of, where it is."""
+        return None
 
     def build(self, shape: Shape, classes: int) -> nn.Module:
         """The network with freshly drawn weights from torch's global generator, real even where `binary` is set.

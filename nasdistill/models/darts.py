@@ -78,6 +78,9 @@ class Darts(Model):
         reductions = self.reductions()
         return tuple(self.channels * 2 ** sum(r <= cell for r in reductions) for cell in range(self.cells))
 
+    def cell_genotype(self) -> Genotype:
+        return self.genotype
+
     def build(self, shape: Shape, classes: int) -> nn.Module:
         return DartsNetwork(self, shape, classes)
 

@@ -31,7 +31,7 @@ from nasdistill.recipes.provenance import (
     versions,
 )
 from nasdistill.stages import Context, Stage
-from nasdistill.stages.base import references_in
+from nasdistill.stages.base import Shared, references_in
 from nasdistill.training.engine import resolve
 from nasdistill.training.processes import together
 
@@ -44,8 +44,6 @@ StageListener = Callable[[str, int, Mapping[str, float], int], None]
 
 # Numbers that differ from one machine to the next count as cost, so that metrics stay comparable bit for bit.
 COSTS = ("samples_per_second", "latency_ms")
-# How data reach the memory is no part of what they are.
-_HOW_DATA_ARE_READ = {"root", "download", "workers", "memory_mb"}
 
 
 @dataclass(frozen=True)
@@ -103,24 +101,21 @@ class RecipeRun:
         self.recipe = recipe
         self.out = out
         self.in_sweep = in_sweep
-        self.shared: dict[Any, Any] = {}
         self.dataset: DataSet = recipe.settings.data
         self.engine = engine_of(recipe)
+        self.shared = Shared()
         self._fingerprint: str | None = None
         if before is not None:
             same_data = before.dataset.spec() == self.dataset.spec()
             same_engine = before.engine == self.engine
             self._fingerprint = before._fingerprint if same_data else None
-            self.shared = {
-                key: value for key, value in before.shared.items() if (same_engine if key == "engine" else same_data)
-            }
+            self.shared = before.shared.kept(same_data, same_engine)
 
     def data_identity(self) -> dict[str, Any]:
         """The data set's options and bytes, without where they lie."""
         if self._fingerprint is None:
             self._fingerprint = self.dataset.fingerprint()
-        spec = self.dataset.spec()
-        options = {name: value for name, value in spec.items() if name not in _HOW_DATA_ARE_READ}
+        options = {name: value for name, value in self.dataset.spec().items() if name not in self.dataset.access}
         return {**options, "fingerprint": self._fingerprint, "plugins": plugin_versions(self.dataset)}
 
     def inputs(self, stage: Stage, done: Mapping[str, Artifact | str]) -> dict[str, str | Artifact]:
@@ -196,7 +191,7 @@ class RecipeRun:
             scratch=self.work(planned),
             tensorboard=self.out / "tensorboard" / curves,
             seed=planned.seed,
-            draw=getattr(stage, "draw", 0),  # an option of stages that train
+            draw=stage.draw_number(),
             dataset=self.dataset,
             engine_settings=self.recipe.settings.engine,
             checkpoint_seconds=self.recipe.settings.checkpoint_seconds,

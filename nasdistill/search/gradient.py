@@ -10,7 +10,7 @@ import math
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import torch
 from pydantic import Field, model_validator
@@ -118,6 +118,8 @@ class GradientSearch(Strategy):
 
     Several processes average the gradients of weights and architecture, so that all learn the same one.
     """
+
+    has_epochs: ClassVar[bool] = True
 
     epochs: int = Field(50, gt=0, description="passes over the half of the training images that teaches the weights")
     batch_size: int = Field(64, gt=1, description="images of a step, of each half, over all processes together")

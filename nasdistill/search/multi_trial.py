@@ -43,6 +43,7 @@ log = logging.getLogger(__name__)
 class MultiTrial(Strategy):
     """Base of strategies that train each architecture; a subclass says which tuner suggests them."""
 
+    has_epochs: ClassVar[bool] = True
     drawn_first: ClassVar[str | None] = None
     """The field that says how many trials are drawn by lot before the tuner learns."""
 

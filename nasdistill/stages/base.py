@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -53,6 +53,24 @@ class Outcome:
 
 
 @dataclass
+class Shared:
+    """What the stages of one run need only once.
+
+    Attributes:
+        images: all of the data set's, before any split.
+        split: the seed that was asked for last, and its data; of the others nothing stays in memory.
+    """
+
+    images: Source | None = None
+    split: tuple[int, Data] | None = None
+    engine: Engine | None = None
+
+    def kept(self, data: bool, engine: bool) -> Shared:
+        """What a run can go on with that has the same data, or the same engine."""
+        return Shared(*((self.images, self.split) if data else (None, None)), self.engine if engine else None)
+
+
+@dataclass
 class Context:
     """What surrounds a running stage.
 
@@ -66,7 +84,6 @@ class Context:
             `nasdistill.distill.kept`.
         data_identity: the data set's options and the fingerprint of its bytes, which decide what it holds.
         code: SHA-256 of the source that computes, for keys of what is kept.
-        shared: what the stages of one run need only once: the data and the engine.
         listen: is told what goes to TensorBoard as numbers.
     """
 
@@ -82,7 +99,7 @@ class Context:
     kept: Path | None = None
     data_identity: Mapping[str, Any] = field(default_factory=dict)
     code: str = ""
-    shared: dict[Hashable, Any] = field(default_factory=dict)
+    shared: Shared = field(default_factory=Shared)
     listen: Listener | None = None
 
     @property
@@ -95,32 +112,30 @@ class Context:
     @property
     def source(self) -> Source:
         """All images as the files hold them, before any split."""
-        if "images" not in self.shared:
-            self.shared["images"] = self.dataset.read()  # once for all seeds: only the split differs
-        source: Source = self.shared["images"]
-        return source
+        if self.shared.images is None:
+            self.shared.images = self.dataset.read()  # once for all seeds: only the split differs
+        return self.shared.images
 
     @property
     def data(self) -> Data:
-        if ("data", self.seed) not in self.shared:
+        if self.shared.split is None or self.shared.split[0] != self.seed:
             from nasdistill.data.preparation import prepare
 
             source = self.source
+            self.shared.split = None
             try:
-                self.shared["data", self.seed] = prepare(source, self.dataset, self.seed)
+                self.shared.split = self.seed, prepare(source, self.dataset, self.seed)
             except SpecError as error:  # its path leads through the data set's options, not the stage's
                 raise UserError(f"data.{'.'.join(map(str, error.path))}: {error.problem}") from None
-        data: Data = self.shared["data", self.seed]
-        return data
+        return self.shared.split[1]
 
     @property
     def engine(self) -> Engine:
         from nasdistill.training.engine import Engine
 
-        if "engine" not in self.shared:
-            self.shared["engine"] = Engine(self.engine_settings)
-        engine: Engine = self.shared["engine"]
-        return engine
+        if self.shared.engine is None:
+            self.shared.engine = Engine(self.engine_settings)
+        return self.shared.engine
 
     @cached_property
     def records(self) -> Records:
@@ -158,8 +173,16 @@ class Stage(Component):
         raise NotImplementedError(type(self).__name__)
 
     def is_scored(self) -> bool:
-        """Whether its metrics tell `validation`, the score and the loss of its network on the validation images."""
-        return "select" in type(self).model_fields  # an option of all stages that train on labels
+        """Whether its metrics tell `validation`, the `score` and the `loss` of its network on the validation images."""
+        return False
+
+    def score_curve(self) -> str | None:
+        """The curve in which that score is told while it trains; None where nothing is told before it ends."""
+        return None
+
+    def draw_number(self) -> int:
+        """Which draw of what is left to chance it asks for at its seed, see `Context.draw`."""
+        return 0
 
     def parts(self, name: str) -> Mapping[str, Stage]:
         """The stages that this one stands for, by name: itself, unless it is made of others, and then needs no `run`.

@@ -11,9 +11,10 @@ from nasdistill.artifacts import Artifact
 from nasdistill.data.augmentations import mixing
 from nasdistill.errors import SpecError
 from nasdistill.registry import ComponentOf
-from nasdistill.stages.base import STAGES, Context, Outcome, Reference, Stage
+from nasdistill.stages.base import STAGES, Context, Outcome, Reference
 from nasdistill.stages.teaching import TaughtBy
 from nasdistill.stages.training import (
+    TrainsOnLabels,
     batches_to_train_on,
     network_for_data,
     train_task,
@@ -21,7 +22,6 @@ from nasdistill.stages.training import (
     validation_score,
 )
 from nasdistill.storage import write_json
-from nasdistill.training.settings import TrainingSettings
 
 if TYPE_CHECKING:
     from nasdistill.data.augmentations import Augmentation
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
 
 @STAGES.register("distill")
-class Distill(TaughtBy, TrainingSettings, Stage):
+class Distill(TaughtBy, TrainsOnLabels):
     """Train a student on the labels and on a frozen teacher; the artifact holds the student alone.
 
     Objectives are a weighted list. Where it holds no `cross-entropy`, the labels keep the weight 1 - (sum of the

@@ -170,11 +170,14 @@ def _selected_by(members: Sequence[Artifact], context: Context) -> Select | None
     """
     here = (context.seed, sha256_of_json(dict(context.data_identity)))
 
+    from nasdistill.training.history import SELECTED_BY
+
     def of(member: Artifact) -> Select | None:
         manifest = member.manifest
         there = (manifest.seed, sha256_of_json(manifest.provenance.get("data")))
-        select: Select | None = manifest.config.get("select")
-        return select if there == here and "score" in manifest.metrics.get("validation", {}) else None
+        select: Select | None = manifest.config.get("select")  # of a plug-in's stage it may be anything
+        told = "score" in manifest.metrics.get("validation", {})
+        return select if there == here and told and select in SELECTED_BY else None
 
     found = {of(member) for member in members}
     return found.pop() if len(found) == 1 else None

@@ -40,9 +40,14 @@ class Search(Stage):
     epochs: int | None = Field(None, gt=0, description="epochs of the strategy, in place of its own default")
 
     @model_validator(mode="after")
-    def _strategy_has_epochs(self) -> Search:
-        if self.epochs is not None and "epochs" not in type(self.strategy).model_fields:
+    def _epochs_are_given_once(self) -> Search:
+        if self.epochs is None:
+            return self
+        if not self.strategy.has_epochs:
             raise SpecError(f"the strategy {self.strategy.registered_name!r} has no epochs", ("epochs",))
+        if "epochs" in self.strategy.model_fields_set and self.strategy.epochs != self.epochs:
+            problem = f"epochs is {self.epochs} here but {self.strategy.epochs} in the strategy; give it once"
+            raise SpecError(problem, ("epochs",))
         return self
 
     @model_validator(mode="after")
@@ -78,7 +83,7 @@ class Search(Stage):
             write_json(context.folder / HISTORY, found.history)
         if found.trials:
             write_json(context.folder / TRIALS, found.trials)
-        genotype = getattr(spec.model, "genotype", None)
+        genotype = spec.model.cell_genotype()
         if genotype is not None:
             write_json(context.folder / GENOTYPE, genotype.model_dump(mode="json"))
             for name, edges in (("normal", genotype.normal), ("reduce", genotype.reduce)):

@@ -8,13 +8,12 @@ from typing import Annotated, Any
 from pydantic import Field
 
 from nasdistill.artifacts import Artifact
-from nasdistill.stages.base import STAGES, Context, Outcome, Reference, Stage
-from nasdistill.stages.training import network_for_data, train_task
-from nasdistill.training.settings import TrainingSettings
+from nasdistill.stages.base import STAGES, Context, Outcome, Reference
+from nasdistill.stages.training import TrainsOnLabels, network_for_data, train_task
 
 
 @STAGES.register("train")
-class Train(TrainingSettings, Stage):
+class Train(TrainsOnLabels):
     """Train a network on the labels, with cross-entropy.
 
     Accuracy on the test images is reported of the last epoch, of the best one, and of the one that the validation

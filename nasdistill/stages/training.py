@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 from nasdistill.artifacts import Artifact
 from nasdistill.errors import SpecError, found_at
-from nasdistill.stages.base import Context, Outcome, network_for, path_of
+from nasdistill.stages.base import Context, Outcome, Stage, network_for, path_of
 from nasdistill.storage import write_json
+from nasdistill.training.settings import TrainingSettings
 
 if TYPE_CHECKING:
     from torch import nn
@@ -18,13 +19,28 @@ if TYPE_CHECKING:
     from nasdistill.data.base import Data
     from nasdistill.models.base import NetworkSpec
     from nasdistill.training.batches import Batches
-    from nasdistill.training.settings import Balance, LoopSettings, TrainingSettings
+    from nasdistill.training.settings import Balance, LoopSettings
     from nasdistill.training.tasks import Task
 
 log = logging.getLogger(__name__)
 
 HISTORY = "history.json"
 CONFUSION = "confusion.json"
+
+
+class TrainsOnLabels(TrainingSettings, Stage):
+    """Base of the stages that train a network on labels, with `train_task`."""
+
+    def is_scored(self) -> bool:
+        return True
+
+    def score_curve(self) -> str:
+        from nasdistill.training.history import SELECTED_BY
+
+        return SELECTED_BY[self.select]
+
+    def draw_number(self) -> int:
+        return self.draw
 
 
 def network_for_data(

@@ -12,7 +12,7 @@ from nasdistill.recipes.experiment import Metric, TuneSettings
 from nasdistill.recipes.loading import Recipe, find_recipe, load_recipe
 from nasdistill.recipes.source import RecipeError
 from nasdistill.stages import Stage
-from nasdistill.training.history import SELECTED_BY, VALIDATION_LOSS
+from nasdistill.training.history import VALIDATION_LOSS
 from nasdistill.tuning.plan import BY, RECIPE
 
 
@@ -96,9 +96,9 @@ def scored_stage(recipe: Recipe, settings: TuneSettings) -> str:
 
 
 def curve_of(stage: Stage, metric: Metric) -> str | None:
-    """The curve of a stage that shows its metric while it trains; None of one that does not train on labels."""
-    select = getattr(stage, "select", None)
-    return None if select is None else VALIDATION_LOSS if metric == "validation.loss" else SELECTED_BY[select]
+    """The curve that shows a stage's metric while it trains; None where nothing is told before it ends."""
+    curve = stage.score_curve()
+    return VALIDATION_LOSS if curve is not None and metric == "validation.loss" else curve
 
 
 def _plugins_of(recipe: Recipe, folder: Path, more: Sequence[str]) -> tuple[str, ...]:

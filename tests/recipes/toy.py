@@ -19,6 +19,8 @@ from nasdistill.training.checkpoints import random_state, set_random_state
 class ToyData(DataSet):
     """No images at all."""
 
+    access = frozenset({"root", "download"})
+
     salt: str = Field("", description="stands for the bytes")
     root: str = Field("", description="where the bytes would lie")
     download: bool = Field(False, description="whether they would be fetched")

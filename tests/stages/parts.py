@@ -41,7 +41,7 @@ def context_in(folder: Path, data: Data, **options: Any) -> Context:
     places = {"folder": payload, "scratch": folder / "work", "tensorboard": folder / "tensorboard"}
     dataset = registry("datasets").parse("digits")
     made = Context(stage="stage", seed=SEED, dataset=dataset, engine_settings=settings, **places, **options)
-    made.shared["data", SEED] = data
+    made.shared.split = SEED, data
     return made
 
 

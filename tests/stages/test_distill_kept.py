@@ -145,7 +145,7 @@ def test_other_teachers_seeds_data_and_code_keep_others(tmp_path: Path, data: Da
     changes: list[dict[str, Any]] = [{}, {"seed": 4}, {"data_identity": {"fingerprint": "0"}}, {"code": "another"}]
     for number, change in enumerate(changes):
         place = dataclasses.replace(context_in(tmp_path / str(number), data, kept=tmp_path / "kept"), **change)
-        place.shared["data", 4] = data
+        place.shared.split = place.seed, data
         stage.run({"teacher": teacher}, place)
         assert folders(tmp_path) == number + 1
     stage.run({"teacher": other}, context_in(tmp_path / "last", data, kept=tmp_path / "kept"))

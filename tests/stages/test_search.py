@@ -86,6 +86,7 @@ def test_seeds_decide(tmp_path: Path) -> None:
         ({"strategy": "random", "epochs": 3}, ("epochs",), "the strategy 'random' has no epochs"),
         ({"space": "dart"}, ("space",), "did you mean 'darts'"),
         ({"strategy": {"name": "darts", "order": 3}}, ("strategy", "order"), "1 or 2"),
+        ({"strategy": {"name": "darts", "epochs": 2}, "epochs": 3}, ("epochs",), "epochs is 3 here but 2 in the strat"),
         ({"epoch": 3}, ("epoch",), "did you mean 'epochs'"),
     ],
 )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import signal
 from pathlib import Path
@@ -37,6 +38,15 @@ def train(context: Context, model: Any, inputs: dict[str, Artifact] | None = Non
 
 def weights_of(context: Context) -> str:
     return sha256_of(context.folder / "weights.safetensors")
+
+
+def test_of_several_seeds_one_split_at_a_time_is_in_memory(tmp_path: Path, data: Data) -> None:
+    first = context_in(tmp_path, data)
+    second = dataclasses.replace(first, seed=first.seed + 1)
+    assert first.data is data
+    assert second.data is second.data
+    assert second.shared is first.shared
+    assert first.data is not data  # it was let go
 
 
 def test_the_artifact_is_a_network_with_its_history_and_confusion(tmp_path: Path, data: Data) -> None:

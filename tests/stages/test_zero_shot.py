@@ -54,11 +54,11 @@ def teacher(tmp_path: Path, data: Data) -> Artifact:
 def surroundings(folder: Path, data: Data, test: ImageSet | None = None, dataset: str = "digits") -> Context:
     """A context whose data set has test images alone, or none at all."""
     made = context_in(folder, data)
-    del made.shared["data", made.seed]  # what other stages train on
+    made.shared.split = None  # what other stages train on
     made.dataset = registry("datasets").parse(dataset)
     if test is not None:
         untouchable: Any = Untouchable()
-        made.shared["images"] = Source(untouchable, test, data.classes)
+        made.shared.images = Source(untouchable, test, data.classes)
     return made
 
 

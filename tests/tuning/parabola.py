@@ -4,7 +4,6 @@ import os
 import signal
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Literal
 
 from pydantic import Field
 
@@ -28,10 +27,15 @@ class Parabola(Stage):
     reads_data = False
 
     x: float = Field(description="where the parabola is read")
-    select: Literal["accuracy"] = Field("accuracy", description="as of stages that train")
     killed_once: str | None = Field(None, description="folder that remembers which values were killed before")
     fails_above: float | None = Field(None, description="values beyond this are a mistake of the user")
     seconds: float = Field(0.0, description="time between steps")
+
+    def is_scored(self) -> bool:
+        return True
+
+    def score_curve(self) -> str:
+        return "validation/accuracy"
 
     def run(self, inputs: Mapping[str, Artifact], context: Context) -> Outcome:
         import time

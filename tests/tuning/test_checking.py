@@ -1,9 +1,13 @@
 """What is wrong with an experiment is told before anything runs."""
 
+from typing import ClassVar
+
 import pytest
+from pydantic import Field
 
 from nasdistill.errors import UserError
 from nasdistill.recipes.source import RecipeError
+from nasdistill.stages import STAGES, Stage
 from nasdistill.tuning.checking import curve_of, load_tuned, recipe_at
 from nasdistill.tuning.plan import digest_of
 from tests.tuning.parts import KEY, PLUGIN, write_plan, write_recipe
@@ -81,6 +85,18 @@ def test_without_a_stage_to_score_there_is_no_experiment(tmp_path):
     text = "name: real\nstages: [{name: a, uses: search, with: {space: darts-tiny, strategy: random}}]\n"
     with pytest.raises(RecipeError, match="none has a validation score"):
         tuned(tmp_path, text, vary={"stages.a.space": "[darts-tiny]"})
+
+
+def test_a_field_called_select_is_no_score(tmp_path, monkeypatch):
+    monkeypatch.setattr(STAGES, "_components", {name: STAGES.get(name) for name in STAGES.loaded()})
+
+    @STAGES.register("picks")
+    class Picks(Stage):
+        makes: ClassVar[str] = "metrics"
+        select: str = Field("accuracy", description="something else")
+
+    with pytest.raises(RecipeError, match="none has a validation score"):
+        tuned(tmp_path, "name: real\nstages: [{name: a, uses: picks}]\n", vary={"stages.a.select": "[a, b]"})
 
 
 def test_options_join_and_replace_what_the_recipe_says(tmp_path):

@@ -54,6 +54,7 @@ class ImageFolder(DataSet):
     """Images in one folder per class: below `train/` and `test/` (and `val/` if it is there), or split by `test`."""
 
     source: ClassVar[str] = "the layout of torchvision's ImageFolder"
+    access: ClassVar[frozenset[str]] = frozenset({"root", "workers", "memory_mb"})
 
     root: Path = Field(
         description="folder that holds the class folders, or train/ and test/ with class folders in each"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from nasdistill.registry import Component, Registry
 
@@ -34,6 +34,9 @@ class Found:
 
 class Strategy(Component):
     """Base of all search strategies."""
+
+    has_epochs: ClassVar[bool] = False
+    """Whether it has an option `epochs`, which the stage `search` may give in its place."""
 
     def reason_to_refuse(self, space: SearchSpace) -> str | None:
         """Why this strategy cannot search `space`, to follow a colon, or None if it can."""
