@@ -7,19 +7,23 @@ Nothing here changes the network: modes, buffers and the random state are as the
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
+import math
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
 import torch
 from torch import nn
-from torch.utils.flop_counter import FlopCounterMode
+from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils.flop_counter import FlopCounterMode, flop_registry
 
 from nasdistill.data.base import Shape
 from nasdistill.models.binary import BinaryLayer
 
 AUXILIARY = "auxiliary"
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -209,8 +213,15 @@ def _count(module: nn.Module, shape: Shape) -> tuple[int, dict[str, int]]:
     """Multiply-adds in all, and by module path."""
     # The counter names modules below the root by the root's class, which is no part of their path.
     root = type(module).__name__ + "."
-    with _as_found(module), _attention_in_the_open(), FlopCounterMode(display=False) as counter:
+    with (
+        _as_found(module),
+        _attention_in_the_open(),
+        _Uncounted() as uncounted,
+        FlopCounterMode(display=False, custom_mapping=_FORMULAS) as counter,
+    ):
         module(_image(module, shape))
+    if uncounted.operations:
+        log.warning("no multiply-adds are counted for %s: the true number is larger", ", ".join(uncounted.operations))
     by_path = {
         name.removeprefix(root): sum(flops.values()) // 2
         for name, flops in counter.get_flop_counts().items()
@@ -221,13 +232,53 @@ def _count(module: nn.Module, shape: Shape) -> tuple[int, dict[str, int]]:
 
 @contextmanager
 def _attention_in_the_open() -> Iterator[None]:
-    """Without torch's fused attention for evaluation, whose multiplications the counter does not see."""
+    """Without torch's fused attention: which kernels there are, and which the counter sees, changes with torch."""
     fused = torch.backends.mha.get_fastpath_enabled()
     torch.backends.mha.set_fastpath_enabled(False)
     try:
-        yield
+        with sdpa_kernel(SDPBackend.MATH):
+            yield
     finally:
         torch.backends.mha.set_fastpath_enabled(fused)
+
+
+def _recurrent_flops(
+    sequence: Sequence[int], inner: Sequence[int], recurrent: Sequence[int], *_: Any, **__: Any
+) -> int:
+    """Of a recurrent layer in one kernel: each of the T * N steps of [T, N, C] multiplies by both matrices."""
+    return 2 * sequence[0] * sequence[1] * (math.prod(inner) + math.prod(recurrent))
+
+
+def _bilinear_flops(left: Sequence[int], weight: Sequence[int], *_: Any, **__: Any) -> int:
+    """Of x1' W x2 for each row and output: W times x1, then that times x2, of W [O, I, J]."""
+    outputs, _inputs, right = weight
+    return 2 * left[0] * (math.prod(weight) + outputs * right)
+
+
+_aten = torch.ops.aten
+# What torch computes in one kernel and its counter has no formula for.
+_FORMULAS = {
+    _aten.mkldnn_rnn_layer: _recurrent_flops,
+    _aten._trilinear: _bilinear_flops,
+}
+_FREE = (_aten.copy_, _aten.native_layer_norm, _aten.grid_sampler_2d)
+
+
+class _Uncounted(TorchDispatchMode):  # type: ignore[no-untyped-call]
+    """Collects operations that combine tensors by more than element by element, and have no formula."""
+
+    def __init__(self) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.operations: dict[str, None] = {}
+
+    def __torch_dispatch__(self, operation: Any, _types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        kind = operation.overloadpacket
+        free = torch.Tag.pointwise in operation.tags or kind in _FREE
+        if not free and kind not in flop_registry and kind not in _FORMULAS:
+            tensors = [value for value in args if isinstance(value, torch.Tensor) and value.is_floating_point()]
+            if sum(tensor.dim() > 1 for tensor in tensors) > 1:
+                self.operations[str(kind)] = None
+        return operation(*args, **(kwargs or {}))
 
 
 @dataclass

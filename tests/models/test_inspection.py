@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import pytest
 import torch
 import torchvision
@@ -48,11 +50,72 @@ def test_multiply_adds_of_grouped_and_strided_convolutions() -> None:
 
 @pytest.mark.parametrize("name", ["ResNet18", "MobileNet_V2", "ViT_B_32"])
 def test_counts_that_torchvision_publishes(name: str) -> None:
-    """The last has attention, which torch fuses out of the counter's sight while evaluating."""
     meta = next(iter(getattr(torchvision.models, f"{name}_Weights"))).meta
     network = torchvision.models.get_model(name.lower(), weights=None)
     assert count_parameters(network) == meta["num_params"]
     assert multiply_adds(network, (3, 224, 224)) / 1e9 == pytest.approx(meta["_ops"], abs=0.002)
+
+
+def encoder_multiply_adds(tokens: int, width: int, inner: int) -> int:
+    """Four projections, the products with keys and with values, and two linear layers."""
+    return 4 * tokens * width**2 + 2 * tokens**2 * width + 2 * tokens * width * inner
+
+
+@pytest.mark.parametrize("device", ["cpu", "meta"])
+def test_multiply_adds_of_a_vision_transformer(device: str) -> None:
+    """Dosovitskiy et al. 2021, ViT-B/32: 12 layers, width 768, MLP 3072; 49 patches of 3x32x32 and the class token."""
+    with torch.device(device):
+        network = torchvision.models.vit_b_32()
+        expected = 49 * 768 * 3 * 32 * 32 + 12 * encoder_multiply_adds(50, 768, 3072) + 768 * 1000
+        assert multiply_adds(network, (3, 224, 224)) == expected
+
+
+class OfSequence(nn.Module):
+    """A layer on the rows of the image as a sequence [N, T, C]."""
+
+    def __init__(self, layer: nn.Module, arguments: int = 1) -> None:
+        super().__init__()
+        self.layer = layer
+        self.arguments = arguments
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        out = self.layer(*[x[:, 0]] * self.arguments)
+        return out[0] if isinstance(out, tuple) else out
+
+
+@pytest.mark.parametrize("device", ["cpu", "meta"])
+@pytest.mark.parametrize(
+    ("layer", "arguments", "expected"),
+    [
+        (lambda: nn.TransformerEncoderLayer(16, 4, 32, batch_first=True), 1, encoder_multiply_adds(5, 16, 32)),
+        (lambda: nn.MultiheadAttention(16, 4, batch_first=True), 3, encoder_multiply_adds(5, 16, 0)),
+        # gates * (inputs + state) * state; two directions, and the second layer reads both
+        (lambda: nn.LSTM(16, 8, 2, batch_first=True, bidirectional=True), 1, 5 * 4 * 2 * 8 * (16 + 8 + 16 + 8)),
+        (lambda: nn.GRU(16, 8, batch_first=True), 1, 5 * 3 * 8 * (16 + 8)),
+        (lambda: nn.Bilinear(16, 16, 3), 2, 5 * (3 * 16 * 16 + 3 * 16)),
+    ],
+    ids=["encoder", "attention", "lstm", "gru", "bilinear"],
+)
+def test_multiply_adds_of_what_torch_fuses(
+    layer: Callable[[], nn.Module], arguments: int, expected: int, device: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    with torch.device(device):
+        assert multiply_adds(OfSequence(layer(), arguments), (1, 5, 16)) == expected
+    assert not caplog.records
+
+
+class Distances(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.centres = nn.Parameter(torch.ones(3, 16))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return torch.cdist(x.flatten(1), self.centres)
+
+
+def test_an_operation_without_a_formula_is_named(caplog: pytest.LogCaptureFixture) -> None:
+    multiply_adds(Distances(), (1, 4, 4))
+    assert "no multiply-adds are counted for aten._cdist_forward" in caplog.text
 
 
 def test_shared_parameters_count_once() -> None:
