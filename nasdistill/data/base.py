@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 
 Shape = tuple[int, int, int]
 """Channels, height, width."""
+LUMA = (0.299, 0.587, 0.114)
+"""What red, green and blue are of grey (ITU-R BT.601, section 2.5.1)."""
 
 
 class Normalisation(BaseModel):

@@ -7,10 +7,9 @@ from dataclasses import replace
 import torch
 from torch.nn import functional
 
-from nasdistill.data.base import DATASETS, Images, ImageSet, Source
+from nasdistill.data.base import DATASETS, LUMA, Images, ImageSet, Source
 from nasdistill.data.sets.svhn import Svhn
 
-LUMA = (0.299, 0.587, 0.114)
 SIDE = 28
 IMAGES_AT_ONCE = 4096
 

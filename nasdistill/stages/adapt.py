@@ -1,0 +1,81 @@
+"""Stage `adapt`: fit a trained network to other images and classes."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from nasdistill.artifacts import Artifact
+from nasdistill.errors import SpecError, found_at
+from nasdistill.stages.base import STAGES, Context, Outcome, Reference, Stage, network_for
+
+log = logging.getLogger(__name__)
+
+
+@STAGES.register("adapt")
+class Adapt(Stage):
+    """Fit a trained network to the data's classes, image size, channels and normalisation, and keep its weights.
+
+    The result is a network for `train`, `distill` and `evaluate`. In another normalisation it answers to the same
+    pixels as before; a grey image counts as one of three equal colours, a colour image as its luma.
+    """
+
+    source = "luma: ITU-R BT.601, section 2.5.1"
+    makes = "network"
+
+    network: Annotated[str, Reference("network")] = Field(
+        description="what is adapted: a stage or an artifact's folder with a trained network"
+    )
+    head: Literal["keep", "new"] = Field(
+        "keep", description="new: draw the layers that depend on the number of classes anew; keep: they are the same"
+    )
+
+    def run(self, inputs: Mapping[str, Artifact], context: Context) -> Outcome:
+        from nasdistill.models.adapted import Adapted, refitted
+        from nasdistill.models.base import save_network
+        from nasdistill.models.inspection import count_parameters, latency_ms, multiply_adds, size_bytes
+
+        data = context.data
+        with found_at("network"):
+            spec, network, trained = network_for(self.network, inputs.get("network"), context)
+        if not trained:
+            raise SpecError(f"{self.network!r} holds no trained weights to adapt", ("network",))
+        if self.head == "keep" and (spec.classes != len(data.classes) or (spec.labels or data.classes) != data.classes):
+            names = list(spec.labels or [f"{spec.classes} classes"])
+            problem = f"{self.network!r} knows {names}, the data set has {list(data.classes)}; `new` fits it to them"
+            raise SpecError(problem, ("head",))
+        own = spec.normalisation
+        if own is None and spec.shape[0] != data.shape[0]:
+            raise SpecError(
+                f"{self.network!r} reads {spec.shape[0]} channel(s) and the data set has {data.shape[0]}; what its own "
+                "images were normalised with must be known for that (`import --mean --std`)",
+                ("network",),
+            )
+        with found_at("network"):
+            fitted, network, drawn = refitted(spec, network, data.shape[1:], len(data.classes), self.head == "new")
+        model = fitted.model
+        if own is not None and own != data.normalisation:
+            model = Adapted(model=model, own=own, normalisation=data.normalisation)
+            network = model.of(network)
+        log.info("drawn anew: %s; all other weights are those of %r", ", ".join(drawn) or "nothing", self.network)
+        written = fitted.model_copy(
+            update={
+                "model": model,
+                "shape": data.shape,
+                "labels": data.classes,
+                "normalisation": data.normalisation,
+            }
+        )
+        save_network(context.folder, written, network)
+        return Outcome(
+            {
+                "drawn": drawn,
+                "parameters": count_parameters(network),
+                "multiply_adds": multiply_adds(network, data.shape),
+                "bytes": size_bytes(network),
+                "latency_ms": latency_ms(network, data.shape),
+            }
+        )
