@@ -156,6 +156,8 @@ def check(source: Source) -> Recipe:
         try:
             written[entry.name] = build(kind, entry.options)
             parts = written[entry.name].parts(entry.name)
+            for stage in parts.values():
+                stage.check_data(settings.data)
         except SpecError as error:
             raise source.error((*_options_key(index), *error.path), error.problem) from None
         for name, stage in parts.items():

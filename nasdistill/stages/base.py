@@ -184,6 +184,13 @@ class Stage(Component):
         """Which draw of what is left to chance it asks for at its seed, see `Context.draw`."""
         return 0
 
+    def check_data(self, dataset: DataSet) -> None:
+        """Called before anything runs, with the data set's options alone.
+
+        Raises:
+            SpecError: at a field of this stage that does not go with them.
+        """
+
     def parts(self, name: str) -> Mapping[str, Stage]:
         """The stages that this one stands for, by name: itself, unless it is made of others, and then needs no `run`.
 

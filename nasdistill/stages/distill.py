@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Annotated, Any
 
 from pydantic import Field, model_validator
@@ -24,7 +24,7 @@ from nasdistill.stages.training import (
 from nasdistill.storage import write_json
 
 if TYPE_CHECKING:
-    from nasdistill.data.augmentations import Augmentation
+    from nasdistill.data.base import DataSet
     from nasdistill.data.loaders import Batches
     from nasdistill.distill.kept import TaughtBatches
     from nasdistill.distill.teacher import Faculty
@@ -96,9 +96,9 @@ class Distill(TaughtBy, TrainsOnLabels):
 
         return with_label_term(self.objectives, self.label_smoothing)
 
-    def _refuse_mixed_labels(self, augmentations: Iterable[Augmentation]) -> None:
+    def check_data(self, dataset: DataSet) -> None:
         """Refuse objectives that read one class of each image where the training images have mixed ones."""
-        mixed = mixing(augmentations) if self.augment else []
+        mixed = mixing(dataset.augmentations) if self.augment else []
         for number, objective in enumerate(self.objectives):
             if mixed and objective.weight and objective.needs_classes:
                 problem = (
@@ -121,7 +121,6 @@ class Distill(TaughtBy, TrainsOnLabels):
         from nasdistill.distill.attention_maps import ATTENTION, compare_attention, images_to_show
         from nasdistill.distill.task import Distillation
 
-        self._refuse_mixed_labels(context.data.augmentations)
         data, engine = training_data(self, context), context.engine
         show = images_to_show(self.show, data.test.labels)
 

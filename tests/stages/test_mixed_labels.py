@@ -12,8 +12,9 @@ from nasdistill.artifacts import Artifact
 from nasdistill.data.augmentations import AUGMENTATIONS
 from nasdistill.data.base import Data
 from nasdistill.distill.task import Distillation
-from nasdistill.errors import SpecError
 from nasdistill.models.base import load_network
+from nasdistill.recipes.loading import load_recipe
+from nasdistill.recipes.source import RecipeError
 from nasdistill.registry import build
 from nasdistill.stages import STAGES
 from nasdistill.training.tasks import Supervised
@@ -61,10 +62,20 @@ def test_what_is_kept_of_teachers_is_of_the_mixed_images(
 
 
 @pytest.mark.parametrize("name", ["crd", "dkd"])
-def test_objectives_that_need_classes_are_refused_where_they_are_listed(
-    name: str, tmp_path: Path, data: Data, teacher: Artifact
-) -> None:
-    options = {"student": "mlp-16", "teacher": "teacher", "objectives": ["kd", name]}
-    with pytest.raises(SpecError, match=f"{name} needs one class for each image, .* 'cutmix' mixes") as refusal:
-        build(STAGES.get("distill"), options).run({"teacher": teacher}, context_in(tmp_path, data))
-    assert refusal.value.path == ("objectives", 1)
+@pytest.mark.parametrize("uses", ["distill", "born-again"])
+def test_objectives_that_need_classes_are_refused_where_they_are_listed(name: str, uses: str, tmp_path: Path) -> None:
+    networks = {"student": "mlp-16", "teacher": "teacher"} if uses == "distill" else {"model": "mlp-16"}
+    text = f"""\
+name: mixed
+data: {{name: digits, augmentations: [mixup]}}
+stages:
+  - {{name: teacher, uses: train, with: {{model: mlp-16}}}}
+  - {{name: student, uses: {uses}, with: {{{", ".join(f"{k}: {v}" for k, v in networks.items())},
+     objectives: [kd,
+                  {name}]}}}}
+"""
+    path = tmp_path / "mixed.yaml"
+    path.write_text(text)
+    with pytest.raises(RecipeError, match=rf"yaml:7: .*objectives.1: {name} needs one class for each image, .*'mixup'"):
+        load_recipe(str(path))
+    assert load_recipe(str(path), ["stages.student.augment=false"])
