@@ -12,6 +12,8 @@ from nasdistill.cli.general import General
 from nasdistill.cli.names import complete_recipe
 from nasdistill.cli.parameters import engine_given, given_in, seeds_in
 from nasdistill.errors import UserError
+from nasdistill.interrupts import polite_stops
+from nasdistill.training.engine import is_first_process
 
 if TYPE_CHECKING:
     from nasdistill.recipes.loading import Recipe
@@ -69,7 +71,11 @@ def execute(sweep: Sweep, out: Path | None, general: General) -> None:
     from nasdistill.recipes import runner
 
     folder = out or default_folder(sweep.recipe)
-    record = runner.run(sweep, folder, shlex.join(["nasdistill", *general.arguments]))
+    with polite_stops():
+        if not is_first_process():
+            runner.follow(sweep, folder)
+            return
+        record = runner.run(sweep, folder, shlex.join(["nasdistill", *general.arguments]))
     show_results(record.rows)
     if record.sweep:
         show_sweep(record)

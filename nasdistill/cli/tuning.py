@@ -26,6 +26,7 @@ from nasdistill.cli.parameters import (
 )
 from nasdistill.cli.runs import RUNS
 from nasdistill.errors import UserError
+from nasdistill.interrupts import polite_stops
 from nasdistill.recipes.experiment import TuneSettings
 
 if TYPE_CHECKING:
@@ -119,7 +120,8 @@ def _tune(given: dict[str, Any], settings: dict[str, Any], general: General) -> 
         show_plan(tuned, out)
         return
     portal = Portal(given.get("portal", Portal.host), given.get("port"))
-    experiment = tune(tuned, out, shlex.join(["nasdistill", *general.arguments]), service, portal)
+    with polite_stops():
+        experiment = tune(tuned, out, shlex.join(["nasdistill", *general.arguments]), service, portal)
     from nasdistill.cli.tables import show, show_experiment
 
     show_experiment(experiment)

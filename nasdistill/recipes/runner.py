@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 import os
 import shutil
-import sys
 import time
 from collections.abc import Iterator
 from dataclasses import replace
@@ -15,7 +14,7 @@ from typing import Any
 
 from nasdistill.artifacts import Artifact
 from nasdistill.errors import UserError
-from nasdistill.interrupts import leave_if_requested, polite_stops
+from nasdistill.interrupts import leave_if_requested
 from nasdistill.recipes.graph import order
 from nasdistill.recipes.loading import Recipe
 from nasdistill.recipes.lock import run_lock
@@ -28,7 +27,6 @@ from nasdistill.report.records import LeftOut, Row, RunRecord
 from nasdistill.report.results import load_run, save_run
 from nasdistill.report.sweeps import write_sweep
 from nasdistill.storage import remove_leftovers, write_text
-from nasdistill.training.engine import is_first_process
 from nasdistill.training.launch import naming_the_lost
 
 log = logging.getLogger(__name__)
@@ -56,6 +54,9 @@ def run(recipe: Recipe | Sweep, out: Path, command: str, listen: StageListener |
     A sweep runs point by point in the one folder, so that what several points share is done once; its outcome is also
     joined into `sweep.md` and `sweep.csv`.
 
+    Of several processes that compute together the first one calls this, and the others `follow`. Signals are left as
+    they are; within `nasdistill.interrupts.polite_stops` a run saves before it leaves.
+
     Args:
         command: what the user typed, for the report.
         listen: is told the numbers of every stage while it runs.
@@ -65,12 +66,9 @@ def run(recipe: Recipe | Sweep, out: Path, command: str, listen: StageListener |
         Interrupted: a signal asked to stop; the same call goes on from there.
     """
     sweep = _sweep(recipe)
-    if not is_first_process():
-        follow(sweep, out)
-        sys.exit()
     started = time.monotonic()
     began = datetime.now(timezone.utc).isoformat(timespec="seconds")
-    with run_lock(out), polite_stops(), naming_the_lost():
+    with run_lock(out), naming_the_lost():
         for folder in (out, out / "artifacts"):
             if not folder.is_symlink():  # what lies there may be on another run's way in
                 remove_leftovers(folder)
@@ -143,10 +141,10 @@ def link_stages(record: RunRecord, out: Path) -> None:
             os.replace(incoming, names / name)
 
 
-def follow(sweep: Sweep, out: Path) -> None:
+def follow(recipe: Recipe | Sweep, out: Path) -> None:
     """What all but the first process of a run on several devices do: compute their share, leave the folder alone."""
-    with polite_stops(), naming_the_lost():
-        for point, seed, this_run in _visits(sweep, out):
+    with naming_the_lost():
+        for point, seed, this_run in _visits(_sweep(recipe), out):
             done: dict[str, Artifact] = {}
             for name in order(point.recipe.stages):
                 leave_if_requested()

@@ -13,7 +13,7 @@ import threading
 import time
 from collections.abc import Iterator
 
-from nasdistill.errors import Interrupted, ProcessLost, UserError
+from nasdistill.errors import Interrupted, ProcessLost, SpecError, UserError
 from nasdistill.interrupts import leave_if_requested, requested_stop, stops_are_polite
 
 SECONDS_BETWEEN_LOOKS = 0.2
@@ -80,9 +80,17 @@ class Followers:
 
 
 def launch(devices: int) -> None:
-    """Start the processes of a run on several devices, unless this is one that was started so."""
+    """Start the processes of a run on several devices, unless this is one that was started so.
+
+    Raises:
+        SpecError: this process is a notebook or reads its program from a terminal, which nobody can start again.
+    """
     global _followers
     if devices > 1 and _followers is None and _STARTED_BY not in os.environ:
+        program = getattr(sys.modules["__main__"], "__file__", "")  # "<stdin>" where it is read from there
+        if not os.path.isfile(program) and "-c" not in sys.orig_argv:
+            problem = f"{devices} devices are {devices} processes that run one program, and a notebook is none"
+            raise SpecError(f"{problem}; use 1 here, or the command `nasdistill run`", ("devices",))
         _followers = Followers(devices)
 
 

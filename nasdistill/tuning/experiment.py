@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from nasdistill.errors import UserError
-from nasdistill.interrupts import leave_if_requested, polite_stops, requested_stop
+from nasdistill.interrupts import leave_if_requested, requested_stop
 from nasdistill.nni_bridge import require_nni
 from nasdistill.recipes.lock import run_lock
 from nasdistill.recipes.provenance import device_in_words, versions
@@ -62,7 +62,7 @@ def tune(
         Interrupted: a stop was asked for; the same call goes on from there.
     """
     require_nni("nasdistill tune")
-    with run_lock(out), polite_stops():
+    with run_lock(out):
         for folder in (out, out / "artifacts"):
             remove_leftovers(folder)
         return _Run(tuned, out, command, service or Service(), portal or Portal()).to_the_end()

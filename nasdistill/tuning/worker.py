@@ -16,8 +16,10 @@ from statistics import fmean
 from typing import Any
 
 from nasdistill.errors import Interrupted, ProcessLost, UserError
+from nasdistill.interrupts import polite_stops
 from nasdistill.recipes import runner
 from nasdistill.report.records import ACCURACIES, Row, RunRecord
+from nasdistill.training.engine import is_first_process
 from nasdistill.training.launch import LOST
 from nasdistill.tuning.checking import curve_of, recipe_at
 from nasdistill.tuning.plan import Plan, read_plan
@@ -62,7 +64,11 @@ def _work(plan_folder: Path, place: Path, digest: str, values: Mapping[str, Any]
         if stage == plan.stage and curve is not None and curve in numbers:
             _tell({"at": [seed, step], "value": numbers[curve]})
 
-    record = runner.run(recipe, folder, f"a trial of {plan.experiment}", listen)
+    with polite_stops():
+        if not is_first_process():
+            runner.follow(recipe, folder)
+            return
+        record = runner.run(recipe, folder, f"a trial of {plan.experiment}", listen)
     _tell(
         {"record": summary(record, plan) | {"folder": str(folder.relative_to(place)), "machine": socket.gethostname()}}
     )

@@ -16,6 +16,7 @@ import pytest
 
 from nasdistill.artifacts import open_artifact
 from nasdistill.errors import Interrupted, UserError
+from nasdistill.interrupts import polite_stops
 from nasdistill.recipes import provenance, recipe_run
 from nasdistill.recipes.loading import load_recipe
 from nasdistill.recipes.runner import plan, run
@@ -224,12 +225,14 @@ from pathlib import Path
 import nasdistill.stages.base
 import tests.recipes.toy
 from nasdistill.errors import Interrupted, UserError
+from nasdistill.interrupts import polite_stops
 from nasdistill.recipes.loading import load_recipe
 from nasdistill.recipes.runner import run
 recipe = load_recipe(sys.argv[1])
 print("ready", flush=True)
 try:
-    run(recipe, Path(sys.argv[2]), "")
+    with polite_stops():
+        run(recipe, Path(sys.argv[2]), "")
 except Interrupted as stop:
     print(stop.where); sys.exit(128 + stop.signal_number)
 except UserError as error:
@@ -295,7 +298,7 @@ def test_a_stop_between_stages_is_obeyed(tmp_path: Path, monkeypatch: pytest.Mon
         return original(*args, **options)  # type: ignore[arg-type]
 
     monkeypatch.setattr(recipe_run, "publish", publish_then_stop)
-    with pytest.raises(Interrupted):
+    with polite_stops(), pytest.raises(Interrupted):
         ran(tmp_path / "out")
     monkeypatch.undo()
     assert done_again(ran(tmp_path / "out")) == ["sum"]
