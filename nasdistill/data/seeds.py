@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import torch
 
@@ -20,3 +22,11 @@ def derived_seed(*parts: int | str) -> int:
 def generator_for(*parts: int | str) -> torch.Generator:
     """A generator on the CPU, seeded with `derived_seed(*parts)`."""
     return torch.Generator().manual_seed(derived_seed(*parts))
+
+
+@contextmanager
+def seeded(seed: int, device: torch.device) -> Iterator[int]:
+    """In this block torch's global generators start from `seed`, which is given back; after it they go on as before."""
+    with torch.random.fork_rng([device] if device.type == "cuda" else []):
+        torch.manual_seed(seed)
+        yield seed

@@ -9,6 +9,7 @@ import contextlib
 import math
 import time
 from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -19,7 +20,7 @@ from torch.nn import functional
 
 from nasdistill.data.augmentations import mixing
 from nasdistill.data.loaders import Batches, training_batches
-from nasdistill.data.seeds import derived_seed
+from nasdistill.data.seeds import derived_seed, seeded
 from nasdistill.data.splits import stratified
 from nasdistill.errors import SpecError, UserError
 from nasdistill.search.strategies import Found, Strategy
@@ -28,6 +29,8 @@ from nasdistill.training.batches import Batch
 from nasdistill.training.checkpoints import Checkpoints, load_optimizer, random_state, set_random_state
 from nasdistill.training.history import History
 from nasdistill.training.losses import RunningLosses, naming_the_last_good, refuse_broken_weights
+from nasdistill.training.optimizers.adam import Adam
+from nasdistill.training.optimizers.sgd import SGD
 from nasdistill.training.processes import averaged, refuse_difference
 from nasdistill.training.records import Records
 
@@ -43,7 +46,7 @@ CURVES = {
     "training accuracy": "train/accuracy",
     "validation accuracy": "validation/accuracy",
 }
-"""How curves call what a step tells of each half."""
+"""How curves call what a step tells of each half; all else that it tells keeps its name."""
 
 Slopes = Sequence[torch.Tensor | None]
 
@@ -56,17 +59,17 @@ class Learner:
         stopped: whether the search ends before its last epoch.
     """
 
-    def __init__(self, search: GradientSearch, supernet: WeightSharing, engine: Engine, exact: bool) -> None:
+    def __init__(self, search: GradientSearch, supernet: WeightSharing, engine: Engine, seed: int, exact: bool) -> None:
         """`exact` computes in 32 bits, whatever the engine's precision."""
         engine.place(supernet.train())
         self.supernet = supernet
+        self.device = engine.device
+        self.seed = seed
         self.weights, self.alphas = supernet.weights(), supernet.alphas()
-        self.sgd = torch.optim.SGD(self.weights, search.lr, search.momentum, weight_decay=search.weight_decay)
-        self.adam = (
-            torch.optim.Adam(self.alphas, search.alpha_lr, (0.5, 0.999), weight_decay=search.alpha_weight_decay)
-            if self.alphas
-            else None
-        )
+        sgd = SGD(lr=search.lr, momentum=search.momentum, nesterov=False, weight_decay=search.weight_decay)
+        adam = Adam(lr=search.alpha_lr, betas=(0.5, 0.999), weight_decay=search.alpha_weight_decay)
+        self.sgd = sgd.build(self.weights)
+        self.adam = adam.build(self.alphas) if self.alphas else None
         self.clip = search.clip
         self.precision = contextlib.nullcontext() if exact else engine.autocast()
         self.seen: dict[str, torch.Tensor] = {}
@@ -88,11 +91,20 @@ class Learner:
     def loss(self, half: str, batch: Batch, number: int) -> torch.Tensor:
         """The supernet's cross-entropy on a batch of the half that `CURVES` calls so, in the step of that number."""
         with self.precision:
-            logits = self.supernet(batch.images)
+            logits = self.logits(half, batch.images, number)
         value = functional.cross_entropy(logits.float(), batch.labels)
         self.seen[half] = value.detach()
         self.seen[f"{half} accuracy"] = 100 * (logits.argmax(dim=1) == batch.labels).float().mean()
         return value
+
+    def logits(self, half: str, images: torch.Tensor, number: int) -> torch.Tensor:
+        """What the supernet says in that step."""
+        logits: torch.Tensor = self.supernet(images)
+        return logits
+
+    def noise(self, half: str, number: int) -> AbstractContextManager[int]:
+        """What is drawn in this block is a function of seed, half and step, the same in all processes."""
+        return seeded(derived_seed(self.seed, half, number), self.device)
 
     def look(self, epoch: int) -> dict[str, float]:
         """What the architecture is after so many epochs, 0 included, by the names of curves."""
@@ -214,7 +226,7 @@ class GradientSearch(Strategy):
                 losses = RunningLosses()
                 epoch, position = epoch + 1, 0
                 refuse_difference(learner.alphas or learner.weights[:1], f"the architecture after epoch {epoch}")
-                news = {curve: means[name] for name, curve in CURVES.items() if name in means}
+                news = {CURVES.get(name, name): mean for name, mean in means.items()}
                 news |= {"learning rate": rate, **learner.look(epoch)}
                 history.add(news, epoch)
                 records.scalars(news, epoch * steps_per_epoch)

@@ -11,13 +11,11 @@ import torch
 from torch import nn
 
 from nasdistill.data.loaders import Batches
-from nasdistill.data.seeds import derived_seed
 from nasdistill.models.nni_hub import ThreeChannels, alternatives
 from nasdistill.search.gradient import GradientSearch, Learner
 from nasdistill.search.spaces import SearchSpace
 from nasdistill.search.spaces.nni_hub import NniSpace
 from nasdistill.search.weight_sharing import WeightSharing
-from nasdistill.training.batches import Batch
 
 if TYPE_CHECKING:
     from nasdistill.data.base import Data
@@ -116,23 +114,19 @@ class NniLearner(Learner):
         hub_space = space.build(len(data.classes))
         self.choices = alternatives(hub_space)
         supernet = NniSupernet(strategy.strategy().mutate_model(hub_space), data.shape)
-        super().__init__(strategy, supernet, engine, strategy.exact)
+        super().__init__(strategy, supernet, engine, seed, strategy.exact)
         self.strategy = strategy
         self.space = space
         self.engine = engine
-        self.seed = seed
 
     def begin_epoch(self, epoch: int) -> None:
         self.strategy.begin_epoch(self.supernet, epoch)
 
-    def loss(self, half: str, batch: Batch, number: int) -> torch.Tensor:
-        seed = derived_seed(self.seed, half, number)
-        device = self.engine.device
+    def logits(self, half: str, images: torch.Tensor, number: int) -> torch.Tensor:
         # All processes draw the same path, and the same noise on the way, as one process would.
-        with torch.random.fork_rng([device] if device.type == "cuda" else []):
-            torch.manual_seed(seed)
+        with self.noise(half, number) as seed:
             self.strategy.draw(self.supernet, self.choices, seed)
-            return super().loss(half, batch, number)
+            return super().logits(half, images, number)
 
     def look(self, epoch: int) -> dict[str, float]:
         """Each alternative's weight, and by kind of choice their mean entropy in nats."""

@@ -59,7 +59,7 @@ class DartsSearch(GradientSearch):
 
     def learner(self, space: SearchSpace, data: Data, engine: Engine, seed: int) -> Learner:
         assert isinstance(space, CellSpace)
-        return CellLearner(self, space, data, engine)
+        return CellLearner(self, space, data, engine, seed)
 
 
 class CellLearner(Learner):
@@ -72,8 +72,8 @@ class CellLearner(Learner):
     supernet: Supernet
     genotype: Genotype
 
-    def __init__(self, search: DartsSearch, space: CellSpace, data: Data, engine: Engine) -> None:
-        super().__init__(search, Supernet(space, data.shape, len(data.classes)), engine, exact=search.order == 2)
+    def __init__(self, search: DartsSearch, space: CellSpace, data: Data, engine: Engine, seed: int) -> None:
+        super().__init__(search, Supernet(space, data.shape, len(data.classes)), engine, seed, search.order == 2)
         self.search = search
         self.space = space
 
