@@ -84,6 +84,16 @@ def inspect(module: nn.Module, shape: Shape, classes: int) -> Inspection:
     )
 
 
+def described(module: nn.Module, shape: Shape, timed: bool = False) -> dict[str, Any]:
+    """What results tell of a network: `parameters`, `multiply_adds`, `bytes`, and `latency_ms` where it is timed."""
+    sizes = {
+        "parameters": count_parameters(module),
+        "multiply_adds": multiply_adds(module, shape),
+        "bytes": size_bytes(module),
+    }
+    return {**sizes, "latency_ms": latency_ms(module, shape)} if timed else sizes
+
+
 def count_parameters(module: nn.Module) -> int:
     """Number of learned values; a tensor that is used twice counts once."""
     return sum(parameter.numel() for name, parameter in module.named_parameters() if not _is_auxiliary(name))

@@ -10,7 +10,8 @@ from pydantic import Field
 
 from nasdistill.artifacts import Artifact
 from nasdistill.errors import SpecError, found_at
-from nasdistill.stages.base import STAGES, Context, Outcome, Reference, Stage, network_for
+from nasdistill.stages.base import STAGES, Context, Outcome, Reference, Stage
+from nasdistill.stages.networks import network_for
 
 log = logging.getLogger(__name__)
 
@@ -36,13 +37,10 @@ class Adapt(Stage):
     def run(self, inputs: Mapping[str, Artifact], context: Context) -> Outcome:
         from nasdistill.models.adapted import Adapted, refitted
         from nasdistill.models.base import save_network
-        from nasdistill.models.inspection import count_parameters, latency_ms, multiply_adds, size_bytes
+        from nasdistill.models.inspection import described
 
         data = context.data
-        with found_at("network"):
-            spec, network, trained = network_for(self.network, inputs.get("network"), context)
-        if not trained:
-            raise SpecError(f"{self.network!r} holds no trained weights to adapt", ("network",))
+        spec, network = network_for("network", self.network, inputs, context, "trained")
         if self.head == "keep" and (spec.classes != len(data.classes) or (spec.labels or data.classes) != data.classes):
             names = list(spec.labels or [f"{spec.classes} classes"])
             problem = f"{self.network!r} knows {names}, the data set has {list(data.classes)}; `new` fits it to them"
@@ -70,12 +68,4 @@ class Adapt(Stage):
             }
         )
         save_network(context.folder, written, network)
-        return Outcome(
-            {
-                "drawn": drawn,
-                "parameters": count_parameters(network),
-                "multiply_adds": multiply_adds(network, data.shape),
-                "bytes": size_bytes(network),
-                "latency_ms": latency_ms(network, data.shape),
-            }
-        )
+        return Outcome({"drawn": drawn, **described(network, data.shape, timed=True)})

@@ -10,13 +10,10 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from nasdistill.artifacts import Artifact
 from nasdistill.errors import SpecError, UserError
-from nasdistill.registry import Component, Registry, registry
+from nasdistill.registry import Component, Registry
 
 if TYPE_CHECKING:
-    from torch import nn
-
     from nasdistill.data.base import Data, DataSet, Source
-    from nasdistill.models.base import NetworkSpec
     from nasdistill.training.checkpoints import Checkpoints
     from nasdistill.training.engine import Engine, EngineSettings
     from nasdistill.training.records import Listener, Records
@@ -244,46 +241,3 @@ def path_of(field_name: str) -> tuple[str | int, ...]:
 def listed(value: Any) -> Any:
     """One value as a list of one, before a field that takes several is validated."""
     return [value] if isinstance(value, str | Mapping) else value
-
-
-def network_for(
-    value: str | dict[str, Any] | None,
-    artifact: Artifact | None,
-    context: Context,
-    like: NetworkSpec | None = None,
-    fresh: bool = False,
-) -> tuple[NetworkSpec, nn.Module, bool]:
-    """The network that a reference means: from an artifact, trained or not, or freshly drawn from a model.
-
-    Args:
-        value: a model's name, shorthand, or mapping of a name and options; read where there is no artifact.
-        like: a network whose images and classes such a model is built for, in place of the data set's.
-        fresh: draw new weights even where the artifact has trained ones.
-
-    Returns:
-        its spec, the network (drawn with the stage's seed where it has no weights), whether it is trained.
-    """
-    import torch
-
-    from nasdistill.models.base import WEIGHTS, NetworkSpec, load_network, load_spec
-
-    if artifact is not None and (artifact.folder / WEIGHTS).is_file() and not fresh:
-        spec, network = load_network(artifact.folder)
-        return spec, network, True
-    if artifact is not None:
-        spec = load_spec(artifact.folder)
-    elif value is not None and like is not None:
-        spec = like.model_copy(update={"model": registry("models").parse(value)})
-    elif value is not None:
-        data = context.data
-        spec = NetworkSpec(
-            model=registry("models").parse(value),
-            shape=data.shape,
-            classes=len(data.classes),
-            labels=data.classes,
-            normalisation=data.normalisation,
-        )
-    else:
-        raise UserError(f"stage {context.stage!r} was given no network")
-    torch.manual_seed(context.drawing_seed)
-    return spec, spec.build(), False

@@ -11,7 +11,7 @@ from nasdistill.artifacts import Artifact
 from nasdistill.errors import found_at
 from nasdistill.registry import registry
 from nasdistill.stages.base import STAGES, Context, Outcome, Reference, Stage
-from nasdistill.stages.training import network_for_data
+from nasdistill.stages.networks import network_for_data
 
 
 @STAGES.register("binarise")
@@ -34,19 +34,12 @@ class Binarise(Stage):
 
     def run(self, inputs: Mapping[str, Artifact], context: Context) -> Outcome:
         from nasdistill.models.base import save_network
-        from nasdistill.models.inspection import count_parameters, multiply_adds, size_bytes
+        from nasdistill.models.inspection import described, size_bytes
 
-        found, real, _trained = network_for_data("network", self.network, inputs, context)
+        found, real = network_for_data("network", self.network, inputs, context)
         with found_at("network"):
             model = registry("models").parse({**found.model.spec(), "binary": self.form})
         spec = found.model_copy(update={"model": model})
         network = spec.build()
         save_network(context.folder, spec, None)
-        return Outcome(
-            {
-                "parameters": count_parameters(network),
-                "multiply_adds": multiply_adds(network, spec.shape),
-                "bytes": size_bytes(network),
-                "bytes_before": size_bytes(real),
-            }
-        )
+        return Outcome({**described(network, spec.shape), "bytes_before": size_bytes(real)})

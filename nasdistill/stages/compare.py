@@ -12,7 +12,7 @@ from pydantic import Field
 from nasdistill.artifacts import Artifact
 from nasdistill.errors import SpecError, UserError
 from nasdistill.stages.base import STAGES, Context, Outcome, Reference, Stage
-from nasdistill.stages.training import network_for_data
+from nasdistill.stages.networks import CommonLabels, network_for_data, warn_of_other_labels
 from nasdistill.storage import write_json
 
 if TYPE_CHECKING:
@@ -74,11 +74,13 @@ class Compare(Stage):
         from nasdistill.zero_shot.transition import transition_curves
 
         data, engine = context.data, context.engine
-        ours, our_network = self._network("student", inputs, context)
-        theirs, their_network = self._network("teacher", inputs, context)
-        labels = self._labels(ours, theirs) or data.classes
-        if labels != data.classes:
-            log.warning("%s was trained on classes %s, the data set has %s", self.student, labels, data.classes)
+        ours, our_network = network_for_data("student", self.student, inputs, context, "trained")
+        theirs, their_network = network_for_data("teacher", self.teacher, inputs, context, "trained")
+        common = CommonLabels()
+        common.add("student", self.student, ours)
+        common.add("teacher", self.teacher, theirs)
+        labels = common.names or data.classes
+        warn_of_other_labels(self.student, labels, data.classes)
         if ours.normalisation is not None:
             data = replace(data, normalisation=ours.normalisation)
         student = _frozen(our_network, ours, data.normalisation, engine)
@@ -134,22 +136,6 @@ class Compare(Stage):
                 "teacher_accuracy": _percent(their_answers == truth),
             }
         )
-
-    def _network(self, field: str, inputs: Mapping[str, Artifact], context: Context) -> tuple[NetworkSpec, nn.Module]:
-        name = getattr(self, field)
-        spec, network, trained = network_for_data(field, name, inputs, context)
-        if not trained:
-            raise SpecError(f"the {field} {name!r} has no trained weights to compare", (field,))
-        return spec, network
-
-    def _labels(self, ours: NetworkSpec, theirs: NetworkSpec) -> tuple[str, ...] | None:
-        """The names of the classes, where a network knows them."""
-        if ours.labels and theirs.labels and ours.labels != theirs.labels:
-            raise SpecError(
-                f"the teacher {self.teacher!r} was trained on classes {theirs.labels}, the student on {ours.labels}",
-                ("teacher",),
-            )
-        return ours.labels or theirs.labels
 
 
 def _frozen(network: nn.Module, spec: NetworkSpec, images: Normalisation, engine: Engine) -> Network:

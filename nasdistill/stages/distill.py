@@ -12,11 +12,11 @@ from nasdistill.data.augmentations import mixing
 from nasdistill.errors import SpecError
 from nasdistill.registry import ComponentOf
 from nasdistill.stages.base import STAGES, Context, Outcome, Reference
+from nasdistill.stages.networks import network_for_data
 from nasdistill.stages.teaching import TaughtBy
 from nasdistill.stages.training import (
     TrainsOnLabels,
     batches_to_train_on,
-    network_for_data,
     train_task,
     training_data,
     validation_score,
@@ -125,8 +125,8 @@ class Distill(TaughtBy, TrainsOnLabels):
         show = images_to_show(self.show, data.test.labels)
 
         # The teachers first, so that the student is drawn from the seed alone.
-        teachers = self.load_teachers(lambda field, value: network_for_data(field, value, inputs, context))
-        spec, student, _ = network_for_data("student", self.student, inputs, context, self.fresh)
+        teachers = self.load_teachers(lambda field, value: network_for_data(field, value, inputs, context, "trained"))
+        spec, student = network_for_data("student", self.student, inputs, context, self.student_weights)
         task = Distillation(
             student,
             teachers,

@@ -2,25 +2,18 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
+from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field, model_validator
 
 from nasdistill.artifacts import Artifact
 from nasdistill.errors import SpecError
 from nasdistill.stages.base import STAGES, Context, Outcome, Reference, Stage, path_of
-from nasdistill.stages.training import CONFUSION, network_for_data
+from nasdistill.stages.networks import CommonLabels, network_for_data, warn_of_other_labels
+from nasdistill.stages.training import CONFUSION
 from nasdistill.storage import sha256_of_json, write_json
 from nasdistill.training.settings import Select
-
-if TYPE_CHECKING:
-    from torch import nn
-
-    from nasdistill.models.base import NetworkSpec
-
-log = logging.getLogger(__name__)
 
 TWICE = "which would count one network as two"
 
@@ -74,7 +67,7 @@ class Ensemble(Stage):
         from nasdistill.models.base import NetworkSpec, save_network
         from nasdistill.models.ensemble import Ensemble as Model
         from nasdistill.models.ensemble import Member
-        from nasdistill.models.inspection import count_parameters, latency_ms, multiply_adds, size_bytes
+        from nasdistill.models.inspection import described
         from nasdistill.training.history import SELECTED_BY, VALIDATION_LOSS, scores
         from nasdistill.training.metrics import logits_of, score
 
@@ -82,13 +75,10 @@ class Ensemble(Stage):
         there = self._there(inputs)
         select = _selected_by([inputs[field] for field, _name, weight in there if weight is not None], context)
         answers, on_validation, members, modules = [], [], [], []
-        labels: tuple[str, ...] | None = None
+        common = CommonLabels()
         for field, name, weight in there:
-            spec, network = self._trained(field, name, inputs, context)
-            if labels and spec.labels and labels != spec.labels:
-                problem = f"{name!r} was trained on classes {spec.labels}, another one on {labels}"
-                raise SpecError(problem, path_of(field))
-            labels = labels or spec.labels
+            spec, network = network_for_data(field, name, inputs, context, "trained")
+            common.add(field, name, spec)
             own = spec.normalisation or data.normalisation
             placed = engine.place(network)
             batches = batches_in_order(data.test, own, engine)
@@ -101,8 +91,8 @@ class Ensemble(Stage):
             if weight is not None:
                 members.append(Member(model=spec.model, normalisation=own, weight=weight))
                 modules.append(network)
-        if labels is not None and labels != data.classes:
-            log.warning("the networks were trained on classes %s, the data set has %s", labels, data.classes)
+        labels = common.names
+        warn_of_other_labels("the ensemble", labels, data.classes)
 
         images = members[0].normalisation
         model = Model(members=tuple(members), average=self.average, normalisation=images)
@@ -125,10 +115,7 @@ class Ensemble(Stage):
                 **found.plain(),
                 **validation,
                 "images": len(truth),
-                "parameters": count_parameters(network),
-                "multiply_adds": multiply_adds(network, data.shape),
-                "bytes": size_bytes(network),
-                "latency_ms": latency_ms(network, data.shape),
+                **described(network, data.shape, timed=True),
             }
         )
 
@@ -153,14 +140,6 @@ class Ensemble(Stage):
             if other != name:
                 raise SpecError(f"{name!r} is the same network as {other!r}, {TWICE}", path_of(field))
         return there
-
-    def _trained(
-        self, field: str, name: str, inputs: Mapping[str, Artifact], context: Context
-    ) -> tuple[NetworkSpec, nn.Module]:
-        spec, network, trained = network_for_data(field, name, inputs, context)
-        if not trained:
-            raise SpecError(f"{name!r} holds no trained weights", path_of(field))
-        return spec, network
 
 
 def _selected_by(members: Sequence[Artifact], context: Context) -> Select | None:

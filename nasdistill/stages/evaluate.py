@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Mapping
 from typing import Annotated, Literal
 
 from pydantic import Field
 
 from nasdistill.artifacts import Artifact
-from nasdistill.errors import SpecError
 from nasdistill.stages.base import STAGES, Context, Outcome, Reference, Stage
-from nasdistill.stages.training import CONFUSION, network_for_data
+from nasdistill.stages.networks import network_for_data, warn_of_other_labels
+from nasdistill.stages.training import CONFUSION
 from nasdistill.storage import write_json
-
-log = logging.getLogger(__name__)
 
 
 @STAGES.register("evaluate")
@@ -42,17 +39,14 @@ class Evaluate(Stage):
         from dataclasses import replace
 
         from nasdistill.data.loaders import evaluation_batches
-        from nasdistill.models.inspection import count_parameters, latency_ms, multiply_adds
+        from nasdistill.models.inspection import described
         from nasdistill.training.metrics import evaluate
 
-        spec, network, trained = network_for_data("network", self.network, inputs, context)
-        if not trained:
-            raise SpecError(f"{self.network!r} holds no trained weights to score", ("network",))
+        spec, network = network_for_data("network", self.network, inputs, context, "trained")
         data, engine = context.data, context.engine
         if spec.normalisation is not None:
             data = replace(data, normalisation=spec.normalisation)
-        if spec.labels is not None and spec.labels != data.classes:
-            log.warning("%s was trained on classes %s, the data set has %s", self.network, spec.labels, data.classes)
+        warn_of_other_labels(self.network, spec.labels, data.classes)
         parts = {"test": data.test, "validation": data.validation, "train": data.train}
         batches = evaluation_batches(parts[self.part], data, engine, self.batch_size)
         score = evaluate(engine.place(network), batches, engine, full_precision=True)
@@ -66,8 +60,6 @@ class Evaluate(Stage):
                 **({"validation": {"score": score.accuracy, "loss": score.loss}} if self.is_scored() else {}),
                 "part": self.part,
                 "images": len(parts[self.part]),
-                "parameters": count_parameters(network),
-                "multiply_adds": multiply_adds(network, spec.shape),
-                "latency_ms": latency_ms(network, spec.shape),
+                **described(network, spec.shape, timed=True),
             }
         )

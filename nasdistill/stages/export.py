@@ -30,17 +30,11 @@ class Export(Stage):
 
     def run(self, inputs: Mapping[str, Artifact], context: Context) -> Outcome:
         from nasdistill.models.base import load_network
-        from nasdistill.models.inspection import count_parameters, multiply_adds
+        from nasdistill.models.inspection import described
 
         spec, network = load_network(inputs["network"].folder)
         exports = {}
         for number, exporter in enumerate(self.format):
             with found_at("format", number):
                 exports[exporter.registered_name] = exporter.export(spec, network, context.folder)
-        return Outcome(
-            metrics={
-                "parameters": count_parameters(network),
-                "multiply_adds": multiply_adds(network, spec.shape),
-                "exports": exports,
-            }
-        )
+        return Outcome({**described(network, spec.shape), "exports": exports})

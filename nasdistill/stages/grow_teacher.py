@@ -11,7 +11,7 @@ from nasdistill.artifacts import Artifact
 from nasdistill.errors import SpecError
 from nasdistill.registry import Component, ComponentOf
 from nasdistill.stages.base import STAGES, Context, Outcome, Reference, Stage
-from nasdistill.stages.training import network_for_data
+from nasdistill.stages.networks import network_for_data
 from nasdistill.storage import write_json
 
 if TYPE_CHECKING:
@@ -81,7 +81,7 @@ class GrowTeacher(Stage):
         from nasdistill.growth.plan import size, widths_of
         from nasdistill.models.base import save_network
 
-        spec, network, _trained = network_for_data("student", self.student, inputs, context)
+        spec, network = network_for_data("student", self.student, inputs, context)
         data, engine = context.data, context.engine
         drawn = torch.randperm(len(data.train), generator=generator_for(context.seed, "growth"))[: self.images]
         batches = Again(evaluation_batches(data.train.subset(drawn), data, engine, self.batch_size))

@@ -11,7 +11,8 @@ from nasdistill.artifacts import Artifact
 from nasdistill.distill.hint_options import HintOptions
 from nasdistill.errors import SpecError, found_at
 from nasdistill.stages.base import STAGES, Context, Outcome, Reference, Stage
-from nasdistill.stages.training import HISTORY, batches_to_train_on, network_for_data
+from nasdistill.stages.networks import network_for_data
+from nasdistill.stages.training import HISTORY, batches_to_train_on
 from nasdistill.storage import write_json
 from nasdistill.training.settings import LoopSettings
 
@@ -49,15 +50,13 @@ class HintStage(HintOptions, LoopSettings, Stage):
         from nasdistill.distill.objectives.hints import Hints
         from nasdistill.distill.teacher import Teacher
         from nasdistill.models.base import save_network
-        from nasdistill.models.inspection import count_parameters, multiply_adds, size_bytes
+        from nasdistill.models.inspection import described
         from nasdistill.training.fit import fit
 
         data, engine = context.data, context.engine
         # The teacher first, so that the student is drawn from the seed alone.
-        taught, network, trained = network_for_data("teacher", self.teacher, inputs, context)
-        if not trained:
-            raise SpecError(f"the teacher {self.teacher!r} has no trained weights to teach from", ("teacher",))
-        spec, student, _ = network_for_data("student", self.student, inputs, context)
+        taught, network = network_for_data("teacher", self.teacher, inputs, context, "trained")
+        spec, student = network_for_data("student", self.student, inputs, context)
         hints = Hints(pair=self.pair, form=self.form, relu=self.relu)
         torch.manual_seed(context.seed)  # the regressor and dropout must not depend on what this process did before
         with found_at("pair"):
@@ -80,9 +79,7 @@ class HintStage(HintOptions, LoopSettings, Stage):
             {
                 "hint_loss": loss[fitted.best_epoch],
                 "best_epoch": fitted.best_epoch,
-                "parameters": count_parameters(student),
-                "bytes": size_bytes(student),
-                "multiply_adds": multiply_adds(student, spec.shape),
+                **described(student, spec.shape),
                 **({} if fitted.stopped is None else {"stopped": fitted.stopped}),
                 "samples_per_second": fitted.samples_per_second,
             }

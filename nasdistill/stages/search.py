@@ -64,7 +64,7 @@ class Search(Stage):
 
     def run(self, inputs: Mapping[str, Artifact], context: Context) -> Outcome:
         from nasdistill.models.base import NetworkSpec, save_network
-        from nasdistill.models.inspection import count_parameters, multiply_adds
+        from nasdistill.models.inspection import described
         from nasdistill.search.drawing import draw_cell
 
         strategy = self.strategy if self.epochs is None else self.strategy.model_copy(update={"epochs": self.epochs})
@@ -88,13 +88,7 @@ class Search(Stage):
             write_json(context.folder / GENOTYPE, genotype.model_dump(mode="json"))
             for name, edges in (("normal", genotype.normal), ("reduce", genotype.reduce)):
                 write_text(context.folder / f"{name}-cell.svg", draw_cell(edges, f"{name} cell"))
-        return Outcome(
-            {
-                **found.metrics,
-                "parameters": count_parameters(network),
-                "multiply_adds": multiply_adds(network, spec.shape),
-            }
-        )
+        return Outcome({**found.metrics, **described(network, spec.shape)})
 
 
 def strategies_for(space: SearchSpace) -> list[str]:

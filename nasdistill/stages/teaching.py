@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from nasdistill.errors import SpecError
-from nasdistill.stages.base import Reference, path_of
+from nasdistill.stages.base import Reference
+from nasdistill.stages.networks import CommonLabels, Weights
 
 if TYPE_CHECKING:
     from torch import nn
@@ -52,31 +53,30 @@ class TaughtBy(BaseModel):
         return self
 
     @property
+    def student_weights(self) -> Weights:
+        return "fresh" if self.fresh else "any"
+
+    @property
     def teachers(self) -> list[str]:
         return self.teacher if isinstance(self.teacher, list) else [self.teacher]
 
-    def load_teachers(self, network: Callable[[str, str], tuple[NetworkSpec, nn.Module, bool]]) -> list[Teacher]:
+    def load_teachers(self, network: Callable[[str, str], tuple[NetworkSpec, nn.Module]]) -> list[Teacher]:
         """The trained teachers with their weights.
 
         Args:
-            network: of a field such as `teacher.0` and its value the spec, the network and whether it is trained.
+            network: of a field such as `teacher.0` and its value the spec and the trained network.
 
         Raises:
-            SpecError: one is not trained, or two know different classes.
+            SpecError: two know different classes.
         """
         from nasdistill.distill.teacher import Teacher
 
         found = []
-        named: tuple[str, ...] | None = None
+        common = CommonLabels()
         weights = self.teacher_weights or [1.0] * len(self.teachers)
         for number, (name, weight) in enumerate(zip(self.teachers, weights, strict=True)):
             field = f"teacher.{number}" if isinstance(self.teacher, list) else "teacher"
-            spec, module, trained = network(field, name)
-            if not trained:
-                raise SpecError(f"the teacher {name!r} has no trained weights to teach from", path_of(field))
-            if named is not None and spec.labels is not None and named != spec.labels:
-                problem = f"the teacher {name!r} was trained on classes {spec.labels}, another one on {named}"
-                raise SpecError(problem, path_of(field))
-            named = named or spec.labels
+            spec, module = network(field, name)
+            common.add(field, name, spec)
             found.append(Teacher(module, spec.normalisation, weight))
         return found

@@ -9,7 +9,8 @@ from pydantic import Field
 
 from nasdistill.artifacts import Artifact
 from nasdistill.stages.base import STAGES, Context, Outcome, Reference
-from nasdistill.stages.training import TrainsOnLabels, network_for_data, train_task
+from nasdistill.stages.networks import Weights, network_for_data
+from nasdistill.stages.training import TrainsOnLabels, train_task
 
 
 @STAGES.register("train")
@@ -31,6 +32,7 @@ class Train(TrainsOnLabels):
     def run(self, inputs: Mapping[str, Artifact], context: Context) -> Outcome:
         from nasdistill.training.tasks import Supervised
 
-        spec, network, _ = network_for_data("model", self.model, inputs, context, self.fresh)
+        weights: Weights = "fresh" if self.fresh else "any"
+        spec, network = network_for_data("model", self.model, inputs, context, weights)
         task = Supervised(network, label_smoothing=self.label_smoothing, auxiliary_weight=self.auxiliary_weight)
         return train_task(task, spec, self, context)

@@ -1,20 +1,18 @@
-"""What stages that train a network have in common: the network that fits the data, the loop, and the payload."""
+"""What stages that train a network have in common: the images, the loop, and the payload."""
 
 from __future__ import annotations
 
 import logging
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from nasdistill.artifacts import Artifact
 from nasdistill.errors import SpecError, found_at
-from nasdistill.stages.base import Context, Outcome, Stage, network_for, path_of
+from nasdistill.stages.base import Context, Outcome, Stage, path_of
 from nasdistill.storage import write_json
 from nasdistill.training.settings import TrainingSettings
 
 if TYPE_CHECKING:
-    from torch import nn
-
     from nasdistill.data import loaders
     from nasdistill.data.base import Data
     from nasdistill.models.base import NetworkSpec
@@ -41,27 +39,6 @@ class TrainsOnLabels(TrainingSettings, Stage):
 
     def draw_number(self) -> int:
         return self.draw
-
-
-def network_for_data(
-    field: str, value: str | dict[str, Any], inputs: Mapping[str, Artifact], context: Context, fresh: bool = False
-) -> tuple[NetworkSpec, nn.Module, bool]:
-    """What `network_for` returns for a config's `field`, checked to read the images of the stage's data.
-
-    Raises:
-        SpecError: at `field`: the network was made for images or classes of another shape or number.
-    """
-    data = context.data
-    with found_at(*path_of(field)):
-        spec, network, trained = network_for(value, inputs.get(field), context, fresh=fresh)
-    made_for, found = (spec.shape, spec.classes), (data.shape, len(data.classes))
-    if made_for != found:
-        raise SpecError(
-            f"the {field} {value!r} is made for images of {_text(spec.shape)} in {spec.classes} classes; "
-            f"the data set has {_text(data.shape)} in {len(data.classes)} classes",
-            path_of(field),
-        )
-    return spec, network, trained
 
 
 def training_data(settings: LoopSettings, context: Context) -> Data:
@@ -126,7 +103,7 @@ def train_task(
 
     from nasdistill.data.loaders import evaluation_batches
     from nasdistill.models.base import save_network
-    from nasdistill.models.inspection import count_parameters, latency_ms, multiply_adds, size_bytes
+    from nasdistill.models.inspection import described
     from nasdistill.training.fit import fit
     from nasdistill.training.history import SELECTED_BY
     from nasdistill.training.metrics import evaluate
@@ -159,12 +136,9 @@ def train_task(
             **score.plain(),
             "validation": fitted.validation,
             "best_epoch": fitted.best_epoch,
-            "parameters": count_parameters(network),
-            "multiply_adds": multiply_adds(network, spec.shape),
-            "bytes": size_bytes(network),
+            **described(network, spec.shape, timed=True),
             **({} if fitted.stopped is None else {"stopped": fitted.stopped}),
             "samples_per_second": fitted.samples_per_second,
-            "latency_ms": latency_ms(network, spec.shape),
         }
     )
 
@@ -182,7 +156,3 @@ def validation_score(inputs: Mapping[str, Artifact], field: str) -> tuple[float,
         )
         raise SpecError(problem, path_of(field))
     return found["score"], -found["loss"]
-
-
-def _text(shape: tuple[int, ...]) -> str:
-    return "x".join(map(str, shape))

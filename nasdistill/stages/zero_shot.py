@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
 from pydantic import Field, model_validator
 
 from nasdistill.artifacts import Artifact
-from nasdistill.errors import SpecError, UserError, found_at
+from nasdistill.errors import SpecError, UserError
 from nasdistill.registry import ComponentOf
-from nasdistill.stages.base import STAGES, Context, Outcome, Stage, network_for, path_of
+from nasdistill.stages.base import STAGES, Context, Outcome, Stage, path_of
+from nasdistill.stages.networks import Weights, images_in_words, network_for, warn_of_other_labels
 from nasdistill.stages.teaching import TaughtBy
 from nasdistill.stages.training import HISTORY
 from nasdistill.storage import write_json
@@ -20,11 +20,9 @@ from nasdistill.zero_shot.settings import TransferSettings
 if TYPE_CHECKING:
     from torch import nn
 
-    from nasdistill.data.base import Shape
     from nasdistill.data.loaders import Batches
     from nasdistill.models.base import NetworkSpec
 
-log = logging.getLogger(__name__)
 PSEUDO = "pseudo.json"
 
 
@@ -77,7 +75,7 @@ class ZeroShot(TaughtBy, TransferSettings, Stage):
         from nasdistill.distill.learned import Lessons
         from nasdistill.distill.task import Distillation
         from nasdistill.models.base import save_network
-        from nasdistill.models.inspection import count_parameters, latency_ms, multiply_adds, size_bytes
+        from nasdistill.models.inspection import described as description
         from nasdistill.zero_shot.collapse import AGREEMENT
         from nasdistill.zero_shot.generation import Generation
         from nasdistill.zero_shot.pictures import described
@@ -86,12 +84,11 @@ class ZeroShot(TaughtBy, TransferSettings, Stage):
         engine = context.engine
         specs: list[NetworkSpec] = []
 
-        def of_one_kind(field: str, value: Any, fresh: bool = False) -> tuple[NetworkSpec, nn.Module, bool]:
+        def of_one_kind(field: str, value: Any, weights: Weights = "trained") -> tuple[NetworkSpec, nn.Module]:
             """As `network_for`, checked to read the same images as the first teacher."""
-            with found_at(*path_of(field)):
-                found = network_for(value, inputs.get(field), context, specs[0] if specs else None, fresh)
+            found = network_for(field, value, inputs, context, weights, specs[0] if specs else None)
             specs.append(found[0])
-            ours, theirs = (_reads(spec.shape, spec.classes) for spec in (found[0], specs[0]))
+            ours, theirs = (images_in_words(spec.shape, spec.classes) for spec in (found[0], specs[0]))
             if ours != theirs:
                 raise SpecError(f"{value!r} reads {ours}, the first teacher {theirs}", path_of(field))
             return found
@@ -99,7 +96,7 @@ class ZeroShot(TaughtBy, TransferSettings, Stage):
         # The teachers first, so that the student is drawn from the seed alone.
         teachers = self.load_teachers(of_one_kind)
         first = specs[0]
-        spec, student, _ = of_one_kind("student", self.student, self.fresh)
+        spec, student = of_one_kind("student", self.student, self.student_weights)
         task = Distillation(
             student, teachers, self.objectives, first.shape, images=first.normalisation, average=self.average
         )
@@ -142,11 +139,8 @@ class ZeroShot(TaughtBy, TransferSettings, Stage):
                 "pseudo_batches": course.done,
                 "collapses": course.collapses,
                 **({} if course.stopped is None else {"stopped": course.stopped}),
-                "parameters": count_parameters(network),
-                "multiply_adds": multiply_adds(network, spec.shape),
-                "bytes": size_bytes(network),
+                **description(network, spec.shape, timed=True),
                 "samples_per_second": course.learned / course.seconds,
-                "latency_ms": latency_ms(network, spec.shape),
             }
         )
 
@@ -157,18 +151,14 @@ class ZeroShot(TaughtBy, TransferSettings, Stage):
         if not context.dataset.has_images:
             return None
         source = context.source
-        found, wanted = _reads(source.test.shape, len(source.classes)), _reads(spec.shape, spec.classes)
+        found = images_in_words(source.test.shape, len(source.classes))
+        wanted = images_in_words(spec.shape, spec.classes)
         if found != wanted:
             raise UserError(f"the data set has {found}, the teacher reads {wanted}; without test images: `data: none`")
-        if spec.labels and spec.labels != source.classes:
-            log.warning("the teacher was trained on classes %s, the data set has %s", spec.labels, source.classes)
+        warn_of_other_labels("the teacher", spec.labels, source.classes)
         if spec.normalisation is None:
             raise UserError(
                 "nobody knows what the teacher's images were normalised with, so that test images cannot be scored; "
                 "import it with its normalisation, or leave the data set out with `data: none`"
             )
         return batches_in_order(source.test, spec.normalisation, context.engine)
-
-
-def _reads(shape: Shape, classes: int) -> str:
-    return f"images of {'x'.join(map(str, shape))} in {classes} classes"

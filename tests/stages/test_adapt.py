@@ -115,5 +115,5 @@ def test_what_cannot_be_kept_is_refused_by_name(tmp_path: Path, data: Data) -> N
     with pytest.raises(SpecError, match=r"reads 1 channel.* has 3; what its own images were normalised with must be"):
         adapted(tmp_path, unknown, small)
     untrained = network_artifact(tmp_path / "untrained", data, "wrn-10-1", trained=False)
-    with pytest.raises(SpecError, match="'given' holds no trained weights to adapt"):
+    with pytest.raises(SpecError, match="'given' has no trained weights"):
         adapted(tmp_path, untrained, data)

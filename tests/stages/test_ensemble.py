@@ -153,7 +153,7 @@ def test_networks_that_were_left_out_are_passed_over(tmp_path: Path, data: Data,
 @pytest.mark.parametrize(
     ("changes", "sentence"),
     [
-        ({"trained": False}, "holds no trained weights"),
+        ({"trained": False}, "has no trained weights"),
         ({"shape": (3, 8, 8)}, "is made for images of 3x8x8 in 10 classes"),
         ({"classes": 7}, "in 7 classes; the data set has 1x8x8 in 10 classes"),
     ],

@@ -116,7 +116,7 @@ def test_wrong_options_are_named(options: dict[str, Any], path: tuple[str | int,
 
 def test_an_untrained_teacher_is_refused(tmp_path: Path, data: Data) -> None:
     untrained = network_artifact(tmp_path / "untrained", data, "wrn-16-1", trained=False)
-    with pytest.raises(SpecError, match="the teacher 'teacher' has no trained weights"):
+    with pytest.raises(SpecError, match="'teacher' has no trained weights"):
         run(tmp_path / "a", data, {"teacher": untrained})
 
 

@@ -1,0 +1,125 @@
+"""The networks that a stage reads: built or loaded, checked against the images and the classes of each other."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, Literal
+
+from nasdistill.artifacts import Artifact
+from nasdistill.errors import SpecError, found_at
+from nasdistill.registry import registry
+from nasdistill.stages.base import Context, path_of
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from nasdistill.data.base import Shape
+    from nasdistill.models.base import NetworkSpec
+
+log = logging.getLogger(__name__)
+
+Weights = Literal["any", "fresh", "trained"]
+"""Which weights a network has: trained ones if there are any, new ones in any case, or trained ones in any case."""
+Labels = tuple[str, ...]
+
+
+def network_for(
+    field: str,
+    value: str | dict[str, Any],
+    inputs: Mapping[str, Artifact],
+    context: Context,
+    weights: Weights = "any",
+    like: NetworkSpec | None = None,
+) -> tuple[NetworkSpec, nn.Module]:
+    """The network that a field of a stage's config means: from an artifact, or freshly drawn from a model.
+
+    Args:
+        value: of the field; read where there is no artifact, as a model's name, shorthand, or mapping.
+        like: a network whose images and classes such a model is built for, in place of the data set's.
+
+    Raises:
+        SpecError: at the field: it is not trained, or cannot be built.
+    """
+    import torch
+
+    from nasdistill.models.base import WEIGHTS, NetworkSpec, load_network, load_spec
+
+    artifact = inputs.get(field)
+    trained = artifact is not None and (artifact.folder / WEIGHTS).is_file()
+    if weights == "trained" and not trained:
+        raise SpecError(f"{value!r} has no trained weights", path_of(field))
+    with found_at(*path_of(field)):
+        if artifact is not None and trained and weights != "fresh":
+            return load_network(artifact.folder)
+        if artifact is not None:
+            spec = load_spec(artifact.folder)
+        elif like is not None:
+            spec = like.model_copy(update={"model": registry("models").parse(value)})
+        else:
+            data = context.data
+            spec = NetworkSpec(
+                model=registry("models").parse(value),
+                shape=data.shape,
+                classes=len(data.classes),
+                labels=data.classes,
+                normalisation=data.normalisation,
+            )
+        torch.manual_seed(context.drawing_seed)
+        return spec, spec.build()
+
+
+def network_for_data(
+    field: str, value: str | dict[str, Any], inputs: Mapping[str, Artifact], context: Context, weights: Weights = "any"
+) -> tuple[NetworkSpec, nn.Module]:
+    """What `network_for` returns, checked to read the images of the stage's data.
+
+    Raises:
+        SpecError: at `field`: the network was made for images or classes of another shape or number.
+    """
+    spec, network = network_for(field, value, inputs, context, weights)
+    data = context.data
+    if (spec.shape, spec.classes) != (data.shape, len(data.classes)):
+        raise SpecError(
+            f"the {field} {value!r} is made for {images_in_words(spec.shape, spec.classes)}; "
+            f"the data set has {images_in_words(data.shape, len(data.classes), '')}",
+            path_of(field),
+        )
+    return spec, network
+
+
+def images_in_words(shape: Shape, classes: int, what: str = "images of ") -> str:
+    return f"{what}{'x'.join(map(str, shape))} in {classes} classes"
+
+
+class CommonLabels:
+    """The names of the classes that several networks have to share, found one network after the other.
+
+    Attributes:
+        names: None as long as no network knows them.
+    """
+
+    def __init__(self) -> None:
+        self.names: Labels | None = None
+
+    def add(self, field: str, value: str, spec: NetworkSpec) -> None:
+        """Take the network at a field into account.
+
+        Raises:
+            SpecError: at the field: its classes have other names.
+        """
+        if differ(spec.labels, self.names):
+            problem = f"{value!r} was trained on classes {spec.labels}, another one on {self.names}"
+            raise SpecError(problem, path_of(field))
+        self.names = self.names or spec.labels
+
+
+def differ(ours: Labels | None, theirs: Labels | None) -> bool:
+    """Whether two networks, or a network and the data, name their classes differently, where both name them."""
+    return bool(ours and theirs and ours != theirs)
+
+
+def warn_of_other_labels(who: str, labels: Labels | None, classes: Labels) -> None:
+    """Tell that the data set names other classes than a network; they are taken for each other in their order."""
+    if differ(labels, classes):
+        log.warning("%s was trained on classes %s, the data set has %s", who, labels, classes)
