@@ -14,18 +14,18 @@ from torch.nn import functional
 
 from benchmarks.common import Turn, arguments, compare, show, timed
 from benchmarks.images import CLASSES, SHAPE
-from nasdistill.growth.importance import cell_importance, cell_points
-from nasdistill.models.base import MODELS
+from nasdistill.growth.importance import unit_importance
+from nasdistill.models.base import MODELS, NetworkSpec
 from nasdistill.training.engine import Engine, EngineSettings
 
 BATCH = 128
 BASELINE = "plain torch (fp32, contiguous)"
 
 
-def network(model: str) -> nn.Module:
+def network(model: str) -> tuple[NetworkSpec, nn.Module]:
     torch.manual_seed(0)
-    built: nn.Module = MODELS.parse(model).build(SHAPE, CLASSES)
-    return built
+    spec = NetworkSpec(model=MODELS.parse(model), shape=SHAPE, classes=CLASSES)
+    return spec, spec.build()
 
 
 def batch(device: torch.device) -> tuple[torch.Tensor, torch.Tensor]:
@@ -34,9 +34,10 @@ def batch(device: torch.device) -> tuple[torch.Tensor, torch.Tensor]:
 
 def plain(model: str, device: torch.device) -> Turn:
     """Activations are kept by forward hooks, their gradients by `retain_grad`."""
-    scored = network(model).to(device).eval()
+    spec, scored = network(model)
+    scored.to(device).eval()
     images, labels = batch(device)
-    points = [point for cell in cell_points(scored, "output") for point in cell]
+    points = [unit.name for unit in spec.model.units()]
     kept: dict[str, torch.Tensor] = {}
 
     def keep(point: str, activation: torch.Tensor) -> None:
@@ -59,11 +60,11 @@ def plain(model: str, device: torch.device) -> Turn:
 
 
 def ours(model: str, engine: Engine) -> Turn:
-    """`cell_importance` as growth calls it, with our defaults."""
-    scored = network(model)
+    """`unit_importance` as growth calls it, with our defaults."""
+    spec, scored = network(model)
     images, labels = batch(engine.device)
     images = images.to(memory_format=engine.memory_format)
-    return timed(lambda: cell_importance(scored, "output", [(images, labels)], engine))
+    return timed(lambda: unit_importance(spec, scored, "output", [(images, labels)], engine))
 
 
 def main() -> None:

@@ -17,13 +17,12 @@ from nasdistill.distill.objectives import Outputs
 from nasdistill.distill.task import Distillation, with_label_term
 from nasdistill.distill.teacher import Teacher
 from nasdistill.growth.methods import GROWTH_METHODS
+from nasdistill.growth.student import Student
 from nasdistill.models.base import MODELS, NetworkSpec
 from nasdistill.models.inspection import count_parameters
 from nasdistill.registry import load_plugin, plugins, registry
 from nasdistill.training.batches import Batch
-from nasdistill.training.checkpoints import Checkpoints
 from nasdistill.training.engine import Engine, EngineSettings
-from nasdistill.training.records import Records
 from nasdistill.zero_shot.generator_losses import Pseudo
 
 REPOSITORY = Path(__file__).parent.parent
@@ -80,19 +79,23 @@ def test_the_augmentation_gives_each_label_the_columns_of_its_image() -> None:
     assert {float(each) for each in drawn} > {float(drawn[0])}
 
 
-def test_the_growth_method_widens_the_last_cells_to_the_ratio(tmp_path: Path) -> None:
-    method = GROWTH_METHODS.parse({"name": "last-cells-first", "ratio": 2.0, "widest": 1.75})
-    spec = NetworkSpec(model=MODELS.parse("darts-v2-8-6"), shape=(1, 8, 8), classes=10)
+def test_the_growth_rule_widens_where_norms_scale_most() -> None:
+    method = GROWTH_METHODS.parse({"name": "norm-scale", "ratio": 1.5, "widest": 1.75})
+    spec = NetworkSpec(model=MODELS.parse("darts-v2-8-3"), shape=(1, 8, 8), classes=10)
     engine = Engine(EngineSettings(accelerator="cpu", precision="32"))
-    records = Records(tmp_path / "tensorboard", "grow", quiet=True)
     network = spec.build()
-    grown = method.grow(spec, network, [], engine, 0, Checkpoints(tmp_path / "checkpoints"), records)
-    ratio = count_parameters(grown.spec.build()) / count_parameters(network)
-    assert 1.96 <= ratio <= 2.04
-    before, after = spec.model.cell_widths(), grown.spec.model.cell_widths()
-    assert after[-1] == int(1.75 * before[-1])
-    assert after[0] == before[0]
-    assert [step["cell"] for step in grown.steps] == sorted((step["cell"] for step in grown.steps), reverse=True)
+    for norm in network.modules():
+        if isinstance(norm, nn.BatchNorm2d):
+            norm.num_batches_tracked += 1
+    for cell, scale in enumerate((0.5, 2.0, 0.25)):
+        for norm in network.cells[cell].modules():
+            if isinstance(norm, nn.BatchNorm2d):
+                nn.init.constant_(norm.weight, scale * (-1) ** cell)
+    grown = method.grow(Student(spec, network, [], engine))
+    assert grown.importance["before"] == [0.5, 2.0, 0.25]
+    assert 1.47 <= count_parameters(grown.spec.build()) / count_parameters(network) <= 1.53
+    assert grown.steps[0]["unit"] == "cells.1"
+    assert grown.spec.model.cell_widths()[1] == 28
 
 
 def test_the_space_can_be_named() -> None:

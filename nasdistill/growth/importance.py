@@ -9,14 +9,18 @@ from typing import Literal
 import torch
 from torch import nn
 from torch.nn import functional
+from torch.nn.modules.batchnorm import _BatchNorm
 
 from nasdistill.errors import UserError, unknown
+from nasdistill.growth.plan import growable
+from nasdistill.models.base import NetworkSpec
+from nasdistill.models.growable import Point
 from nasdistill.training.engine import Engine
 
 Batches = Iterable[tuple[torch.Tensor, torch.Tensor]]
 
 Read = Literal["output", "after-norm"]
-"""Where a cell's activations are read: at its concatenated output, or behind each batch norm in it.
+"""Where a unit's activations are read: where it leaves what makes it, or behind each batch norm that it passes.
 
 Behind the batch norm is behind the ReLU as well wherever the ReLU is the only reader, because
 x * [x > 0] * G = relu(x) * G; and DARTS operations begin with a ReLU.
@@ -137,27 +141,46 @@ def _frozen(network: nn.Module) -> Iterator[None]:
             parameter.requires_grad_(flag)
 
 
-def cell_points(network: nn.Module, read: Read) -> list[list[str]]:
-    """The module paths to read, per cell of a network with `cells`."""
-    cells = network.get_submodule("cells")
+def unit_points(spec: NetworkSpec, network: nn.Module, read: Read) -> dict[str, list[Point]]:
+    """Where each unit of a network is read, by the unit's name."""
+    model = growable(spec)
     if read == "output":
-        return [[f"cells.{name}"] for name, _cell in cells.named_children()]
-    return [
-        [f"cells.{name}.{path}" for path, module in cell.named_modules() if isinstance(module, nn.BatchNorm2d)]
-        for name, cell in cells.named_children()
-    ]
+        return {unit.name: list(model.points(unit)) for unit in model.units()}
+    norms = {path for path, module in network.named_modules() if isinstance(module, _BatchNorm)}
+    points: dict[str, list[Point]] = {}
+    for unit in model.units():
+        behind = points[unit.name] = []
+        for slot in model.slots(unit, spec.shape, spec.classes):
+            path, _, statistic = slot.tensor.rpartition(".")
+            if path in norms and statistic == "running_mean":
+                size = len(unit.part(slot.part)) * slot.repeat
+                behind += [Point(path, offset, offset + size) for offset in slot.offsets]
+    return points
 
 
-def cell_importance(network: nn.Module, read: Read, batches: Batches, engine: Engine) -> list[torch.Tensor]:
-    """The Fisher scores of all channels of each cell, in one tensor per cell, on the CPU."""
-    points = cell_points(network, read)
-    scores = channel_importance(network, [point for cell in points for point in cell], batches, engine)
-    return [torch.cat([scores[point] for point in cell]).cpu() for cell in points]
+def unit_importance(
+    spec: NetworkSpec, network: nn.Module, read: Read, batches: Batches, engine: Engine
+) -> dict[str, torch.Tensor]:
+    """The Fisher scores of all channels of each unit, in one tensor per unit, on the CPU.
+
+    Raises:
+        UserError: no point of a unit can be read.
+    """
+    points = unit_points(spec, network, read)
+    for unit, found in points.items():
+        if not found:
+            raise UserError(f"{unit!r} of the model {spec.model.registered_name!r} has no point to read {read!r}")
+    paths = dict.fromkeys(point.path for found in points.values() for point in found)
+    scores = channel_importance(network, list(paths), batches, engine)
+    return {
+        unit: torch.cat([scores[point.path][point.start : point.stop] for point in found]).cpu()
+        for unit, found in points.items()
+    }
 
 
 def is_trained(network: nn.Module) -> bool:
     """Whether the batch norms of a network have ever seen data."""
-    norms = [module for module in network.modules() if isinstance(module, nn.BatchNorm2d)]
+    norms = [module for module in network.modules() if isinstance(module, _BatchNorm)]
     return all(norm.num_batches_tracked is None or norm.num_batches_tracked > 0 for norm in norms)
 
 
@@ -172,7 +195,7 @@ def estimate_statistics(network: nn.Module, batches: Batches, engine: Engine) ->
     engine.place(network)
     mode = network.training
     network.eval()
-    norms = [module for module in network.modules() if isinstance(module, nn.BatchNorm2d)]
+    norms = [module for module in network.modules() if isinstance(module, _BatchNorm)]
     momenta = [norm.momentum for norm in norms]
     for norm in norms:
         norm.train().reset_running_stats()

@@ -1,4 +1,4 @@
-"""Growth plans: which widths and depths a network of cells is given until it has the size that was asked for.
+"""Growth plans: which widths and depths a network is given until it has the size that was asked for.
 
 Everything here is arithmetic on specs: sizes are counted on networks without memory (torch's meta device), so a plan
 of many steps takes seconds and no weights.
@@ -7,38 +7,34 @@ of many steps takes seconds and no weights.
 from __future__ import annotations
 
 import functools
-import math
 from bisect import bisect_left
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, Protocol
+from typing import Any, Literal
 
 import torch
 from torch import nn
 
 from nasdistill.errors import UserError
 from nasdistill.models.base import MODELS, NetworkSpec
+from nasdistill.models.growable import Growable, Unit
 from nasdistill.models.inspection import count_parameters, multiply_adds
-from nasdistill.registry import build
 
 Budget = Literal["params", "flops"]
 
 FRACTIONS = 64
-"""Into how many parts `fitted` divides a channel of the first cell."""
+"""Into how many parts `fitted` divides a channel of the base width."""
 
 
-class Growable(Protocol):
-    """A model that can grow: a chain of cells with a width each. Any model with these fields and methods is one."""
-
-    channels: int
-    cells: int
-    widths: tuple[int, ...] | None
-
-    def cell_widths(self) -> tuple[int, ...]:
-        """Channels of each cell, also where `widths` is None."""
-
-    def reductions(self) -> frozenset[int]:
-        """The cells that halve the resolution."""
+def reason_not_to_grow(spec: NetworkSpec) -> str | None:
+    """Why no width of this model can be changed, in a sentence; None if it can."""
+    if not isinstance(spec.model, Growable):
+        able = [name for name in MODELS.loaded() if issubclass(MODELS.get(name), Growable)]
+        name = spec.model.registered_name
+        return f"the model {name!r} cannot grow: it does not tell its units of channels (can grow: {', '.join(able)})"
+    if spec.model.binary is not None:
+        return "a binary network does not grow: grow the real one, and make what comes of it binary"
+    return None
 
 
 def growable(spec: NetworkSpec) -> Growable:
@@ -47,28 +43,20 @@ def growable(spec: NetworkSpec) -> Growable:
     Raises:
         UserError: it cannot; names those that can.
     """
-    if not _can_grow(type(spec.model)):
-        able = [name for name in MODELS.names() if _can_grow(MODELS.get(name))]
-        name = spec.model.registered_name
-        raise UserError(f"the model {name!r} cannot grow: it has no cells with widths (can grow: {', '.join(able)})")
-    if spec.model.binary is not None:
-        raise UserError("a binary network does not grow: grow the real one, and make what comes of it binary")
+    reason = reason_not_to_grow(spec)
+    if reason is not None:
+        raise UserError(reason)
     model: Growable = spec.model
     return model
 
 
-def widths_of(spec: NetworkSpec) -> list[int]:
-    """Channels of each cell, for a report; none of a model without cells, which a plugin's method may know to grow."""
-    return list(growable(spec).cell_widths()) if _can_grow(type(spec.model)) else []
+def widths_of(spec: NetworkSpec) -> dict[str, int]:
+    """Channels of each unit; none of a model without units, which a plug-in's method may know to grow."""
+    return {unit.name: unit.width for unit in spec.model.units()} if isinstance(spec.model, Growable) else {}
 
 
-def _can_grow(model: type[Any]) -> bool:
-    return {"channels", "cells", "widths"} <= set(model.model_fields) and hasattr(model, "cell_widths")
-
-
-def with_options(spec: NetworkSpec, **options: Any) -> NetworkSpec:
-    """`spec` with other options of its model, validated."""
-    model = build(type(spec.model), {**spec.model.model_dump(), **options})
+def with_model(spec: NetworkSpec, model: Growable) -> NetworkSpec:
+    """`spec` with another model."""
     return spec.model_copy(update={"model": model})
 
 
@@ -130,7 +118,11 @@ class Target:
         """
         if self.reached(spec):
             return spec
-        raise UserError(
+        raise UserError(self.shortfall(spec, how))
+
+    def shortfall(self, spec: NetworkSpec, how: str) -> str:
+        """That `how` comes no nearer than `spec`, in a sentence."""
+        return (
             f"{how} cannot reach {self.ratio:g} times the student's {self.budget} within {self.tolerance:.1%}: "
             f"the closest is {self.ratio_of(spec):.3f} times"
         )
@@ -153,19 +145,20 @@ class Target:
 
 
 def fitted(spec: NetworkSpec, target: Target) -> NetworkSpec:
-    """`spec` with all widths scaled alike, the stem's too, so that its size comes nearest to the target.
+    """`spec` with all widths scaled alike, so that its size comes nearest to the target.
 
-    A whole number of channels of the first cell, with all others in proportion, is taken where one meets the target;
+    A whole number of channels of the base width, with all others in proportion, is taken where one meets the target;
     else widths are scaled by fractions of a channel and rounded; and in networks so small that this misses the target,
-    single cells gain or lose a channel.
+    single units gain or lose channels.
     """
-    channels = growable(spec).channels
+    model = growable(spec)
+    channels = model.base_width()
 
     def whole(number: int) -> NetworkSpec:
-        return scaled(spec, number / channels)
+        return with_model(spec, model.scaled(number / channels))
 
     def fine(number: int) -> NetworkSpec:
-        return scaled(spec, number / (FRACTIONS * channels))
+        return with_model(spec, model.scaled(number / (FRACTIONS * channels)))
 
     over = target.passing(whole, start=channels)
     found = target.nearest([whole(over - 1), whole(over)])
@@ -176,100 +169,104 @@ def fitted(spec: NetworkSpec, target: Target) -> NetworkSpec:
 
 
 def _tuned(spec: NetworkSpec, target: Target) -> NetworkSpec:
-    """`spec` with a channel more or less in single cells, as long as each brings it nearer and it is not there yet."""
+    """`spec` with a channel more or less in single units, as long as each brings it nearer and it is not there yet."""
     while not target.reached(spec):
-        widths = growable(spec).cell_widths()
-        changes = ((cell, width + by) for cell, width in enumerate(widths) for by in (-1, 1) if width + by > 0)
-        nearest = target.nearest([spec, *(with_width(spec, cell, width) for cell, width in changes)])
+        changes = [
+            with_width(spec, unit.name, unit.width + by)
+            for unit in growable(spec).units()
+            for by in (-unit.multiple, unit.multiple)
+            if unit.width + by > 0
+        ]
+        nearest = target.nearest([spec, *changes])
         if nearest is spec:
             break
         spec = nearest
     return spec
 
 
-def scaled(spec: NetworkSpec, factor: float) -> NetworkSpec:
-    """`spec` with every width, and the stem's, multiplied by `factor`.
-
-    Cells of equal width are rounded at different points, so that over a small change of the factor they gain their
-    next channel one after the other: no width is off by a whole channel, and sizes lie close together.
-    """
-    model = growable(spec)
-    widths = tuple(
-        max(1, math.floor(factor * width + (cell + 0.5) / model.cells))
-        for cell, width in enumerate(model.cell_widths())
-    )
-    channels = max(1, round(factor * model.channels))
-    doubling = with_options(spec, channels=channels, widths=None)
-    if growable(doubling).cell_widths() == widths:
-        return doubling
-    return with_options(spec, channels=channels, widths=widths)
+def with_width(spec: NetworkSpec, unit: str, width: int) -> NetworkSpec:
+    """`spec` with another width of one unit."""
+    return with_model(spec, growable(spec).with_widths({unit: width}))
 
 
-def with_width(spec: NetworkSpec, cell: int, width: int) -> NetworkSpec:
-    """`spec` with another width of one cell."""
-    widths = growable(spec).cell_widths()
-    return with_options(spec, widths=(*widths[:cell], width, *widths[cell + 1 :]))
-
-
-def channel_costs(spec: NetworkSpec, budget: Budget) -> list[int]:
-    """What one more channel of each cell costs, in parameters or multiply-adds."""
+def channel_costs(spec: NetworkSpec, budget: Budget) -> dict[str, float]:
+    """What one more channel of each unit costs, in parameters or multiply-adds."""
     before = size(spec, budget)
-    return [
-        size(with_width(spec, cell, width + 1), budget) - before
-        for cell, width in enumerate(growable(spec).cell_widths())
-    ]
+    return {
+        unit.name: (size(with_width(spec, unit.name, unit.width + unit.multiple), budget) - before) / unit.multiple
+        for unit in growable(spec).units()
+    }
 
 
 @dataclass(frozen=True)
 class Step:
-    """One step of a plan: the cell that was widened, what became of the spec, and whether the target is reached."""
+    """One step of a plan: the unit that was widened, what became of the spec, and whether the target is reached."""
 
-    cell: int
+    unit: str
     spec: NetworkSpec
     last: bool
 
 
-def next_step(
-    spec: NetworkSpec, target: Target, order: Sequence[int], step: float, widest: Sequence[int]
-) -> Step | None:
-    """Widen the first cell of `order` that can take a step.
-
-    A step that would pass the target is shortened to the width that comes nearest to it, and is the last one if it
-    lies within the tolerance. A cell whose smallest step would pass it too far is left for the next in `order`.
+def steps_to(
+    target: Target, spec: NetworkSpec, widest: Mapping[str, int], step: float, order: Callable[[], Sequence[str]]
+) -> Iterator[Step]:
+    """Widen one unit after the other until the target is reached or no unit can come nearer to it.
 
     Args:
-        step: channels to add, as a fraction of the cell's; one at least.
-        widest: per cell, the most channels that it may have.
+        order: asked before every step which unit is to take it, else which, and so on.
+    """
+    while found := next_step(spec, target, order(), step, widest):
+        yield found
+        if found.last:
+            break
+        spec = found.spec
+
+
+def next_step(
+    spec: NetworkSpec, target: Target, order: Sequence[str], step: float, widest: Mapping[str, int]
+) -> Step | None:
+    """Widen the first unit of `order` that can take a step.
+
+    A step that would pass the target is shortened to the width that comes nearest to it, and is the last one if it
+    lies within the tolerance. A unit whose smallest step would pass it too far is left for the next in `order`.
+
+    Args:
+        step: channels to add, as a fraction of the unit's; the least that it can add at least.
+        widest: by unit, the most channels that it may have.
 
     Returns:
-        None if no cell can come nearer to the target.
+        None if no unit can come nearer to the target.
     """
-    widths = growable(spec).cell_widths()
-    for cell in order:
-        most = min(widths[cell] + max(1, round(step * widths[cell])), widest[cell])
-        found = _step_of(spec, target, cell, widths[cell], most) if most > widths[cell] else None
+    units = {unit.name: unit for unit in growable(spec).units()}
+    for name in order:
+        unit = units[name]
+        wanted = max(1, round(step * unit.width / unit.multiple))
+        most = min(wanted, (widest[name] - unit.width) // unit.multiple)
+        found = _step_of(spec, target, unit, most) if most > 0 else None
         if found is not None:
             return found
     return None
 
 
-def _step_of(spec: NetworkSpec, target: Target, cell: int, width: int, most: int) -> Step | None:
-    def make(width: int) -> NetworkSpec:
-        return with_width(spec, cell, width)
+def _step_of(spec: NetworkSpec, target: Target, unit: Unit, most: int) -> Step | None:
+    """The widening of a unit by up to `most` of its smallest steps."""
+
+    def make(number: int) -> NetworkSpec:
+        return with_width(spec, unit.name, unit.width + number * unit.multiple)
 
     if target.ratio_of(make(most)) <= target.ratio:
-        return Step(cell, make(most), last=False)
-    over = target.crossing(make, width, most)
-    nearest = min((over - 1, over), key=lambda width: target.distance(make(width)))
-    if nearest > width and target.reached(make(nearest)):
-        return Step(cell, make(nearest), last=True)
-    return Step(cell, make(over - 1), last=False) if over - 1 > width else None
+        return Step(unit.name, make(most), last=False)
+    over = target.crossing(make, 0, most)
+    nearest = min((over - 1, over), key=lambda number: target.distance(make(number)))
+    if nearest > 0 and target.reached(make(nearest)):
+        return Step(unit.name, make(nearest), last=True)
+    return Step(unit.name, make(over - 1), last=False) if over > 1 else None
 
 
 def record(spec: NetworkSpec, target: Target) -> dict[str, Any]:
     """What a report tells of a step: `widths`, `parameters`, and `ratio` in the target's budget."""
     return {
-        "widths": list(growable(spec).cell_widths()),
+        "widths": list(widths_of(spec).values()),
         "parameters": size(spec, "params"),
         "ratio": round(target.ratio_of(spec), 4),
     }

@@ -1,44 +1,44 @@
 """Net2Wider: a wider network that computes the same function.
 
-Every channel of a grown cell is a copy of one of its old channels. Within a cell channels are tied: the nodes are sums,
-skip connections and pools pass channels on, so every producer must copy the same sources. What reads copies divides its
-weights on them by the number of copies, so that the sum is what it was.
+Every channel of a grown unit is a copy of one of its old channels. Wherever the unit's channels lie, in all that sums
+tie to each other, the same sources are copied. What reads copies divides its weights on them by the number of copies,
+so that the sum is what it was.
 
 Source: Chen et al. 2016, Net2Net: accelerating learning via knowledge transfer, section 2.2 and algorithm 1.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import cast
+from collections.abc import Sequence
 
 import torch
 from torch import nn
 
-from nasdistill.errors import UserError
+from nasdistill.errors import UserError, written_at
 from nasdistill.growth.plan import growable, with_width
 from nasdistill.models.base import NetworkSpec
-from nasdistill.models.darts import Cell
-
-Sources = Mapping[tuple[int, int], torch.Tensor]
-"""Old and new size of a dimension to the old index that each new index copies."""
+from nasdistill.models.growable import Slot, Unit
 
 
-def choose_sources(width: int, grown: int, generator: torch.Generator) -> torch.Tensor:
-    """Which old channel each of `grown` channels copies, int64 [grown]; every old channel stays.
+def choose_sources(unit: Unit, width: int, generator: torch.Generator) -> torch.Tensor:
+    """Which old channel each of `width` channels copies, int64 [width]; every old channel stays.
 
-    A factorised reduce makes the first half of the channels by one convolution and the second half by another, so each
-    half is copied from itself. Where both halves grow from the same size to the same size, they grow alike.
+    Each part is copied from itself, and where several grow from the same size to the same size, they grow alike.
 
     Raises:
-        UserError: the cell has one channel, so a half of it has none to copy; or it would shrink.
+        UserError: the unit has fewer channels than parts, so one has none to copy; or it would shrink.
     """
-    if width < 2 or grown < width:
-        raise UserError(f"a cell of {width} channels cannot be widened to {grown}")
-    halves = ((width // 2, grown // 2), (width - width // 2, grown - grown // 2))
-    first = _copies(*halves[0], generator)
-    second = first if halves[0] == halves[1] else _copies(*halves[1], generator)
-    return torch.cat([first, width // 2 + second])
+    if unit.width < unit.parts or width < unit.width:
+        raise UserError(f"{unit.name!r} of {unit.width} channels cannot be widened to {width}")
+    copies: dict[tuple[int, int], torch.Tensor] = {}
+    sources = []
+    for number in range(unit.parts):
+        old, new = unit.part(number), unit.part(number, width)
+        sizes = len(old), len(new)
+        if sizes not in copies:
+            copies[sizes] = _copies(*sizes, generator)
+        sources.append(old.start + copies[sizes])
+    return torch.cat(sources)
 
 
 def _copies(size: int, grown: int, generator: torch.Generator) -> torch.Tensor:
@@ -47,46 +47,45 @@ def _copies(size: int, grown: int, generator: torch.Generator) -> torch.Tensor:
     return torch.cat([torch.arange(size), *rounds])[:grown]
 
 
-def sources_of_dimensions(sources: torch.Tensor, width: int, nodes: int) -> Sources:
-    """What the sources of a cell's channels mean for every dimension that depends on its width.
+def source_of_elements(slot: Slot, size: int, unit: Unit, sources: torch.Tensor) -> torch.Tensor:
+    """The old index that each new index along a slot's dimension copies.
 
-    Three kinds do: the cell's own channels, the halves that a factorised reduce makes, and the cell's output, in which
-    the channels of each node lie side by side.
+    Args:
+        size: the dimension's present size.
+        sources: the old channel that each new channel of the unit copies.
     """
-    grown = len(sources)
-    output = torch.cat([sources + node * width for node in range(nodes)])
-    return {
-        (width // 2, grown // 2): sources[: grown // 2],
-        (width - width // 2, grown - grown // 2): sources[grown // 2 :] - width // 2,
-        (width, grown): sources,
-        (nodes * width, nodes * grown): output,
-    }
+    old, new = unit.part(slot.part), unit.part(slot.part, len(sources))
+    channels = sources[new.start : new.stop] - old.start
+    block = (channels[:, None] * slot.repeat + torch.arange(slot.repeat)).flatten()
+    pieces, position = [], 0
+    for offset in slot.offsets:
+        pieces += [torch.arange(position, offset), offset + block]
+        position = offset + len(old) * slot.repeat
+    return torch.cat([*pieces, torch.arange(position, size)])
 
 
 def widen_tensor(
-    tensor: torch.Tensor, shape: torch.Size, sources: Sources, noise: float, generator: torch.Generator
+    tensor: torch.Tensor,
+    slots: Sequence[Slot],
+    unit: Unit,
+    sources: torch.Tensor,
+    noise: float,
+    generator: torch.Generator,
 ) -> torch.Tensor:
-    """Grow a weight, bias or statistic to `shape`, copying along each dimension that grew.
-
-    The second dimension of a weight is its input, and is divided by the number of copies that it reads. A depthwise
-    filter has no such dimension that grows, so it is copied as it is.
+    """Grow a weight, bias or statistic along each dimension in which the unit lies.
 
     Args:
         noise: standard deviation, as a multiple of the tensor's, of what is added to the copies in a weight.
-
-    Raises:
-        UserError: a dimension grew in a way that the width does not explain.
     """
     grown = tensor
-    for dimension, sizes in enumerate(zip(tensor.shape, shape, strict=True)):
-        if sizes[0] == sizes[1]:
+    for slot in slots:
+        size = tensor.shape[slot.dimension]
+        source = source_of_elements(slot, size, unit, sources)
+        if source.equal(torch.arange(size)):  # a part that does not grow
             continue
-        if sizes not in sources:
-            raise UserError(f"a dimension of {sizes[0]} that becomes {sizes[1]} cannot be widened by copying channels")
-        source = sources[sizes]
-        grown = grown.index_select(dimension, source.to(grown.device))
-        along = [-1 if axis == dimension else 1 for axis in range(grown.ndim)]
-        if dimension == 1:
+        grown = grown.index_select(slot.dimension, source.to(grown.device))
+        along = [-1 if axis == slot.dimension else 1 for axis in range(grown.ndim)]
+        if slot.reads:
             grown = grown / source.bincount()[source].reshape(along).to(grown)
         if noise and grown.ndim > 1:
             draws = torch.randn(grown.shape, generator=generator) * _is_repeated(source).reshape(along)
@@ -102,22 +101,20 @@ def _is_repeated(source: torch.Tensor) -> torch.Tensor:
 def widen(
     spec: NetworkSpec,
     network: nn.Module,
-    cell: int,
+    unit: str,
     width: int,
     *,
     sources: torch.Tensor | None = None,
     noise: float = 0.0,
     generator: torch.Generator | None = None,
 ) -> tuple[NetworkSpec, nn.Module]:
-    """Widen one cell; without noise the grown network computes what `network` does.
-
-    The grown network is built from its spec, and whatever differs in shape is what depends on the cell's width: the
-    cell itself, the two cells after it, the classifier and the auxiliary head. So an operation of a plugin is widened
-    too, if its sizes are its channels.
+    """Widen one unit; without noise the grown network computes what `network` does.
 
     Args:
         network: built from `spec`; it is left as it was.
-        sources: the old channel that each new one copies, int64 [width]; chosen at random if not given.
+        unit: its name.
+        sources: the old channel that each new one copies, int64 [width]; chosen at random if not given. Sources that
+            leave channels out make a network without them.
         noise: breaks the symmetry between copies, which would otherwise learn the same for ever; as a multiple of each
             weight's standard deviation, about 1e-3. 0 is exact.
 
@@ -125,23 +122,29 @@ def widen(
         the grown spec and network, of the same precision, on the same device, in the same mode.
 
     Raises:
-        UserError: the model has no cells of their own width, or the cell cannot be widened so.
+        UserError: the model cannot grow, the unit cannot be widened so, or the model's slots are not where its
+            network has them.
     """
     generator = generator or torch.Generator().manual_seed(0)
-    widths = growable(spec).cell_widths()
+    model = growable(spec)
+    old = next(each for each in model.units() if each.name == unit)
     if sources is None:
-        sources = choose_sources(widths[cell], width, generator)
-    grown_spec = with_width(spec, cell, width)
+        sources = choose_sources(old, width, generator)
+    slots: dict[str, list[Slot]] = {}
+    for slot in model.slots(old, spec.shape, spec.classes):
+        slots.setdefault(slot.tensor, []).append(slot)
+    grown_spec = with_width(spec, unit, width)
     with torch.device("meta"):
         grown = grown_spec.build()
-    nodes = len(cast(Cell, network.get_submodule(f"cells.{cell}")).edges)
-    table = sources_of_dimensions(sources, widths[cell], nodes)
-    state = network.state_dict()
-    grown.load_state_dict(
-        {
-            name: widen_tensor(state[name], empty.shape, table, noise, generator)
-            for name, empty in grown.state_dict().items()
-        },
-        assign=True,
-    )
+    state = {
+        name: widen_tensor(tensor, slots.get(name, ()), old, sources, noise, generator)
+        for name, tensor in network.state_dict().items()
+    }
+    for name, empty in grown.state_dict().items():
+        if state[name].shape != empty.shape:
+            raise UserError(
+                f"with {width} channels of {unit!r}, {name!r} is {tuple(empty.shape)}, but by the slots that "
+                f"{type(model).__name__} tells it is {tuple(state[name].shape)} ({written_at(type(model))})"
+            )
+    grown.load_state_dict(state, assign=True)
     return grown_spec, grown.train(network.training)

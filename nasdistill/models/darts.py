@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from typing import Annotated, Any, ClassVar, cast
 
 import torch
@@ -11,9 +12,10 @@ from torch import nn
 
 from nasdistill.data.base import Shape
 from nasdistill.errors import SpecError
-from nasdistill.models.base import MODELS, Model
+from nasdistill.models.base import MODELS
 from nasdistill.models.genotypes import NAMED, Edge, Genotype, named
 from nasdistill.models.genotypes import Cell as CellEdges
+from nasdistill.models.growable import Growable, Slot, Unit, slots_by_size
 from nasdistill.models.operations import OPERATIONS, Operation
 from nasdistill.models.operations.convolutions import ReLUConvNorm
 from nasdistill.models.operations.skip import FactorizedReduce
@@ -26,7 +28,7 @@ def _named_or_given(value: Any) -> Any:
 
 
 @MODELS.register("darts")
-class Darts(Model):
+class Darts(Growable):
     """A network of searched cells. Shorthands: `darts-v2` (36 channels, 20 cells), `darts-v2-16-10`."""
 
     source: ClassVar[str] = "Liu et al. 2019, DARTS, section 3.1 and appendix A"
@@ -80,6 +82,51 @@ class Darts(Model):
 
     def cell_genotype(self) -> Genotype:
         return self.genotype
+
+    def units(self) -> tuple[Unit, ...]:
+        """A unit for each cell: sums and skip connections tie its nodes, and a factorised reduce makes two halves."""
+        return tuple(Unit(f"cells.{cell}", width, parts=2) for cell, width in enumerate(self.cell_widths()))
+
+    def with_widths(self, widths: Mapping[str, int]) -> Darts:
+        return self.with_options(widths=tuple(widths.get(unit.name, unit.width) for unit in self.units()))
+
+    def slots(self, unit: Unit, shape: Shape, classes: int) -> tuple[Slot, ...]:
+        """A cell's output holds the channels of each node side by side."""
+        reduction = int(unit.name.removeprefix("cells.")) in self.reductions()
+        nodes = len(self.genotype.reduce if reduction else self.genotype.normal)
+        return tuple(slots_by_size(self, unit, shape, classes, nodes))
+
+    def base_width(self) -> int:
+        return self.channels
+
+    def scaled(self, factor: float) -> Darts:
+        """The stem is scaled as well; a network whose widths double at each reduction stays one."""
+        channels = max(1, round(factor * self.channels))
+        doubling = self.with_options(channels=channels, widths=None)
+        wider = super().scaled(factor)
+        return doubling if doubling.cell_widths() == wider.widths else wider.with_options(channels=channels)
+
+    def depth(self) -> int:
+        return self.cells
+
+    def deepened(self, depth: int) -> Darts:
+        """Where the widths are named, each resolution's are stretched over its cells."""
+        deeper = self.with_options(cells=depth, widths=None)
+        if self.widths is None:
+            return deeper
+        before, after = self._resolutions(), deeper._resolutions()
+        widths: list[int] = []
+        # From the last resolution backwards, as a network of fewer than three cells lacks the first ones.
+        for number in range(1, len(after) + 1):
+            old = before[-min(number, len(before))]
+            new = after[-number]
+            widths[:0] = [self.widths[old[index * len(old) // len(new)]] for index in range(len(new))]
+        return deeper.with_options(widths=tuple(widths))
+
+    def _resolutions(self) -> list[range]:
+        """The cells of each resolution, in order."""
+        starts = sorted({0, *self.reductions()})
+        return [range(start, stop) for start, stop in zip(starts, [*starts[1:], self.cells], strict=True)]
 
     def build(self, shape: Shape, classes: int) -> nn.Module:
         return DartsNetwork(self, shape, classes)

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     import torch
 
     from nasdistill.data.loaders import Batches
+    from nasdistill.models.base import NetworkSpec
 
 GROWTH = "growth.json"
 SIZE = ("ratio", "budget")
@@ -27,9 +28,9 @@ SIZE = ("ratio", "budget")
 class GrowTeacher(Stage):
     """Grow a student's architecture into its teacher's, to a given multiple of its size.
 
-    `fisher` widens the cells that matter most to the loss; `uniform` widens all alike, `depth` adds cells, `random`
-    widens any cell. All reach the same size, so that their teachers can be compared. The result is an architecture
-    without weights; train it to have a teacher.
+    `fisher` widens the units of channels that matter most to the loss (the cells of a DARTS network), `uniform` widens
+    all alike, `depth` adds cells, `random` widens any. All reach the same size, so that their teachers can be compared.
+    The result is an architecture without weights; train it to have a teacher.
     """
 
     source = "Fisher scores of Theis et al. 2018; widening of Chen et al. 2016, Net2Net"
@@ -73,24 +74,38 @@ class GrowTeacher(Stage):
         object.__setattr__(self, "method", sized)  # the config is frozen for others, and not finished here
         return self
 
+    def reason_to_refuse(self, spec: NetworkSpec) -> str | None:
+        """Why a student of this spec cannot be grown so, as far as that is known before anything runs."""
+        reason: str | None = self.method.reason_to_refuse(spec)
+        return reason
+
     def run(self, inputs: Mapping[str, Artifact], context: Context) -> Outcome:
         import torch
 
         from nasdistill.data.loaders import evaluation_batches
         from nasdistill.data.seeds import generator_for
         from nasdistill.growth.plan import size, widths_of
+        from nasdistill.growth.student import Student
         from nasdistill.models.base import save_network
 
         spec, network = network_for_data("student", self.student, inputs, context)
+        reason = self.reason_to_refuse(spec)
+        if reason is not None:
+            raise SpecError(reason, ("student",))
         data, engine = context.data, context.engine
         drawn = torch.randperm(len(data.train), generator=generator_for(context.seed, "growth"))[: self.images]
         batches = Again(evaluation_batches(data.train.subset(drawn), data, engine, self.batch_size))
-        grown = self.method.grow(spec, network, batches, engine, context.seed, context.checkpoints(), context.records)
+        student = Student(spec, network, batches, engine, context.seed, context.checkpoints(), context.records)
+        grown = self.method.grow(student)
         save_network(context.folder, grown.spec, None)
         growth = {
             "steps": grown.steps,
             "importance": grown.importance,
-            "widths": {"before": widths_of(spec), "after": widths_of(grown.spec)},
+            "units": list(widths_of(grown.spec)),
+            "widths": {
+                "before": list(widths_of(spec).values()),
+                "after": list(widths_of(grown.spec).values()),
+            },
         }
         write_json(context.folder / GROWTH, growth)
         return Outcome(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -11,9 +12,11 @@ import torch
 from torch import nn
 
 from nasdistill.errors import Interrupted, SpecError, UserError
-from nasdistill.growth.importance import cell_importance
+from nasdistill.growth.importance import unit_importance
 from nasdistill.growth.methods import GROWTH_METHODS, Grown
 from nasdistill.growth.plan import size
+from nasdistill.growth.stepwise import GrowthRule
+from nasdistill.growth.student import Student
 from nasdistill.growth.widening import widen
 from nasdistill.models.base import MODELS, NetworkSpec
 from nasdistill.training.checkpoints import Checkpoints
@@ -66,7 +69,7 @@ def grow(
     spec, network = student()
     checkpoints = checkpoints or Checkpoints(folder)
     return GROWTH_METHODS.parse(method).grow(
-        spec, network, ThreeBatches(), engine, seed, checkpoints, records or Noted()
+        Student(spec, network, ThreeBatches(), engine, seed, checkpoints, records or Noted())
     )
 
 
@@ -86,9 +89,9 @@ def test_every_method_reaches_the_size(name: str, budget: Any, engine: Engine, t
 def test_depth_takes_cells_first_and_widths_for_the_rest(engine: Engine, tmp_path: Path) -> None:
     grown = grow("depth", engine, tmp_path)
     first, last = grown.steps[0], grown.steps[-1]
-    assert first["cells"] > 4
+    assert first["depth"] > 4
     assert set(first["widths"]) == {6, 12, 24}
-    assert last["cells"] == first["cells"]
+    assert last["depth"] == first["depth"]
     assert abs(last["ratio"] / 2 - 1) <= 0.02 < abs(first["ratio"] / 2 - 1)
 
 
@@ -98,11 +101,11 @@ def test_random_is_decided_by_its_seed(engine: Engine, tmp_path: Path) -> None:
     assert plans[0].spec != plans[2].spec
 
 
-@pytest.mark.parametrize("per", ["cell", "channel", "parameter", "multiply-add"])
+@pytest.mark.parametrize("per", ["unit", "channel", "parameter", "multiply-add"])
 def test_fisher_takes_the_cell_of_the_highest_score_each_time(per: str, engine: Engine, tmp_path: Path) -> None:
     grown = grow({"name": "fisher", "per": per, "ratio": 1.2}, engine, tmp_path)
     for step in grown.steps[:-1]:
-        assert step["cell"] == max(range(4), key=step["importance"].__getitem__)
+        assert step["unit"] == f"cells.{max(range(4), key=step['importance'].__getitem__)}"
     assert grown.steps[0]["importance"] == grown.importance["before"]
     assert len(grown.importance["after"]) == 4
     assert grown.importance["after"] != grown.importance["before"]
@@ -113,10 +116,10 @@ def test_fisher_scores_are_the_sum_the_mean_or_the_mean_by_cost(engine: Engine, 
         per: torch.tensor(
             grow({"name": "fisher", "per": per, "ratio": 1.1}, engine, tmp_path / per).importance["before"]
         )
-        for per in ("cell", "channel", "parameter")
+        for per in ("unit", "channel", "parameter")
     }
     channels = torch.tensor([4 * 6, 4 * 12, 4 * 24, 4 * 24])
-    torch.testing.assert_close(before["cell"] / channels, before["channel"])
+    torch.testing.assert_close(before["unit"] / channels, before["channel"])
     costs = before["channel"] / before["parameter"]
     torch.testing.assert_close(costs, costs.round(), rtol=1e-4, atol=0)
 
@@ -126,10 +129,11 @@ def test_copies_share_the_score_of_their_source(engine: Engine) -> None:
     spec, network = student()
     network = network.double()
     batches = [(images.double(), labels) for images, labels in ThreeBatches()]
-    _spec, grown = widen(spec, network, 1, 36)  # all of 12 channels three times
-    before, after = (cell_importance(module, "output", batches, engine) for module in (network, grown))
-    torch.testing.assert_close(after[1].sum(), before[1].sum() / 3)
-    torch.testing.assert_close(after[2], before[2])
+    grown_spec, grown = widen(spec, network, "cells.1", 36)  # all of 12 channels three times
+    before = unit_importance(spec, network, "output", batches, engine)
+    after = unit_importance(grown_spec, grown, "output", batches, engine)
+    torch.testing.assert_close(after["cells.1"].sum(), before["cells.1"].sum() / 3)
+    torch.testing.assert_close(after["cells.2"], before["cells.2"])
 
 
 def test_fisher_scores_again_only_as_often_as_asked(engine: Engine, tmp_path: Path) -> None:
@@ -144,15 +148,15 @@ def test_fisher_scores_again_only_as_often_as_asked(engine: Engine, tmp_path: Pa
 def test_no_cell_grows_past_the_widest(engine: Engine, tmp_path: Path) -> None:
     grown = grow({"name": "fisher", "widest": 1.5, "step": 1.0}, engine, tmp_path)
     assert all(width <= 1.5 * old for width, old in zip(grown.spec.model.cell_widths(), (6, 12, 24, 24), strict=True))
-    with pytest.raises(UserError, match=r"widening cells up to 1\.2 times cannot reach 2 times"):
+    with pytest.raises(UserError, match=r"widening units up to 1\.2 times cannot reach 2 times"):
         grow({"name": "random", "widest": 1.2, "step": 1.0}, engine, tmp_path / "again")
 
 
-def test_fisher_leaves_the_student_as_it_was(engine: Engine, tmp_path: Path) -> None:
+def test_fisher_leaves_the_student_as_it_was(engine: Engine) -> None:
     spec, network = student()
     before = {name: value.clone() for name, value in network.state_dict().items()}
     method = GROWTH_METHODS.parse({"name": "fisher", "ratio": 1.1})
-    method.grow(spec, network, ThreeBatches(), engine, 0, Checkpoints(tmp_path), Noted())
+    method.grow(Student(spec, network, ThreeBatches(), engine))
     assert all(torch.equal(value, before[name]) for name, value in network.state_dict().items())
 
 
@@ -181,11 +185,42 @@ def test_fisher_goes_on_where_it_was_stopped(last: int, engine: Engine, tmp_path
 
 
 @pytest.mark.parametrize("name", ["uniform", "depth", "random", "fisher"])
-def test_a_model_that_cannot_grow_is_told(name: str, engine: Engine, tmp_path: Path) -> None:
+def test_a_model_that_cannot_grow_is_told(name: str, engine: Engine) -> None:
     spec = NetworkSpec(model=MODELS.parse("mlp-16"), shape=(1, 8, 8), classes=2)
-    arguments = (spec, spec.build(), ThreeBatches(), engine, 0, Checkpoints(tmp_path), Noted())
-    with pytest.raises(UserError, match="the model 'mlp' cannot grow"):
-        GROWTH_METHODS.parse(name).grow(*arguments)
+    method = GROWTH_METHODS.parse(name)
+    with pytest.raises(UserError, match="the model 'mlp' cannot grow") as caught:
+        method.grow(Student(spec, spec.build(), ThreeBatches(), engine))
+    assert method.reason_to_refuse(spec) == str(caught.value)
+    assert method.reason_to_refuse(student()[0]) is None
+
+
+@pytest.mark.parametrize("name", ["random", "fisher"])
+def test_a_ratio_out_of_reach_is_refused_before_anything_runs(name: str) -> None:
+    reason = GROWTH_METHODS.parse({"name": name, "widest": 1.2}).reason_to_refuse(student()[0])
+    assert reason is not None
+    assert reason.startswith("widening units up to 1.2 times cannot reach 2 times the student's params")
+
+
+@pytest.mark.parametrize(
+    ("scores", "sentence"),
+    [
+        ([1.0, 2.0], "returned list, not a mapping"),
+        ({f"cells.{cell}": 1.0 for cell in range(3)}, "gave 3 scores for 4 units: that of 'cells.3' is missing"),
+        ({"cell.1": 1.0}, "scored an unknown unit 'cell.1'; did you mean 'cells.1'"),
+        (
+            {f"cells.{cell}": 1 / (cell or float("inf")) - cell * float("inf") for cell in range(4)},
+            "'cells.0' with nan",
+        ),
+        ({f"cells.{cell}": torch.ones(2) for cell in range(4)}, "which is no finite number"),
+    ],
+)
+def test_what_a_rule_gets_wrong_is_told_with_its_file(scores: Any, sentence: str, engine: Engine) -> None:
+    class Wrong(GrowthRule):
+        def scores(self, student: Student) -> Any:
+            return scores
+
+    with pytest.raises(UserError, match=f"the growth rule Wrong .*{re.escape(sentence)}.*test_growth_methods.py, line"):
+        Wrong().grow(Student(*student(), ThreeBatches(), engine))
 
 
 @pytest.mark.parametrize("options", [{"ratio": 1.0}, {"budget": "bytes"}, {"read": "input"}, {"step": 0}])

@@ -7,16 +7,15 @@ from typing import Any
 import pytest
 
 from nasdistill.errors import UserError
-from nasdistill.growth.methods.depth import deepened
 from nasdistill.growth.plan import (
     Target,
     channel_costs,
     fitted,
     growable,
     next_step,
-    scaled,
+    reason_not_to_grow,
     size,
-    with_options,
+    with_model,
     with_width,
 )
 from nasdistill.models.base import MODELS, NetworkSpec
@@ -29,6 +28,18 @@ def spec_of(model: str | dict[str, Any], shape: tuple[int, int, int] = (3, 32, 3
 
 def tiny(**options: Any) -> NetworkSpec:
     return spec_of({"name": "darts", "genotype": "DARTS_V2", "channels": 4, "cells": 4, **options}, (1, 8, 8))
+
+
+def scaled(spec: NetworkSpec, factor: float) -> NetworkSpec:
+    return with_model(spec, spec.model.scaled(factor))
+
+
+def deepened(spec: NetworkSpec, depth: int) -> NetworkSpec:
+    return with_model(spec, spec.model.deepened(depth))
+
+
+def widest(*widths: int) -> dict[str, int]:
+    return {f"cells.{cell}": width for cell, width in enumerate(widths)}
 
 
 def test_sizes_are_the_published_ones_and_the_auxiliary_head_is_none_of_them() -> None:
@@ -57,10 +68,10 @@ def test_the_cost_of_a_channel_by_hand() -> None:
     spec = spec_of({"name": "darts", **cells}, (1, 8, 8), classes=7)
     # Cell 3 has width 20 and follows cells 1 and 2, of widths 10 and 20; two channels of scale and shift per norm.
     # Its preprocessors see 10 and 20 channels, and the classifier of 7 classes reads its output.
-    assert growable(spec).cell_widths() == (5, 10, 20, 20)
-    assert channel_costs(spec, "params")[3] == (10 + 2) + (20 + 2) + 7
+    assert spec.model.cell_widths() == (5, 10, 20, 20)
+    assert channel_costs(spec, "params")["cells.3"] == (10 + 2) + (20 + 2) + 7
     # Maps of 8x8 are 2x2 after two reductions; the factorised reduce also computes a pixel a channel.
-    assert channel_costs(spec, "flops")[3] == 4 * (10 + 20) + 7
+    assert channel_costs(spec, "flops")["cells.3"] == 4 * (10 + 20) + 7
 
 
 def test_scaling_rounds_cells_of_equal_width_one_after_the_other() -> None:
@@ -101,28 +112,28 @@ def test_a_network_of_two_cells_can_be_deepened() -> None:
 def test_a_step_widens_the_first_cell_in_order_by_its_fraction() -> None:
     spec = tiny(widths=(10, 20, 20, 20))
     target = Target.for_student(spec, "params", 2.0, 0.02)
-    step = next_step(spec, target, [1, 0], 0.25, [40, 80, 80, 80])
+    step = next_step(spec, target, ["cells.1", "cells.0"], 0.25, widest(40, 80, 80, 80))
     assert step is not None
-    assert (step.cell, step.spec.model.widths, step.last) == (1, (10, 25, 20, 20), False)
+    assert (step.unit, step.spec.model.widths, step.last) == ("cells.1", (10, 25, 20, 20), False)
 
 
 def test_a_step_of_a_narrow_cell_is_one_channel_and_a_full_cell_is_passed_over() -> None:
     spec = tiny()
     target = Target.for_student(spec, "params", 2.0, 0.02)
-    step = next_step(spec, target, [1, 0], 0.01, [8, 8, 32, 32])
+    step = next_step(spec, target, ["cells.1", "cells.0"], 0.01, widest(8, 8, 32, 32))
     assert step is not None
-    assert (step.cell, step.spec.model.widths) == (0, (5, 8, 16, 16))
-    assert next_step(spec, target, [0, 1, 2, 3], 0.01, [4, 8, 16, 16]) is None
+    assert (step.unit, step.spec.model.widths) == ("cells.0", (5, 8, 16, 16))
+    assert next_step(spec, target, list(widest(0, 0, 0, 0)), 0.01, widest(4, 8, 16, 16)) is None
 
 
 def test_the_last_step_is_the_one_that_comes_nearest() -> None:
     spec = tiny(channels=16)
     target = Target.for_student(spec, "params", 1.1, 0.02)
-    step = next_step(spec, target, [3], 1.0, [64, 128, 256, 256])
+    step = next_step(spec, target, ["cells.3"], 1.0, widest(64, 128, 256, 256))
     assert step is not None
     assert step.last
     width = step.spec.model.cell_widths()[3]
-    distances = [target.distance(with_width(spec, 3, other)) for other in range(64, 80)]
+    distances = [target.distance(with_width(spec, "cells.3", other)) for other in range(64, 80)]
     assert distances.index(min(distances)) == width - 64
     assert target.reached(step.spec)
 
@@ -130,10 +141,10 @@ def test_the_last_step_is_the_one_that_comes_nearest() -> None:
 def test_a_cell_whose_smallest_step_is_too_large_is_left_to_the_next() -> None:
     spec = tiny(widths=(4, 4, 4, 40))
     target = Target.for_student(spec, "params", 1.01, 0.002)
-    assert target.ratio_of(with_width(spec, 3, 41)) > 1.02
-    step = next_step(spec, target, [3, 0], 0.1, [99] * 4)
+    assert target.ratio_of(with_width(spec, "cells.3", 41)) > 1.02
+    step = next_step(spec, target, ["cells.3", "cells.0"], 0.1, widest(99, 99, 99, 99))
     assert step is not None
-    assert step.cell == 0
+    assert step.unit == "cells.0"
 
 
 def test_what_was_not_reached_is_told_with_how_near_it_came() -> None:
@@ -146,8 +157,9 @@ def test_what_was_not_reached_is_told_with_how_near_it_came() -> None:
 def test_a_model_without_cells_is_told_which_can_grow() -> None:
     with pytest.raises(UserError, match=r"the model 'wrn' cannot grow.*can grow: darts"):
         growable(spec_of("wrn-16-1"))
+    assert reason_not_to_grow(spec_of("darts-v2-4-3")) is None
 
 
 def test_options_are_validated() -> None:
     with pytest.raises(UserError, match="3 widths for 4 cells"):
-        with_options(tiny(), widths=(1, 2, 3))
+        tiny().model.with_options(widths=(1, 2, 3))

@@ -12,13 +12,13 @@ from torch.nn import functional
 
 from nasdistill.errors import UserError
 from nasdistill.growth.importance import (
-    cell_importance,
-    cell_points,
     channel_importance,
     estimate_statistics,
     is_trained,
+    unit_importance,
+    unit_points,
 )
-from nasdistill.models.base import MODELS
+from nasdistill.models.base import MODELS, NetworkSpec
 from nasdistill.training.engine import Engine, EngineSettings
 
 
@@ -183,23 +183,20 @@ def test_wrong_points_and_no_images_are_told(network: TwoReaders, engine: Engine
         channel_importance(network, ["tapped"], [], engine)
 
 
-@pytest.fixture
-def darts() -> nn.Module:
+def test_a_cell_has_a_score_per_output_channel_or_per_normalised_one(engine: Engine) -> None:
     torch.manual_seed(0)
     model = MODELS.parse({"name": "darts", "genotype": "DARTS_V2", "channels": 4, "cells": 3, "widths": (4, 6, 8)})
-    return model.build((3, 8, 8), 4)
-
-
-def test_a_cell_has_a_score_per_output_channel_or_per_normalised_one(darts: nn.Module, engine: Engine) -> None:
+    spec = NetworkSpec(model=model, shape=(3, 8, 8), classes=4)
+    darts = spec.build()
     batches = [(torch.randn(4, 3, 8, 8), torch.tensor([0, 1, 2, 3]))]
     estimate_statistics(darts, batches, engine)
-    output = cell_importance(darts, "output", batches, engine)
-    assert [len(scores) for scores in output] == [4 * 4, 4 * 6, 4 * 8]
+    output = unit_importance(spec, darts, "output", batches, engine)
+    assert [len(scores) for scores in output.values()] == [4 * 4, 4 * 6, 4 * 8]
     # The first cell: two preprocessors, five separable convolutions of two norms each, one dilated one.
-    inside = cell_importance(darts, "after-norm", batches, engine)
-    assert len(cell_points(darts, "after-norm")[0]) == 2 + 5 * 2 + 1
-    assert len(inside[0]) == 13 * 4
-    assert all((scores >= 0).all() and scores.sum() > 0 for scores in output + inside)
+    inside = unit_importance(spec, darts, "after-norm", batches, engine)
+    assert len(unit_points(spec, darts, "after-norm")["cells.0"]) == 2 + 5 * 2 + 1
+    assert len(inside["cells.0"]) == 13 * 4
+    assert all((scores >= 0).all() and scores.sum() > 0 for scores in (*output.values(), *inside.values()))
 
 
 def test_statistics_of_an_untrained_network_are_those_of_the_images(engine: Engine) -> None:

@@ -7,8 +7,9 @@ import torch
 from torch import nn
 
 from nasdistill.errors import UserError
-from nasdistill.growth.widening import choose_sources, sources_of_dimensions, widen, widen_tensor
+from nasdistill.growth.widening import choose_sources, source_of_elements, widen, widen_tensor
 from nasdistill.models.base import MODELS, NetworkSpec
+from nasdistill.models.growable import Slot, Unit
 from nasdistill.models.operations import OPERATIONS
 
 
@@ -39,7 +40,7 @@ def assert_same_function(before: nn.Module, after: nn.Module) -> None:
 @pytest.mark.parametrize("grown", [5, 6, 11])
 def test_the_published_cells_compute_the_same(genotype: str, cell: int, grown: int) -> None:
     spec, network = darts(genotype=genotype, widths=(4,) * 6)
-    wider_spec, wider = widen(spec, network, cell, grown, generator=torch.Generator().manual_seed(cell))
+    wider_spec, wider = widen(spec, network, f"cells.{cell}", grown, generator=torch.Generator().manual_seed(cell))
     assert wider_spec.model.cell_widths()[cell] == grown
     assert_same_function(network, wider)
 
@@ -50,7 +51,7 @@ def test_every_operation_computes_the_same(operation: str) -> None:
     nodes = ((edge, residual), ((operation, 1), (operation, 2)))
     spec, network = darts(genotype={"normal": nodes, "reduce": nodes})
     for cell, width in enumerate(spec.model.cell_widths()):
-        assert_same_function(network, widen(spec, network, cell, width + 3)[1])
+        assert_same_function(network, widen(spec, network, f"cells.{cell}", width + 3)[1])
 
 
 def test_odd_widths_and_all_cells_after_each_other() -> None:
@@ -58,14 +59,14 @@ def test_odd_widths_and_all_cells_after_each_other() -> None:
     grown_spec, grown = spec, network
     generator = torch.Generator().manual_seed(1)
     for cell, width in enumerate((4, 7, 6, 9, 5, 8)):
-        grown_spec, grown = widen(grown_spec, grown, cell, width, generator=generator)
+        grown_spec, grown = widen(grown_spec, grown, f"cells.{cell}", width, generator=generator)
     assert grown_spec.model.widths == (4, 7, 6, 9, 5, 8)
     assert_same_function(network, grown)
 
 
 def test_the_auxiliary_head_computes_the_same() -> None:
     spec, network = darts(genotype="DARTS_V1", auxiliary=True)
-    _spec, grown = widen(spec, network, 4, 21)  # the head reads the cell at 2/3 of the depth
+    _spec, grown = widen(spec, network, "cells.4", 21)  # the head reads the cell at 2/3 of the depth
     images = torch.randn(2, 3, 9, 9, dtype=torch.float64)
     torch.testing.assert_close(grown.forward_with_auxiliary(images)[1], network.forward_with_auxiliary(images)[1])
 
@@ -73,32 +74,43 @@ def test_the_auxiliary_head_computes_the_same() -> None:
 def test_given_sources_are_copied() -> None:
     spec, network = darts(genotype="DARTS_V2", widths=(4,) * 6)
     sources = torch.tensor([0, 1, 1, 1, 2, 3, 3, 3])
-    _spec, grown = widen(spec, network, 1, 8, sources=sources)
+    _spec, grown = widen(spec, network, "cells.1", 8, sources=sources)
     assert torch.equal(grown.cells[1].preprocess1[1].weight, network.cells[1].preprocess1[1].weight[sources])
     assert_same_function(network, grown)
 
 
 def test_one_linear_layer_by_hand() -> None:
-    """A sum of two inputs with weights 6 and 8; the second input is there three times after growing."""
-    table = sources_of_dimensions(torch.tensor([0, 1, 1, 1]), width=2, nodes=1)
-    weight = widen_tensor(torch.tensor([[6.0, 9.0]]), torch.Size([1, 4]), table, 0.0, torch.Generator())
+    """A sum of two inputs with weights 6 and 9; the second input is there three times after growing."""
+    slots = [Slot("weight", 1, reads=True)]
+    weight = widen_tensor(
+        torch.tensor([[6.0, 9.0]]), slots, Unit("inputs", 2), torch.tensor([0, 1, 1, 1]), 0.0, torch.Generator()
+    )
     assert weight.tolist() == [[6.0, 3.0, 3.0, 3.0]]
 
 
-def test_channels_of_each_node_lie_side_by_side() -> None:
-    table = sources_of_dimensions(torch.tensor([0, 0, 1, 1]), width=2, nodes=3)
-    assert table[6, 12].tolist() == [0, 0, 1, 1, 2, 2, 3, 3, 4, 4, 5, 5]
+@pytest.mark.parametrize(
+    ("slot", "size", "expected"),
+    [
+        (Slot("", 0, reads=False, offsets=(0, 2, 4)), 6, [0, 0, 1, 1, 2, 2, 3, 3, 4, 4, 5, 5]),  # nodes side by side
+        (Slot("", 0, reads=False, offsets=(3,)), 6, [0, 1, 2, 3, 3, 4, 4, 5]),  # between two others
+        (Slot("", 0, reads=False, repeat=3), 6, [0, 1, 2, 0, 1, 2, 3, 4, 5, 3, 4, 5]),  # flattened maps of 3 places
+        (Slot("", 0, reads=False, part=1), 1, [0, 0]),  # the second of two groups
+    ],
+)
+def test_where_copies_lie_by_hand(slot: Slot, size: int, expected: list[int]) -> None:
+    unit = Unit("unit", 2, parts=2)
+    assert source_of_elements(slot, size, unit, torch.tensor([0, 0, 1, 1])).tolist() == expected
 
 
 @pytest.mark.parametrize(("width", "grown"), [(2, 3), (4, 5), (5, 6), (5, 8), (8, 20), (7, 7)])
 def test_sources_keep_every_channel_in_its_half(width: int, grown: int) -> None:
-    sources = choose_sources(width, grown, torch.Generator().manual_seed(3)).tolist()
+    sources = choose_sources(Unit("unit", width, parts=2), grown, torch.Generator().manual_seed(3)).tolist()
     assert set(sources) == set(range(width))
     assert all((source < width // 2) == (index < grown // 2) for index, source in enumerate(sources))
 
 
 def test_copies_are_spread() -> None:
-    counts = choose_sources(8, 20, torch.Generator().manual_seed(0)).bincount()
+    counts = choose_sources(Unit("unit", 8, parts=2), 20, torch.Generator().manual_seed(0)).bincount()
     assert counts.min() == 2
     assert counts.max() == 3
 
@@ -106,9 +118,9 @@ def test_copies_are_spread() -> None:
 def test_noise_moves_only_copies_and_only_a_little() -> None:
     spec, network = darts(genotype="DARTS_V2", widths=(16,) * 6)
     generator = torch.Generator().manual_seed(0)
-    _spec, exact = widen(spec, network, 1, 32, generator=generator)
+    _spec, exact = widen(spec, network, "cells.1", 32, generator=generator)
     generator.manual_seed(0)
-    _spec, noisy = widen(spec, network, 1, 32, noise=1e-3, generator=generator)
+    _spec, noisy = widen(spec, network, "cells.1", 32, noise=1e-3, generator=generator)
     before, after = exact.cells[1].preprocess1[1].weight, noisy.cells[1].preprocess1[1].weight
     moved = (after - before).abs().sum(dim=(1, 2, 3)) > 0
     assert moved.sum() == 16
@@ -121,7 +133,7 @@ def test_noise_moves_only_copies_and_only_a_little() -> None:
 def test_the_network_keeps_its_mode_and_precision_and_the_old_one_its_weights() -> None:
     spec, network = darts(genotype="DARTS_V1")
     before = {name: value.clone() for name, value in network.state_dict().items()}
-    _spec, grown = widen(spec, network.train(), 0, 5, noise=1.0)
+    _spec, grown = widen(spec, network.train(), "cells.0", 5, noise=1.0)
     assert grown.training
     assert {parameter.dtype for parameter in grown.parameters()} == {torch.float64}
     assert all(parameter.requires_grad for parameter in grown.parameters())
@@ -130,11 +142,5 @@ def test_the_network_keeps_its_mode_and_precision_and_the_old_one_its_weights() 
 
 @pytest.mark.parametrize(("width", "grown"), [(1, 2), (4, 3)])
 def test_what_cannot_be_widened_is_told(width: int, grown: int) -> None:
-    with pytest.raises(UserError, match=f"a cell of {width} channels cannot be widened to {grown}"):
-        choose_sources(width, grown, torch.Generator())
-
-
-def test_a_dimension_that_channels_do_not_explain_is_told() -> None:
-    table = sources_of_dimensions(torch.tensor([0, 1, 0]), width=2, nodes=2)
-    with pytest.raises(UserError, match="a dimension of 7 that becomes 9"):
-        widen_tensor(torch.ones(7), torch.Size([9]), table, 0.0, torch.Generator())
+    with pytest.raises(UserError, match=f"'unit' of {width} channels cannot be widened to {grown}"):
+        choose_sources(Unit("unit", width, parts=2), grown, torch.Generator())

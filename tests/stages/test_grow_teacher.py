@@ -13,7 +13,8 @@ from nasdistill.artifacts import Artifact, publish
 from nasdistill.data.base import Data
 from nasdistill.data.preparation import load
 from nasdistill.errors import SpecError, UserError
-from nasdistill.growth.methods import GROWTH_METHODS
+from nasdistill.growth.methods import GROWTH_METHODS, Grown
+from nasdistill.growth.student import Student
 from nasdistill.models.base import NetworkSpec, load_spec, save_network
 from nasdistill.models.inspection import count_parameters
 from nasdistill.registry import build, registry
@@ -62,9 +63,10 @@ def test_an_architecture_of_twice_the_size_and_how_it_came_about(tmp_path: Path,
 
     growth = read_json(tmp_path / "grown" / "growth.json")
     assert growth["widths"] == {"before": [4, 8, 16], "after": list(grown.model.cell_widths())}
+    assert growth["units"] == ["cells.0", "cells.1", "cells.2"]
     assert growth["steps"][-1]["widths"] == growth["widths"]["after"]
     assert {moment: len(scores) for moment, scores in growth["importance"].items()} == {"before": 3, "after": 3}
-    widened = [sum(step["cell"] == cell for step in growth["steps"]) for cell in range(3)]
+    widened = [sum(step["unit"] == f"cells.{cell}" for step in growth["steps"]) for cell in range(3)]
     assert [after > before for before, after in zip(*growth["widths"].values(), strict=True)] == [
         n > 0 for n in widened
     ]
@@ -99,12 +101,13 @@ def test_the_same_seed_grows_the_same_and_another_may_not(tmp_path: Path, data: 
     assert growths[0]["importance"] != growths[2]["importance"]
 
 
-def test_a_plugin_may_grow_a_model_without_cells(tmp_path: Path, data: Data, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_plugin_may_grow_a_model_without_units(tmp_path: Path, data: Data, monkeypatch: pytest.MonkeyPatch) -> None:
     class Wider(GROWTH_METHODS.base):  # type: ignore[misc, name-defined]
-        def grow(self, spec: NetworkSpec, *_rest: Any) -> Any:
-            from nasdistill.growth.methods import Grown
+        def reason_to_refuse(self, spec: NetworkSpec) -> None:
+            return None
 
-            return Grown(spec.model_copy(update={"model": registry("models").parse("mlp-33")}))
+        def grow(self, student: Student) -> Grown:
+            return Grown(student.spec.model_copy(update={"model": registry("models").parse("mlp-33")}))
 
     monkeypatch.setattr(GROWTH_METHODS, "_components", dict(GROWTH_METHODS._components))
     GROWTH_METHODS.register("wider")(Wider)

@@ -1,46 +1,29 @@
-"""A growth method: the last cells, which see the largest part of the image, grow first."""
+"""A growth rule by another score: units whose batch norms scale most grow first."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from typing import Any
-
 import torch
-from pydantic import Field
 
-from nasdistill.growth.methods import GROWTH_METHODS, Grown, GrowthMethod
-from nasdistill.growth.plan import Target, growable, next_step, record
-from nasdistill.models.base import NetworkSpec
-from nasdistill.training.checkpoints import Checkpoints
-from nasdistill.training.engine import Engine
-from nasdistill.training.records import Records
+from nasdistill.growth.importance import unit_points
+from nasdistill.growth.methods import GROWTH_METHODS
+from nasdistill.growth.stepwise import GrowthRule
+from nasdistill.growth.student import Student
 
 
-@GROWTH_METHODS.register("last-cells-first")
-class LastCellsFirst(GrowthMethod):
-    """Widens the last cell as far as allowed, then the one before it, and so on."""
+@GROWTH_METHODS.register("norm-scale")
+class NormScale(GrowthRule):
+    """Widens the unit whose batch norms have the largest scales on average, scores again, and so on."""
 
-    source = "the tutorial"
+    source = "Liu et al. 2017, Learning efficient convolutional networks through network slimming"
 
-    widest: float = Field(2.0, gt=1, description="no cell grows beyond so many times its width in the student")
-
-    def grow(
-        self,
-        spec: NetworkSpec,
-        network: torch.nn.Module,
-        batches: Iterable[tuple[torch.Tensor, torch.Tensor]],
-        engine: Engine,
-        seed: int,
-        checkpoints: Checkpoints,
-        records: Records,
-    ) -> Grown:
-        target = Target.for_student(spec, self.budget, self.ratio, self.tolerance)
-        widest = [int(self.widest * width) for width in growable(spec).cell_widths()]
-        last_first = range(len(widest) - 1, -1, -1)
-        steps: list[dict[str, Any]] = []
-        while step := next_step(spec, target, last_first, 0.25, widest):
-            spec = step.spec
-            steps.append({"cell": step.cell, **record(spec, target)})
-            if step.last:
-                break
-        return Grown(target.checked(spec, "widening the last cells"), steps)
+    def scores(self, student: Student) -> dict[str, float]:
+        """The mean of |gamma| over all batch norms that a unit's channels pass."""
+        scales = dict(student.network.named_parameters())
+        points = unit_points(student.spec, student.network, "after-norm")
+        return {
+            unit: torch.cat([scales[f"{norm.path}.weight"][norm.start : norm.stop] for norm in norms])
+            .abs()
+            .mean()
+            .item()
+            for unit, norms in points.items()
+        }

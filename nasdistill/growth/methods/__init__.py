@@ -1,8 +1,7 @@
-"""Growth methods: which cell of a student is widened, or deepened, to make its teacher."""
+"""Growth methods: what of a student is widened, or deepened, to make its teacher."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -11,12 +10,9 @@ from pydantic import Field
 from nasdistill.registry import Component, Registry
 
 if TYPE_CHECKING:
-    import torch
-
+    from nasdistill.growth.plan import Target
+    from nasdistill.growth.student import Student
     from nasdistill.models.base import NetworkSpec
-    from nasdistill.training.checkpoints import Checkpoints
-    from nasdistill.training.engine import Engine
-    from nasdistill.training.records import Records
 
 
 @dataclass(frozen=True)
@@ -25,9 +21,9 @@ class Grown:
 
     Attributes:
         spec: rebuilt from JSON alone.
-        steps: one mapping a step (`widths`, `parameters`, `ratio`, and what the method adds, such as the `cell` that
+        steps: one mapping a step (`widths`, `parameters`, `ratio`, and what the method adds, such as the `unit` that
             grew and the `importance` of each), plain data.
-        importance: per cell, `before` and `after` growing, where the method scores.
+        importance: per unit, `before` and `after` growing, where the method scores.
     """
 
     spec: NetworkSpec
@@ -42,23 +38,20 @@ class GrowthMethod(Component):
     budget: Literal["params", "flops"] = Field("params", description="what size means")
     tolerance: float = Field(0.02, gt=0, description="how far from the ratio the result may be, as a fraction of it")
 
-    def grow(
-        self,
-        spec: NetworkSpec,
-        network: torch.nn.Module,
-        batches: Iterable[tuple[torch.Tensor, torch.Tensor]],
-        engine: Engine,
-        seed: int,
-        checkpoints: Checkpoints,
-        records: Records,
-    ) -> Grown:
-        """Grow `spec` to `ratio` times its size.
+    def reason_to_refuse(self, spec: NetworkSpec) -> str | None:
+        """Why a network of this spec cannot be grown so, in a sentence that is cheap to find; None if it may."""
+        from nasdistill.growth.plan import reason_not_to_grow
 
-        Args:
-            network: the student, trained or not, built from `spec`; it is left as it was.
-            batches: normalised images and labels; can be iterated again and again, in the same order.
-            checkpoints: where a method that takes long saves its steps, and goes on from.
-            records: where it tells its scores.
+        return reason_not_to_grow(spec)
+
+    def target(self, spec: NetworkSpec) -> Target:
+        """The size that a student of this spec is to reach."""
+        from nasdistill.growth.plan import Target
+
+        return Target.for_student(spec, self.budget, self.ratio, self.tolerance)
+
+    def grow(self, student: Student) -> Grown:
+        """Grow a student to `ratio` times its size.
 
         Raises:
             UserError: this kind of model cannot grow, or the ratio cannot be reached within the tolerance.

@@ -2,50 +2,34 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Sequence
 from typing import Any, ClassVar
 
 import torch
-from pydantic import Field
 
-from nasdistill.growth.methods import GROWTH_METHODS, Grown, GrowthMethod
-from nasdistill.growth.plan import Target, growable, next_step, record
-from nasdistill.models.base import NetworkSpec
-from nasdistill.training.checkpoints import Checkpoints
-from nasdistill.training.engine import Engine
-from nasdistill.training.records import Records
+from nasdistill.growth.methods import GROWTH_METHODS, Grown
+from nasdistill.growth.plan import record, steps_to
+from nasdistill.growth.stepwise import Stepwise
+from nasdistill.growth.student import Student
 
 
 @GROWTH_METHODS.register("random")
-class Random(GrowthMethod):
-    """Takes the steps of `fisher`, each in a cell drawn at random: shows whether importance matters at all."""
+class Random(Stepwise):
+    """Takes the steps of `fisher`, each in a unit drawn at random: shows whether importance matters at all."""
 
     source: ClassVar[str] = "the control experiment that the comparison of growth methods needs"
 
-    step: float = Field(0.2, gt=0, le=1, description="channels that a step adds, as a fraction of the cell's")
-    widest: float = Field(4.0, gt=1, description="no cell grows beyond so many times its width in the student")
+    def grow(self, student: Student) -> Grown:
+        spec, target = student.spec, self.target(student.spec)
+        most = self.most(spec)
+        names = list(most)
+        generator = torch.Generator().manual_seed(student.seed)
 
-    def grow(
-        self,
-        spec: NetworkSpec,
-        network: torch.nn.Module,
-        batches: Iterable[tuple[torch.Tensor, torch.Tensor]],
-        engine: Engine,
-        seed: int,
-        checkpoints: Checkpoints,
-        records: Records,
-    ) -> Grown:
-        target = Target.for_student(spec, self.budget, self.ratio, self.tolerance)
-        widest = [int(self.widest * width) for width in growable(spec).cell_widths()]
-        generator = torch.Generator().manual_seed(seed)
+        def order() -> Sequence[str]:
+            return [names[index] for index in torch.randperm(len(names), generator=generator).tolist()]
+
         steps: list[dict[str, Any]] = []
-        while True:
-            order = torch.randperm(len(widest), generator=generator).tolist()
-            step = next_step(spec, target, order, self.step, widest)
-            if step is None:
-                break
+        for step in steps_to(target, spec, most, self.step, order):
             spec = step.spec
-            steps.append({"cell": step.cell, **record(spec, target)})
-            if step.last:
-                break
-        return Grown(target.checked(spec, f"widening cells up to {self.widest:g} times"), steps)
+            steps.append({"unit": step.unit, **record(spec, target)})
+        return Grown(target.checked(spec, self.how), steps)

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from nasdistill.growth.methods import Grown, GrowthMethod
+from nasdistill.growth.student import Student
 
 
 class Standstill(GrowthMethod):
@@ -12,5 +11,5 @@ class Standstill(GrowthMethod):
 
     source = "none"
 
-    def grow(self, spec: Any, *_args: Any, **_options: Any) -> Grown:
-        return Grown(spec)
+    def grow(self, student: Student) -> Grown:
+        return Grown(student.spec)

@@ -1,0 +1,34 @@
+"""What a growth method is given."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+
+import torch
+from torch import nn
+
+from nasdistill.models.base import NetworkSpec
+from nasdistill.training.checkpoints import Checkpoints
+from nasdistill.training.engine import Engine
+from nasdistill.training.records import Records
+
+
+@dataclass(frozen=True)
+class Student:
+    """A network that is to grow.
+
+    Attributes:
+        network: trained or not, built from `spec`; no method changes it.
+        batches: normalised images and labels; can be iterated again and again, in the same order.
+        checkpoints: where a method that takes long saves its steps, and goes on from.
+        records: where it logs its scores.
+    """
+
+    spec: NetworkSpec
+    network: nn.Module
+    batches: Iterable[tuple[torch.Tensor, torch.Tensor]]
+    engine: Engine
+    seed: int = 0
+    checkpoints: Checkpoints = field(default_factory=Checkpoints)
+    records: Records = field(default_factory=Records)
