@@ -9,8 +9,9 @@ from torch.nn import functional
 from nasdistill.models.operations import OPERATIONS
 from nasdistill.models.operations.convolutions import ReLUConvNorm
 from nasdistill.models.operations.skip import FactorizedReduce
+from nasdistill.search.edges.dense import Convolutions, Fan, Reductions, Separate
 from nasdistill.search.spaces.cells import CellSpace
-from nasdistill.search.supernet import Convolutions, Fan, Reductions, Separate, Supernet
+from nasdistill.search.supernet import Supernet
 
 
 class PlainEdge(nn.Module):

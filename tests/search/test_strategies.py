@@ -19,6 +19,7 @@ from nasdistill.models.genotypes import Genotype
 from nasdistill.registry import build, registry
 from nasdistill.search.bilevel import second_order
 from nasdistill.search.gradient import halves
+from nasdistill.search.mixture import Mixture, Moment
 from nasdistill.search.spaces import SPACES
 from nasdistill.search.strategies import STRATEGIES, Found
 from nasdistill.search.strategies.darts import DartsSearch
@@ -175,12 +176,14 @@ def bias_towards_skips(monkeypatch: pytest.MonkeyPatch, after: int) -> None:
     mixture = Supernet.mixture
     calls = 0
 
-    def biased(self: Supernet) -> tuple[torch.Tensor, torch.Tensor]:
+    def biased(self: Supernet, moment: Moment) -> tuple[Mixture, ...]:
         nonlocal calls
+        normal, reduce = mixture(self, moment)
+        if moment.half:
+            return normal, reduce
         calls += 1
-        normal, reduce = mixture(self)
-        shift = torch.tensor([0.0, 0.0 if calls <= 2 * after else 9.0, 0.0, 0.0])
-        return normal + shift, reduce
+        shift = torch.tensor([0.0, 0.0 if calls <= after else 9.0, 0.0, 0.0])
+        return dataclasses.replace(normal, weights=normal.weights + shift), reduce
 
     monkeypatch.setattr(Supernet, "mixture", biased)
 

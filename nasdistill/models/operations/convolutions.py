@@ -34,17 +34,18 @@ class Depthwise(nn.Conv2d):
         self.thinned = stride > 1 and stride == dilation
 
     def _conv_forward(self, input: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None) -> torch.Tensor:
+        return self.convolve(input, weight)
+
+    def convolve(self, x: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
+        """This convolution with other weights, of any number of channels: [channels, 1, kernel, kernel]."""
+        groups, stride, dilation = len(weight), self.stride, self.dilation[0]
+        padding = (self.kernel_size[0] - 1) // 2
         if self.thinned:
-            step = self.stride[0]
-            padding = (self.kernel_size[0] - 1) // 2
-            return functional.conv2d(input[:, :, ::step, ::step], weight, bias, padding=padding, groups=self.groups)
-        outputs: torch.Tensor
-        if input.device.type != "cpu" or (self.stride[0] == 1 and self.dilation[0] == 1):
-            outputs = super()._conv_forward(input, weight, bias)
-        else:
-            with torch.autocast("cpu", enabled=False):
-                outputs = super()._conv_forward(input.to(weight.dtype), weight, bias)
-        return outputs
+            return functional.conv2d(x[:, :, :: stride[0], :: stride[0]], weight, padding=padding, groups=groups)
+        if x.device.type != "cpu" or (stride[0] == 1 and dilation == 1):
+            return functional.conv2d(x, weight, None, stride, dilation * padding, dilation, groups)
+        with torch.autocast("cpu", enabled=False):
+            return functional.conv2d(x.to(weight.dtype), weight, None, stride, dilation * padding, dilation, groups)
 
 
 class DilatedConv(nn.Sequential):

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
 import torch
 from pydantic import Field
 
 from nasdistill.data.loaders import Batches
 from nasdistill.models.genotypes import Genotype
+from nasdistill.registry import ComponentOf
 from nasdistill.search.bilevel import second_order
-from nasdistill.search.discretise import count_skips, discretise, entropy
 from nasdistill.search.gradient import GradientSearch, Learner, Slopes
+from nasdistill.search.mixture import Mixture, Moment
+from nasdistill.search.selections.strongest import count_skips
 from nasdistill.search.spaces import SearchSpace
 from nasdistill.search.spaces.cells import CellSpace
 from nasdistill.search.strategies import STRATEGIES
@@ -44,6 +46,25 @@ class DartsSearch(GradientSearch):
         description="1 takes the present weights for the optimal ones; 2 looks one weight step ahead, at 2.5 times the "
         "cost and always in 32-bit precision, which its finite differences need",
     )
+    sampler: Annotated[Any, ComponentOf("samplers")] = Field(
+        "softmax",
+        validate_default=True,
+        description="how weights come from what is learned, e.g. {name: gumbel, hard: false}",
+    )
+    edges: Annotated[Any, ComponentOf("edges")] = Field(
+        "dense", validate_default=True, description="what lies on an edge, e.g. {name: partial, divisor: 4}"
+    )
+    edge_normalisation: bool = Field(
+        False, description="learn the share of each edge in its node's sum as well, a softmax over the node's edges"
+    )
+    regularisers: tuple[Annotated[Any, ComponentOf("regularisers")], ...] = Field(
+        (), description="terms of the architecture's loss beside cross-entropy, e.g. [beta-decay]"
+    )
+    selection: Annotated[Any, ComponentOf("selections")] = Field(
+        "strongest",
+        validate_default=True,
+        description="which edges and operations are kept, e.g. {name: capped-skips, skips: 2}",
+    )
     max_skips: int | None = Field(
         None,
         ge=0,
@@ -55,7 +76,10 @@ class DartsSearch(GradientSearch):
     )
 
     def reason_to_refuse(self, space: SearchSpace) -> str | None:
-        return None if isinstance(space, CellSpace) else "it needs a space of cells"
+        if not isinstance(space, CellSpace):
+            return "it needs a space of cells"
+        refused: str | None = self.edges.reason_to_refuse(space)
+        return refused
 
     def learner(self, space: SearchSpace, data: Data, engine: Engine, seed: int) -> Learner:
         assert isinstance(space, CellSpace)
@@ -67,15 +91,51 @@ class CellLearner(Learner):
 
     Attributes:
         genotype: the cells that would be found now.
+        progress: share of the epochs that were done when the present one began.
     """
 
     supernet: Supernet
     genotype: Genotype
 
     def __init__(self, search: DartsSearch, space: CellSpace, data: Data, engine: Engine, seed: int) -> None:
-        super().__init__(search, Supernet(space, data.shape, len(data.classes)), engine, seed, search.order == 2)
         self.search = search
         self.space = space
+        self.progress = 0.0
+        super().__init__(search, self.make_supernet(data), engine, seed, search.order == 2)
+
+    def make_supernet(self, data: Data) -> Supernet:
+        """The supernet of the search's options."""
+        return Supernet(
+            self.space,
+            data.shape,
+            len(data.classes),
+            sampler=self.search.sampler,
+            edges=self.search.edges,
+            edge_normalisation=self.search.edge_normalisation,
+        )
+
+    def begin_epoch(self, epoch: int) -> None:
+        self.progress = epoch / self.search.epochs
+
+    def mixture(self, half: str, number: int) -> tuple[Mixture, ...]:
+        """What the pass on that half in that step reads: the same whenever it is asked for."""
+        with self.noise(half, number):
+            return self.supernet.mixture(Moment(self.progress, half))
+
+    def logits(self, half: str, images: torch.Tensor, number: int) -> torch.Tensor:
+        logits: torch.Tensor = self.supernet(images, self.mixture(half, number))
+        return logits
+
+    def loss(self, half: str, batch: Batch, number: int) -> torch.Tensor:
+        value = super().loss(half, batch, number)
+        if half == "validation" and self.search.regularisers:
+            mixtures = self.mixture(half, number)
+            for term in self.search.regularisers:
+                terms = [term.checked(self.space, mixture) for mixture in mixtures]
+                added = term.weight * torch.stack(terms).mean()
+                self.seen[f"regulariser/{term.registered_name}"] = added.detach()
+                value = value + added
+        return value
 
     def alpha_slopes(self, number: int, teaching: Batch, judging: Batch) -> Slopes:
         if self.search.order == 1:
@@ -92,18 +152,24 @@ class CellLearner(Learner):
             combine=averaged,
         )
 
+    @torch.no_grad()
     def look(self, epoch: int) -> dict[str, float]:
-        """Each operation's weight on each edge, their entropy, and the skip connections."""
-        latest = discretise(self.space, *self.supernet.mixture())
+        """Each operation's weight on each edge, their entropy, the edges' shares, and the skip connections."""
+        mixtures = self.supernet.mixture(Moment(epoch / self.search.epochs))
+        latest = Genotype(**{mixture.cell: self.search.selection.cell(self.space, mixture) for mixture in mixtures})
         self.stopped = epoch > 0 and self._collapsed(latest, epoch) and self.search.on_collapse == "stop"
         if not self.stopped or epoch == 1:
             self.genotype = latest
         told: dict[str, float] = {}
-        for name, mixture in zip(("normal", "reduce"), self.supernet.mixture(), strict=True):
-            for edge, row in enumerate(mixture.tolist()):
+        for mixture in mixtures:
+            name = mixture.cell
+            for edge, row in enumerate(mixture.weights.tolist()):
                 weights = zip(self.space.operations, row, strict=True)
                 told |= {f"alpha/{name}/{edge}/{operation}": weight for operation, weight in weights}
-            told[f"entropy/{name}"] = entropy(mixture)
+            if mixture.shares is not None:
+                shares = enumerate(mixture.shares.tolist())
+                told |= {f"alpha/{name}/{edge}/share of the node": share for edge, share in shares}
+            told[f"entropy/{name}"] = mixture.entropy()
             told[f"skips/{name}"] = float(count_skips(getattr(latest, name)))
         return told
 
@@ -133,6 +199,7 @@ class CellLearner(Learner):
         return collapsed
 
     def _velocities(self) -> list[torch.Tensor]:
-        """The momentum buffers; zeros before the first step."""
-        buffers = ((weight, self.sgd.state[weight].get("momentum_buffer")) for weight in self.weights)
-        return [torch.zeros_like(weight) if buffer is None else buffer for weight, buffer in buffers]
+        """The momentum buffers; zeros where there is no momentum."""
+        if self.search.momentum == 0:
+            return [torch.zeros_like(weight) for weight in self.weights]
+        return [self.sgd.state[weight]["momentum_buffer"] for weight in self.weights]

@@ -35,7 +35,7 @@ class SGD(Optimizer):
         import torch
 
         given = list(parameters)
-        return torch.optim.SGD(
+        optimizer = torch.optim.SGD(
             given,
             lr=self.lr,
             momentum=self.momentum,
@@ -43,3 +43,8 @@ class SGD(Optimizer):
             weight_decay=self.weight_decay,
             fused=can_fuse(given),
         )
+        if self.momentum > 0:
+            # As a first step has it; torch's fused kernel fails where a parameter's first gradient comes later.
+            for parameter in given:
+                optimizer.state[parameter]["momentum_buffer"] = torch.zeros_like(parameter)
+        return optimizer

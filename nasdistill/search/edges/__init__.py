@@ -1,0 +1,32 @@
+"""Edges: what lies between a state of a mixed cell and the nodes that read it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from nasdistill.registry import Component, Registry
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from nasdistill.search.spaces.cells import CellSpace
+
+
+class Edges(Component):
+    """Base of all kinds of edges."""
+
+    def reason_to_refuse(self, space: CellSpace) -> str | None:
+        """Why a supernet of `space` cannot have such edges, to follow a colon, or None if it can."""
+        return None
+
+    def fan(self, space: CellSpace, channels: int, edges: int, stride: int) -> nn.Module:
+        """All edges that leave one state.
+
+        Returns:
+            a module from the state [N, channels, H, W] and the edges' `Mixture` to what the edges carry beside each
+            other, [N, edges * channels, ceil(H / stride), ceil(W / stride)]; `Mixture.shares` are applied outside.
+        """
+        raise NotImplementedError(type(self).__name__)
+
+
+EDGES: Registry[Edges] = Registry("edges", Edges, "nasdistill.search.edges")

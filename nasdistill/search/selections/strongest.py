@@ -1,0 +1,75 @@
+"""The strongest edges with their strongest operations, as many skip connections as may be."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+import torch
+from pydantic import Field
+
+from nasdistill.models.genotypes import Cell
+from nasdistill.search.mixture import Mixture
+from nasdistill.search.selections import SELECTIONS, Selection
+from nasdistill.search.spaces.cells import NONE, SKIP, CellSpace
+
+
+def strongest_cell(space: CellSpace, strengths: torch.Tensor) -> Cell:
+    """The cell that remains of a relaxed one.
+
+    An edge is as strong as its best operation other than `none`. Each node keeps its `edges_per_node` strongest edges,
+    strongest first, each with that operation. Of equals the earlier state, and the earlier operation, wins.
+
+    Args:
+        strengths: [edges, operations]; rows as in `CellSpace.edges`.
+
+    Source: Liu et al. 2019, DARTS, section 2.4 and the released code.
+    """
+    candidates = [index for index, name in enumerate(space.operations) if name != NONE]
+    best: dict[int, list[tuple[float, int, str]]] = {node: [] for node in range(space.nodes)}
+    for (state, node), row in zip(space.edges(), strengths.tolist(), strict=True):
+        strongest = max(candidates, key=lambda index: row[index])
+        best[node].append((-row[strongest], state, space.operations[strongest]))
+    return tuple(
+        tuple((operation, state) for _strength, state, operation in sorted(edges)[: space.edges_per_node])
+        for edges in best.values()
+    )
+
+
+def count_skips(cell: Cell) -> int:
+    """How many edges of a cell are skip connections; too many mean that the search has collapsed."""
+    return sum(operation == SKIP for edges in cell for operation, _state in edges)
+
+
+@SELECTIONS.register("strongest")
+class Strongest(Selection):
+    """Each node keeps its strongest edges, each with its strongest operation other than `none`."""
+
+    source: ClassVar[str] = "Liu et al. 2019, DARTS (arXiv:1806.09055), section 2.4"
+
+    def cell(self, space: CellSpace, mixture: Mixture) -> Cell:
+        return strongest_cell(space, mixture.strengths())
+
+
+@SELECTIONS.register("capped-skips")
+class CappedSkips(Selection):
+    """As `strongest`; while a normal cell has too many skip connections, its weakest one counts 0."""
+
+    source: ClassVar[str] = "Chen et al. 2019, P-DARTS (arXiv:1904.12760)"
+
+    skips: int = Field(2, ge=0, description="skip connections that a normal cell may keep")
+
+    def cell(self, space: CellSpace, mixture: Mixture) -> Cell:
+        strengths = mixture.strengths().detach().clone()
+        cell = strongest_cell(space, strengths)
+        while mixture.cell == "normal" and count_skips(cell) > self.skips and set(space.operations) - {NONE, SKIP}:
+            column = space.operations.index(SKIP)
+            kept = [
+                space.edges().index((state, node))
+                for node, edges in enumerate(cell)
+                for operation, state in edges
+                if operation == SKIP
+            ]
+            # Below all others, which may be 0.
+            strengths[min(kept, key=lambda row: float(strengths[row, column])), column] = -1.0
+            cell = strongest_cell(space, strengths)
+        return cell
