@@ -21,6 +21,8 @@ from nasdistill.growth.student import Student
 from nasdistill.models.base import MODELS, NetworkSpec
 from nasdistill.models.inspection import count_parameters
 from nasdistill.registry import load_plugin, plugins, registry
+from nasdistill.search.edges.dense import Fan
+from nasdistill.search.mixture import Mixture, Moment
 from nasdistill.training.batches import Batch
 from nasdistill.training.engine import Engine, EngineSettings
 from nasdistill.zero_shot.generator_losses import Pseudo
@@ -29,6 +31,7 @@ REPOSITORY = Path(__file__).parent.parent
 PAGE = REPOSITORY / "docs/tutorial/plugins.md"
 FOLDER = REPOSITORY / "docs/tutorial/plugins"
 KINDS = ("objectives", "augmentations", "growth-methods", "spaces", "divergences", "generator-losses")
+KINDS += ("samplers", "edges", "regularisers")
 
 
 @pytest.fixture(autouse=True)
@@ -42,6 +45,7 @@ def _loaded(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
         "my_growth_method.py",
         "my_space.py",
         "my_zero_shot.py",
+        "my_search.py",
         "my_batch_augmentation.py",
     ):
         load_plugin(file, FOLDER)
@@ -102,6 +106,37 @@ def test_the_space_can_be_named() -> None:
     space = registry("spaces").parse("frugal")
     assert space.spec()["operations"] == ["none", "skip_connect", "avg_pool_3x3", "sep_conv_3x3"]
     assert registry("spaces").parse({"name": "frugal", "cells": 6}).cells == 6
+
+
+def test_the_parts_of_a_search_do_what_they_say() -> None:
+    alphas = torch.tensor([[0.0, 0.0, 1.0], [2.0, 0.0, 0.0]])
+    sampler = registry("samplers").parse({"name": "perturbed", "reach": 0.5})
+    moved = sampler.weights(alphas, Moment(0.5, "training")).log() - alphas.log_softmax(1)
+    assert 0 < float((moved - moved.mean(1, keepdim=True)).abs().max()) < 0.5
+    for moment in (Moment(0.5, "validation"), Moment(0.5)):
+        assert torch.equal(sampler.weights(alphas, moment), alphas.softmax(1))
+
+    space = registry("spaces").parse("frugal")
+    weights = torch.tensor([[0.25, 0.25, 0.25, 0.25], [0.0, 0.5, 0.0, 0.5]])
+    mixture = Mixture("normal", Moment(0.25, "training"), weights.log(), weights)
+    entropy = registry("regularisers").parse("entropy").loss(space, mixture)
+    assert entropy.item() == pytest.approx((np.log(4) + np.log(2)) / 2)
+
+    fan = registry("edges").parse("auxiliary-skip").fan(space, 4, 2, 1)
+    state = torch.randn(3, 4, 5, 5)
+    added = fan(state, mixture) - Fan.forward(fan, state, mixture)
+    torch.testing.assert_close(added, 0.75 * torch.cat([state, state], dim=1), atol=1e-6, rtol=0)
+
+
+def test_a_search_of_these_parts_runs(tmp_path: Path) -> None:
+    parts = "sampler: perturbed, edges: auxiliary-skip, regularisers: [{name: entropy, weight: 0.1}]"
+    strategy = f"{{name: darts, epochs: 1, batch_size: 16, {parts}}}"
+    options = ["--space", "{name: darts-tiny, search_channels: 2, search_cells: 3}", "--strategy", strategy]
+    plugin = ["--plugin", str(FOLDER / "my_search.py"), "--data", "{name: digits, limit: 60}"]
+    assert main(["search", *options, *plugin, "--out", str(tmp_path)]) == 0
+    (history,) = tmp_path.rglob("history.json")
+    curves = json.loads(history.read_text())["curves"]
+    assert curves["regulariser/entropy"] == [[1, pytest.approx(0.1 * np.log(5), rel=0.01)]]
 
 
 def test_the_divergence_is_one_minus_the_sum_of_geometric_means() -> None:

@@ -166,7 +166,7 @@ def test_partial_channels_are_the_published_edge_with_its_shuffle() -> None:
 
 def test_channels_that_cannot_be_divided_are_refused_before_anything_runs() -> None:
     config = {"space": "darts-tiny", "strategy": {"name": "darts", "edges": {"name": "partial", "divisor": 3}}}
-    with pytest.raises(SpecError, match="8 channels have no part of 2 or more that is a 3th of them"):
+    with pytest.raises(SpecError, match="its 8 channels do not divide into 3 equal parts of 2 or more"):
         build(STAGES.get("search"), config)
 
 

@@ -44,7 +44,7 @@ class Partial(Edges):
         part, rest = divmod(space.search_channels, self.divisor)
         if part > 1 and rest == 0:
             return None
-        return f"{space.search_channels} channels have no part of 2 or more that is a {self.divisor}th of them"
+        return f"its {space.search_channels} channels do not divide into {self.divisor} equal parts of 2 or more"
 
     def fan(self, space: CellSpace, channels: int, edges: int, stride: int) -> nn.Module:
         return PartialFan(Fan(space, channels // self.divisor, edges, stride), self.divisor)
