@@ -269,6 +269,9 @@ def descend(
 ) -> None:
     """One step, with a gradient cut to the norm `clip`; parameters that have none, off the drawn path, stay."""
     for parameter, slope in zip(parameters, gradient, strict=True):
+        if slope is not None and slope.stride() != parameter.stride():
+            # Fused kernels read both as they lie in memory; `backward` would have seen to that.
+            slope = torch.empty_like(parameter).copy_(slope)
         parameter.grad = slope
     if clip < math.inf:
         nn.utils.clip_grad_norm_(parameters, clip)

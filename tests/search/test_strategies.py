@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 import torch
+from torch import nn
 from torch.nn import functional
 
 from nasdistill.data.base import Data
@@ -18,7 +19,7 @@ from nasdistill.errors import SpecError
 from nasdistill.models.genotypes import Genotype
 from nasdistill.registry import build, registry
 from nasdistill.search.bilevel import second_order
-from nasdistill.search.gradient import halves
+from nasdistill.search.gradient import descend, halves, slopes
 from nasdistill.search.mixture import Mixture, Moment
 from nasdistill.search.spaces import SPACES
 from nasdistill.search.strategies import STRATEGIES, Found
@@ -26,6 +27,7 @@ from nasdistill.search.strategies.darts import DartsSearch
 from nasdistill.search.supernet import Supernet
 from nasdistill.training.checkpoints import Checkpoints
 from nasdistill.training.losses import Diverged
+from nasdistill.training.optimizers.sgd import SGD
 from nasdistill.training.records import Records
 from tests.search.parts import Every, Killed, engine
 
@@ -212,6 +214,17 @@ def test_a_stop_keeps_the_cells_before_the_collapse(data: Data, tmp_path: Path, 
 def test_a_search_that_diverges_names_the_step(data: Data, tmp_path: Path) -> None:
     with pytest.raises(Diverged, match="step"):
         search(darts(lr=1e30, lr_end=1e30, clip=1e30, epochs=20), data, tmp_path)
+
+
+def test_a_step_takes_gradients_however_they_lie_in_memory_and_whenever_they_come() -> None:
+    weights = [nn.Parameter(torch.zeros(2, 3)), nn.Parameter(torch.zeros(2, 3)), nn.Parameter(torch.zeros(2))]
+    sgd = SGD(lr=1.0, momentum=0.5, nesterov=False, weight_decay=0.0).build(weights)
+    factor = torch.arange(6.0).view(3, 2)
+    descend(sgd, weights, slopes(weights[0].sum() + (weights[1].T * factor).sum(), weights))
+    descend(sgd, weights, slopes(weights[0].sum() + weights[2].sum(), weights))
+    assert weights[0].tolist() == [[-2.5] * 3] * 2
+    assert torch.equal(weights[1], -factor.T)
+    assert weights[2].tolist() == [-1.0, -1.0]
 
 
 def test_the_rate_must_fall() -> None:
