@@ -260,7 +260,7 @@ def test_proxyless_draws_by_the_learned_probabilities_and_finds_the_likeliest(di
 
 def test_gumbel_noise_falls_in_temperature_and_is_left_out_of_what_is_told() -> None:
     strategy, supernet, _choices = supernet_of("nni:gumbel-darts", temperature=2.0, temperature_end=0.5, epochs=3)
-    assert [strategy.temperature_of(epoch) for epoch in range(3)] == pytest.approx([2.0, 1.5, 1.0])
+    assert [strategy.temperature_at(epoch / 3) for epoch in range(3)] == pytest.approx([2.0, 1.5, 1.0])
     strategy.begin_epoch(supernet, 1)
     noisy = [module._softmax for module in supernet._choosing()]
     assert {softmax.tau for softmax in noisy} == {1.5}
