@@ -19,6 +19,7 @@ from nasdistill.errors import UserError
 
 MAX_BYTES = 1_000_000
 MAX_DEPTH = 20
+_DEEP = f"nested more than {MAX_DEPTH} levels deep"
 
 Key = tuple[str | int, ...]
 """The way from the top of a document to a value."""
@@ -107,11 +108,23 @@ def parse(text: str, file: str = "<text>") -> Source:
                 source.lines[()] = _line(event)
                 source.data = _value(next(events), events, source, ())
     except yaml.YAMLError as error:
+        if (line := _too_deep(text)) is not None:  # parsers have limits of their own, each in its own words
+            raise RecipeError(f"{file}:{line}: {_DEEP}") from None
         mark = getattr(error, "problem_mark", None)
         place = f"{file}:{mark.line + 1}" if mark else file
         problem = getattr(error, "problem", None) or str(error).splitlines()[0]
         raise RecipeError(f"{place}: not valid YAML: {problem}") from None
     return source
+
+
+def _too_deep(text: str) -> int | None:
+    """The line in which more brackets are open than may be, in text that no parser took; quoted ones count too."""
+    level = 0
+    for bracket in re.finditer(r"[][{}]", text):
+        level += 1 if bracket[0] in "[{" else -1
+        if level > MAX_DEPTH:
+            return text.count("\n", 0, bracket.start()) + 1
+    return None
 
 
 def dump(data: Any) -> str:
@@ -139,7 +152,7 @@ def _value(event: yaml.Event, events: Iterator[yaml.Event], source: Source, key:
     source.lines.setdefault(key, line)
     here = f"{source.file}:{line}"
     if len(key) > MAX_DEPTH:
-        raise RecipeError(f"{here}: nested more than {MAX_DEPTH} levels deep")
+        raise RecipeError(f"{here}: {_DEEP}")
     if isinstance(event, yaml.AliasEvent) or getattr(event, "anchor", None) is not None:
         raise RecipeError(f"{here}: anchors and aliases are not allowed in a recipe; write the value out")
     tag = getattr(event, "tag", None)

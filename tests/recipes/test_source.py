@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
+import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -84,12 +85,25 @@ def test_every_value_knows_its_line() -> None:
         ("a: 1\n? [1]\n: 2\n", 2, "plain word"),
         ("a: 1\n\tb: 2\n", 2, "not valid YAML"),
         ("a:\n  " + "[" * 50 + "]" * 50, 2, "levels deep"),
+        ("a:\n  " + "{b: " * 50_000, 2, "levels deep"),
+        ("a:\n  " + "- " * 5_000, 2, "levels deep"),
     ],
 )
 def test_what_is_refused_is_named_with_its_line(text: str, line: int, word: str) -> None:
     with pytest.raises(RecipeError, match=word) as caught:
         parse(text, "r.yaml")
     assert f"r.yaml:{line}:" in str(caught.value)
+
+
+def test_depth_is_named_whatever_the_parser_says(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object, **__: object) -> None:
+        raise yaml.YAMLError("in the parser's own words")
+
+    monkeypatch.setattr(yaml, "parse", refuse)
+    with pytest.raises(RecipeError, match=r"r\.yaml:2: nested more than 20 levels deep"):
+        parse("a:\n  " + "[" * 50 + "]" * 50, "r.yaml")
+    with pytest.raises(RecipeError, match=r"r\.yaml: not valid YAML"):
+        parse("a: [1, 2]", "r.yaml")
 
 
 def test_bytes_that_are_no_text_are_named_with_their_line(tmp_path: Path) -> None:
