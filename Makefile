@@ -6,8 +6,9 @@ WORKERS ?= 2
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
+QUIETLY := --quiet --disable-pip-version-check
 
-.PHONY: demo test lint types docs bench clean
+.PHONY: demo test coverage constraints lint types docs bench clean
 
 # The main job on the embedded digits: search a student, grow its teacher, distil it back; the page is in runs/quickstart.
 demo: $(STAMP)
@@ -16,6 +17,18 @@ demo: $(STAMP)
 # In two processes; `make WORKERS=8 test` takes more of them, `WORKERS=0` none but pytest's own.
 test: $(STAMP)
 	$(BIN)/pytest --numprocesses $(WORKERS) --dist worksteal
+
+coverage: $(STAMP)
+	$(BIN)/pytest --numprocesses $(WORKERS) --dist worksteal --cov=nasdistill --cov-report=term:skip-covered
+
+# The newest versions that fit, without what torch brings along for one kind of machine.
+constraints:
+	$(PYTHON) -m venv --clear $(VENV)-newest
+	$(VENV)-newest/bin/python -m pip install $(QUIETLY) ".[test]"
+	head -1 constraints.txt > constraints.new
+	$(VENV)-newest/bin/python -m pip freeze --exclude nasdistill | grep -vE '^(nvidia-|cuda-|triton)' | \
+		sed "s/$$/; python_version >= \"$$($(VENV)-newest/bin/python -c 'import sys; print("%d.%d" % sys.version_info[:2])')\"/" >> constraints.new
+	mv constraints.new constraints.txt
 
 lint: $(STAMP)
 	$(BIN)/ruff check .
@@ -29,17 +42,17 @@ docs: $(VENV)/.docs-installed
 	$(BIN)/sphinx-build -W --keep-going -b html docs docs/_build/html
 
 bench: $(STAMP)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable ".[bench]"
+	$(BIN)/python -m pip install $(QUIETLY) --constraint constraints.txt --editable ".[bench]"
 	for name in training distill torchdistill search fisher zero_shot compare processes; do $(BIN)/python -m benchmarks.$$name || exit 1; done
 
-$(STAMP): setup.py pyproject.toml
+$(STAMP): setup.py pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable ".[test]"
+	$(BIN)/python -m pip install $(QUIETLY) --constraint constraints.txt --editable ".[test]"
 	touch $@
 
 $(VENV)/.docs-installed: $(STAMP)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable ".[docs]"
+	$(BIN)/python -m pip install $(QUIETLY) --constraint constraints.txt --editable ".[docs]"
 	touch $@
 
 clean:
-	rm -rf $(VENV) build dist *.egg-info docs/_build
+	rm -rf $(VENV) $(VENV)-newest build dist *.egg-info docs/_build

@@ -14,7 +14,8 @@ import pytest
 from nasdistill import resources
 
 ROOT = Path(__file__).parents[1]
-FILES = ("setup.py", "pyproject.toml", "MANIFEST.in", "README.md", "Makefile")
+BESIDE = ("LICENSE", "CHANGELOG.md", "CITATION.cff", "constraints.txt", "Makefile")
+FILES = ("setup.py", "pyproject.toml", "MANIFEST.in", "README.md", *BESIDE)
 FOLDERS = ("nasdistill", "search_spaces", "recipes")
 
 
@@ -33,6 +34,7 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (folder / "unpacked").mkdir()
     subprocess.run(["tar", "xzf", str(archive), "-C", str(folder / "unpacked")], check=True)
     (unpacked,) = (folder / "unpacked").iterdir()
+    assert {path.name for path in unpacked.iterdir()} >= set(FILES)
     build(unpacked, "build_wheel", folder)
     (found,) = folder.glob("*.whl")
     return found
@@ -91,3 +93,21 @@ def test_the_command_is_declared(wheel: Path) -> None:
     with zipfile.ZipFile(wheel) as file:
         (name,) = (name for name in file.namelist() if name.endswith("entry_points.txt"))
         assert "nasdistill = nasdistill.cli.main:main" in file.read(name).decode()
+
+
+def test_the_licence_is_declared(wheel: Path) -> None:
+    with zipfile.ZipFile(wheel) as file:
+        (metadata,) = (name for name in file.namelist() if name.endswith(".dist-info/METADATA"))
+        lines = file.read(metadata).decode().split("\n\n")[0].splitlines()
+        (licence,) = (name for name in file.namelist() if name.endswith("licenses/LICENSE"))
+        assert "Version 2.0, January 2004" in file.read(licence).decode()
+    assert "License-Expression: Apache-2.0" in lines
+
+
+def test_every_dependency_has_a_lower_bound(wheel: Path) -> None:
+    with zipfile.ZipFile(wheel) as file:
+        (metadata,) = (name for name in file.namelist() if name.endswith(".dist-info/METADATA"))
+        lines = file.read(metadata).decode().splitlines()
+    required = [line for line in lines if line.startswith("Requires-Dist: ") and "extra ==" not in line]
+    assert required
+    assert [line for line in required if ">=" not in line] == []
