@@ -18,6 +18,7 @@ from nasdistill.artifacts import MANIFEST, Artifact, open_artifact, publish
 from nasdistill.data.base import DataSet
 from nasdistill.errors import Interrupted, ProcessLost, SpecError, UserError
 from nasdistill.interrupts import leave_if_requested
+from nasdistill.recipes.blame import blaming_plugins, checked
 from nasdistill.recipes.cost import Meter
 from nasdistill.recipes.loading import Recipe
 from nasdistill.recipes.lock import stage_lock
@@ -237,7 +238,8 @@ class RecipeRun:
         log.info("%s: %s (seed %d)", name, planned.uses, seed)
         meter = Meter(work / "attempts.json")
         try:
-            outcome = stage.run(inputs, context)
+            with blaming_plugins(name, stage):
+                outcome = checked(stage.run(inputs, context), name, stage)
         except Interrupted as stop:
             raise Interrupted(stop.signal_number, f"stage {name!r}, seed {seed}") from None
         except SpecError as error:

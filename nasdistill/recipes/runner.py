@@ -6,7 +6,7 @@ import logging
 import os
 import shutil
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from datetime import datetime, timezone
 from pathlib import Path
@@ -91,6 +91,8 @@ def run(recipe: Recipe | Sweep, out: Path, command: str, listen: StageListener |
                     shutil.rmtree(this_run.work(planned), ignore_errors=True)  # killed right after publishing
                 done[name] = planned.artifact or this_run.execute(planned, done)
                 rows.append(replace(Row.of(done[name], planned.cached), stage=name, point=point.values))
+                if not sweep.grid:  # else the names are known when all points are
+                    link_stages(rows[-1:], sweep.recipe.seeds, out)
         record = RunRecord(
             name=sweep.recipe.settings.name,
             recipe=text,
@@ -104,7 +106,7 @@ def run(recipe: Recipe | Sweep, out: Path, command: str, listen: StageListener |
             sweep=sweep.grid,
             left_out=tuple(left_out),
         )
-        link_stages(record, out)
+        link_stages(record.rows, record.seeds, out)
         shown = _shown_already(record, out)
         save_run(record, out)
         write_sweep(record, out)
@@ -127,14 +129,14 @@ def _shown_already(record: RunRecord, out: Path) -> bool:
     return (out / REPORT).is_file() and all(row.cached for row in record.rows) and shown(before) == shown(record)
 
 
-def link_stages(record: RunRecord, out: Path) -> None:
+def link_stages(rows: Iterable[Row], seeds: Sequence[int], out: Path) -> None:
     """Give each artifact of a run a name that can be typed: `stages/<stage>`, with its point and seed if several."""
     names = out / "stages"
     names.mkdir(exist_ok=True)
-    for row in record.rows:
+    for row in rows:
         if row.folder is not None:
             name = folder_name(row.stage, row.point)
-            name = name if len(record.seeds) == 1 else f"{name}-seed-{row.seed}"
+            name = name if len(seeds) == 1 else f"{name}-seed-{row.seed}"
             incoming = names / f".{name}.partial"
             incoming.unlink(missing_ok=True)
             incoming.symlink_to(os.path.relpath(row.folder, names), target_is_directory=True)

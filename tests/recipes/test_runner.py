@@ -21,8 +21,10 @@ from nasdistill.recipes import provenance, recipe_run
 from nasdistill.recipes.loading import load_recipe
 from nasdistill.recipes.runner import plan, run
 from nasdistill.report.records import RunRecord
+from nasdistill.stages import Outcome
 from nasdistill.storage import sha256_of
 from tests.children import POINTS, InAChild, killed_at
+from tests.recipes import toy
 from tests.recipes.toy import RECIPE
 
 ROOT = Path(__file__).parents[2]
@@ -316,3 +318,37 @@ def test_the_artifact_of_another_run_is_an_input_by_its_folder(tmp_path: Path) -
     total = json.loads((second.rows[0].folder / "sum.json").read_text())
     assert total["of"] == open_artifact(folder).content  # type: ignore[arg-type]
     assert sha256_of(second.rows[0].folder / "sum.json")
+
+
+def test_what_breaks_in_a_plugin_is_named_and_what_was_done_before_has_its_link(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "toy.yaml"
+    path.write_text(RECIPE)
+
+    def broken(*_: object) -> None:
+        raise ZeroDivisionError("by nobody")
+
+    monkeypatch.setattr(toy, "read_json", broken)
+    place = r"the stage 'sum' \(toy-sum\) broke in a plug-in, at .*toy\.py, line \d+: ZeroDivisionError: by nobody"
+    with pytest.raises(UserError, match=place):
+        run(load_recipe(str(path)), tmp_path / "out", "test")
+    assert (tmp_path / "out" / "stages" / "walk" / "artifact.json").is_file()
+    assert not (tmp_path / "out" / "stages" / "sum").exists()
+
+
+@pytest.mark.parametrize(
+    ("outcome", "told"),
+    [
+        (None, r"'sum' \(toy-sum, .*toy\.py, line \d+\) must return an Outcome, got NoneType"),
+        (Outcome({"of": {1, 2}}), "must return metrics that are plain data: .*set"),
+    ],
+)
+def test_a_stage_hands_back_an_outcome_of_plain_data(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, outcome: object, told: str
+) -> None:
+    path = tmp_path / "toy.yaml"
+    path.write_text(RECIPE)
+    monkeypatch.setattr(toy.Sum, "run", lambda *_: outcome)
+    with pytest.raises(UserError, match=told):
+        run(load_recipe(str(path)), tmp_path / "out", "test")
