@@ -131,7 +131,7 @@ def test_the_parts_of_a_search_do_what_they_say() -> None:
 def test_a_search_of_these_parts_runs(tmp_path: Path) -> None:
     parts = "sampler: perturbed, edges: auxiliary-skip, regularisers: [{name: entropy, weight: 0.1}]"
     strategy = f"{{name: darts, epochs: 1, batch_size: 16, {parts}}}"
-    options = ["--space", "{name: darts-tiny, search_channels: 2, search_cells: 3}", "--strategy", strategy]
+    options = ["--space", "{name: darts-tiny, search_channels: 4, search_cells: 3}", "--strategy", strategy]
     plugin = ["--plugin", str(FOLDER / "my_search.py"), "--data", "{name: digits, limit: 60}"]
     assert main(["search", *options, *plugin, "--out", str(tmp_path)]) == 0
     (history,) = tmp_path.rglob("history.json")

@@ -33,7 +33,7 @@ SPACE = SPACES.parse(
         "name": "custom",
         "operations": ["none", "skip_connect", "max_pool_3x3", "sep_conv_3x3", "dil_conv_3x3"],
         "nodes": 2,
-        "search_channels": 4,
+        "search_channels": 8,
         "search_cells": 3,
         "stem_multiplier": 1,
     }
