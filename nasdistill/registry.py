@@ -45,6 +45,7 @@ KINDS = {
     "optimizers": "nasdistill.training.optimizers",
     "schedules": "nasdistill.training.schedules",
     "exporters": "nasdistill.models.exporters",
+    "sections": "nasdistill.report.sections",
 }
 _IRREGULAR = {"strategies": "strategy", "generator-losses": "generator-loss"}
 

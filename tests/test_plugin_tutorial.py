@@ -13,6 +13,7 @@ import torch
 from torch import nn
 
 from nasdistill.cli.main import main
+from nasdistill.data.preparation import load
 from nasdistill.distill.objectives import Outputs
 from nasdistill.distill.task import Distillation, with_label_term
 from nasdistill.distill.teacher import Teacher
@@ -31,7 +32,7 @@ REPOSITORY = Path(__file__).parent.parent
 PAGE = REPOSITORY / "docs/tutorial/plugins.md"
 FOLDER = REPOSITORY / "docs/tutorial/plugins"
 KINDS = ("objectives", "augmentations", "growth-methods", "spaces", "divergences", "generator-losses")
-KINDS += ("samplers", "edges", "regularisers")
+KINDS += ("samplers", "edges", "regularisers", "stages", "sections")
 
 
 @pytest.fixture(autouse=True)
@@ -47,6 +48,7 @@ def _loaded(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
         "my_zero_shot.py",
         "my_search.py",
         "my_batch_augmentation.py",
+        "my_section.py",
     ):
         load_plugin(file, FOLDER)
     assert plugins.broken == {}
@@ -157,6 +159,15 @@ def test_the_generator_loss_is_the_gap_of_the_two_likeliest_classes() -> None:
     value.backward()
     assert logits.grad is not None
     assert logits.grad.tolist() == [[0.0, 0.5, -0.5], [0.0, 0.0, 0.0]]
+
+
+def test_the_stage_brings_its_section_to_the_report(tmp_path: Path) -> None:
+    assert main(["brightness", "--out", str(tmp_path)]) == 0
+    told = json.loads((tmp_path / "stages/brightness/brightness.json").read_text())["classes"]
+    test = load(registry("datasets").parse("digits"), 0).test
+    assert told["3"] == pytest.approx(test.images.numpy()[test.labels.numpy() == 3].mean() / 255)
+    page = (tmp_path / "report.html").read_text()
+    assert 'aria-label="brightness"' in page[page.index("<h2>How bright the classes are</h2>") :]
 
 
 def test_the_page_shows_the_files_that_are_tested() -> None:

@@ -50,7 +50,7 @@ def show_results(rows: Sequence[Row]) -> None:
 
 def show_sweep(record: RunRecord) -> None:
     """The points of a sweep joined into one table, and the grid of two swept keys."""
-    for group in sweeps.section(record).groups:
+    for group in sweeps.part(record).groups:
         if group.table is not None:
             show(group.title)
             show_cells(group.table)

@@ -10,7 +10,7 @@ from nasdistill.report import tables, trial_plots, trial_tables, words
 from nasdistill.report.experiments import Experiment
 from nasdistill.report.importance import importance
 from nasdistill.report.page import moment, render
-from nasdistill.report.sections import Group, Section
+from nasdistill.report.parts import Group, Part
 from nasdistill.report.trial_axes import axis
 from nasdistill.storage import write_text
 from nasdistill.words import duration
@@ -28,7 +28,7 @@ def write_experiment(experiment: Experiment, folder: Path, page: Path | None = N
         page: where the page goes instead.
     """
     best, trials = _best(experiment), _trials(experiment)
-    sections = [best, _pictures(experiment), _importance(experiment), trials]
+    parts = [best, _pictures(experiment), _importance(experiment), trials]
     write_text(
         page or folder / "report.html",
         render(
@@ -36,7 +36,7 @@ def write_experiment(experiment: Experiment, folder: Path, page: Path | None = N
             experiment=experiment,
             figures=_key_figures(experiment),
             facts=_facts(experiment),
-            sections=list(filter(None, sections)),
+            parts=list(filter(None, parts)),
         ),
     )
     write_text(folder / MARKDOWN, _markdown(experiment.name, [best, *([trials] if trials else [])]))
@@ -76,10 +76,10 @@ def _wanted(experiment: Experiment) -> str:
     return "highest" if experiment.higher_is_better else "lowest"
 
 
-def _best(experiment: Experiment) -> Section:
+def _best(experiment: Experiment) -> Part:
     best, groups = experiment.best_trial, (Group("", table=trial_tables.settings(experiment)),)
     if best is None:
-        return Section("What is varied", "No trial succeeded, so that none is best.", groups)
+        return Part("What is varied", "No trial succeeded, so that none is best.", groups)
     lead = f"Trial {best.number} has the {_wanted(experiment)} score of the trials that succeeded"
     lead += f"; its run is in {best.folder}." if best.folder else "."
     done = (trial for trial in experiment.trials if trial.state == "succeeded" and trial is not best)
@@ -88,10 +88,10 @@ def _best(experiment: Experiment) -> Section:
         lead += (
             f" Of equal scores ({', '.join(equals)} {'have' if len(equals) > 1 else 'has'} it too) the first counts."
         )
-    return Section("The best trial", lead, groups)
+    return Part("The best trial", lead, groups)
 
 
-def _pictures(experiment: Experiment) -> Section | None:
+def _pictures(experiment: Experiment) -> Part | None:
     """From two trials on that have ended, one of them with a score, as one alone has nothing to stand beside."""
     trials = trial_plots.drawn(experiment)
     if len(trials) < 2 or all(trial.score is None for trial in trials):
@@ -104,14 +104,14 @@ def _pictures(experiment: Experiment) -> Section | None:
         "The stronger the colour, the better: each stands for a fifth of the scores. The best trial is the thick line "
         "and the star."
     )
-    return Section(
+    return Part(
         "Values and scores",
         lead,
         (Group("", (trial_plots.parallel(experiment),), wide=True), Group("", tuple(small))),
     )
 
 
-def _importance(experiment: Experiment) -> Section | None:
+def _importance(experiment: Experiment) -> Part | None:
     """Told of two settings or more, as the only one explains all that is explained."""
     title = "What mattered"
     scored = [
@@ -123,35 +123,35 @@ def _importance(experiment: Experiment) -> Section | None:
         return None
     if len(scored) < ENOUGH:
         lead = f"The importance of each setting is told from {ENOUGH} trials on that succeeded; here are {len(scored)}."
-        return Section(title, lead)
+        return Part(title, lead)
     places = [
         axis([trial.values[key] for trial, _ in scored], experiment.scales[key]).places for key in experiment.varied
     ]
     found = importance(list(zip(*places, strict=True)), [score for _, score in scored])
     if found is None:
-        return Section(title, "All trials have the same score.")
+        return Part(title, "All trials have the same score.")
     lead = (
         f"A random forest was fitted to the {len(scored)} trials that succeeded. The out-of-bag R² of the forest, on "
         f"trials that its trees have not seen, is {found.out_of_bag:.2f}: 1 where it tells their scores, 0 where it is "
         "no better than their mean. "
     )
     if found.out_of_bag <= 0:
-        return Section(title, lead + "So it knows nothing of how the score depends on the settings.")
+        return Part(title, lead + "So it knows nothing of how the score depends on the settings.")
     lead += (
         "Shown is how much of the variance of its score over the whole ranges each setting explains (functional "
         "analysis of variance, Hutter, Hoos and Leyton-Brown 2014)."
     )
-    return Section(title, lead, (Group("", (trial_plots.bars(found, list(experiment.varied)),)),))
+    return Part(title, lead, (Group("", (trial_plots.bars(found, list(experiment.varied)),)),))
 
 
-def _trials(experiment: Experiment) -> Section | None:
+def _trials(experiment: Experiment) -> Part | None:
     if not experiment.trials:
         return None
     groups = [Group("", table=trial_tables.trials(experiment))]
     failures = trial_tables.failures(experiment)
     if failures is not None:
         groups.append(Group("Why trials failed", table=failures))
-    return Section("All trials", _lead(experiment), tuple(groups))
+    return Part("All trials", _lead(experiment), tuple(groups))
 
 
 def _lead(experiment: Experiment) -> str:
@@ -161,9 +161,9 @@ def _lead(experiment: Experiment) -> str:
     return text
 
 
-def _markdown(title: str, sections: Sequence[Section]) -> str:
+def _markdown(title: str, shown: Sequence[Part]) -> str:
     parts = [f"# {tables.escaped(title)}\n"]
-    for section in sections:
-        parts.append(f"{tables.escaped(section.lead)}\n")
-        parts += [tables.markdown(group.table) for group in section.groups if group.table is not None]
+    for part in shown:
+        parts.append(f"{tables.escaped(part.lead)}\n")
+        parts += [tables.markdown(group.table) for group in part.groups if group.table is not None]
     return "\n".join(parts)

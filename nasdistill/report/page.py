@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import logging
 import re
 from collections import Counter
 from collections.abc import Sequence
@@ -14,13 +15,20 @@ from typing import Any
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup, escape
 
-from nasdistill.report import plots, sweeps, tables, words
+from nasdistill.artifacts import open_artifact
+from nasdistill.errors import UserError
+from nasdistill.report import payloads, plots, sweeps, tables, words
+from nasdistill.report.parts import Group, Part
 from nasdistill.report.points import in_words, value_in_words
-from nasdistill.report.records import LeftOut, RunRecord
-from nasdistill.report.sections import provenance, sections
+from nasdistill.report.records import LeftOut, Row, RunRecord
+from nasdistill.report.sections import sections
 from nasdistill.report.summaries import Difference, StageSummary, by_stage, comparable_pairs
 from nasdistill.storage import write_text
-from nasdistill.words import NONE, duration, short
+from nasdistill.words import NONE, duration, short, whole
+
+log = logging.getLogger(__name__)
+
+TEST_ACCURACY = "test/accuracy"
 
 
 def write_report(record: RunRecord, path: Path) -> None:
@@ -37,8 +45,8 @@ def write_report(record: RunRecord, path: Path) -> None:
             steps=[(stage, words.bought(stage, stages[:number])) for number, stage in enumerate(stages)],
             results=tables.results(stages),
             differences=tables.differences(pairs) if pairs else None,
-            sections=[*([sweeps.section(record)] if record.sweep else []), *sections(stages)],
-            provenance=provenance(stages),
+            parts=[*([sweeps.part(record)] if record.sweep else []), *_overview(stages), *sections(stages)],
+            provenance=_provenance(stages),
         ),
     )
 
@@ -123,6 +131,55 @@ def moment(text: str) -> str:
         return datetime.fromisoformat(text).strftime("%Y-%m-%d %H:%M %Z").strip()
     except ValueError:
         return text
+
+
+def _overview(stages: Sequence[StageSummary]) -> list[Part]:
+    """What the stages reach, side by side; nothing where none has an accuracy."""
+    points = {}
+    for stage in stages:
+        found = [(row.parameters, stage.accuracies().get(row.seed)) for row in stage.rows]
+        places = [(float(size), accuracy) for size, accuracy in found if size is not None and accuracy is not None]
+        if places:
+            points[stage.stage] = places
+    pictures = []
+    if points:
+        pictures.append(plots.scatter(points, "Accuracy and size", "parameters", "test accuracy, %"))
+    by_unit: dict[str, dict[str, list[plots.Curve]]] = {}
+    for stage in stages:
+        for history in payloads.by_seed(payloads.History, stage.rows).values():
+            if curve := history.curves.get(TEST_ACCURACY):
+                by_unit.setdefault(history.x, {}).setdefault(stage.stage, []).append(curve)
+    for unit, curves in by_unit.items():  # epochs and pseudo-batches share no axis
+        title = "Test accuracy while training" if unit == "epoch" else f"Test accuracy over {unit}"
+        pictures.append(plots.lines(curves, title, unit, "test accuracy, %"))
+    lead = "Each point is one seed. Up and to the left is better."
+    if any(stage.counts == "last" for stage in stages):
+        lead += " Where nothing is selected, it is the accuracy of the last weights."
+    return [Part("At a glance", lead, (Group("", tuple(pictures)),))] if pictures else []
+
+
+def _provenance(stages: Sequence[StageSummary]) -> tables.Table:
+    """One line per artifact: which it is, who made it, at which cost."""
+    return tables.plain([_origin(row) for stage in stages for row in stage.rows])
+
+
+def _origin(row: Row) -> dict[str, str]:
+    line = {"stage": row.stage, "seed": str(row.seed), "made by": "an earlier run" if row.cached else "this run"}
+    if row.folder is None:
+        return line
+    try:
+        manifest = open_artifact(row.folder, verify=False).manifest
+    except UserError as error:
+        log.warning("%s; the report leaves its origin out", error)
+        return line
+    memory, rate = manifest.cost.get("peak_memory_bytes"), manifest.cost.get("samples_per_second")
+    return {
+        **line,
+        "images/s": whole(rate),
+        "peak memory": NONE if memory is None else f"{memory / 2**20:,.0f} MiB",
+        "git commit": (manifest.provenance.get("git") or NONE)[:12],
+        "artifact": row.folder.name,
+    }
 
 
 def _last_trained(stages: Sequence[StageSummary]) -> StageSummary | None:

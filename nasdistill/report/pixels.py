@@ -5,16 +5,34 @@ from __future__ import annotations
 import base64
 import io
 from collections.abc import Sequence
+from typing import Annotated
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
+from pydantic import AfterValidator, BeforeValidator
 
 from nasdistill.training.waves import traced
 
 Pixels = NDArray[np.uint8]
 LARGEST = 64
 """Of a tile's shorter side, in pixels."""
+
+
+def _bytes(row: object) -> bytes:
+    if not isinstance(row, str):
+        raise ValueError("a row of a grid must be text")
+    return bytes.fromhex(row)
+
+
+def _of_one_length(rows: list[bytes]) -> list[bytes]:
+    if len(set(map(len, rows))) != 1 or not rows[0]:
+        raise ValueError("the rows of a grid must be of one length, over 0")
+    return rows
+
+
+Grid = Annotated[list[Annotated[bytes, BeforeValidator(_bytes)]], AfterValidator(_of_one_length)]
+"""Rows of values 0 to 255, two hexadecimal digits each in the file."""
 
 
 def as_png(pixels: Pixels) -> str:

@@ -10,9 +10,9 @@ from typing import Any
 
 from nasdistill.errors import DamagedFile
 from nasdistill.report import payloads, tables, words
+from nasdistill.report.parts import Group, Part
 from nasdistill.report.points import value_in_words
 from nasdistill.report.records import Row, RunRecord
-from nasdistill.report.sections import Group, Section
 from nasdistill.report.summaries import StageSummary, Summary, by_stage, summarise
 from nasdistill.report.tables import SHOWN, Cell, Table
 from nasdistill.storage import write_text
@@ -182,13 +182,13 @@ def _raw(accuracies: Mapping[int, float], seeds: Sequence[int]) -> list[float | 
     return [*told, len(accuracies), *(accuracies.get(seed) for seed in seeds)]
 
 
-def section(record: RunRecord) -> Section:
+def part(record: RunRecord) -> Part:
     """The part of the page that joins the points."""
     groups = [Group("", table=outcome(record))]
     pairs = grid(record)
     if pairs is not None:
         groups.insert(0, Group(_title_of_grid(record), table=pairs))
-    return Section("The sweep", _lead(record), tuple(groups))
+    return Part("The sweep", _lead(record), tuple(groups))
 
 
 def _title_of_grid(record: RunRecord) -> str:

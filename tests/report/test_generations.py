@@ -19,9 +19,11 @@ import pytest
 from PIL import Image
 
 from nasdistill.errors import DamagedFile
-from nasdistill.report import generations, payloads, plots
+from nasdistill.report import payloads, plots
+from nasdistill.report.parts import Part
 from nasdistill.report.records import Row, RunRecord
-from nasdistill.report.sections import Section, sections
+from nasdistill.report.sections import ensembles as generations
+from nasdistill.report.sections import sections
 from nasdistill.report.summaries import by_stage
 from nasdistill.report.words import bought
 from nasdistill.training.metrics import BINS
@@ -306,7 +308,7 @@ def born_again(out: Path, contents: Sequence[Any] = THREE) -> RunRecord:
     return replace(record, rows=tuple(rows), seeds=tuple(range(len(contents))))
 
 
-def together(record: RunRecord) -> Section | None:
+def together(record: RunRecord) -> Part | None:
     found = [section for section in sections(by_stage(record.rows)) if section.title == "Alone and together"]
     return found[0] if found else None
 
@@ -345,7 +347,7 @@ def test_a_damaged_file_is_named_and_left_out(tmp_path: Path, caplog: pytest.Log
     record = born_again(tmp_path, [changed("agreement", to=[])])
     with caplog.at_level(logging.WARNING):
         page = page_of(record, tmp_path)
-    assert "Alone and together" not in page.reads
+    assert page.reads.count("one per network at the top.") == 1
     assert "over the best of its" not in page.reads
     assert re.search(r"ensemble\.json cannot be shown: .* one per network .*; the report leaves it out", caplog.text)
 

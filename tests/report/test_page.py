@@ -132,7 +132,7 @@ def test_a_damaged_picture_is_named_and_left_out(tmp_path: Path, caplog: pytest.
         page = page_of(record, tmp_path)
     assert page.count("svg") == whole.count("svg") - 3
     assert f"{student.folder / 'confusion.json'} is damaged" in caplog.text
-    assert "genotype of stage 'student-arch', seed 0 cannot be drawn" in caplog.text
+    assert "The section 'cells' cannot be drawn: ValueError: node 0 takes 'none' from state 7" in page.reads
     assert "is not an artifact" in caplog.text
 
 

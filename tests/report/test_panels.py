@@ -2,12 +2,12 @@ from __future__ import annotations
 
 import doctest
 
-import nasdistill.report.panels
-from nasdistill.report.panels import panel_of, panels
+import nasdistill.report.sections.curves
+from nasdistill.report.sections.curves import panel_of, panels
 
 
 def test_the_examples_hold() -> None:
-    result = doctest.testmod(nasdistill.report.panels)
+    result = doctest.testmod(nasdistill.report.sections.curves)
     assert (result.failed, result.attempted) == (0, 7)
 
 

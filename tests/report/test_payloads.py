@@ -7,6 +7,9 @@ import pytest
 
 from nasdistill.errors import DamagedFile
 from nasdistill.report import payloads
+from nasdistill.report.sections.cells import Genotype
+from nasdistill.report.sections.confusion import Confusion
+from nasdistill.report.sections.growth import Growth
 
 
 def test_a_stage_without_a_payload_has_none(tmp_path: Path) -> None:
@@ -26,14 +29,14 @@ def test_payloads_may_hold_more_than_a_report_shows(tmp_path: Path) -> None:
     [
         (payloads.History, {"curves": {"loss": [[1]]}}, r"history\.json cannot be shown: .* at curves\.loss\.0"),
         (payloads.History, [], r"history\.json cannot be shown: .* at the top"),
-        (payloads.Genotype, {"normal": [[["none", "x"]]], "reduce": []}, r"genotype\.json .* at normal\.0\.0\.1"),
-        (payloads.Growth, {"steps": 3, "importance": {}, "widths": {}}, r"growth\.json .* at steps"),
-        (payloads.Confusion, {"labels": ["a"], "matrix": [[1, 2]]}, r"confusion\.json .* must have 1 rows and columns"),
-        (payloads.Confusion, {"labels": ["a", "b"], "matrix": [[1, 2]]}, "must have 2 rows"),
-        (payloads.Confusion, {"labels": [], "matrix": []}, r"confusion\.json"),
+        (Genotype, {"normal": [[["none", "x"]]], "reduce": []}, r"genotype\.json .* at normal\.0\.0\.1"),
+        (Growth, {"steps": 3, "importance": {}, "widths": {}}, r"growth\.json .* at steps"),
+        (Confusion, {"labels": ["a"], "matrix": [[1, 2]]}, r"confusion\.json .* must have 1 rows and columns"),
+        (Confusion, {"labels": ["a", "b"], "matrix": [[1, 2]]}, "must have 2 rows"),
+        (Confusion, {"labels": [], "matrix": []}, r"confusion\.json"),
     ],
 )
-def test_wrong_payloads_are_named(tmp_path: Path, kind: type, content: object, problem: str) -> None:
-    (tmp_path / payloads.FILES[kind]).write_text(json.dumps(content))
+def test_wrong_payloads_are_named(tmp_path: Path, kind: type[payloads.Payload], content: object, problem: str) -> None:
+    (tmp_path / kind.file).write_text(json.dumps(content))
     with pytest.raises(DamagedFile, match=problem):
         payloads.read(kind, tmp_path)

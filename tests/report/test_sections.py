@@ -5,14 +5,17 @@ from __future__ import annotations
 import copy
 import logging
 import re
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from nasdistill.report.parts import Group, Part
+from nasdistill.report.payloads import History
 from nasdistill.report.records import RunRecord
-from nasdistill.report.sections import Section, sections
+from nasdistill.report.sections import SECTIONS, Found, Section, sections
 from nasdistill.report.summaries import by_stage
 from nasdistill.storage import write_json
 from tests.report.fakes import fake_run
@@ -32,7 +35,7 @@ def run_with_maps(out: Path, seeds: tuple[int, ...] = (0,), content: Any = ONE_T
     return record
 
 
-def looks(record: RunRecord) -> Section | None:
+def looks(record: RunRecord) -> Part | None:
     found = [section for section in sections(by_stage(record.rows)) if section.title == "Where they look"]
     return found[0] if found else None
 
@@ -77,7 +80,10 @@ def test_without_maps_there_is_no_section(one_seed: tuple[RunRecord, Path]) -> N
 def test_a_damaged_file_is_named_and_left_out(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     record = run_with_maps(tmp_path, content={**ONE_TEACHER, "images": []})
     with caplog.at_level(logging.WARNING):
-        assert looks(record) is None
+        part = looks(record)
+    assert part is not None
+    assert part.groups == ()
+    assert re.search(r"attention\.json cannot be shown: .* at images\.$", *part.problems)
     assert re.search(r"attention\.json cannot be shown: .* at images; the report leaves it out", caplog.text)
 
 
@@ -145,8 +151,9 @@ def test_epochs_and_pseudo_batches_share_no_axis(tmp_path: Path) -> None:
 def test_damaged_pseudo_images_are_named_and_left_out(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     record = run_without_data(tmp_path, content={**CONTENT, "classes": ["cat"]})
     with caplog.at_level(logging.WARNING):
-        titles = [section.title for section in sections(by_stage(record.rows))]
-    assert "What was made up" not in titles
+        (part,) = (part for part in sections(by_stage(record.rows)) if part.title == "What was made up")
+    assert part.groups == ()
+    assert re.search(r"pseudo\.json cannot be shown: .* one per class at .*\.$", *part.problems)
     assert re.search(r"pseudo\.json cannot be shown: .* one per class at .*; the report leaves it out", caplog.text)
 
 
@@ -154,3 +161,25 @@ def test_classes_with_markup_are_inert_on_the_page(tmp_path: Path) -> None:
     page = page_of(run_without_data(tmp_path, content={**CONTENT, "classes": [HOSTILE] * 3}), tmp_path)
     assert_asks_for_nothing(page)
     assert "What was made up" in page.reads
+
+
+def test_a_section_that_fails_costs_no_other(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Wrong(Section):
+        """A plug-in with a mistake."""
+
+        title = "Never shown"
+        payload = History
+
+        def groups(self, found: Sequence[Found[History]]) -> list[Group]:
+            raise ZeroDivisionError(f"{len(found)} of nothing")
+
+    SECTIONS.names()
+    monkeypatch.setattr(SECTIONS, "_components", dict(SECTIONS._components))
+    record = fake_run(tmp_path)
+    whole = [part.title for part in sections(by_stage(record.rows))]
+    SECTIONS.register("wrong")(Wrong)
+    *others, wrong = sections(by_stage(record.rows))
+    assert [part.title for part in others] == whole
+    trained = sum((row.folder / "history.json").is_file() for row in record.rows if row.folder)
+    assert wrong.problems == (f"The section 'wrong' cannot be drawn: ZeroDivisionError: {trained} of nothing.",)
+    assert wrong.problems[0] in page_of(record, tmp_path).reads

@@ -125,7 +125,7 @@ def test_nothing_is_marked_where_a_validation_accuracy_is_missing(record: RunRec
     assert student.folder is not None
     (student.folder / "history.json").unlink()
     assert not any(line.best for line in sweeps.lines(record))
-    assert "best" not in sweeps.section(record).lead
+    assert "best" not in sweeps.part(record).lead
 
 
 def test_nothing_is_marked_where_points_differ_in_their_data(record: RunRecord) -> None:
@@ -152,7 +152,7 @@ def test_a_grid_of_networks_that_select_nothing_shows_their_last_accuracy(record
     rows = tuple(
         replace(row, accuracy={"last": 50.0, "best": 60.0}) if row.stage == "student" else row for row in record.rows
     )
-    group = sweeps.section(replace(record, rows=rows)).groups[0]
+    group = sweeps.part(replace(record, rows=rows)).groups[0]
     assert group.title == "Last test accuracy of student, %"
     assert group.table is not None
     assert group.table.rows[1][1].text == "50.00 ± 0.00"

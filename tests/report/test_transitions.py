@@ -11,8 +11,9 @@ from typing import Any
 import pytest
 
 from nasdistill.report.page import write_report
+from nasdistill.report.parts import Part
 from nasdistill.report.records import RunRecord
-from nasdistill.report.sections import Section, sections
+from nasdistill.report.sections import sections
 from nasdistill.report.summaries import by_stage
 from nasdistill.storage import write_json
 from tests.report.fakes import fake_run
@@ -42,7 +43,7 @@ def compared(out: Path, seeds: tuple[int, ...] = (0,), **more: Any) -> RunRecord
     return replace(record, rows=tuple(rows))
 
 
-def found_in(record: RunRecord) -> Section | None:
+def found_in(record: RunRecord) -> Part | None:
     found = [each for each in sections(by_stage(record.rows)) if each.title == "Across decision boundaries"]
     return found[0] if found else None
 
@@ -101,5 +102,8 @@ def test_curves_of_unequal_length_are_named_and_left_out(tmp_path: Path, caplog:
     assert folder is not None
     write_json(folder / "transition.json", {**curves(classes=[]), "error": [0.1]})
     with caplog.at_level(logging.WARNING):
-        assert found_in(record) is None
+        part = found_in(record)
+    assert part is not None
+    assert part.groups == ()
+    assert re.search(r"transition\.json cannot be shown: .* of one length at the top\.$", *part.problems)
     assert re.search(r"transition\.json cannot be shown: .* of one length at the top", caplog.text)

@@ -12,9 +12,11 @@ from typing import Any
 import pytest
 
 from nasdistill.errors import DamagedFile
-from nasdistill.report import payloads, trials
+from nasdistill.report import payloads
+from nasdistill.report.parts import Part
 from nasdistill.report.records import RunRecord
-from nasdistill.report.sections import Section, sections
+from nasdistill.report.sections import sections, trials
+from nasdistill.report.sections.trials import SearchTrials
 from nasdistill.report.summaries import by_stage
 from nasdistill.storage import write_json
 from tests.report.fakes import fake_run
@@ -44,8 +46,8 @@ CONTENT = {
 }
 
 
-def found(content: Any = CONTENT) -> payloads.SearchTrials:
-    return payloads.SearchTrials.model_validate(copy.deepcopy(content))
+def found(content: Any = CONTENT) -> SearchTrials:
+    return SearchTrials.model_validate(copy.deepcopy(content))
 
 
 def changed(*path: str | int, to: Any) -> Any:
@@ -73,7 +75,7 @@ def changed(*path: str | int, to: Any) -> Any:
 def test_damaged_files_are_refused(tmp_path: Path, content: Any, problem: str) -> None:
     (tmp_path / "trials.json").write_text(json.dumps(content))
     with pytest.raises(DamagedFile, match=rf"trials\.json cannot be shown: .*{problem}"):
-        payloads.read(payloads.SearchTrials, tmp_path)
+        payloads.read(SearchTrials, tmp_path)
 
 
 def test_the_table_has_each_architecture_once_and_the_best_first() -> None:
@@ -108,7 +110,7 @@ def test_pictures_show_every_trial() -> None:
     assert len(trials.draw(found(one_epoch))) == 2
 
 
-def additive(noise: float) -> payloads.SearchTrials:
+def additive(noise: float) -> SearchTrials:
     """60 trials of three choices among two; the first gives 30 points, the second 10, the third nothing."""
     draw = random.Random(0)  # noqa: S311
     every = []
@@ -160,7 +162,7 @@ def run_with_trials(out: Path, content: Any, seeds: tuple[int, ...] = (0,)) -> R
     return replace(record, rows=rows)
 
 
-def tried(record: RunRecord) -> Section | None:
+def tried(record: RunRecord) -> Part | None:
     return next((each for each in sections(by_stage(record.rows)) if each.title == "What was tried"), None)
 
 
@@ -171,14 +173,14 @@ def test_the_section_has_a_group_per_seed(tmp_path: Path) -> None:
         ("student-arch, seed 0", False),
         ("student-arch, seed 1", True),
     ]
-    assert "random forest" not in section.lead
+    assert not any(group.note for group in section.groups)
 
 
 def test_what_mattered_is_explained_where_it_is_shown(tmp_path: Path) -> None:
     section = tried(run_with_trials(tmp_path, additive(noise=0).model_dump(mode="json")))
     assert section is not None
     assert [group.title for group in section.groups] == ["student-arch", "student-arch: what mattered"]
-    assert "random forest" in section.lead
+    assert "random forest" in section.groups[1].note
 
 
 def test_hostile_names_stay_text(tmp_path: Path) -> None:

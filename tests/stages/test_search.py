@@ -14,6 +14,7 @@ from nasdistill.models.base import load_spec
 from nasdistill.models.genotypes import Genotype
 from nasdistill.registry import build, registry
 from nasdistill.report import payloads
+from nasdistill.report.sections import cells
 from nasdistill.search.spaces import SPACES, SearchSpace
 from nasdistill.stages import STAGES, Context, Outcome
 from nasdistill.storage import read_json
@@ -54,7 +55,7 @@ def test_the_artifact_is_the_network_that_was_found(tmp_path: Path) -> None:
 def test_the_report_can_read_it(tmp_path: Path) -> None:
     run(tmp_path, strategy={"name": "darts", "epochs": 1})
     payload = tmp_path / "payload"
-    genotype = payloads.read(payloads.Genotype, payload)
+    genotype = payloads.read(cells.Genotype, payload)
     history = payloads.read(payloads.History, payload)
     assert genotype is not None
     assert [len(node) for node in genotype.normal] == [2, 2]

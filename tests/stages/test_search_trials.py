@@ -8,6 +8,7 @@ import pytest
 
 from nasdistill.models.base import load_spec
 from nasdistill.report import payloads
+from nasdistill.report.sections.trials import SearchTrials
 from tests.stages.test_search import run
 
 
@@ -15,7 +16,7 @@ def test_the_trials_are_written_and_the_best_is_the_network(tmp_path: Path) -> N
     pytest.importorskip("nni")
     outcome = run(tmp_path, strategy={"name": "nni:random-search", "trials": 3, "batch_size": 16}, epochs=2)
     payload = tmp_path / "payload"
-    found = payloads.read(payloads.SearchTrials, payload)
+    found = payloads.read(SearchTrials, payload)
     assert found is not None
     assert [len(trial.curve) for trial in found.trials] == [2, 2, 2]
     best = found.trials[found.best]

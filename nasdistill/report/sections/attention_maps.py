@@ -8,10 +8,16 @@ from html import escape
 
 import matplotlib
 import numpy as np
+from pydantic import BaseModel, Field, model_validator
 
-from nasdistill.report.payloads import Attention
-from nasdistill.report.pixels import as_png
+from nasdistill.report import words
+from nasdistill.report.parts import Group
+from nasdistill.report.payloads import Payload
+from nasdistill.report.pixels import Grid, as_png
 from nasdistill.report.plots import shortened
+from nasdistill.report.sections import SECTIONS, Found, Section
+from nasdistill.report.summaries import summarise
+from nasdistill.report.tables import Cell, Table
 from nasdistill.training.waves import traced
 
 COLOURS = "viridis"  # lightness rises evenly, so that it reads without colour as well
@@ -22,6 +28,81 @@ GAP = 6
 IMAGE = 2 * TILE + GAP
 NAMES = 22  # for the names of the rows, which are written upwards
 LINE = 18
+
+
+class AttentionImage(BaseModel):
+    """A test image and what networks took it for."""
+
+    label: str = Field(description="Its class.")
+    student: str = Field(description="What the student took it for.")
+    teachers: list[str] = Field(min_length=1, description="What each teacher took it for.")
+    pixels: list[Grid] = Field(min_length=1, description="A grid per channel, all of one size.")
+
+    @model_validator(mode="after")
+    def _one_size(self) -> AttentionImage:
+        if len({(len(grid), len(grid[0])) for grid in self.pixels}) != 1:
+            raise ValueError("the channels must be of one size")
+        return self
+
+
+class AttentionPair(BaseModel):
+    """A point of the student beside one of a teacher."""
+
+    student: str = Field(description="Module path in the student.")
+    teacher: str = Field(description="Module path in the teacher.")
+    number: int = Field(ge=0, description="Which teacher, from 0.")
+    similarity: float = Field(description="Mean cosine of the two maps over test images.")
+    maps: list[tuple[Grid, Grid]] = Field(description="Per image the student's map and the teacher's.")
+
+
+class Attention(Payload):
+    """`attention.json`: where a student and its teachers look."""
+
+    file = "attention.json"
+
+    images: list[AttentionImage] = Field(min_length=1, description="The images that are shown.")
+    pairs: list[AttentionPair] = Field(min_length=1, description="The points whose maps are shown.")
+
+    @model_validator(mode="after")
+    def _complete(self) -> Attention:
+        if any(len(pair.maps) != len(self.images) for pair in self.pairs):
+            raise ValueError(f"each pair must have {len(self.images)} pairs of maps, one per image")
+        teachers = {len(image.teachers) for image in self.images}
+        if len(teachers) != 1 or any(pair.number >= max(teachers) for pair in self.pairs):
+            raise ValueError("the images and the pairs must speak of the same teachers")
+        return self
+
+
+@SECTIONS.register("attention-maps")
+class AttentionMaps(Section):
+    """Where student and teachers look."""
+
+    title = "Where they look"
+    lead = (
+        "Beside each test image the attention maps of student and teacher, from early to late: energy per place, dark "
+        "where there is none, bright where a map has most. The similarity is the mean cosine of both maps over up to "
+        "500 test images: 1 where they are the same, and never below 0."
+    )
+    payload = Attention
+    place = 70
+
+    def groups(self, found: Sequence[Found[Attention]]) -> list[Group]:
+        groups = []
+        alike: dict[tuple[str, str, str], list[float]] = {}
+        for each in found:
+            for number, (title, _row, attention) in enumerate(each.headed()):
+                pictures = tuple(draw_attention(attention, image) for image in range(len(attention.images)))
+                groups.append(Group(title, pictures, folded=number > 0))
+                names = teacher_names(attention)
+                for pair in attention.pairs:
+                    theirs = pair.teacher if len(names) == 1 else f"{names[pair.number]}: {pair.teacher}"
+                    alike.setdefault((each.stage.stage, pair.student, theirs), []).append(pair.similarity)
+        header = ("stage", "student's module", "teacher's module", "similarity")
+        rows = tuple(
+            (*map(Cell, names), Cell(words.spread(seeds, 3), words.each(seeds, 3)))
+            for names, seeds in ((names, summarise(values)) for names, values in alike.items())
+        )
+        return [*groups, Group("Who attends alike", table=Table(header, rows, words=3))]
 
 
 def draw_attention(attention: Attention, number: int) -> str:

@@ -4,13 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from html import escape
-from typing import NamedTuple
+from itertools import pairwise
+from typing import Annotated, NamedTuple
 
 import numpy as np
+from pydantic import BaseModel, Field, model_validator
 
-from nasdistill.report.payloads import Pseudo, PseudoPicture
-from nasdistill.report.pixels import Pixels, as_png, montage, tiles
+from nasdistill.report.parts import Group
+from nasdistill.report.payloads import Payload
+from nasdistill.report.pixels import Grid, Pixels, as_png, montage, tiles
 from nasdistill.report.plots import shortened
+from nasdistill.report.sections import SECTIONS, Found, Section
 
 # Sizes in drawing units, which are pixels at full size.
 WIDTH = 1040
@@ -27,6 +31,61 @@ TALLEST = 4  # times the share of a class where all are alike; taller bars would
 
 _COLOURS = {"student": "var(--series-0, #0072b2)", "teacher": "var(--series-1, #c65600)"}
 _WARNING = "var(--series-7, #8a2c5a)"
+
+
+class PseudoPicture(BaseModel):
+    """What a generator made at one moment, and what was answered since the moment before."""
+
+    done: int = Field(ge=0, description="Pseudo-batches so far.")
+    images: list[list[Grid]] = Field(min_length=1, description="A grid per channel of each image.")
+    student: list[Annotated[int, Field(ge=0)]] = Field(description="How often the student answered each class.")
+    teacher: list[Annotated[int, Field(ge=0)]] = Field(description="How often the teacher answered each class.")
+
+
+class Pseudo(Payload):
+    """`pseudo.json`: how what a generator makes up changed."""
+
+    file = "pseudo.json"
+
+    classes: list[str] = Field(min_length=1, description="Names of the classes.")
+    pictures: list[PseudoPicture] = Field(description="In the order in which they were taken.")
+
+    @model_validator(mode="after")
+    def _of_one_kind(self) -> Pseudo:
+        images = [image for picture in self.pictures for image in picture.images]
+        kinds = {tuple((len(grid), len(grid[0])) for grid in image) for image in images}
+        if len(kinds) > 1 or any(len(set(kind)) != 1 for kind in kinds):
+            raise ValueError("the images must have the same channels, all of one size")
+        if {len(counts) for each in self.pictures for counts in (each.student, each.teacher)} - {len(self.classes)}:
+            raise ValueError(f"student and teacher must have {len(self.classes)} counts each, one per class")
+        if any(later.done <= earlier.done for earlier, later in pairwise(self.pictures)):
+            raise ValueError("the pictures must be in the order in which they were taken")
+        return self
+
+
+@SECTIONS.register("pseudo-images")
+class PseudoImages(Section):
+    """What a generator made up, and what student and teacher answered."""
+
+    title = "What was made up"
+    lead = (
+        "What the generator made to find where student and teacher differ, from early to late; latents are drawn anew "
+        "each time. Beside it how often each class was answered: bars of the student upwards, of the teacher downwards."
+    )
+    payload = Pseudo
+    place = 30
+
+    def groups(self, found: Sequence[Found[Pseudo]]) -> list[Group]:
+        groups = []
+        for each in found:
+            for number, (title, row, pseudo) in enumerate(each.headed()):
+                if pseudo.pictures:
+                    last = pseudo.pictures[-1]
+                    drawn = (draw_development(pseudo, row.collapses),)
+                    groups.append(Group(title, drawn, wide=True, folded=number > 0))
+                    title = f"{title}: all {len(last.images)} images after {last.done:,} pseudo-batches"
+                    groups.append(Group(title, (draw_picture(last),), wide=True, folded=number > 0))
+        return groups
 
 
 def draw_development(pseudo: Pseudo, collapses: Sequence[int] = ()) -> str:

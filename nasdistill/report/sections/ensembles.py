@@ -10,10 +10,35 @@ import statistics
 from collections.abc import Sequence
 
 from nasdistill.report import plots, tables, words
+from nasdistill.report.parts import Group
 from nasdistill.report.payloads import Ensemble, FirstMembers, OneNetwork, Score
+from nasdistill.report.sections import SECTIONS, Found, Section
 from nasdistill.report.summaries import summarise
 
 LONGEST_NAME = 14  # in a picture; its end is kept, in which generations differ
+
+
+@SECTIONS.register("ensembles")
+class Ensembles(Section):
+    """The networks of an ensemble, or of generations, each alone and together."""
+
+    title = "Alone and together"
+    lead = (
+        "Networks in their order, each alone, and the first two, three, ... members of the ensemble together. Members "
+        "that agree on more of the test images have less to gain from each other. Where a network is as often right as "
+        "it is sure, its dots lie on the dashed line: below it is too sure, above it not sure enough. A larger dot "
+        "stands for more images; the calibration error is the mean distance from the line over images."
+    )
+    payload = Ensemble
+    place = 20
+
+    def groups(self, found: Sequence[Found[Ensemble]]) -> list[Group]:
+        groups = []
+        for each in found:
+            name, seeds = each.stage.stage, list(each.by_seed.values())
+            groups.append(Group(name, draw(seeds), table(seeds)))
+            groups.append(Group(f"{name}: how sure, how often right", draw_reliability(seeds)))
+        return groups
 
 
 def draw(found: Sequence[Ensemble]) -> tuple[str, str]:

@@ -1,12 +1,14 @@
-"""Which curves of a stage's history share a picture."""
+"""The curves of a stage's history, and which of them share a picture."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from nasdistill.report.plots import Curve
+from nasdistill.report.parts import Group
+from nasdistill.report.payloads import History
+from nasdistill.report.plots import Curve, lines
+from nasdistill.report.sections import SECTIONS, Found, Section
 
-TEST_ACCURACY = "test/accuracy"
 PARTS = ("train", "validation", "test")
 BALANCED = "balanced accuracy"
 DEPARTS = 2.0
@@ -16,6 +18,28 @@ LAST = ("entropy", "skips", "learning rate")
 LOSSES_OF = ("generator", "student")
 SPREADS = "spread of the answers"
 UNITS = {"accuracy": "%", BALANCED: "%", "agreement": "%", SPREADS: "entropy, share of the largest"}
+
+
+@SECTIONS.register("curves")
+class Curves(Section):
+    """Losses, accuracies and whatever else went its way while a stage ran."""
+
+    title = "How it went"
+    lead = "With several seeds the strong line is their mean and each seed is faint."
+    payload = History
+    place = 10
+
+    def groups(self, found: Sequence[Found[History]]) -> list[Group]:
+        groups = []
+        for each in found:
+            histories = list(each.by_seed.values())
+            pictures = tuple(
+                lines(series, title, histories[0].x, UNITS.get(title, ""))
+                for title, series in panels([history.curves for history in histories]).items()
+            )
+            if pictures:
+                groups.append(Group(each.stage.stage, pictures))
+        return groups
 
 
 def panel_of(name: str) -> tuple[str, str]:

@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import Any
+
+from pydantic import BaseModel, Field, model_validator
+
 from nasdistill.report import plots, tables, trial_plots
 from nasdistill.report.experiments import Experiment, State, Trial
 from nasdistill.report.importance import importance
-from nasdistill.report.payloads import SearchTrial, SearchTrials
+from nasdistill.report.parts import Group
+from nasdistill.report.payloads import Payload, Percent
 from nasdistill.report.points import value_in_words
+from nasdistill.report.sections import SECTIONS, Found, Section
 from nasdistill.report.trial_axes import axis
 from nasdistill.words import whole
 
@@ -16,6 +23,66 @@ FEW_CHOICES = 8
 """Up to so many have a column each."""
 ENOUGH = 10
 """Different architectures with a score, from which on the importance of choices is told."""
+MATTERED = (
+    "The share of the scores' variance that each choice explains in a random forest; it is shown where the forest "
+    "tells the scores of trials that its trees have not seen (out-of-bag R² over 0)."
+)
+
+
+class SearchTrial(BaseModel):
+    """An architecture that a search tried."""
+
+    chosen: dict[str, Any] = Field(description="By label the alternative that it has; plain data.")
+    parameters: int = Field(ge=0, description="Of the network that it describes.")
+    score: Percent | None = Field(description="The best of the curve; None where training diverged.")
+    curve: list[Percent] = Field(description="The score after each epoch.")
+    stopped: str | None = Field(description="Why training ended early.")
+    like: int | None = Field(ge=0, description="Number of the earlier trial that had the same architecture.")
+
+
+class SearchTrials(Payload):
+    """`trials.json`: the architectures that a search trained, one after the other."""
+
+    file = "trials.json"
+
+    score: str = Field(description="What the score is, e.g. `accuracy`.")
+    best: int = Field(ge=0, description="Number of the trial that was found.")
+    trials: list[SearchTrial] = Field(min_length=1, description="In the order of the trials.")
+
+    @model_validator(mode="after")
+    def _consistent(self) -> SearchTrials:
+        if any(trial.like is not None and trial.like >= number for number, trial in enumerate(self.trials)):
+            raise ValueError("a trial can only be like an earlier one")
+        if any(trial.score != max(trial.curve, default=None) for trial in self.trials):
+            raise ValueError("the score must be the best of the curve")
+        if self.best >= len(self.trials) or self.trials[self.best].score is None:
+            raise ValueError("the best trial must be one that has a score")
+        if len({frozenset(trial.chosen) for trial in self.trials}) != 1:
+            raise ValueError("all trials must choose for the same labels")
+        return self
+
+
+@SECTIONS.register("trials")
+class Trials(Section):
+    """The architectures that a search trained one by one."""
+
+    title = "What was tried"
+    lead = (
+        "Each trial is an architecture, trained a little on a part of the training images and scored on the rest of "
+        "them. The stronger the colour, the better; the star is the one that was found."
+    )
+    payload = SearchTrials
+    place = 40
+
+    def groups(self, found: Sequence[Found[SearchTrials]]) -> list[Group]:
+        groups = []
+        for each in found:
+            for number, (title, _row, trials) in enumerate(each.headed()):
+                groups.append(Group(title, draw(trials), table(trials), folded=number > 0))
+                mattered = draw_importance(trials)
+                if mattered is not None:
+                    groups.append(Group(f"{title}: what mattered", (mattered,), note=MATTERED, folded=number > 0))
+        return groups
 
 
 def draw(found: SearchTrials) -> tuple[str, ...]:

@@ -1,0 +1,54 @@
+"""A stage that measures how bright the images of each class are, and the section that shows it in the report."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from pydantic import Field
+
+from nasdistill.artifacts import Artifact
+from nasdistill.report.parts import Group
+from nasdistill.report.payloads import Payload
+from nasdistill.report.sections import SECTIONS, Found, Section
+from nasdistill.stages import STAGES, Context, Outcome, Stage
+from nasdistill.storage import write_json
+
+
+class Brightness(Payload):
+    """`brightness.json`: the mean pixel of each class of the test images."""
+
+    file = "brightness.json"
+
+    classes: dict[str, float] = Field(min_length=1, description="From 0, black, to 1, by class.")
+
+
+@STAGES.register("brightness")
+class MeasureBrightness(Stage):
+    """Measure how bright the test images of each class are."""
+
+    makes = "metrics"
+
+    def run(self, inputs: Mapping[str, Artifact], context: Context) -> Outcome:
+        data = context.data
+        means = [data.test.images[data.test.labels == label].float().mean() / 255 for label in range(len(data.classes))]
+        found = dict(zip(data.classes, map(float, means), strict=True))
+        write_json(context.folder / Brightness.file, {"classes": found})
+        return Outcome({"brightest": max(found, key=found.__getitem__)})
+
+
+@SECTIONS.register("brightness")
+class BrightnessOfClasses(Section):
+    """The mean pixel of each class, as bars."""
+
+    title = "How bright the classes are"
+    lead = "The mean pixel of the test images of each class: 0 is black, 1 is white."
+    payload = Brightness
+
+    def groups(self, found: Sequence[Found[Brightness]]) -> list[Group]:
+        from nasdistill.report.plots import bars  # matplotlib is needed for pictures alone
+
+        return [
+            Group(heading, (bars({"mean": list(bright.classes.values())}, list(bright.classes), heading, "class", ""),))
+            for stage in found
+            for heading, _row, bright in stage.headed()
+        ]

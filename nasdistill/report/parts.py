@@ -1,0 +1,41 @@
+"""What a page is made of: parts with a heading, each of groups of pictures and tables."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from nasdistill.report.tables import Table
+
+
+@dataclass(frozen=True)
+class Group:
+    """Pictures and a table under one heading.
+
+    Attributes:
+        pictures: SVG elements, every name in them escaped.
+        note: stands before them.
+        wide: the pictures need the whole width.
+        folded: shown after a click.
+    """
+
+    title: str
+    pictures: tuple[str, ...] = ()
+    table: Table | None = None
+    note: str = ""
+    wide: bool = False
+    folded: bool = False
+
+
+@dataclass(frozen=True)
+class Part:
+    """A heading and what stands below it.
+
+    Attributes:
+        lead: what is seen, and how to read it.
+        problems: sentences that tell what could not be shown.
+    """
+
+    title: str
+    lead: str = ""
+    groups: tuple[Group, ...] = ()
+    problems: tuple[str, ...] = ()

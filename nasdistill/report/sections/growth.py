@@ -1,0 +1,50 @@
+"""How a teacher grew."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from pydantic import Field
+
+from nasdistill.report.parts import Group
+from nasdistill.report.payloads import Payload
+from nasdistill.report.plots import bars
+from nasdistill.report.sections import SECTIONS, Found, Section
+from nasdistill.report.tables import plain
+
+
+class Growth(Payload):
+    """`growth.json`: how a student became a teacher."""
+
+    file = "growth.json"
+
+    steps: list[dict[str, Any]] = Field(description="One mapping of plain values per step of the plan.")
+    importance: dict[str, list[float]] = Field(description="Importance per cell, by the moment of measuring.")
+    widths: dict[str, list[float]] = Field(description="Width per cell, `before` and `after`.")
+
+
+@SECTIONS.register("growth")
+class HowItGrew(Section):
+    """Widths and importance of cells, and the steps of a growth plan."""
+
+    title = "How the teacher grew"
+    lead = "Width and importance of each cell, before and after, and the plan step by step."
+    payload = Growth
+    place = 60
+
+    def groups(self, found: Sequence[Found[Growth]]) -> list[Group]:
+        groups = []
+        for each in found:
+            for number, (title, _row, growth) in enumerate(each.headed()):
+                pictures = tuple(
+                    bars(values, list(map(str, range(max(map(len, values.values()))))), name, "cell", unit)
+                    for values, name, unit in (
+                        (growth.widths, "Width of each cell", "channels"),
+                        (growth.importance, "Importance of each cell", "importance"),
+                    )
+                    if values
+                )
+                table = plain(growth.steps) if growth.steps else None
+                groups.append(Group(title, pictures, table, folded=number > 0))
+        return groups
