@@ -21,7 +21,6 @@ from nasdistill.recipes.lock import run_lock
 from nasdistill.recipes.provenance import device_in_words, versions
 from nasdistill.recipes.recipe_run import PlannedStage, RecipeRun, StageListener, engine_of
 from nasdistill.recipes.sweep import Point, Sweep, joined, reached
-from nasdistill.report.page import write_report
 from nasdistill.report.points import folder_name, in_words
 from nasdistill.report.records import LeftOut, Row, RunRecord
 from nasdistill.report.results import load_run, save_run
@@ -111,6 +110,8 @@ def run(recipe: Recipe | Sweep, out: Path, command: str, listen: StageListener |
         save_run(record, out)
         write_sweep(record, out)
         if not shown:
+            from nasdistill.report.page import write_report  # matplotlib takes a second to import
+
             write_report(record, out / REPORT)
     return record
 
