@@ -64,6 +64,10 @@ class Component(BaseModel):
     source: ClassVar[str] = ""
 
     @classmethod
+    def __pydantic_init_subclass__(cls, **_options: Any) -> None:
+        cls.registered_name = cls.__name__  # until it is registered: messages need a name
+
+    @classmethod
     def parse_shorthand(cls, text: str) -> dict[str, Any] | None:
         """The options that a shorthand such as `wrn-40-2` stands for, or None if `text` is none of this component's."""
         return None

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from nasdistill.registry import Component, ComponentOf, Registry
+from nasdistill.words import whole
 
 if TYPE_CHECKING:
     import torch
@@ -152,11 +153,12 @@ class DataSet(Component):
         raise NotImplementedError(type(self).__name__)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Data:
     """A data set, split and ready for loaders.
 
     Attributes:
+        seed: what the validation images were split off with.
         skipped: names of the broken files that were left out.
     """
 
@@ -167,6 +169,12 @@ class Data:
     normalisation: Normalisation
     augmentations: tuple[Augmentation, ...] = ()
     skipped: tuple[str, ...] = ()
+    seed: int = 0
+
+    def __repr__(self) -> str:
+        sizes = [whole(len(part)) for part in (self.train, self.validation, self.test)]
+        images = f"{sizes[0]} training, {sizes[1]} validation, {sizes[2]} test images"
+        return f"{images} of {'x'.join(map(str, self.shape))} in {len(self.classes)} classes"
 
     @property
     def shape(self) -> Shape:

@@ -43,6 +43,7 @@ def prepare(source: Source, options: DataSet, seed: int) -> Data:
         normalisation=_normalisation(options, train),
         augmentations=tuple(options.augmentations),
         skipped=source.skipped,
+        seed=seed,
     )
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -11,7 +13,8 @@ from nasdistill.artifacts import NETWORK_FILES
 from nasdistill.data.base import Normalisation, Shape
 from nasdistill.errors import DamagedFile, UserError
 from nasdistill.registry import Component, ComponentOf, Registry, build
-from nasdistill.storage import read_json, write_bytes, write_json
+from nasdistill.storage import read_json, sha256_of_json, write_bytes, write_json
+from nasdistill.words import whole
 
 if TYPE_CHECKING:
     from torch import nn
@@ -84,14 +87,44 @@ class NetworkSpec(BaseModel):
         return network
 
 
+@dataclass(frozen=True, repr=False)
+class Network:
+    """A network in memory.
+
+    Attributes:
+        module: maps images [N, C, H, W], normalised as the spec says, to logits [N, classes].
+        trained: whether its weights count; where they do not, each training draws its own by its seed.
+    """
+
+    spec: NetworkSpec
+    module: nn.Module
+    trained: bool = True
+
+    def __repr__(self) -> str:
+        parameters = whole(sum(parameter.numel() for parameter in self.module.parameters()))
+        shape = "x".join(map(str, self.spec.shape))
+        images = f"images of {shape} in {self.spec.classes} classes"
+        state = "trained" if self.trained else "not trained"
+        return f"{self.spec.model.registered_name} for {images}: {parameters} parameters, {state}"
+
+    @property
+    def content(self) -> str:
+        """A hash of the spec and, if they count, of the weights."""
+        weights = hashlib.sha256(_weights(self.module)).hexdigest() if self.trained else None
+        return sha256_of_json([self.spec.model_dump(mode="json"), weights])
+
+
 def save_network(folder: Path, spec: NetworkSpec, network: nn.Module | None) -> None:
     """Write `spec.json` and, for a trained network, `weights.safetensors`."""
     write_json(folder / SPEC, spec.model_dump(mode="json"))
     if network is not None:
-        from safetensors.torch import save
+        write_bytes(folder / WEIGHTS, _weights(network))
 
-        weights = {name: value.detach().cpu().contiguous() for name, value in network.state_dict().items()}
-        write_bytes(folder / WEIGHTS, save(weights))
+
+def _weights(network: nn.Module) -> bytes:
+    from safetensors.torch import save
+
+    return save({name: value.detach().cpu().contiguous() for name, value in network.state_dict().items()})
 
 
 def load_spec(folder: Path) -> NetworkSpec:

@@ -75,7 +75,7 @@ def find_recipe(name: str) -> Path:
 
 
 def load_recipe(
-    name: str,
+    name: str | Source,
     overrides: Iterable[str] = (),
     plugins: Iterable[str] = (),
     swept: Mapping[str, Any] = MappingProxyType({}),
@@ -85,7 +85,7 @@ def load_recipe(
     """Read and check a recipe.
 
     Args:
-        name: a file, or the name of a recipe that comes along.
+        name: a file, the name of a recipe that comes along, or text that was read already.
         overrides: `stages.teacher.epochs=20`, `stages.a,b.epochs=20`, `data.root=/images`, `seeds=[0,1]`.
         plugins: files or modules beside those that the recipe names.
         swept: the values of one point of a sweep, set after the overrides.
@@ -95,16 +95,19 @@ def load_recipe(
     Raises:
         RecipeError: one sentence with file, line, key, what was allowed and what was probably meant.
     """
-    path = find_recipe(name)
-    source = read_source(path)
-    _load_plugins(source, path.parent, plugins)
+    if isinstance(name, Source):
+        source, folder = name, Path.cwd()
+    else:
+        path = find_recipe(name)
+        source, folder = read_source(path), path.parent
+    _load_plugins(source, folder, plugins)
     for override in overrides:
         _override(source, override, f"override {override!r}")
     for name, setting in tune.items():
         _set_up(source, name, setting)
     for key, value in swept.items():
         _assign(source, key, value, f"{by} {key}={value_in_words(value)}")
-    _load_plugins(source, path.parent, ())
+    _load_plugins(source, folder, ())
     return check(source)
 
 

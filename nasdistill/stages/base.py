@@ -14,6 +14,7 @@ from nasdistill.registry import Component, Registry
 
 if TYPE_CHECKING:
     from nasdistill.data.base import Data, DataSet, Source
+    from nasdistill.models.base import Network
     from nasdistill.training.checkpoints import Checkpoints
     from nasdistill.training.engine import Engine, EngineSettings
     from nasdistill.training.records import Listener, Records
@@ -44,9 +45,11 @@ class Outcome:
     Attributes:
         metrics: plain data; `accuracy` (`last`, `best`, `selected`, in percent), `parameters`, `multiply_adds`,
             `samples_per_second` and `latency_ms` where they make sense.
+        network: the one in the payload, where there is one, for a caller who wants it in memory.
     """
 
     metrics: dict[str, Any] = field(default_factory=dict)
+    network: Network | None = None
 
 
 @dataclass
@@ -82,12 +85,14 @@ class Context:
         data_identity: the data set's options and the fingerprint of its bytes, which decide what it holds.
         code: SHA-256 of the source that computes, for keys of what is kept.
         listen: is told what goes to TensorBoard as numbers.
+        networks: those that are given in memory, by config field, in place of `inputs`.
+        quiet: without a progress bar; by default the level of the log decides.
     """
 
     stage: str
     folder: Path
     scratch: Path
-    tensorboard: Path
+    tensorboard: Path | None
     seed: int
     dataset: DataSet
     engine_settings: EngineSettings
@@ -98,6 +103,8 @@ class Context:
     code: str = ""
     shared: Shared = field(default_factory=Shared)
     listen: Listener | None = None
+    networks: Mapping[str, Network] = field(default_factory=dict)
+    quiet: bool | None = None
 
     @property
     def drawing_seed(self) -> int:
@@ -138,7 +145,7 @@ class Context:
     def records(self) -> Records:
         from nasdistill.training.records import Records
 
-        return Records(self.tensorboard, self.stage, listen=self.listen)
+        return Records(self.tensorboard, self.stage, self.quiet, self.listen)
 
     def checkpoints(self, name: str = "checkpoints") -> Checkpoints:
         from nasdistill.training.checkpoints import Checkpoints

@@ -13,7 +13,7 @@ from nasdistill.errors import SpecError
 from nasdistill.registry import ComponentOf
 from nasdistill.stages.base import STAGES, Context, Outcome, Reference
 from nasdistill.stages.networks import network_for_data
-from nasdistill.stages.teaching import TaughtBy
+from nasdistill.stages.teaching import TaughtBy, TeachingOptions
 from nasdistill.stages.training import (
     TrainsOnLabels,
     batches_to_train_on,
@@ -22,26 +22,18 @@ from nasdistill.stages.training import (
     validation_score,
 )
 from nasdistill.storage import write_json
+from nasdistill.training.settings import TrainingSettings
 
 if TYPE_CHECKING:
     from nasdistill.data.base import DataSet
     from nasdistill.data.loaders import Batches
     from nasdistill.distill.kept import TaughtBatches
     from nasdistill.distill.teacher import Faculty
+    from nasdistill.models.base import Network
 
 
-@STAGES.register("distill")
-class Distill(TaughtBy, TrainsOnLabels):
-    """Train a student on the labels and on a frozen teacher; the artifact holds the student alone.
-
-    Objectives are a weighted list. Where it holds no `cross-entropy`, the labels keep the weight 1 - (sum of the
-    weights of the objectives that replace them, such as `kd`): `kd` of weight a trains on the published
-    (1-a)*CE + a*T^2*KL, `attention` alone on CE + beta*AT, both on (1-a)*CE + a*T^2*KL + beta*AT. A listed
-    `{name: cross-entropy, weight: ...}` has the last word. The resolved sum is logged.
-    """
-
-    source = "Hinton, Vinyals, Dean 2015; Zagoruyko, Komodakis 2017"
-    makes = "network"
+class DistillOptions(TeachingOptions, TrainingSettings):
+    """What the stage can be told beside student and teachers."""
 
     objectives: list[Annotated[Any, ComponentOf("objectives")]] = Field(
         ["kd"],
@@ -70,14 +62,8 @@ class Distill(TaughtBy, TrainsOnLabels):
         "each of six classes if left out",
     )
 
-    better_than: Annotated[list[str] | None, Reference("network", condition=True)] = Field(
-        None,
-        description="leave this stage out, and those that need it, unless the teacher (the last of several) scores "
-        "better on the validation images than each of these networks; how a chain of generations comes to its end",
-    )
-
     @model_validator(mode="after")
-    def _consistent(self) -> Distill:
+    def _consistent(self) -> DistillOptions:
         counting = [objective for objective in self._with_label_term() if objective.weight]
         if self.balance == "loss" and counting and not any(objective.weighs_images for objective in counting):
             names = ", ".join(objective.registered_name for objective in counting)
@@ -95,6 +81,26 @@ class Distill(TaughtBy, TrainsOnLabels):
         from nasdistill.distill.task import with_label_term
 
         return with_label_term(self.objectives, self.label_smoothing)
+
+
+@STAGES.register("distill")
+class Distill(TaughtBy, DistillOptions, TrainsOnLabels):
+    """Train a student on the labels and on a frozen teacher; the artifact holds the student alone.
+
+    Objectives are a weighted list. Where it holds no `cross-entropy`, the labels keep the weight 1 - (sum of the
+    weights of the objectives that replace them, such as `kd`): `kd` of weight a trains on the published
+    (1-a)*CE + a*T^2*KL, `attention` alone on CE + beta*AT, both on (1-a)*CE + a*T^2*KL + beta*AT. A listed
+    `{name: cross-entropy, weight: ...}` has the last word. The resolved sum is logged.
+    """
+
+    source = "Hinton, Vinyals, Dean 2015; Zagoruyko, Komodakis 2017"
+    makes = "network"
+
+    better_than: Annotated[list[str] | None, Reference("network", condition=True)] = Field(
+        None,
+        description="leave this stage out, and those that need it, unless the teacher (the last of several) scores "
+        "better on the validation images than each of these networks; how a chain of generations comes to its end",
+    )
 
     def check_data(self, dataset: DataSet) -> None:
         """Refuse objectives that read one class of each image where the training images have mixed ones."""
@@ -155,8 +161,9 @@ class Distill(TaughtBy, TrainsOnLabels):
         from nasdistill.distill.kept import TaughtBatches
 
         engine = context.engine
+        teachers: dict[str, Artifact | Network] = {**inputs, **context.networks}
         identity = {
-            "teachers": [artifact.content for field, artifact in inputs.items() if field.startswith("teacher")],
+            "teachers": [each.content for field, each in teachers.items() if field.startswith("teacher")],
             "points": [sorted(teacher.points) for teacher in faculty.teachers],
             "weights": self.teacher_weights,
             "average": self.average,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import BaseModel, ConfigDict, Field
 
 from nasdistill.artifacts import Artifact
 from nasdistill.stages.base import STAGES, Context, Outcome, Reference, Stage
@@ -14,8 +14,17 @@ from nasdistill.stages.training import CONFUSION
 from nasdistill.storage import write_json
 
 
+class EvaluateOptions(BaseModel):
+    """What the stage can be told beside the network."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+    part: Literal["test", "validation", "train"] = Field("test", description="which images of the data set")
+    batch_size: int = Field(500, gt=0, description="images at a time; decides speed and memory alone")
+
+
 @STAGES.register("evaluate")
-class Evaluate(Stage):
+class Evaluate(EvaluateOptions, Stage):
     """Score a trained network: accuracy, top-5, loss, calibration error, confusion; size and latency on this machine.
 
     Beside the accuracy over images stands that over classes, and of two classes the area under the ROC curve.
@@ -29,8 +38,6 @@ class Evaluate(Stage):
     network: Annotated[str, Reference("network")] = Field(
         description="what is scored: a stage or an artifact's folder with a trained network"
     )
-    part: Literal["test", "validation", "train"] = Field("test", description="which images of the data set")
-    batch_size: int = Field(500, gt=0, description="images at a time; decides speed and memory alone")
 
     def is_scored(self) -> bool:
         return self.part == "validation"

@@ -11,6 +11,7 @@ from nasdistill.artifacts import Artifact
 from nasdistill.errors import found_at
 from nasdistill.registry import ComponentOf
 from nasdistill.stages.base import STAGES, Context, Outcome, Reference, Stage, listed
+from nasdistill.stages.networks import network_for
 
 
 @STAGES.register("export")
@@ -29,10 +30,9 @@ class Export(Stage):
     )
 
     def run(self, inputs: Mapping[str, Artifact], context: Context) -> Outcome:
-        from nasdistill.models.base import load_network
         from nasdistill.models.inspection import described
 
-        spec, network = load_network(inputs["network"].folder)
+        spec, network = network_for("network", self.network, inputs, context, "trained")
         exports = {}
         for number, exporter in enumerate(self.format):
             with found_at("format", number):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-from pydantic import Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from nasdistill.artifacts import Artifact
 from nasdistill.errors import SpecError
@@ -24,23 +24,11 @@ GROWTH = "growth.json"
 SIZE = ("ratio", "budget")
 
 
-@STAGES.register("grow-teacher")
-class GrowTeacher(Stage):
-    """Grow a student's architecture into its teacher's, to a given multiple of its size.
+class GrowOptions(BaseModel):
+    """What the stage can be told beside the student."""
 
-    `fisher` widens the units of channels that matter most to the loss (the cells of a DARTS network), `uniform` widens
-    all alike, `depth` adds cells, `random` widens any. All reach the same size, so that their teachers can be compared.
-    The result is an architecture without weights; train it to have a teacher.
-    """
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
-    source = "Fisher scores of Theis et al. 2018; widening of Chen et al. 2016, Net2Net"
-    makes = "architecture"
-
-    student: Annotated[str | dict[str, Any], Reference("architecture", or_model=True)] = Field(
-        examples=["darts-v2-16-10"],
-        description="what grows: a stage, an artifact's folder, or a model such as darts-v2-16-10; "
-        "its weights are scored if it is trained, freshly drawn ones if not",
-    )
     method: Annotated[Any, ComponentOf("growth-methods")] = Field(
         "fisher", validate_default=True, description="how it grows, e.g. uniform or {name: fisher, per: parameter}"
     )
@@ -69,10 +57,29 @@ class GrowTeacher(Stage):
         return {**options, **own}
 
     @model_validator(mode="after")
-    def _size_holds_for_the_method(self) -> GrowTeacher:
+    def _size_holds_for_the_method(self) -> GrowOptions:
         sized = self.method.model_copy(update={key: getattr(self, key) for key in SIZE})
         object.__setattr__(self, "method", sized)  # the config is frozen for others, and not finished here
         return self
+
+
+@STAGES.register("grow-teacher")
+class GrowTeacher(GrowOptions, Stage):
+    """Grow a student's architecture into its teacher's, to a given multiple of its size.
+
+    `fisher` widens the units of channels that matter most to the loss (the cells of a DARTS network), `uniform` widens
+    all alike, `depth` adds cells, `random` widens any. All reach the same size, so that their teachers can be compared.
+    The result is an architecture without weights; train it to have a teacher.
+    """
+
+    source = "Fisher scores of Theis et al. 2018; widening of Chen et al. 2016, Net2Net"
+    makes = "architecture"
+
+    student: Annotated[str | dict[str, Any], Reference("architecture", or_model=True)] = Field(
+        examples=["darts-v2-16-10"],
+        description="what grows: a stage, an artifact's folder, or a model such as darts-v2-16-10; "
+        "its weights are scored if it is trained, freshly drawn ones if not",
+    )
 
     def reason_to_refuse(self, spec: NetworkSpec) -> str | None:
         """Why a student of this spec cannot be grown so, as far as that is known before anything runs."""
@@ -86,7 +93,7 @@ class GrowTeacher(Stage):
         from nasdistill.data.seeds import generator_for
         from nasdistill.growth.plan import size, widths_of
         from nasdistill.growth.student import Student
-        from nasdistill.models.base import save_network
+        from nasdistill.models.base import Network, save_network
 
         spec, network = network_for_data("student", self.student, inputs, context)
         reason = self.reason_to_refuse(spec)
@@ -113,7 +120,8 @@ class GrowTeacher(Stage):
                 "parameters": size(grown.spec, "params"),
                 "multiply_adds": size(grown.spec, "flops"),
                 "ratio": size(grown.spec, self.budget) / size(spec, self.budget),
-            }
+            },
+            Network(grown.spec, grown.spec.build(), trained=False),
         )
 
 

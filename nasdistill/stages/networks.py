@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import logging
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Literal
@@ -32,7 +33,9 @@ def network_for(
     weights: Weights = "any",
     like: NetworkSpec | None = None,
 ) -> tuple[NetworkSpec, nn.Module]:
-    """The network that a field of a stage's config means: from an artifact, or freshly drawn from a model.
+    """The network that a field of a stage's config means: in memory, from an artifact, or freshly drawn from a model.
+
+    One in memory is copied, so that the caller's stays as it is.
 
     Args:
         value: of the field; read where there is no artifact, as a model's name, shorthand, or mapping.
@@ -45,14 +48,18 @@ def network_for(
 
     from nasdistill.models.base import WEIGHTS, NetworkSpec, load_network, load_spec
 
-    artifact = inputs.get(field)
-    trained = artifact is not None and (artifact.folder / WEIGHTS).is_file()
+    given, artifact = context.networks.get(field), inputs.get(field)
+    trained = given.trained if given else artifact is not None and (artifact.folder / WEIGHTS).is_file()
     if weights == "trained" and not trained:
         raise SpecError(f"{value!r} has no trained weights", path_of(field))
     with found_at(*path_of(field)):
+        if given is not None and trained and weights != "fresh":
+            return given.spec, copy.deepcopy(given.module).eval()
         if artifact is not None and trained and weights != "fresh":
             return load_network(artifact.folder)
-        if artifact is not None:
+        if given is not None:
+            spec = given.spec
+        elif artifact is not None:
             spec = load_spec(artifact.folder)
         elif like is not None:
             spec = like.model_copy(update={"model": registry("models").parse(value)})

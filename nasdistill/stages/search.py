@@ -6,7 +6,7 @@ import contextlib
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Annotated, Any
 
-from pydantic import Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from nasdistill.artifacts import Artifact
 from nasdistill.errors import SpecError
@@ -22,8 +22,30 @@ HISTORY = "history.json"
 TRIALS = "trials.json"
 
 
+class SearchOptions(BaseModel):
+    """What the stage can be told beside the space."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+    strategy: Annotated[Any, ComponentOf("strategies")] = Field(
+        "darts", validate_default=True, description="how to search, e.g. darts or {name: darts, order: 2}"
+    )
+    epochs: int | None = Field(None, gt=0, description="epochs of the strategy, in place of its own default")
+
+    @model_validator(mode="after")
+    def _epochs_are_given_once(self) -> SearchOptions:
+        if self.epochs is None:
+            return self
+        if not self.strategy.has_epochs:
+            raise SpecError(f"the strategy {self.strategy.registered_name!r} has no epochs", ("epochs",))
+        if "epochs" in self.strategy.model_fields_set and self.strategy.epochs != self.epochs:
+            problem = f"epochs is {self.epochs} here but {self.strategy.epochs} in the strategy; give it once"
+            raise SpecError(problem, ("epochs",))
+        return self
+
+
 @STAGES.register("search")
-class Search(Stage):
+class Search(SearchOptions, Stage):
     """Search a network for the images at hand; the artifact is the network that was found, without weights."""
 
     source = "Liu et al. 2019, DARTS: Differentiable Architecture Search (arXiv:1806.09055)"
@@ -34,21 +56,6 @@ class Search(Stage):
         description="where to search: a space's name, the path of a YAML file, or a mapping with options, "
         "e.g. {name: darts-tiny, cells: 5}",
     )
-    strategy: Annotated[Any, ComponentOf("strategies")] = Field(
-        "darts", validate_default=True, description="how to search, e.g. darts or {name: darts, order: 2}"
-    )
-    epochs: int | None = Field(None, gt=0, description="epochs of the strategy, in place of its own default")
-
-    @model_validator(mode="after")
-    def _epochs_are_given_once(self) -> Search:
-        if self.epochs is None:
-            return self
-        if not self.strategy.has_epochs:
-            raise SpecError(f"the strategy {self.strategy.registered_name!r} has no epochs", ("epochs",))
-        if "epochs" in self.strategy.model_fields_set and self.strategy.epochs != self.epochs:
-            problem = f"epochs is {self.epochs} here but {self.strategy.epochs} in the strategy; give it once"
-            raise SpecError(problem, ("epochs",))
-        return self
 
     @model_validator(mode="after")
     def _strategy_can_search_the_space(self) -> Search:
@@ -63,7 +70,7 @@ class Search(Stage):
         return self
 
     def run(self, inputs: Mapping[str, Artifact], context: Context) -> Outcome:
-        from nasdistill.models.base import NetworkSpec, save_network
+        from nasdistill.models.base import Network, NetworkSpec, save_network
         from nasdistill.models.inspection import described
         from nasdistill.search.drawing import draw_cell
 
@@ -88,7 +95,7 @@ class Search(Stage):
             write_json(context.folder / GENOTYPE, genotype.model_dump(mode="json"))
             for name, edges in (("normal", genotype.normal), ("reduce", genotype.reduce)):
                 write_text(context.folder / f"{name}-cell.svg", draw_cell(edges, f"{name} cell"))
-        return Outcome({**found.metrics, **described(network, spec.shape)})
+        return Outcome({**found.metrics, **described(network, spec.shape)}, Network(spec, network, trained=False))
 
 
 def strategies_for(space: SearchSpace) -> list[str]:

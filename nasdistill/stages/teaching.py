@@ -18,23 +18,28 @@ if TYPE_CHECKING:
     from nasdistill.models.base import NetworkSpec
 
 
-class TaughtBy(BaseModel):
-    """A mixin of stages."""
+class TeachingOptions(BaseModel):
+    """What such stages can be told beside student and teachers."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
-    student: Annotated[str | dict[str, Any], Reference("architecture", or_model=True)] = Field(
-        description="who learns: a stage, an artifact's folder, or a model; starts from its trained weights, if any"
-    )
     fresh: bool = Field(False, description="draw new weights even where the student comes with trained ones")
-    teacher: Annotated[str | list[str], Reference("network")] = Field(
-        description="who teaches: a stage or an artifact's folder with a trained network, or a list of several"
-    )
     teacher_weights: list[float] | None = Field(
         None, description="what each of several teachers weighs, e.g. [2, 1]; all the same if left out"
     )
     average: Literal["probabilities", "logits"] = Field(
         "probabilities", description="of what the mean is taken where several teachers speak together"
+    )
+
+
+class TaughtBy(TeachingOptions):
+    """A mixin of stages."""
+
+    student: Annotated[str | dict[str, Any], Reference("architecture", or_model=True)] = Field(
+        description="who learns: a stage, an artifact's folder, or a model; starts from its trained weights, if any"
+    )
+    teacher: Annotated[str | list[str], Reference("network")] = Field(
+        description="who teaches: a stage or an artifact's folder with a trained network, or a list of several"
     )
 
     @model_validator(mode="after")

@@ -11,10 +11,17 @@ from nasdistill.artifacts import Artifact
 from nasdistill.stages.base import STAGES, Context, Outcome, Reference
 from nasdistill.stages.networks import Weights, network_for_data
 from nasdistill.stages.training import TrainsOnLabels, train_task
+from nasdistill.training.settings import TrainingSettings
+
+
+class TrainOptions(TrainingSettings):
+    """What the stage can be told beside the model."""
+
+    fresh: bool = Field(False, description="draw new weights even where the model comes with trained ones")
 
 
 @STAGES.register("train")
-class Train(TrainsOnLabels):
+class Train(TrainOptions, TrainsOnLabels):
     """Train a network on the labels, with cross-entropy.
 
     Accuracy on the test images is reported of the last epoch, of the best one, and of the one that the validation
@@ -27,7 +34,6 @@ class Train(TrainsOnLabels):
         description="what is trained: a stage, an artifact's folder, or a model such as wrn-16-1 "
         "or {name: wrn, depth: 16, width: 1}"
     )
-    fresh: bool = Field(False, description="draw new weights even where the model comes with trained ones")
 
     def run(self, inputs: Mapping[str, Artifact], context: Context) -> Outcome:
         from nasdistill.training.tasks import Supervised

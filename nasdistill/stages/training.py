@@ -102,7 +102,7 @@ def train_task(
     import torch
 
     from nasdistill.data.loaders import evaluation_batches
-    from nasdistill.models.base import save_network
+    from nasdistill.models.base import Network, save_network
     from nasdistill.models.inspection import described
     from nasdistill.training.fit import fit
     from nasdistill.training.history import SELECTED_BY
@@ -139,7 +139,8 @@ def train_task(
             **described(network, spec.shape, timed=True),
             **({} if fitted.stopped is None else {"stopped": fitted.stopped}),
             "samples_per_second": fitted.samples_per_second,
-        }
+        },
+        Network(written, network),
     )
 
 

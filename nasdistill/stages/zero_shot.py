@@ -12,7 +12,7 @@ from nasdistill.errors import SpecError, UserError
 from nasdistill.registry import ComponentOf
 from nasdistill.stages.base import STAGES, Context, Outcome, Stage, path_of
 from nasdistill.stages.networks import Weights, images_in_words, network_for, warn_of_other_labels
-from nasdistill.stages.teaching import TaughtBy
+from nasdistill.stages.teaching import TaughtBy, TeachingOptions
 from nasdistill.stages.training import HISTORY
 from nasdistill.storage import write_json
 from nasdistill.zero_shot.settings import TransferSettings
@@ -26,18 +26,8 @@ if TYPE_CHECKING:
 PSEUDO = "pseudo.json"
 
 
-@STAGES.register("zero-shot")
-class ZeroShot(TaughtBy, TransferSettings, Stage):
-    """Teach a student what a trained network knows, where its data are gone.
-
-    A generator makes up images on which student and teacher disagree; the student learns what the teacher says of them.
-    Nothing else is learned from: of a data set that is named, the test images alone are looked at, to tell the accuracy
-    along the way, and they select nothing. The last weights are kept.
-    """
-
-    source = "Micaelli, Storkey 2019, Zero-shot Knowledge Transfer via Adversarial Belief Matching (arXiv:1905.09768)"
-    makes = "network"
-    default_data: ClassVar[str] = "none"
+class ZeroShotOptions(TeachingOptions, TransferSettings):
+    """What the stage can be told beside student and teachers."""
 
     generator: Annotated[Any, ComponentOf("generators")] = Field(
         "convolutional", validate_default=True, description="what makes pseudo-images out of noise"
@@ -56,7 +46,7 @@ class ZeroShot(TaughtBy, TransferSettings, Stage):
     )
 
     @model_validator(mode="after")
-    def _something_to_learn(self) -> ZeroShot:
+    def _something_to_learn(self) -> ZeroShotOptions:
         for name in ("generator_losses", "objectives"):
             if not any(part.weight for part in getattr(self, name)):
                 raise SpecError("at least one must have a weight over 0", (name,))
@@ -69,12 +59,26 @@ class ZeroShot(TaughtBy, TransferSettings, Stage):
                 raise SpecError(problem, ("objectives", number, "warmup"))
         return self
 
+
+@STAGES.register("zero-shot")
+class ZeroShot(TaughtBy, ZeroShotOptions, Stage):
+    """Teach a student what a trained network knows, where its data are gone.
+
+    A generator makes up images on which student and teacher disagree; the student learns what the teacher says of them.
+    Nothing else is learned from: of a data set that is named, the test images alone are looked at, to tell the accuracy
+    along the way, and they select nothing. The last weights are kept.
+    """
+
+    source = "Micaelli, Storkey 2019, Zero-shot Knowledge Transfer via Adversarial Belief Matching (arXiv:1905.09768)"
+    makes = "network"
+    default_data: ClassVar[str] = "none"
+
     def run(self, inputs: Mapping[str, Artifact], context: Context) -> Outcome:
         import torch
 
         from nasdistill.distill.learned import Lessons
         from nasdistill.distill.task import Distillation
-        from nasdistill.models.base import save_network
+        from nasdistill.models.base import Network, save_network
         from nasdistill.models.inspection import described as description
         from nasdistill.zero_shot.collapse import AGREEMENT
         from nasdistill.zero_shot.generation import Generation
@@ -141,7 +145,8 @@ class ZeroShot(TaughtBy, TransferSettings, Stage):
                 **({} if course.stopped is None else {"stopped": course.stopped}),
                 **description(network, spec.shape, timed=True),
                 "samples_per_second": course.learned / course.seconds,
-            }
+            },
+            Network(written, network),
         )
 
     def _test_images(self, spec: NetworkSpec, context: Context) -> Batches | None:

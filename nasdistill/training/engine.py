@@ -31,17 +31,22 @@ def _number_as_text(given: Any) -> Any:
     return str(given) if isinstance(given, int) else given
 
 
-class EngineSettings(BaseModel):
-    """The `engine` section of a recipe."""
+class DeviceSettings(BaseModel):
+    """One device and how it computes."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     accelerator: Literal["auto", "cpu", "cuda", "mps"] = Field("auto", description="where to compute")
-    devices: int = Field(1, gt=0, description="processes, each with a device of its own")
     precision: Annotated[Literal["auto", "32", "bf16"], BeforeValidator(_number_as_text)] = Field(
         "auto", description="bf16 is mixed precision; auto takes it where the hardware computes in it"
     )
     channels_last: bool = Field(True, description="keep images and convolutions channels-last in memory")
+
+
+class EngineSettings(DeviceSettings):
+    """The `engine` section of a recipe."""
+
+    devices: int = Field(1, gt=0, description="processes, each with a device of its own")
     sync_batch_norm: bool = Field(
         True,
         description="with several processes, normalise by the statistics of the whole batch, as one process does; else "

@@ -58,7 +58,7 @@ class Records:
     Of several processes that train together the first one alone records.
 
     Args:
-        quiet: no bar, plain lines in the log only.
+        quiet: no bar, plain lines in the log only; by default that of a log which does not show these lines either.
         listen: is told all scalars too.
     """
 
@@ -66,7 +66,7 @@ class Records:
         self,
         folder: Path | None = None,
         title: str = "training",
-        quiet: bool = False,
+        quiet: bool | None = None,
         listen: Listener | None = None,
     ) -> None:
         self.folder = folder
@@ -147,7 +147,8 @@ class Records:
         if not self.writes:
             yield Progress(title, total, done, lambda _at, _note: None)
             return
-        if self.quiet or not log.isEnabledFor(logging.INFO) or not sys.stderr.isatty():
+        quiet = not log.isEnabledFor(logging.INFO) if self.quiet is None else self.quiet
+        if quiet or not (sys.stderr.isatty() or "ipykernel" in sys.modules):
             yield Progress(title, total, done, unit=unit)
             return
         from rich.console import Console

@@ -52,7 +52,7 @@ def test_writes_the_files_and_says_what_they_hold(tmp_path: Path) -> None:
     )
     folder = tmp_path / "payload"
     folder.mkdir()
-    context: Any = SimpleNamespace(folder=folder)  # the one thing that exporting needs of its surroundings
+    context: Any = SimpleNamespace(folder=folder, networks={})  # all that exporting needs of its surroundings
     stage = STAGES.parse({"name": "export", "network": "student", "format": ["onnx", "torch"]})
     metrics = stage.run({"network": network}, context).metrics
     assert (metrics["parameters"], metrics["multiply_adds"]) == (16 * 8 + 8 + 8 * 3 + 3, 16 * 8 + 8 * 3)
