@@ -1,15 +1,16 @@
-"""Write the reference: one page per kind of component, one for recipes, one for commands, all from the schemas."""
+"""Write the reference: one page per kind of component, one for recipes, one for programs, from the code."""
 
 from __future__ import annotations
 
+import inspect
 import re
 import sys
 from collections.abc import Iterator
-from inspect import getdoc
 from pathlib import Path
 
 from pydantic import BaseModel
 
+import nasdistill.api
 from nasdistill.cli.options import options_of
 from nasdistill.recipes.schema import RecipeFile, StageEntry
 from nasdistill.registry import KINDS, Component, registry
@@ -17,9 +18,10 @@ from nasdistill.training.engine import EngineSettings
 
 
 def write_reference(folder: Path) -> None:
-    """Write `recipe.md` and a page per kind into `folder`, which is made."""
+    """Write `recipe.md`, `api.md` and a page per kind into `folder`, which is made."""
     folder.mkdir(parents=True, exist_ok=True)
     _write(folder / "recipe.md", _recipe())
+    _write(folder / "api.md", _api())
     for kind in KINDS:
         _write(folder / f"{kind}.md", _kind(kind))
 
@@ -43,6 +45,28 @@ def _recipe() -> Iterator[str]:
         yield from _options(model)
 
 
+def _api() -> Iterator[str]:
+    yield "# Programs and notebooks"
+    yield ""
+    yield _text(inspect.getdoc(nasdistill.api) or "")
+    for name in nasdistill.api.__all__:
+        found = getattr(nasdistill.api, name)
+        if not (inspect.isclass(found) or inspect.isfunction(found)):
+            continue
+        yield ""
+        yield f"## {name}"
+        yield ""
+        if inspect.isfunction(found):
+            given = inspect.signature(found).parameters.values()
+            listed = [str(each.replace(annotation=each.empty)) for each in given if each.kind != each.KEYWORD_ONLY]
+            yield f"`{name}({', '.join([*listed, *(['**options'] if hasattr(found, 'options') else [])])})`"
+            yield ""
+        yield _text(inspect.getdoc(found) or "")
+        if hasattr(found, "options"):
+            yield ""
+            yield from _options(found.options)
+
+
 def _kind(kind: str) -> Iterator[str]:
     components = registry(kind)
     yield f"# {kind.replace('-', ' ').capitalize()}"
@@ -56,7 +80,7 @@ def _kind(kind: str) -> Iterator[str]:
 
 
 def _component(component: type[Component]) -> Iterator[str]:
-    yield _text(getdoc(component) or "")
+    yield _text(inspect.getdoc(component) or "")
     if component.source:
         yield ""
         yield f"Source: {_text(component.source)}"

@@ -1,0 +1,156 @@
+"""How a stage is run on networks and data in memory."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+import tempfile
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from nasdistill.api.options import Settings
+from nasdistill.api.results import Metrics, Result, load, result_of
+from nasdistill.artifacts import MANIFEST
+from nasdistill.data.base import Data, DataSet, Shape, Source
+from nasdistill.errors import UserError
+from nasdistill.models.base import Model, Network, NetworkSpec
+from nasdistill.registry import registry
+from nasdistill.stages.base import STAGES, Context, Shared
+from nasdistill.storage import read_json, write_json
+from nasdistill.training.engine import DeviceSettings, EngineSettings
+from nasdistill.validation import build
+
+Given = Network | nn.Module | str | Path | Mapping[str, Any]
+"""A network: a result, a module, the folder of an artifact, or a model by name or mapping."""
+CALL = "call.json"
+
+
+class OwnModule(Model):
+    """A module of the caller's own, which nobody else can build."""
+
+    def build(self, shape: Shape, classes: int) -> nn.Module:
+        raise UserError("the weights of a module of your own cannot be drawn anew; leave out `fresh`")
+
+
+def _network(given: Given, field_name: str, data: Data | None) -> Network | str | dict[str, Any]:
+    """What was given for a field: a network in memory, or a model as a stage reads it.
+
+    Raises:
+        UserError: it is none.
+    """
+    if isinstance(given, Network):
+        return given
+    if isinstance(given, nn.Module):
+        if data is None:
+            raise UserError(f"a module alone does not tell which images the {field_name} reads; give `data` as well")
+        return Network(NetworkSpec(model=OwnModule(), **images_of(data)), given)
+    if isinstance(given, Path) or (isinstance(given, str) and (Path(given) / MANIFEST).is_file()):
+        return load(given)
+    return dict(given) if isinstance(given, Mapping) else given
+
+
+def images_of(data: Data) -> dict[str, Any]:
+    """What a spec says of the images that a network reads."""
+    said = {"labels": data.classes, "normalisation": data.normalisation}
+    return {"shape": data.shape, "classes": len(data.classes), **said}
+
+
+def teachers(teacher: Given | Sequence[Given]) -> dict[str, Given]:
+    if isinstance(teacher, Sequence) and not isinstance(teacher, str | nn.Module):
+        return {f"teacher.{number}": each for number, each in enumerate(teacher)}
+    return {"teacher": teacher}
+
+
+def run_stage(
+    uses: str, given: Mapping[str, Given], data: Data | None, options: Settings, **more: Any
+) -> Result | Metrics:
+    """Run a stage on networks in memory, in the caller's folder or one that is gone afterwards.
+
+    Args:
+        given: networks by field; the items of a list are `teacher.0`, ...
+        more: other fields of the stage, beside those that the options set.
+    """
+    found = {name: _network(each, name, data) for name, each in given.items()}
+    networks = {name: each for name, each in found.items() if isinstance(each, Network)}
+    kind = STAGES.get(uses)
+    chosen = {name: getattr(options, name) for name in options.model_fields_set if name in kind.model_fields}
+    stage = build(kind, {**_values(found), **chosen, **more})
+    dataset = DataSet(augmentations=list(data.augmentations)) if data else registry("datasets").parse("none")
+    stage.check_data(dataset)
+    seed = options.seed if options.seed is not None else data.seed if data else 0
+    shared = Shared(Source(data.train, data.test, data.classes, data.validation), (seed, data)) if data else Shared()
+    identity = _identity(data) if data else {}
+    with ExitStack() as stack:
+        folder = options.folder or Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="nasdistill-")))
+        if options.folder is not None:
+            contents = {name: network.content for name, network in networks.items()}
+            _claim(folder, {"stage": stage.spec(), "seed": seed, "networks": contents, "data": identity})
+        payload = folder / "payload"
+        payload.mkdir(parents=True, exist_ok=True)
+        context = Context(
+            stage=uses,
+            folder=payload,
+            scratch=folder,
+            tensorboard=options.folder and folder / "tensorboard",
+            seed=seed,
+            draw=stage.draw_number(),
+            dataset=dataset,
+            engine_settings=EngineSettings(**{name: getattr(options, name) for name in DeviceSettings.model_fields}),
+            checkpoint_seconds=30.0 if options.folder else math.inf,
+            data_identity=identity,
+            shared=shared,
+            networks=networks,
+            quiet=options.quiet,
+        )
+        # What the caller draws afterwards does not depend on what was drawn here.
+        stack.enter_context(torch.random.fork_rng(devices=range(torch.cuda.device_count())))
+        stack.callback(lambda: context.records.close())
+        outcome = stage.run({}, context)
+        if outcome.network is None:
+            return Metrics(outcome.metrics)
+        return result_of(outcome.network, outcome.metrics, payload)
+
+
+def _values(found: Mapping[str, Network | str | dict[str, Any]]) -> dict[str, Any]:
+    """What stands in the stage's fields: of a network in memory a name for messages, the same for the same one."""
+    names: dict[int, str] = {}
+    values: dict[str, Any] = {}
+    for name, each in found.items():
+        value: Any = each
+        if isinstance(each, Network):
+            value = names.setdefault(id(each.module), f"{type(each.module).__name__} ({name})")
+        field_name, dot, _number = name.partition(".")
+        if dot:
+            values.setdefault(field_name, []).append(value)
+        else:
+            values[name] = value
+    return values
+
+
+def _identity(data: Data) -> dict[str, Any]:
+    """What tells data from others; of the images their number, shape, labels and mean."""
+    labels = hashlib.sha256(data.train.labels.numpy().tobytes()).hexdigest()
+    augmentations = [each.spec() for each in data.augmentations]
+    normalisation = data.normalisation.model_dump(mode="json")
+    return {"images": repr(data), "labels": labels, "normalisation": normalisation, "augmentations": augmentations}
+
+
+def _claim(folder: Path, call: Mapping[str, Any]) -> None:
+    """Take a folder for a call, or take it up again where it is that of the same call.
+
+    Raises:
+        UserError: it holds something else.
+    """
+    path = folder / CALL
+    plain = json.loads(json.dumps(call))
+    if path.is_file() and read_json(path) == plain:
+        return
+    if folder.exists() and any(folder.iterdir()):
+        raise UserError(f"{folder} holds something else than this very call; name another folder")
+    write_json(path, plain)
