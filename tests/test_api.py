@@ -16,12 +16,13 @@ from torch.nn import functional
 import nasdistill.api as nd
 from nasdistill.cli.main import main
 from nasdistill.distill.objectives import Objective, Outputs
-from nasdistill.errors import UserError
+from nasdistill.errors import Interrupted, UserError
 from nasdistill.growth.stepwise import GrowthRule
 from nasdistill.growth.student import Student
 from nasdistill.interrupts import stops_are_polite
 from nasdistill.training.batches import Batch
-from tests.stages.parts import few_digits
+from nasdistill.training.tasks import Supervised
+from tests.stages.parts import few_digits, stop_in
 
 FAST: dict[str, Any] = {"accelerator": "cpu", "precision": "32", "quiet": True}
 CPU = ["--accelerator", "cpu", "--precision", "32"]
@@ -102,6 +103,18 @@ def test_a_folder_keeps_what_a_call_makes_and_is_of_one_call(tmp_path: Path, dat
     assert same(nd.train("mlp-8", data, epochs=1, folder=folder, **FAST).module, first.module)
     with pytest.raises(UserError, match="holds something else than this very call"):
         nd.train("mlp-8", data, epochs=2, folder=folder, **FAST)
+
+
+def test_a_call_that_was_stopped_goes_on_where_it_was(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, data: nd.Data
+) -> None:
+    options = {"epochs": 2, "batch_size": 32, **FAST}
+    unbroken = nd.train("mlp-8", data, **options)
+    taken = stop_in(monkeypatch, Supervised, 4)
+    with pytest.raises(Interrupted):
+        nd.train("mlp-8", data, folder=tmp_path / "work", **options)
+    assert same(nd.train("mlp-8", data, folder=tmp_path / "work", **options).module, unbroken.module)
+    assert taken["steps"] == 6  # of 96 images in 2 epochs, none twice
 
 
 def test_a_saved_network_is_read_by_commands_and_functions(

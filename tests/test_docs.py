@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import ast
+import inspect
 import re
 import shlex
 from collections.abc import Iterator
@@ -10,6 +12,7 @@ from pathlib import Path
 import pytest
 import typer
 
+import nasdistill.api
 from nasdistill.cli.app import build_app
 from nasdistill.cli.general import general_in
 from nasdistill.cli.stage_commands import example_of
@@ -74,6 +77,16 @@ def test_the_example_in_a_stages_help_is_understood(name: str) -> None:
     program, *words = shlex.split(example_of(stage.command or name, stage))
     assert program == "nasdistill"
     assert parse(words)
+
+
+def test_the_readmes_program_calls_what_there_is() -> None:
+    (code,) = blocks(ROOT / "README.md", "python")
+    calls = [node for node in ast.walk(ast.parse(code)) if isinstance(node, ast.Call)]
+    assert len(calls) == 6
+    for call in calls:
+        assert isinstance(call.func, ast.Attribute)
+        options = {option.arg: None for option in call.keywords if option.arg is not None}
+        inspect.signature(getattr(nasdistill.api, call.func.attr)).bind(*call.args, **options)
 
 
 def test_links_between_pages_lead_somewhere() -> None:
