@@ -11,7 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from nasdistill.artifacts import NETWORK_FILES
 from nasdistill.data.base import Normalisation, Shape
-from nasdistill.errors import DamagedFile, UserError
+from nasdistill.errors import DamagedFile, UserError, written_at
 from nasdistill.registry import Component, ComponentOf, Registry, build
 from nasdistill.storage import read_json, sha256_of_json, write_bytes, write_json
 from nasdistill.words import whole
@@ -77,9 +77,16 @@ class NetworkSpec(BaseModel):
         """The network with freshly drawn weights, made binary where the model says so.
 
         Raises:
-            UserError: the model does not exist for this shape, or has no layer that could be binary.
+            UserError: the model does not exist for this shape, has no layer that could be binary, or builds no module.
         """
-        network: nn.Module = self.model.build(self.shape, self.classes)
+        from torch import nn
+
+        network = self.model.build(self.shape, self.classes)
+        if not isinstance(network, nn.Module):
+            raise UserError(
+                f"the model {self.model.registered_name!r} ({written_at(type(self.model))}) must build a torch module, "
+                f"not {type(network).__name__}"
+            )
         if self.model.binary is not None:
             from nasdistill.models.binarising import binarise
 

@@ -9,9 +9,9 @@ import pytest
 import torch
 from scipy.special import log_softmax, rel_entr, softmax
 
-from nasdistill.distill.objectives import OBJECTIVES, attention
+from nasdistill.distill.objectives import OBJECTIVES, Objective, attention
 from nasdistill.distill.objectives.attention import attention_distance, attention_map
-from nasdistill.errors import SpecError
+from nasdistill.errors import SpecError, UserError
 from tests.distill.losses import DOUBLE, logits, loss_of
 
 
@@ -239,3 +239,12 @@ def test_gradients_of_low_precision_activations_keep_its_layout_and_are_rounded_
 def test_wrong_options_are_named(spec: object, problem: str) -> None:
     with pytest.raises(SpecError, match=problem):
         OBJECTIVES.parse(spec)
+
+
+class Lossless(Objective):
+    pass
+
+
+def test_an_objective_without_a_loss_is_named_with_its_file_before_training() -> None:
+    with pytest.raises(UserError, match=r"Lossless.*test_objectives\.py, line \d+\) must define `loss`"):
+        Lossless().bind(torch.nn.Identity(), torch.nn.Identity(), (1, 8, 8))

@@ -7,7 +7,7 @@ import torch
 
 from nasdistill.data.base import Shape
 from nasdistill.errors import SpecError, UserError
-from nasdistill.models.base import MODELS
+from nasdistill.models.base import MODELS, Model, NetworkSpec
 
 SHAPES: list[Shape] = [(1, 8, 8), (3, 32, 32), (1, 28, 28)]
 NAMES = ["wrn-10-1", "resnet-8", "densenet-10-4", "mlp-16-8", "torchvision:resnet18", "torchvision:mobilenet_v3_small"]
@@ -94,3 +94,15 @@ def test_an_mlp_reads_any_image_that_has_pixels() -> None:
     assert MODELS.parse("mlp-3").build((1, 1, 1), 2)(torch.zeros(1, 1, 1, 1)).shape == (1, 2)
     with pytest.raises(UserError, match="0x8x8"):
         MODELS.parse("mlp-3").build((0, 8, 8), 2)
+
+
+class Forgetful(Model):
+    def build(self, shape: Shape, classes: int) -> None:  # type: ignore[override]
+        torch.nn.Linear(shape[0], classes)
+
+
+def test_a_model_that_builds_no_module_is_named_with_its_file() -> None:
+    with pytest.raises(
+        UserError, match=r"Forgetful.*test_networks\.py, line \d+\) must build a torch module, not None"
+    ):
+        NetworkSpec(model=Forgetful(), shape=(1, 8, 8), classes=7).build()

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, ClassVar
 
 from pydantic import Field, model_validator
 
-from nasdistill.errors import SpecError
+from nasdistill.errors import SpecError, UserError, written_at
 from nasdistill.registry import Component, Registry
 
 if TYPE_CHECKING:
@@ -88,8 +88,11 @@ class Objective(Component):
             shape: channels, height and width of the images that both networks see.
 
         Raises:
-            UserError: the objective does not apply to these networks.
+            UserError: the objective does not apply to these networks, or its class defines neither `bind` nor `loss`.
         """
+        if type(self).loss is Objective.loss:
+            who = f"the objective {self.registered_name!r} ({written_at(type(self))})"
+            raise UserError(f"{who} must define `loss`, or `bind` where it reads features")
         return Term(self.loss)
 
     def loss(self, student: Outputs, teacher: Outputs, batch: Batch) -> torch.Tensor:
