@@ -8,7 +8,7 @@ from __future__ import annotations
 import contextlib
 import math
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -26,9 +26,10 @@ from nasdistill.errors import SpecError, UserError
 from nasdistill.search.strategies import Found, Strategy
 from nasdistill.search.weight_sharing import WeightSharing
 from nasdistill.training.batches import Batch
-from nasdistill.training.checkpoints import Checkpoints, load_optimizer, random_state, set_random_state
+from nasdistill.training.checkpoints import Checkpoints
 from nasdistill.training.history import History
-from nasdistill.training.losses import RunningLosses, naming_the_last_good, refuse_broken_weights
+from nasdistill.training.loop import Course, Fields, Part, Resumable
+from nasdistill.training.losses import RunningLosses, naming_the_last_good
 from nasdistill.training.optimizers.adam import Adam
 from nasdistill.training.optimizers.sgd import SGD
 from nasdistill.training.processes import averaged, refuse_difference
@@ -114,15 +115,9 @@ class Learner:
         """The model in the end, as a recipe writes it, and metrics; `judging` taught no weights."""
         raise NotImplementedError(type(self).__name__)
 
-    def state(self) -> dict[str, Any]:
-        adam = self.adam.state_dict() if self.adam else None
-        return {"supernet": self.supernet.state(), "sgd": self.sgd.state_dict(), "adam": adam}
-
-    def load_state(self, state: Mapping[str, Any]) -> None:
-        self.supernet.load_state(state["supernet"])
-        load_optimizer(self.sgd, state["sgd"])
-        if self.adam:
-            load_optimizer(self.adam, state["adam"])
+    def parts(self) -> dict[str, Part | None]:
+        """What a checkpoint holds of it, by name."""
+        return {"supernet": self.supernet, "sgd": self.sgd, "adam": self.adam}
 
 
 class GradientSearch(Strategy):
@@ -171,69 +166,48 @@ class GradientSearch(Strategy):
         learner = self.learner(space, data, engine, seed)
         teaching, judging = halves(data, self.batch_size, engine, seed)
         used = [teaching, judging] if learner.alphas else [teaching]
-        steps_per_epoch = min(map(len, used))
-        epoch = position = trained = 0
-        seconds = 0.0
-        losses, history = RunningLosses(), History()
-
-        def capture() -> dict[str, Any]:
-            state = {"losses": losses.state(), **learner.state()}
-            refuse_broken_weights(state["supernet"], epoch * steps_per_epoch + position)
-            return {
-                **state,
-                "epoch": epoch,
-                "position": position,
-                "trained": trained,
-                "seconds": seconds,
-                "curves": history.curves,
-                "random": random_state(),
-            }
-
-        saved = checkpoints.load()
-        if saved is None:
+        losses, history, course = RunningLosses(), History(), Course(min(map(len, used)))
+        state = Resumable(
+            checkpoints,
+            losses=losses,
+            **learner.parts(),
+            course=Fields(course),
+            history=Fields(history, "curves"),
+        )
+        if not state.resume():
             history.add(learner.look(0), 0)
-        else:
-            learner.load_state(saved)
-            epoch, position, trained, seconds = (saved[key] for key in ("epoch", "position", "trained", "seconds"))
-            losses, history = RunningLosses(saved["losses"]), History(saved["curves"])
-            set_random_state(saved["random"])
         engine.diversify_random_state()
 
-        total, done = self.epochs * steps_per_epoch, epoch * steps_per_epoch + position
         with (
             naming_the_last_good(checkpoints),
             engine.shared_statistics(),
-            records.progress(total, done) as progress,
+            records.progress(self.epochs * course.steps_per_epoch, course.done) as progress,
         ):
-            while epoch < self.epochs and not learner.stopped:
-                rate = learner.sgd.param_groups[0]["lr"] = self.learning_rate(epoch)
-                learner.begin_epoch(epoch)
+            while course.epoch < self.epochs and not learner.stopped:
+                rate = learner.sgd.param_groups[0]["lr"] = self.learning_rate(course.epoch)
+                learner.begin_epoch(course.epoch)
                 clock = time.perf_counter()
-                for batches in zip(*(half.epoch(epoch, position) for half in used), strict=False):
-                    learner.step(epoch * steps_per_epoch + position, *batches)
-                    position += 1
-                    seen = learner.seen
-                    losses.add(epoch * steps_per_epoch + position, list(seen), torch.stack(list(seen.values())))
-                    trained += sum(len(batch.labels) for batch in batches) * engine.processes
-                    if position % STEPS_BETWEEN_LOOKS == 0 or position == steps_per_epoch:
+                for batches in zip(*(half.epoch(course.epoch, course.position) for half in used), strict=False):
+                    learner.step(course.done, *batches)
+                    course.position += 1
+                    course.samples += sum(len(batch.labels) for batch in batches) * engine.processes
+                    losses.add(course.done, list(learner.seen), torch.stack(list(learner.seen.values())))
+                    if course.position % STEPS_BETWEEN_LOOKS == 0 or course.position == course.steps_per_epoch:
                         losses.look()
-                    seconds, clock = seconds + time.perf_counter() - clock, time.perf_counter()
-                    # Reading the architecture counts as a step, so that the number grows at an epoch's edge too.
-                    checkpoints.step(epoch * (steps_per_epoch + 1) + position, capture)
-                    progress.step(f"epoch {epoch + 1}")
+                    course.seconds, clock = course.seconds + time.perf_counter() - clock, time.perf_counter()
+                    state.step(course.done, course.number)
+                    progress.step(f"epoch {course.epoch + 1}")
 
-                means = losses.means()
-                losses = RunningLosses()
-                epoch, position = epoch + 1, 0
-                refuse_difference(learner.alphas or learner.weights[:1], f"the architecture after epoch {epoch}")
-                news = {CURVES.get(name, name): mean for name, mean in means.items()}
-                news |= {"learning rate": rate, **learner.look(epoch)}
-                history.add(news, epoch)
-                records.scalars(news, epoch * steps_per_epoch)
-                checkpoints.step(epoch * (steps_per_epoch + 1), capture)
+                course.end_epoch()
+                refuse_difference(learner.alphas or learner.weights[:1], f"the architecture after epoch {course.epoch}")
+                news = {CURVES.get(name, name): mean for name, mean in losses.take_means().items()}
+                news |= {"learning rate": rate, **learner.look(course.epoch)}
+                history.add(news, course.epoch)
+                records.scalars(news, course.done)
+                state.step(course.done, course.number)
 
             model, metrics = learner.found(judging)
-        metrics |= {"samples_per_second": trained / seconds, "epochs": epoch}
+        metrics |= {"samples_per_second": course.samples / course.seconds, "epochs": course.epoch}
         return Found(model, {"curves": history.curves}, metrics)
 
 

@@ -2,12 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
-import torch
 from torch import nn
-
-from nasdistill.errors import UserError
 
 
 class WeightSharing(nn.Module):
@@ -21,20 +16,3 @@ class WeightSharing(nn.Module):
         """All other parameters."""
         alphas = {id(alpha) for alpha in self.alphas()}
         return [parameter for parameter in self.parameters() if id(parameter) not in alphas]
-
-    def state(self) -> dict[str, torch.Tensor]:
-        """As `state_dict`, with what is shared under its first name alone."""
-        return {**dict(self.named_parameters()), **dict(self.named_buffers())}
-
-    def load_state(self, state: Mapping[str, torch.Tensor]) -> None:
-        """Copy in what `state` returned.
-
-        Raises:
-            UserError: it is of another supernet.
-        """
-        present = self.state()
-        if present.keys() != state.keys():
-            raise UserError("the checkpoint is of another supernet; remove it to search anew")
-        with torch.no_grad():
-            for name, value in present.items():
-                value.copy_(state[name])

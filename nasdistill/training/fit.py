@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -12,8 +12,9 @@ from torch import nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from nasdistill.training.batches import Batches
-from nasdistill.training.checkpoints import Checkpoints, load_optimizer, random_state, set_random_state
+from nasdistill.training.checkpoints import Checkpoints
 from nasdistill.training.history import VALIDATION, History
+from nasdistill.training.loop import Course, Fields, Resumable
 from nasdistill.training.losses import RunningLosses, naming_the_last_good, refuse_broken_weights
 from nasdistill.training.records import Records
 from nasdistill.training.settings import LoopSettings
@@ -50,6 +51,17 @@ class Fitted:
     stopped: str | None = None
 
 
+@dataclass
+class Training(Course):
+    """How far a training is.
+
+    Attributes:
+        kept: the weights of the selected epoch so far.
+    """
+
+    kept: dict[str, torch.Tensor] = field(default_factory=dict)
+
+
 def fit(
     task: Task,
     batches: Batches,
@@ -80,54 +92,32 @@ def fit(
     average = _average_of(task.network, settings.ema) if settings.ema is not None else None
     scored: nn.Module = average.module if average is not None else task.network
 
-    steps_per_epoch = len(batches)
-    epoch = position = trained = 0
-    seconds = 0.0
+    losses, history, course = RunningLosses(), History(score=score), Training(len(batches))
     stopped: str | None = None
-    losses, history = RunningLosses(), History(score=score)
-    kept: dict[str, torch.Tensor] = {}
-
-    def capture() -> dict[str, Any]:
-        state = {"losses": losses.state(), "task": task.state_dict(), "optimizer": optimizer.state_dict()}
-        refuse_broken_weights(state["task"], epoch * steps_per_epoch + position)
-        return {
-            **state,
-            "average": average.state_dict() if average is not None else {},
-            "epoch": epoch,
-            "position": position,
-            "trained": trained,
-            "seconds": seconds,
-            "random": random_state(),
-            "curves": history.curves,
-            "kept": kept,
-        }
-
-    saved = checkpoints.load()
-    if saved is not None:
-        task.load_state_dict(saved["task"])
-        load_optimizer(optimizer, saved["optimizer"])
-        if average is not None:
-            average.load_state_dict(saved["average"])
-        epoch, position, trained, seconds = (saved[key] for key in ("epoch", "position", "trained", "seconds"))
-        losses, history = RunningLosses(saved["losses"]), History(saved["curves"], score)
-        kept = saved["kept"]
-        set_random_state(saved["random"])
+    state = Resumable(
+        checkpoints,
+        losses=losses,
+        task=task,
+        optimizer=optimizer,
+        average=average,
+        course=Fields(course),
+        history=Fields(history, "curves"),
+    )
+    state.resume()
     engine.diversify_random_state()
 
-    total, done = settings.epochs * steps_per_epoch, epoch * steps_per_epoch + position
     with (
         naming_the_last_good(checkpoints),
         engine.shared_statistics(),
-        records.progress(total, done) as progress,
+        records.progress(settings.epochs * course.steps_per_epoch, course.done) as progress,
     ):
-        while epoch < settings.epochs and (stopped := _reason_to_stop(task, history, settings)) is None:
+        while course.epoch < settings.epochs and (stopped := _reason_to_stop(task, history, settings)) is None:
             module.train()
-            task.begin_epoch(epoch, settings.epochs)
+            task.begin_epoch(course.epoch, settings.epochs)
             clock = time.perf_counter()
-            for batch in batches.epoch(epoch, position):
-                step = epoch * steps_per_epoch + position
+            for batch in batches.epoch(course.epoch, course.position):
                 for group in optimizer.param_groups:
-                    group["lr"] = settings.learning_rate(step, steps_per_epoch)
+                    group["lr"] = settings.learning_rate(course.done, course.steps_per_epoch)
                 named = module(batch)
                 values = torch.stack(list(named.values()))
                 engine.fabric.backward(values.sum())
@@ -137,45 +127,43 @@ def fit(
                 stepper.zero_grad()
                 if average is not None:
                     average.update_parameters(task.network)
-                losses.add(step + 1, list(named), values)
-                position += 1
-                trained += len(batch.labels) * engine.processes
-                look = position % STEPS_BETWEEN_LOOKS == 0 or position == steps_per_epoch
+                course.position += 1
+                course.samples += len(batch.labels) * engine.processes
+                losses.add(course.done, list(named), values)
+                look = course.position % STEPS_BETWEEN_LOOKS == 0 or course.position == course.steps_per_epoch
                 if look:
                     losses.look()
-                seconds, clock = seconds + time.perf_counter() - clock, time.perf_counter()
+                course.seconds, clock = course.seconds + time.perf_counter() - clock, time.perf_counter()
                 if look:
-                    records.scalars({"train/latest loss": losses.latest}, step + 1)
-                # An evaluation counts as a step, so that the number grows at an epoch's edge too.
-                checkpoints.step(epoch * (steps_per_epoch + 1) + position, capture)
+                    records.scalars({"train/latest loss": losses.latest}, course.done)
+                state.step(course.done, course.number)
                 progress.step(losses.told)
 
-            news = {f"train/{name}": mean for name, mean in losses.means().items()}
+            news = {f"train/{name}": mean for name, mean in losses.take_means().items()}
             engine.align(task)  # what it counted, so that all processes tell and decide the same
             news |= task.end_epoch()
             news["learning rate"] = optimizer.param_groups[0]["lr"]
-            losses = RunningLosses()
-            epoch, position = epoch + 1, 0
-            refuse_broken_weights(task.state_dict(), epoch * steps_per_epoch)
-            last = epoch == settings.epochs or task.stop_reason() is not None
-            evaluated = last or epoch % settings.evaluate_every == 0
+            course.end_epoch()
+            refuse_broken_weights(task.state_dict(), course.done)
+            last = course.epoch == settings.epochs or task.stop_reason() is not None
+            evaluated = last or course.epoch % settings.evaluate_every == 0
             if evaluated:
                 news |= task.score(scored, validation, test, engine)
-            history.add(news, epoch)
-            records.scalars(news, epoch * steps_per_epoch)
-            if evaluated and settings.keep == "selected" and history.selected == epoch:
-                kept = {name: value.detach().clone() for name, value in scored.state_dict().items()}
-            checkpoints.step(epoch * (steps_per_epoch + 1), capture)
+            history.add(news, course.epoch)
+            records.scalars(news, course.done)
+            if evaluated and settings.keep == "selected" and history.selected == course.epoch:
+                course.kept = {name: value.detach().clone() for name, value in scored.state_dict().items()}
+            state.step(course.done, course.number)
 
-    task.network.load_state_dict(kept or scored.state_dict())
+    task.network.load_state_dict(course.kept or scored.state_dict())
     if stopped is not None:
-        log.info("training ends after epoch %d: %s", epoch, stopped)
+        log.info("training ends after epoch %d: %s", course.epoch, stopped)
     return Fitted(
         history.plain(),
         history.accuracy(),
         history.validation(settings.keep),
         history.selected,
-        trained / seconds,
+        course.samples / course.seconds,
         stopped,
     )
 

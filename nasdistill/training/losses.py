@@ -26,9 +26,9 @@ class RunningLosses:
     over all of them.
     """
 
-    def __init__(self, state: Mapping[str, Any] | None = None) -> None:
-        self._sums: dict[str, float] = dict(state["sums"]) if state else {}
-        self._steps: int = state["steps"] if state else 0
+    def __init__(self) -> None:
+        self._sums: dict[str, float] = {}
+        self._steps = 0
         self._unread: list[tuple[int, torch.Tensor]] = []
         self.latest = math.nan
 
@@ -62,14 +62,19 @@ class RunningLosses:
         """The loss last looked at, for a progress bar; nothing before the first look."""
         return "" if math.isnan(self.latest) else f"loss {self.latest:.4f}"
 
-    def means(self) -> dict[str, float]:
-        """The mean of each loss since the start of the epoch, as last looked at."""
-        return {name: value / self._steps for name, value in self._sums.items()}
+    def take_means(self) -> dict[str, float]:
+        """The mean of each loss, as last looked at; the next epoch starts anew."""
+        means = {name: value / self._steps for name, value in self._sums.items()}
+        self._sums, self._steps, self.latest = {}, 0, math.nan
+        return means
 
-    def state(self) -> dict[str, Any]:
+    def state_dict(self) -> dict[str, Any]:
         """Plain data from which the sums go on; looks first."""
         self.look()
         return {"sums": dict(self._sums), "steps": self._steps}
+
+    def load_state_dict(self, state_dict: Mapping[str, Any], /) -> None:
+        self._sums, self._steps = dict(state_dict["sums"]), state_dict["steps"]
 
 
 def refuse_broken_weights(state: Mapping[str, torch.Tensor], step: int) -> None:

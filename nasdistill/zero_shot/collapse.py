@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Any
 
 import torch
+from torch import nn
 
 from nasdistill.training.processes import summed
 
@@ -63,15 +63,19 @@ class Window:
         )
 
 
-class Watch:
+class Watch(nn.Module):
     """Collects the answers of student and teacher, on the device and without waiting for it.
 
     A pseudo-batch is that of all processes together, so that all of them know and decide alike.
     """
 
-    def __init__(self, classes: int, device: torch.device) -> None:
-        self._histograms = torch.zeros(2, classes, dtype=torch.int64, device=device)
-        self._sums = torch.zeros(4, device=device)  # both spreads, agreements, pseudo-batches
+    _histograms: torch.Tensor
+    _sums: torch.Tensor
+
+    def __init__(self, classes: int) -> None:
+        super().__init__()
+        self.register_buffer("_histograms", torch.zeros(2, classes, dtype=torch.int64))
+        self.register_buffer("_sums", torch.zeros(4))  # both spreads, agreements, pseudo-batches
 
     def add(self, student: torch.Tensor, teacher: torch.Tensor) -> None:
         """The logits, [N, classes], of this process's share of one pseudo-batch."""
@@ -93,10 +97,3 @@ class Watch:
         taken = self._histograms.clone()
         self._histograms.zero_()
         return taken
-
-    def state(self) -> dict[str, Any]:
-        return {"histograms": self._histograms, "sums": self._sums}
-
-    def load(self, state: dict[str, Any]) -> None:
-        self._histograms.copy_(state["histograms"])
-        self._sums.copy_(state["sums"])

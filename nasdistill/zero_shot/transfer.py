@@ -15,7 +15,8 @@ from torch import nn
 from nasdistill.distill.task import Distillation
 from nasdistill.distill.teacher import packed
 from nasdistill.training.batches import Batch, Batches
-from nasdistill.training.checkpoints import Checkpoints, load_optimizer, random_state, set_random_state
+from nasdistill.training.checkpoints import Checkpoints
+from nasdistill.training.loop import Fields, Resumable
 from nasdistill.training.losses import RunningLosses, naming_the_last_good, refuse_broken_weights
 from nasdistill.training.metrics import evaluate
 from nasdistill.training.records import Records
@@ -110,29 +111,19 @@ def transfer(
     learning, student_stepper = engine.setup(task, student_optimizer)
     making, generator_stepper = engine.setup(generation, generator_optimizer)
     course, losses = Course(), RunningLosses()
-    watch = Watch(generation.classes, engine.device)
-
-    def capture() -> dict[str, Any]:
-        state = {"losses": losses.state(), "task": task.state_dict(), "generation": generation.state_dict()}
-        refuse_broken_weights(state["task"], course.done)
-        return {
-            **state,
-            "student_optimizer": student_optimizer.state_dict(),
-            "generator_optimizer": generator_optimizer.state_dict(),
-            "watch": watch.state(),
-            "course": vars(course),
-            "random": random_state(),
-        }
-
-    saved = checkpoints.load()
-    if saved is not None:
-        task.load_state_dict(saved["task"])
-        generation.load_state_dict(saved["generation"])
-        load_optimizer(student_optimizer, saved["student_optimizer"])
-        load_optimizer(generator_optimizer, saved["generator_optimizer"])
-        course, losses = Course(**saved["course"]), RunningLosses(saved["losses"])
-        watch.load(saved["watch"])
-        set_random_state(saved["random"])
+    watch = Watch(generation.classes)
+    engine.place(watch)
+    state = Resumable(
+        checkpoints,
+        losses=losses,
+        task=task,
+        generation=generation,
+        student_optimizer=student_optimizer,
+        generator_optimizer=generator_optimizer,
+        watch=watch,
+        course=Fields(course),
+    )
+    state.resume()
     engine.diversify_random_state()
 
     with (
@@ -188,8 +179,7 @@ def transfer(
                 course.seconds, clock = course.seconds + time.perf_counter() - clock, time.perf_counter()
                 window = watch.window()
                 named_rates = dict(zip(("learning rate/generator", "learning rate/student"), rates, strict=True))
-                course.tell({**losses.means(), **window.figures, **named_rates}, records)
-                losses = RunningLosses()
+                course.tell({**losses.take_means(), **window.figures, **named_rates}, records)
                 _act_on_collapse(window, course, generation, generator_optimizer, settings, seed)
                 over = over or course.stopped is not None
             course.seconds += time.perf_counter() - clock
@@ -204,7 +194,7 @@ def transfer(
             if test is not None and (over or course.done % settings.evaluate_every == 0):
                 engine.align(task)
                 course.tell({TEST: evaluate(task.network, test, engine).accuracy}, records)
-            checkpoints.step(course.done, capture)
+            state.step(course.done)
             progress.step(course.told)
     return course
 

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import pytest
 import torch
 from torch import nn
 
-from nasdistill.errors import UserError
 from nasdistill.search.weight_sharing import WeightSharing
 
 
@@ -28,22 +26,3 @@ def test_what_is_no_alpha_is_a_weight() -> None:
     supernet = Tied()
     wanted = [supernet.first.weight, supernet.first.bias, supernet.norm.weight, supernet.norm.bias]
     assert list(map(id, supernet.weights())) == list(map(id, wanted))
-
-
-def test_a_state_holds_what_is_shared_once_and_comes_back_in_place() -> None:
-    one, other = Tied(), Tied()
-    one.norm(torch.randn(4, 2))
-    state = one.state()
-    assert one.state_dict().keys() - state.keys() == {"second.weight", "second.bias"}
-    kept = other.first.weight
-    other.load_state(state)
-    assert other.first.weight is kept
-    assert all(torch.equal(value, one.state_dict()[name]) for name, value in other.state_dict().items())
-
-
-def test_a_state_of_another_supernet_is_refused() -> None:
-    supernet = Tied()
-    state = supernet.state()
-    del state["alpha"]
-    with pytest.raises(UserError, match="of another supernet; remove it"):
-        supernet.load_state(state)

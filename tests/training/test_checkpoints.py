@@ -9,10 +9,12 @@ from pathlib import Path
 
 import pytest
 import torch
+from torch import nn
 
-from nasdistill.errors import Interrupted
+from nasdistill.errors import Interrupted, UserError
 from nasdistill.interrupts import polite_stops
 from nasdistill.training.checkpoints import Checkpoints, random_state, set_random_state
+from nasdistill.training.loop import Resumable
 
 
 def save(checkpoints: Checkpoints, *numbers: int) -> None:
@@ -88,3 +90,14 @@ def test_random_numbers_go_on(tmp_path: Path) -> None:
     assert state is not None
     set_random_state(state)
     assert torch.equal(torch.rand(5), expected)
+
+
+def test_a_checkpoint_of_another_loop_is_named_and_not_read(tmp_path: Path) -> None:
+    Checkpoints(tmp_path).save(3, {"network": {"weight": torch.ones(2)}, "random": random_state()})
+    network = nn.Linear(2, 1)
+    before = network.weight.clone()
+    for parts in ({"network": network, "optimizer": torch.optim.SGD(network.parameters())}, {"network": network}):
+        with pytest.raises(UserError, match=r"000000000003-.* is of another loop or another version"):
+            Resumable(Checkpoints(tmp_path), **parts).resume()
+        assert torch.equal(network.weight, before)
+    assert len(list(tmp_path.glob("*.safetensors"))) == 1, "what was there stays"

@@ -202,7 +202,7 @@ def test_the_last_good_checkpoint_is_named_and_good(tmp_path: Path) -> None:
     assert str(checkpoints.newest) in str(caught.value)
     state = checkpoints.load()
     assert state is not None
-    assert (state["epoch"], state["position"]) == (1, 1)
+    assert (state["course"]["epoch"], state["course"]["position"]) == (1, 1)
     assert all(value.isfinite().all() for value in state["task"].values())
 
 

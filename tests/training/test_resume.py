@@ -78,5 +78,5 @@ def test_killed_inside_an_epoch_at_its_edge_and_politely(in_a_child: InAChild, t
     assert sha256_of(broken / "weights.safetensors") == sha256_of(unbroken / "weights.safetensors")
     states = [load_state(newest(folder)) for folder in (unbroken, broken)]
     assert number(newest(broken)) == LAST
-    assert {"task", "optimizer", "average", "random", "curves", "kept"} <= set(states[0])
-    assert differences(*states) == ["/seconds"]
+    assert {"losses", "task", "optimizer", "average", "random", "course", "history"} == set(states[0])
+    assert differences(*states) == ["/course/seconds"]

@@ -41,7 +41,7 @@ def test_answers_are_counted_by_class() -> None:
 
 def test_a_window_is_the_mean_over_its_pseudo_batches() -> None:
     """Two pseudo-batches, each of one class, do not add up to a spread of two classes."""
-    watch = Watch(3, torch.device("cpu"))
+    watch = Watch(3)
     watch.add(answering(0, 0, 0, 0), answering(0, 0, 1, 1))
     watch.add(answering(1, 1, 1, 1), answering(1, 0, 2, 2))
     window = watch.window()
@@ -56,9 +56,9 @@ def test_a_window_is_the_mean_over_its_pseudo_batches() -> None:
 
 
 def test_a_watch_goes_on_from_its_state() -> None:
-    watch, other = (Watch(3, torch.device("cpu")) for _ in range(2))
+    watch, other = (Watch(3) for _ in range(2))
     watch.add(answering(0, 1), answering(0, 0))
-    other.load(watch.state())
+    other.load_state_dict(watch.state_dict())
     for each in (watch, other):
         each.add(answering(2, 2), answering(2, 1))
     assert watch.window() == other.window()

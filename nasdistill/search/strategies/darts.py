@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
 import torch
@@ -21,6 +20,7 @@ from nasdistill.search.spaces.cells import CellSpace
 from nasdistill.search.strategies import STRATEGIES
 from nasdistill.search.supernet import Supernet
 from nasdistill.training.batches import Batch
+from nasdistill.training.loop import Fields, Part
 from nasdistill.training.processes import averaged
 
 if TYPE_CHECKING:
@@ -90,12 +90,12 @@ class CellLearner(Learner):
     """The supernet of a space of cells.
 
     Attributes:
-        genotype: the cells that would be found now.
+        model: what would be found now, as a recipe writes it.
         progress: share of the epochs that were done when the present one began.
     """
 
     supernet: Supernet
-    genotype: Genotype
+    model: dict[str, Any]
 
     def __init__(self, search: DartsSearch, space: CellSpace, data: Data, engine: Engine, seed: int) -> None:
         self.search = search
@@ -159,7 +159,7 @@ class CellLearner(Learner):
         latest = Genotype(**{mixture.cell: self.search.selection.cell(self.space, mixture) for mixture in mixtures})
         self.stopped = epoch > 0 and self._collapsed(latest, epoch) and self.search.on_collapse == "stop"
         if not self.stopped or epoch == 1:
-            self.genotype = latest
+            self.model = self.space.model_of(latest)
         told: dict[str, float] = {}
         for mixture in mixtures:
             name = mixture.cell
@@ -174,15 +174,10 @@ class CellLearner(Learner):
         return told
 
     def found(self, judging: Batches) -> tuple[dict[str, Any], dict[str, Any]]:
-        return self.space.model_of(self.genotype), {}
+        return self.model, {}
 
-    def state(self) -> dict[str, Any]:
-        return {**super().state(), "genotype": self.genotype.model_dump(mode="json"), "stopped": self.stopped}
-
-    def load_state(self, state: Mapping[str, Any]) -> None:
-        super().load_state(state)
-        self.genotype = Genotype.model_validate(state["genotype"])
-        self.stopped = state["stopped"]
+    def parts(self) -> dict[str, Part | None]:
+        return {**super().parts(), "cells": Fields(self, "model", "stopped")}
 
     def _collapsed(self, genotype: Genotype, epoch: int) -> bool:
         edges = sum(map(len, genotype.normal))
