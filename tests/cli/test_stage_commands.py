@@ -121,12 +121,14 @@ def test_mistakes_are_told_in_one_sentence(nasdistill: Command, plugin: Path) ->
         assert len(done.stderr.splitlines()) == 1, done.stderr
 
 
-def test_an_unexpected_error_hints_at_debug_which_shows_the_traceback(nasdistill: Command, plugin: Path) -> None:
+def test_what_breaks_in_a_plug_in_is_named_and_debug_shows_the_traceback(nasdistill: Command, plugin: Path) -> None:
     short = nasdistill("echo", "wrn-10-1", "--how", "down", "--plugin", plugin.name, "--quiet")
-    assert short.returncode == 1
-    assert short.stderr == "nasdistill: unexpected RuntimeError: down is not possible; --debug shows the traceback\n"
+    assert short.returncode == 2
+    assert short.stderr.startswith("nasdistill: the stage 'echo' (echo) broke in a plug-in, at ")
+    assert "RuntimeError: down is not possible; --debug shows the traceback" in short.stderr
+    assert f"{plugin.name}, line " in short.stderr
     full = nasdistill("echo", "wrn-10-1", "--how", "down", "--plugin", plugin.name, "--debug")
-    assert full.returncode == 1
+    assert full.returncode == 2
     assert "Traceback" in full.stderr
 
 

@@ -266,7 +266,7 @@ class Vector(Regulariser):
     [
         (
             {"sampler": Flat()},
-            r"sampler '' \(Flat, .*test_seams.py, line \d+\) gave weights of the shape \[5\] for alphas",
+            r"sampler 'Flat' \(Flat, .*test_seams.py, line \d+\) gave weights of the shape \[5\] for alphas",
         ),
         ({"sampler": Infinite()}, r"\(Infinite, .*test_seams.py, line \d+\) gave weights that are not finite"),
         (
