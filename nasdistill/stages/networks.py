@@ -84,8 +84,8 @@ def network_for_data(
     Raises:
         SpecError: at `field`: the network was made for images or classes of another shape or number.
     """
+    data = context.data  # first, so that what is wrong with it is not said of this field
     spec, network = network_for(field, value, inputs, context, weights)
-    data = context.data
     if (spec.shape, spec.classes) != (data.shape, len(data.classes)):
         raise SpecError(
             f"the {field} {value!r} is made for {images_in_words(spec.shape, spec.classes)}; "
