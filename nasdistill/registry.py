@@ -2,24 +2,23 @@
 
 from __future__ import annotations
 
-import hashlib
 import importlib
 import importlib.metadata
-import importlib.util
 import logging
 import pkgutil
-import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from pathlib import Path
-from typing import Any, ClassVar, Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
-from pydantic import BaseModel, ConfigDict, GetCoreSchemaHandler, GetJsonSchemaHandler
+from pydantic import GetCoreSchemaHandler, GetJsonSchemaHandler
 from pydantic_core import CoreSchema, core_schema
 
+from nasdistill.component import Component as Component
 from nasdistill.errors import SpecError, UserError, unknown
 from nasdistill.validation import build as build
+from nasdistill.versions import Origin as Origin
+from nasdistill.versions import origin_of
 
 log = logging.getLogger(__name__)
 
@@ -50,54 +49,13 @@ KINDS = {
 _IRREGULAR = {"strategies": "strategy", "generator-losses": "generator-loss"}
 
 
-class Component(BaseModel):
-    """Anything registered: its fields are its options, its docstring says what it is.
-
-    Subclasses set `source` to the paper, equation or code that they follow. A component is plain data until its
-    kind's method is called, so it can be built from a recipe, hashed, and written to disk with `spec`.
-    """
-
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
-
-    registered_kind: ClassVar[str] = ""
-    registered_name: ClassVar[str] = ""
-    source: ClassVar[str] = ""
-
-    @classmethod
-    def __pydantic_init_subclass__(cls, **_options: Any) -> None:
-        cls.registered_name = cls.__name__  # until it is registered: messages need a name
-
-    @classmethod
-    def parse_shorthand(cls, text: str) -> dict[str, Any] | None:
-        """The options that a shorthand such as `wrn-40-2` stands for, or None if `text` is none of this component's."""
-        return None
-
-    def spec(self) -> dict[str, Any]:
-        """Plain data (JSON) from which this component is rebuilt: its name and its options."""
-        return {"name": self.registered_name, **self.model_dump(mode="json")}
-
-
 C = TypeVar("C", bound=Component)
-
-
-@dataclass(frozen=True)
-class Origin:
-    """Where a component comes from.
-
-    Attributes:
-        name: `built-in`, a distribution, or a file.
-        version: a distribution's version and the SHA-256 of the module in it, or a file's SHA-256; empty for built-ins.
-    """
-
-    name: str
-    version: str
 
 
 @dataclass
 class Plugins:
-    """What this process has loaded from outside, and what failed to load."""
+    """Plugins that failed to load, and why."""
 
-    loaded: dict[str, Origin] = field(default_factory=dict)
     broken: dict[str, str] = field(default_factory=dict)
 
 
@@ -118,7 +76,6 @@ class Registry(Generic[C]):
         self.package = package
         self.group = "nasdistill." + kind.replace("-", "_")
         self._components: dict[str, type[C]] = {}
-        self._origins: dict[str, Origin] = {}
         self._entry_points: dict[str, importlib.metadata.EntryPoint] | None = None
         self._builtin_loaded = False
         _registries[kind] = self
@@ -143,23 +100,22 @@ class Registry(Generic[C]):
 
         return add
 
-    def _add(self, name: str, component: type[C], origin: Origin | None = None) -> None:
+    def _add(self, name: str, component: type[C]) -> None:
         if not (isinstance(component, type) and issubclass(component, self.base)):
             raise UserError(f"{self.singular} {name!r} must be a subclass of {self.base.__name__}, got {component!r}")
         taken = self._components.get(name)
         if taken is component:
-            self._origins[name] = origin or self._origins[name]
             return
-        if taken is not None or (origin is None and not self._is_builtin(component) and name in self._builtin_names()):
-            there = f"{taken.__module__}.{taken.__qualname__}" if taken else self.package
+        if taken is not None and _path(taken) == _path(component):
+            log.info("the %s %r is defined anew", self.singular, name)
+        elif taken is not None or (not self._is_builtin(component) and name in self._builtin_names()):
             raise UserError(
-                f"the {self.singular} name {name!r} is taken by {there}; "
-                f"register {component.__module__}.{component.__qualname__} under another name"
+                f"the {self.singular} name {name!r} is taken by {_path(taken) if taken else self.package}; "
+                f"register {_path(component)} under another name"
             )
         component.registered_kind = self.kind
         component.registered_name = name
         self._components[name] = component
-        self._origins[name] = origin or _origin_of(component)
 
     def _is_builtin(self, component: type[C]) -> bool:
         return component.__module__.startswith("nasdistill.")
@@ -186,7 +142,7 @@ class Registry(Generic[C]):
             taken = dict.fromkeys(self._builtin_names(), self.package)
             for point in importlib.metadata.entry_points(group=self.group):
                 if point.name in taken:
-                    _broken(point.value, f"the {self.singular} name {point.name!r} is taken by {taken[point.name]}")
+                    left_out(point.value, f"the {self.singular} name {point.name!r} is taken by {taken[point.name]}")
                 else:
                     taken[point.name] = point.value
                     self._entry_points[point.name] = point
@@ -194,19 +150,15 @@ class Registry(Generic[C]):
 
     def _load_installed(self, name: str) -> None:
         point = self._installed()[name]
-        package = point.dist.name if point.dist else point.module
-        version = point.dist.version if point.dist else "unknown version"
         try:
-            with _nothing_left_behind():
-                component = point.load()
-                origin = Origin(package, f"{version}, {_digest_of_module(point.module)}")
-                self._add(name, component, origin)
+            with nothing_left_behind():
+                self._add(name, point.load())
         except (Exception, SystemExit) as error:  # a plugin may fail in any way, and must not take the rest down
-            why = _broken(point.value, f"{type(error).__name__}: {error}")
+            why = left_out(point.value, f"{type(error).__name__}: {error}")
             raise SpecError(
-                f"the plugin {package!r} offers {self.singular} {name!r} but does not load ({why})"
+                f"the plugin {point.dist.name if point.dist else point.module!r} offers {self.singular} {name!r} "
+                f"but does not load ({why})"
             ) from error
-        plugins.loaded[package] = origin
 
     def names(self) -> list[str]:
         """All known names, those of installed plugins included (without importing them)."""
@@ -237,8 +189,7 @@ class Registry(Generic[C]):
         return text in self.names() or self._from_shorthand(text) is not None
 
     def origin(self, name: str) -> Origin:
-        self.get(name)
-        return self._origins[name]
+        return origin_of(self.get(name))
 
     def parse(self, value: Any) -> C:
         """A component from a name, a shorthand, or a mapping with `name` and options.
@@ -317,79 +268,29 @@ def _singular(kind: str) -> str:
     return _IRREGULAR.get(kind) or kind.removesuffix("s")
 
 
-def load_plugin(plugin: str, relative_to: Path | None = None) -> None:
-    """Import a plugin named in a recipe or on the command line: a `.py` file or a module.
-
-    A plugin that fails is told in a warning and remembered in `plugins.broken`; it leaves nothing registered and does
-    not take the rest down.
-    """
-    try:
-        with _nothing_left_behind():
-            if plugin.endswith(".py"):
-                version = _load_file((relative_to or Path.cwd()) / plugin)
-            else:
-                version = _load_module(plugin)
-    except (Exception, SystemExit) as error:  # a plugin may fail in any way, and must not take the rest down
-        _broken(plugin, f"{type(error).__name__}: {error}")
-    else:
-        plugins.broken.pop(plugin, None)
-        plugins.loaded[plugin] = Origin(plugin, version)
-
-
-def _load_file(path: Path) -> str:
-    version = _digest(path)
-    name = f"nasdistill_plugin_{path.stem}_{version.removeprefix('sha256:')[:12]}"
-    if name not in sys.modules:
-        spec = importlib.util.spec_from_file_location(name, path)
-        assert spec is not None
-        assert spec.loader is not None
-        module = sys.modules[name] = importlib.util.module_from_spec(spec)
-        try:
-            spec.loader.exec_module(module)
-        except BaseException:
-            del sys.modules[name]
-            raise
-    return version
-
-
-def _load_module(name: str) -> str:
-    importlib.import_module(name)
-    return _digest_of_module(name)
-
-
 @contextmanager
-def _nothing_left_behind() -> Iterator[None]:
+def nothing_left_behind() -> Iterator[None]:
     """If this block fails, what it registered is forgotten; built-in components that it happened to load stay."""
-    before = {each.kind: set(each._components) for each in _registries.values()}
+    before = {kind: dict(each._components) for kind, each in _registries.items()}
     try:
         yield
     except BaseException:
-        for each in _registries.values():
-            for name, component in list(each._components.items()):
-                if name not in before.get(each.kind, ()) and not each._is_builtin(component):
-                    del each._components[name], each._origins[name]
+        for kind, each in list(_registries.items()):
+            known = before.get(kind, {})
+            builtin = {name: made for name, made in each._components.items() if each._is_builtin(made)}
+            each._components = {**builtin, **known}
+            if kind not in before and each.base.__module__.partition(".")[0] != "nasdistill":
+                del _registries[kind], KINDS[kind]
         raise
 
 
-def _broken(plugin: str, why: str) -> str:
+def left_out(plugin: str, why: str) -> str:
+    """Tell once why a plugin is left out, and remember it for where it is missed."""
     if plugins.broken.get(plugin) != why:
         log.warning("the plugin %s is left out: %s", plugin, why)
     plugins.broken[plugin] = why
     return why
 
 
-def _origin_of(component: type[Component]) -> Origin:
-    name = component.__module__
-    if name.startswith("nasdistill."):
-        return Origin("built-in", "")
-    file = getattr(sys.modules.get(name), "__file__", None)
-    return Origin(Path(file).name if file else name, _digest_of_module(name))
-
-
-def _digest_of_module(name: str) -> str:
-    file = getattr(sys.modules.get(name), "__file__", None)
-    return _digest(Path(file)) if file else "unknown"
-
-
-def _digest(path: Path) -> str:
-    return "sha256:" + hashlib.sha256(path.read_bytes()).hexdigest()
+def _path(component: type[Component]) -> str:
+    return f"{component.__module__}.{component.__qualname__}"

@@ -13,6 +13,7 @@ import torch
 from torch import nn
 
 from nasdistill.cli.main import main
+from nasdistill.closure import PLUGIN_FOLDER
 from nasdistill.data.preparation import load
 from nasdistill.distill.objectives import Outputs
 from nasdistill.distill.task import Distillation, with_label_term
@@ -21,7 +22,8 @@ from nasdistill.growth.methods import GROWTH_METHODS
 from nasdistill.growth.student import Student
 from nasdistill.models.base import MODELS, NetworkSpec
 from nasdistill.models.inspection import count_parameters
-from nasdistill.registry import load_plugin, plugins, registry
+from nasdistill.plugins import load_plugin
+from nasdistill.registry import plugins, registry
 from nasdistill.search.edges.dense import Fan
 from nasdistill.search.mixture import Mixture, Moment
 from nasdistill.training.batches import Batch
@@ -53,7 +55,7 @@ def _loaded(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
         load_plugin(file, FOLDER)
     assert plugins.broken == {}
     yield
-    for name in [name for name in sys.modules if name.startswith("nasdistill_plugin_my_")]:
+    for name in [name for name in sys.modules if name.startswith(PLUGIN_FOLDER)]:
         del sys.modules[name]
 
 

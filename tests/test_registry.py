@@ -16,8 +16,10 @@ import pytest
 from pydantic import Field, TypeAdapter
 
 from nasdistill import registry as module
+from nasdistill.closure import PLUGIN_FOLDER
 from nasdistill.errors import SpecError, UserError
-from nasdistill.registry import KINDS, Component, ComponentOf, Origin, Registry, load_plugin, plugins, registry
+from nasdistill.plugins import load_plugin
+from nasdistill.registry import KINDS, Component, ComponentOf, Origin, Registry, plugins, registry
 
 HERE = Path(__file__).parent
 
@@ -30,11 +32,10 @@ class Widget(Component):
 def _nothing_stays_known(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     for kind in list(KINDS):
         registry(kind)
-    monkeypatch.setattr(plugins, "loaded", {})
     monkeypatch.setattr(plugins, "broken", {})
     yield
     module._registries.pop("widgets", None)
-    for name in [name for name in sys.modules if name.startswith(("nasdistill_plugin_", "no_widgets"))]:
+    for name in [name for name in sys.modules if name.startswith((PLUGIN_FOLDER, "no_widgets"))]:
         del sys.modules[name]
 
 
@@ -94,6 +95,12 @@ from tests.test_registry import Widget
 class Pulley(Widget):
     "A pulley."
 """
+
+
+def version_of(module: str, text: str) -> str:
+    """Of a plug-in that imports nothing of its own."""
+    content = json.dumps([[module, hashlib.sha256(text.encode()).hexdigest()]])
+    return "sha256:" + hashlib.sha256(content.encode()).hexdigest()
 
 
 def test_every_kind_has_a_registry_whose_components_say_what_they_are() -> None:
@@ -179,10 +186,9 @@ def test_a_plugin_file_is_loaded_and_recorded_with_its_hash(widgets: Registry[Wi
     (tmp_path / "pulleys.py").write_text(REGISTERED_FILE)
     load_plugin("pulleys.py", tmp_path)
     load_plugin("pulleys.py", tmp_path)  # a recipe and the command line may name the same one
-    digest = "sha256:" + hashlib.sha256(REGISTERED_FILE.encode()).hexdigest()
     assert plugins.broken == {}
-    assert plugins.loaded == {"pulleys.py": Origin("pulleys.py", digest)}
-    assert widgets.origin("pulley") == Origin("pulleys.py", digest)
+    how = f"--plugin {tmp_path / 'pulleys.py'}"
+    assert widgets.origin("pulley") == Origin("pulleys.py", version_of("pulleys", REGISTERED_FILE), how)
     assert widgets.parse("pulley").spec() == {"name": "pulley"}
 
 
@@ -202,7 +208,6 @@ def test_a_broken_plugin_is_named_and_leaves_nothing_behind(
     load_plugin("half.py", tmp_path)
     assert why in plugins.broken["half.py"]
     assert f"the plugin half.py is left out: {why}" in caplog.text
-    assert plugins.loaded == {}
     assert widgets.names() == ["gear", "spring"]
     with pytest.raises(SpecError, match=r"unknown widget 'pulley'.*the plugin 'half.py' did not load"):
         widgets.get("pulley")
@@ -218,7 +223,7 @@ def test_what_a_broken_plugin_made_load_stays(tmp_path: Path) -> None:
         "from nasdistill.registry import registry\nregistry('objectives').names()\n1 / 0\n"
     )
     script = (
-        "from nasdistill.registry import load_plugin, registry\n"
+        "from nasdistill.plugins import load_plugin\nfrom nasdistill.registry import registry\n"
         f"load_plugin({str(tmp_path / 'early.py')!r})\n"
         "print(registry('objectives').get('kd').__name__)"
     )
@@ -236,7 +241,8 @@ def test_a_plugin_module_is_found_on_the_path(tmp_path: Path, monkeypatch: pytes
     (tmp_path / "a_module_of_mine.py").write_text("found = True\n")
     monkeypatch.syspath_prepend(tmp_path)
     load_plugin("a_module_of_mine")
-    assert plugins.loaded["a_module_of_mine"].version == "sha256:" + hashlib.sha256(b"found = True\n").hexdigest()
+    assert sys.modules["a_module_of_mine"].found
+    assert plugins.broken == {}
 
 
 # --- plugins installed as packages ---
@@ -251,8 +257,8 @@ def test_installed_plugins_are_known_without_being_imported(widgets: Registry[Wi
     assert widgets.parse("pulley").spec() == {"name": "pulley"}
     origin = widgets.origin("pulley")
     assert origin.name == "toy-plugin"
-    assert origin.version == "1.2, sha256:" + hashlib.sha256(WIDGET_FILE.encode()).hexdigest()
-    assert plugins.loaded == {"toy-plugin": origin}
+    assert origin.version == f"1.2, {version_of('toy_pulleys', WIDGET_FILE)}"
+    assert origin.how == "pip install toy-plugin==1.2"
 
 
 def test_an_installed_plugin_may_use_the_decorator_too(widgets: Registry[Widget], tmp_path: Path) -> None:
@@ -324,7 +330,6 @@ said["huber"] = objectives.parse({"name": "huber", "delta": 2}).spec()
 said["growth imported by an objective"] = "huber_plugin.growth" in sys.modules
 said["standstill"] = growth.parse({"name": "standstill", "ratio": 3}).ratio
 said["origin"] = objectives.origin("huber").version.split(",")[0]
-said["loaded"] = list(plugins.loaded)
 said["broken"] = list(plugins.broken)
 print(json.dumps(said))
 """
@@ -340,7 +345,6 @@ print(json.dumps(said))
         "growth imported by an objective": False,
         "standstill": 3.0,
         "origin": "1.2.3",
-        "loaded": ["huber-plugin"],
         "broken": ["huber_plugin.unfinished:Unfinished"],
     }
 

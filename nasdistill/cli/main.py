@@ -18,7 +18,7 @@ from nasdistill.cli.app import build_app
 from nasdistill.cli.general import General, general_in
 from nasdistill.cli.machine import lacked
 from nasdistill.errors import Interrupted, ProcessLost, SpecError, UserError
-from nasdistill.registry import load_plugin
+from nasdistill.plugins import load_plugin
 from nasdistill.training.engine import is_first_process, process_number
 
 MISTAKE = 2

@@ -13,10 +13,11 @@ from pydantic import BaseModel
 
 from nasdistill import resources
 from nasdistill.errors import SpecError, nearest, unknown
+from nasdistill.plugins import load_plugin
 from nasdistill.recipes.graph import check_graph
 from nasdistill.recipes.schema import RecipeFile
 from nasdistill.recipes.source import Key, RecipeError, Source, dump, parse, read_source
-from nasdistill.registry import build, load_plugin
+from nasdistill.registry import build
 from nasdistill.report.points import value_in_words
 from nasdistill.stages import STAGES, Stage
 from nasdistill.stages.base import path_of

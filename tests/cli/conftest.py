@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from nasdistill.cli.main import main
+from nasdistill.closure import PLUGIN_FOLDER
 from nasdistill.registry import plugins
 from nasdistill.stages import STAGES
 
@@ -96,9 +97,7 @@ def nasdistill(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.Ca
     monkeypatch.chdir(tmp_path)
     STAGES.names()  # what comes along is loaded once for all tests
     monkeypatch.setattr(STAGES, "_components", dict(STAGES._components))
-    monkeypatch.setattr(STAGES, "_origins", dict(STAGES._origins))
     monkeypatch.setattr(plugins, "broken", {})  # what other tests broke is not this one's
-    monkeypatch.setattr(plugins, "loaded", dict(plugins.loaded))
     modules = set(sys.modules)
     log = logging.getLogger("nasdistill")
     before = (log.handlers, log.level, log.propagate)
@@ -111,7 +110,7 @@ def nasdistill(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.Ca
     yield run
     log.handlers, log.level, log.propagate = before
     for name in set(sys.modules) - modules:
-        if name.startswith("nasdistill_plugin_"):
+        if name.startswith(PLUGIN_FOLDER):
             del sys.modules[name]
 
 

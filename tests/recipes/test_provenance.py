@@ -6,8 +6,9 @@ from pathlib import Path
 
 import pytest
 
+from nasdistill.plugins import load_plugin
 from nasdistill.recipes.provenance import plugin_versions
-from nasdistill.registry import build, load_plugin, plugins, registry
+from nasdistill.registry import build, registry
 from nasdistill.stages import STAGES
 
 MODEL = '''
@@ -29,7 +30,6 @@ def test_a_model_that_a_stage_names_is_a_part_of_it(tmp_path: Path, monkeypatch:
     models = registry("models")
     models.names()
     monkeypatch.setattr(models, "_components", dict(models._components))
-    monkeypatch.setattr(plugins, "loaded", dict(plugins.loaded))
     (tmp_path / "one_layer.py").write_text(MODEL)
     load_plugin("one_layer.py", tmp_path)
     for model in ("one-layer", {"name": "one-layer"}):

@@ -7,7 +7,8 @@ import pytest
 
 from nasdistill.errors import SpecError, UserError
 from nasdistill.models.genotypes import DARTS_V1
-from nasdistill.registry import load_plugin, plugins, registry
+from nasdistill.plugins import load_plugin
+from nasdistill.registry import plugins, registry
 from nasdistill.search.spaces import SPACES
 from nasdistill.search.spaces.files import read_space, space_from_file
 

@@ -1,0 +1,39 @@
+"""What a component is: typed options that a recipe can name."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any, ClassVar
+
+from pydantic import BaseModel, ConfigDict
+
+
+class Component(BaseModel):
+    """Anything registered: its fields are its options, its docstring says what it is.
+
+    Subclasses set `source` to the paper, equation or code that they follow. A component is plain data until its
+    kind's method is called, so it can be built from a recipe, hashed, and written to disk with `spec`.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+    registered_kind: ClassVar[str] = ""
+    registered_name: ClassVar[str] = ""
+    source: ClassVar[str] = ""
+
+    @classmethod
+    def __pydantic_init_subclass__(cls, **_options: Any) -> None:
+        cls.registered_name = cls.__name__  # until it is registered: messages need a name
+
+    @classmethod
+    def parse_shorthand(cls, text: str) -> dict[str, Any] | None:
+        """The options that a shorthand such as `wrn-40-2` stands for, or None if `text` is none of this component's."""
+        return None
+
+    def spec(self) -> dict[str, Any]:
+        """Plain data (JSON) from which this component is rebuilt: its name and its options."""
+        return {"name": self.registered_name, **self.model_dump(mode="json")}
+
+    def looked_up(self) -> Iterator[type[Component]]:
+        """The components that it looks up by name, beside those in its fields; their code decides results as well."""
+        return iter(())
