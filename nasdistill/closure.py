@@ -11,7 +11,7 @@ import json
 import os
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 PLUGIN_FOLDER = "nasdistill_plugins_"
@@ -21,7 +21,6 @@ _ROOT = Path(__file__).parent
 
 @dataclass(frozen=True)
 class _Source:
-    stamp: tuple[int, int] | None
     loaded: tuple[object, object] | None
     sha256: str
     imports: frozenset[str]
@@ -66,13 +65,9 @@ def file_of(module: str) -> str | None:
 
 def edited(package: str) -> bool:
     """Whether a file below `package` is no longer what was loaded from it."""
-    files = {
-        path
-        for name, module in sys.modules.items()
-        if name.startswith(f"{package}.")
-        for path in [module.__file__ or ""]
-    }
-    return any(_stamp(path) != _sources[path].stamp for path in files & _sources.keys())
+    loaded = [module for name, module in sys.modules.items() if name.startswith(f"{package}.")]
+    files = {module.__file__ or "" for module in loaded} & _sources.keys()
+    return any(hashlib.sha256(_bytes(path)).hexdigest() != _sources[path].sha256 for path in files)
 
 
 def digest(found: dict[str, str]) -> str:
@@ -156,22 +151,21 @@ def _source(name: str, path: str) -> _Source:
     before = _sources.get(path)
     if before and loaded and before.loaded and before.loaded[0] is loaded[0] and before.loaded[1] is loaded[1]:
         return before
-    stamp = _stamp(path)
-    if before and before.stamp == stamp:
-        _sources[path] = replace(before, loaded=loaded)
+    text = _bytes(path)
+    sha256 = hashlib.sha256(text).hexdigest()
+    if before and before.sha256 == sha256:
+        imports = before.imports
     else:
-        text = Path(path).read_bytes()
         imports = _imports(text, name, os.path.basename(path) == "__init__.py")
-        _sources[path] = _Source(stamp, loaded, hashlib.sha256(text).hexdigest(), imports)
+    _sources[path] = _Source(loaded, sha256, imports)
     return _sources[path]
 
 
-def _stamp(path: str) -> tuple[int, int] | None:
+def _bytes(path: str) -> bytes:
     try:
-        status = os.stat(path)
-    except OSError:
-        return None
-    return status.st_mtime_ns, status.st_size
+        return Path(path).read_bytes()
+    except OSError:  # it is gone since it was loaded
+        return b""
 
 
 def _imports(text: bytes, name: str, is_package: bool) -> frozenset[str]:

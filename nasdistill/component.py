@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any, ClassVar
 
 from pydantic import BaseModel, ConfigDict
@@ -37,3 +37,18 @@ class Component(BaseModel):
     def looked_up(self) -> Iterator[type[Component]]:
         """The components that it looks up by name, beside those in its fields; their code decides results as well."""
         return iter(())
+
+
+def classes_in(value: Any) -> Iterator[type[Component]]:
+    """The classes of the components that `value` holds at any depth, itself included, and of those they look up."""
+    if isinstance(value, Component):
+        yield type(value)
+        yield from value.looked_up()
+    if isinstance(value, BaseModel):
+        value = [getattr(value, name) for name in type(value).model_fields]
+    elif isinstance(value, Mapping):
+        value = value.values()
+    elif not isinstance(value, list | tuple):
+        return
+    for part in value:
+        yield from classes_in(part)

@@ -52,8 +52,8 @@ def _load_file(path: Path) -> str:
     path.stat()  # says which file is missing
     package = PLUGIN_FOLDER + hashlib.sha256(str(path.parent).encode()).hexdigest()[:12]
     if edited(package):
-        for name in [name for name in sys.modules if name.startswith(f"{package}.")]:
-            del sys.modules[name]
+        for name in [name for name in sys.modules if f"{name}.".startswith(f"{package}.")]:
+            del sys.modules[name]  # the package as well: its attributes are the files that were loaded
     if package not in sys.modules:
         module = sys.modules[package] = ModuleType(package)
         module.__spec__ = ModuleSpec(package, None, is_package=True)

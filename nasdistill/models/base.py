@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from nasdistill.artifacts import NETWORK_FILES
+from nasdistill.artifacts import NETWORK_FILES, open_artifact
 from nasdistill.data.base import Normalisation, Shape
 from nasdistill.errors import DamagedFile, UserError, written_at
-from nasdistill.registry import Component, ComponentOf, Registry, build
+from nasdistill.registry import Component, ComponentOf, Registry, build, registry
 from nasdistill.storage import read_json, sha256_of_json, write_bytes, write_json
 from nasdistill.words import whole
 
@@ -149,7 +149,18 @@ def load_spec(folder: Path) -> NetworkSpec:
     try:
         return build(NetworkSpec, content)
     except UserError as error:
-        raise UserError(f"{path}: {error}") from None
+        raise UserError(f"{path}: {error}{_lacking(folder)}") from None
+
+
+def _lacking(folder: Path) -> str:
+    """The plug-ins that the artifact in `folder` was made with and that are unknown here, to follow an error."""
+    try:
+        made_with = open_artifact(folder, verify=False).manifest.provenance.get("plugins", {})
+    except UserError:
+        return ""
+    known = {f"{kind}/{name}" for kind in ("models", "operations") for name in registry(kind).names()}
+    how = {each["how"] for name, each in made_with.items() if isinstance(each, dict) and name not in known}
+    return f"; it was made with {', '.join(sorted(how))}" if how else ""
 
 
 def load_network(folder: Path) -> tuple[NetworkSpec, nn.Module]:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Annotated, Any, ClassVar, cast
 
 import torch
 from pydantic import BeforeValidator, Field, model_validator
 from torch import nn
 
+from nasdistill.component import Component
 from nasdistill.data.base import Shape
 from nasdistill.errors import SpecError
 from nasdistill.models.base import MODELS
@@ -68,6 +69,10 @@ class Darts(Growable):
         version, channels, cells = match.groups()
         size = {"channels": int(channels), "cells": int(cells)} if channels else {}
         return {"genotype": f"DARTS_V{version}", **size}
+
+    def looked_up(self) -> Iterator[type[Component]]:
+        cells = (*self.genotype.normal, *self.genotype.reduce)
+        return (OPERATIONS.get(operation) for node in cells for operation, _state in node)
 
     def reductions(self) -> frozenset[int]:
         """The cells that halve the resolution."""

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from nasdistill.closure import PLUGIN_FOLDER
 from nasdistill.errors import Interrupted, ProcessLost, UserError, written_at
 from nasdistill.registry import KINDS, registry
 from nasdistill.stages import Outcome, Stage
@@ -64,6 +65,6 @@ def _innermost_in_a_plugin(error: Exception) -> str | None:
     lines = [
         f"{Path(frame.f_code.co_filename)}, line {line}"
         for frame, line in traceback.walk_tb(error.__traceback__)
-        if frame.f_globals.get("__name__") in modules
+        if (name := frame.f_globals.get("__name__", "")) in modules or name.startswith(PLUGIN_FOLDER)
     ]
     return lines[-1] if lines else None

@@ -3,70 +3,53 @@
 from __future__ import annotations
 
 import functools
-import hashlib
 import importlib.metadata
 import os
 import platform
 import shutil
 import subprocess
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import nasdistill
-from nasdistill.artifacts import FORMAT
-from nasdistill.registry import Component, registry
+from nasdistill.artifacts import FORMAT, Artifact
+from nasdistill.component import Component, classes_in
+from nasdistill.models.base import SPEC, load_spec
+from nasdistill.registry import registry
 from nasdistill.stages import Stage
 from nasdistill.stages.base import references, references_in
-from nasdistill.storage import sha256_of, sha256_of_json
+from nasdistill.storage import sha256_of_json
 from nasdistill.training.engine import EngineSettings, resolve
+from nasdistill.versions import origin_of, version
 
-# What the rooms of this package compute decides the artifacts; how commands parse and reports look does not.
-_NOT_COMPUTING = {"cli", "report"}
 _PACKAGES = ("torch", "torchvision", "lightning", "numpy", "safetensors", "pydantic")
 
 
-@functools.cache
-def code_version() -> str:
-    """SHA-256 over the source of the rooms that compute."""
-    root = Path(nasdistill.__file__).parent
-    digest = hashlib.sha256()
-    for path in sorted(root.rglob("*.py")):
-        relative = path.relative_to(root)
-        if relative.parts[0] not in _NOT_COMPUTING:
-            digest.update(f"{relative} {sha256_of(path)}\n".encode())
-    return digest.hexdigest()
+def classes_of(stage: Stage, inputs: Mapping[str, str | Artifact]) -> Iterator[type[Component]]:
+    """The components whose code decides what a stage makes: its config's, named ones too, and its inputs' models.
 
+    Args:
+        inputs: config field to the artifact that it reads, or to the identity of one that is yet to be made.
 
-def components_in(value: Any) -> list[Component]:
-    """The components that a config holds, itself included."""
-    if isinstance(value, Component):
-        inner = [part for name in type(value).model_fields for part in components_in(getattr(value, name))]
-        return [value, *inner]
-    if isinstance(value, list | tuple):
-        return [part for item in value for part in components_in(item)]
-    return []
-
-
-def _models_in(config: Component) -> list[Component]:
-    """The models that a stage's config names in place of a stage."""
+    Raises:
+        UserError: a model in an artifact is unknown.
+    """
     models = registry("models")
-    return [
-        part
-        for _field, reference, value in (references_in(config) if isinstance(config, Stage) else ())
-        if reference.or_model and (isinstance(value, Mapping) or models.recognises(value))
-        for part in components_in(models.parse(value))
-    ]
+    yield from classes_in(stage)
+    for field, reference, value in references_in(stage):
+        found = inputs.get(field)
+        if isinstance(found, Artifact) and not reference.condition and SPEC in found.manifest.files:
+            yield from classes_in(load_spec(found.folder))
+        elif found is None and reference.or_model and (isinstance(value, Mapping) or models.recognises(value)):
+            yield from classes_in(models.parse(value))
 
 
-def plugin_versions(*configs: Component) -> dict[str, str]:
-    """The plugins whose components these configs use, with their versions or hashes."""
-    found = {}
-    for component in (part for config in configs for part in [*components_in(config), *_models_in(config)]):
-        origin = registry(component.registered_kind).origin(component.registered_name)
-        if origin.name != "built-in":
-            found[origin.name] = origin.version
-    return found
+def origins(components: Iterable[type[Component]]) -> dict[str, dict[str, str]]:
+    """Where the plug-ins among `components` come from, and what makes them known again; by `kind/name`."""
+    found = {f"{each.registered_kind}/{each.registered_name}": origin_of(each) for each in components}
+    return {name: asdict(origin) for name, origin in sorted(found.items()) if origin.name != "built-in"}
 
 
 def resolved_config(stage: Stage) -> dict[str, Any]:
@@ -75,20 +58,29 @@ def resolved_config(stage: Stage) -> dict[str, Any]:
 
 
 def key_of(
-    stage: Stage, inputs: Mapping[str, str], data: Mapping[str, Any] | None, engine: Mapping[str, Any], seed: int
+    stage: Stage,
+    inputs: Mapping[str, str | Artifact],
+    data: Mapping[str, Any] | None,
+    engine: Mapping[str, Any],
+    seed: int,
 ) -> str:
     """SHA-256 of everything that decides what a stage writes.
 
     Args:
-        inputs: config field to the content hash of the artifact that it reads, under whatever name; what decides only
-            whether the stage runs is left out of account.
-        data: the data set's options and the fingerprint of its bytes, or None for a stage that reads none.
+        inputs: config field to the artifact that it reads, of which the content counts, under whatever name, or to the
+            identity of one that is yet to be made; what decides only whether the stage runs is left out of account.
+        data: the data set's options, the fingerprint of its bytes and the version of its code, or None for a stage
+            that reads none.
         engine: accelerator, precision and the like, resolved.
     """
     conditions = {name for name, reference in references(type(stage)).items() if reference.condition}
     read = {field.partition(".")[0] for field in inputs}
     config = {name: value for name, value in resolved_config(stage).items() if name not in read | conditions}
-    deciding = {field: content for field, content in inputs.items() if field.partition(".")[0] not in conditions}
+    deciding = {
+        field: found.content if isinstance(found, Artifact) else found
+        for field, found in inputs.items()
+        if field.partition(".")[0] not in conditions
+    }
     return sha256_of_json(
         {
             "format": FORMAT,
@@ -98,8 +90,7 @@ def key_of(
             "data": data,
             "engine": dict(engine),
             "seed": seed,
-            "code": code_version(),
-            "plugins": plugin_versions(stage),
+            "code": version(classes_of(stage, inputs)),
         }
     )
 

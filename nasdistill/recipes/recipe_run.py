@@ -15,19 +15,21 @@ from pathlib import Path
 from typing import Any
 
 from nasdistill.artifacts import MANIFEST, Artifact, open_artifact, publish
+from nasdistill.component import Component, classes_in
 from nasdistill.data.base import DataSet
 from nasdistill.errors import Interrupted, ProcessLost, SpecError, UserError
 from nasdistill.interrupts import leave_if_requested
+from nasdistill.models.base import load_spec
 from nasdistill.recipes.blame import blaming_plugins, checked
 from nasdistill.recipes.cost import Meter
 from nasdistill.recipes.loading import Recipe
 from nasdistill.recipes.lock import stage_lock
 from nasdistill.recipes.provenance import (
-    code_version,
+    classes_of,
     device_in_words,
     git_commit,
     key_of,
-    plugin_versions,
+    origins,
     resolved_config,
     versions,
 )
@@ -35,6 +37,7 @@ from nasdistill.stages import Context, Stage
 from nasdistill.stages.base import Shared, references_in
 from nasdistill.training.engine import resolve
 from nasdistill.training.processes import together
+from nasdistill.versions import version
 
 log = logging.getLogger(__name__)
 
@@ -113,11 +116,11 @@ class RecipeRun:
             self.shared = before.shared.kept(same_data, same_engine)
 
     def data_identity(self) -> dict[str, Any]:
-        """The data set's options and bytes, without where they lie."""
+        """The data set's options, bytes and code, without where they lie."""
         if self._fingerprint is None:
             self._fingerprint = self.dataset.fingerprint()
         options = {name: value for name, value in self.dataset.spec().items() if name not in self.dataset.access}
-        return {**options, "fingerprint": self._fingerprint, "plugins": plugin_versions(self.dataset)}
+        return {**options, "fingerprint": self._fingerprint, "code": version(classes_in(self.dataset))}
 
     def inputs(self, stage: Stage, done: Mapping[str, Artifact | str]) -> dict[str, str | Artifact]:
         """Per reference field that names one: the artifact, or the identity of what a stage is yet to make."""
@@ -153,9 +156,8 @@ class RecipeRun:
         stage = self.recipe.stages[name]
         inputs = self.inputs(stage, done)
         shown = {field: str(value) for field, _reference, value in references_in(stage) if field in inputs}
-        contents = {field: found if isinstance(found, str) else found.content for field, found in inputs.items()}
         data = self.data_identity() if stage.reads_data else None
-        identity = key_of(stage, contents, data, self.engine, seed)
+        identity = key_of(stage, inputs, data, self.engine, seed)
         if any(isinstance(found, str) for found in inputs.values()):
             return PlannedStage(name, stage.registered_name, seed, shown, identity, None, None)
         return PlannedStage(name, stage.registered_name, seed, shown, identity, identity, self.finished(identity))
@@ -198,7 +200,6 @@ class RecipeRun:
             checkpoint_seconds=self.recipe.settings.checkpoint_seconds,
             kept=self.out / "kept",
             data_identity=self.data_identity() if stage.reads_data else {},
-            code=code_version(),
             shared=self.shared,
             listen=None if self.listen is None else functools.partial(self.listen, name, planned.seed),
         )
@@ -267,8 +268,16 @@ class RecipeRun:
                 "engine": self.engine,
                 "processes": together(),
                 "data": self.data_identity() if stage.reads_data else None,
-                "plugins": plugin_versions(stage, self.dataset),
+                "plugins": origins([*classes_of(stage, inputs), *classes_in(self.dataset), *_model_in(payload)]),
             },
         )
         shutil.rmtree(work)
         return artifact
+
+
+def _model_in(payload: Path) -> list[type[Component]]:
+    """The classes in a network that a stage wrote; of what nobody can read nothing is known."""
+    try:
+        return list(classes_in(load_spec(payload)))
+    except UserError:
+        return []

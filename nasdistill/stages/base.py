@@ -83,7 +83,6 @@ class Context:
         kept: where what is costly to compute and serves several stages is kept between them; see
             `nasdistill.distill.kept`.
         data_identity: the data set's options and the fingerprint of its bytes, which decide what it holds.
-        code: SHA-256 of the source that computes, for keys of what is kept.
         listen: is told what goes to TensorBoard as numbers.
         networks: those that are given in memory, by config field, in place of `inputs`.
         quiet: without a progress bar; by default the level of the log decides.
@@ -100,7 +99,6 @@ class Context:
     checkpoint_seconds: float = 30.0
     kept: Path | None = None
     data_identity: Mapping[str, Any] = field(default_factory=dict)
-    code: str = ""
     shared: Shared = field(default_factory=Shared)
     listen: Listener | None = None
     networks: Mapping[str, Network] = field(default_factory=dict)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 from pydantic import Field, model_validator
 
 from nasdistill.artifacts import Artifact
+from nasdistill.component import classes_in
 from nasdistill.data.augmentations import mixing
 from nasdistill.errors import SpecError
 from nasdistill.registry import ComponentOf
@@ -23,6 +24,7 @@ from nasdistill.stages.training import (
 )
 from nasdistill.storage import write_json
 from nasdistill.training.settings import TrainingSettings
+from nasdistill.versions import version
 
 if TYPE_CHECKING:
     from nasdistill.data.base import DataSet
@@ -159,11 +161,14 @@ class Distill(TaughtBy, DistillOptions, TrainsOnLabels):
     ) -> TaughtBatches:
         """The batches with what the teachers say of them, which any stage of the run may have kept."""
         from nasdistill.distill.kept import TaughtBatches
+        from nasdistill.models.base import load_spec
 
         engine = context.engine
-        teachers: dict[str, Artifact | Network] = {**inputs, **context.networks}
+        every: dict[str, Artifact | Network] = {**inputs, **context.networks}
+        teachers = [each for field, each in every.items() if field.startswith("teacher")]
+        specs = [load_spec(each.folder) if isinstance(each, Artifact) else each.spec for each in teachers]
         identity = {
-            "teachers": [each.content for field, each in teachers.items() if field.startswith("teacher")],
+            "teachers": [each.content for each in teachers],
             "points": [sorted(teacher.points) for teacher in faculty.teachers],
             "weights": self.teacher_weights,
             "average": self.average,
@@ -174,7 +179,7 @@ class Distill(TaughtBy, DistillOptions, TrainsOnLabels):
             "batch_size": self.batch_size,
             "seed": [context.seed, context.draw],
             "engine": [engine.device.type, engine.precision, str(engine.memory_format)],
-            "code": context.code,
+            "code": version(classes_in([specs, context.dataset]), "nasdistill.distill.kept"),
         }
         kept = context.kept or context.scratch / "kept"
         return TaughtBatches(batches, faculty, engine, kept, identity, self.epochs)

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from nasdistill.plugins import load_plugin
-from nasdistill.recipes.provenance import plugin_versions
+from nasdistill.recipes.provenance import classes_of, origins
 from nasdistill.registry import build, registry
 from nasdistill.stages import STAGES
 
@@ -33,7 +33,7 @@ def test_a_model_that_a_stage_names_is_a_part_of_it(tmp_path: Path, monkeypatch:
     (tmp_path / "one_layer.py").write_text(MODEL)
     load_plugin("one_layer.py", tmp_path)
     for model in ("one-layer", {"name": "one-layer"}):
-        found = plugin_versions(build(STAGES.get("train"), {"model": model}))
-        assert list(found) == ["one_layer.py"]
-        assert found["one_layer.py"].startswith("sha256:")
-    assert plugin_versions(build(STAGES.get("train"), {"model": "wrn-16-1"})) == {}
+        found = origins(classes_of(build(STAGES.get("train"), {"model": model}), {}))
+        assert list(found) == ["models/one-layer"]
+        assert found["models/one-layer"]["name"] == "one_layer.py"
+    assert origins(classes_of(build(STAGES.get("train"), {"model": "wrn-16-1"}), {})) == {}

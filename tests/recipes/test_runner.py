@@ -64,7 +64,7 @@ def test_a_run_leaves_artifacts_with_their_provenance(tmp_path: Path) -> None:
     assert manifest.cost["samples_per_second"] == 1.0
     assert manifest.provenance["versions"]["torch"]
     assert manifest.provenance["data"]["fingerprint"] == "bytes "
-    assert manifest.provenance["plugins"]["toy.py"].startswith("sha256:")
+    assert manifest.provenance["plugins"]["stages/toy-walk"]["version"].startswith("sha256:")
     assert open_artifact(record.rows[1].folder).manifest.inputs == {"walk": open_artifact(folder).content}  # type: ignore[arg-type]
     rows = json.loads((tmp_path / "out" / "results.json").read_text())
     assert [row["stage"] for row in rows] == ["walk", "sum"]
@@ -111,7 +111,7 @@ def test_exactly_what_a_change_affects_runs_again(override: str, again: list[str
 
 def test_other_code_runs_everything_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     ran(tmp_path / "out")
-    monkeypatch.setattr(provenance, "code_version", lambda: "another")
+    monkeypatch.setattr(provenance, "version", lambda _classes: "another")
     assert done_again(ran(tmp_path / "out")) == ["walk", "sum"]
 
 

@@ -10,6 +10,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from nasdistill import closure
 from nasdistill.artifacts import Artifact
 from nasdistill.data.augmentations import AUGMENTATIONS
 from nasdistill.data.base import Data
@@ -138,11 +139,13 @@ def test_what_decides_the_outputs_keeps_others(
     assert folders(tmp_path) == 2
 
 
-def test_other_teachers_seeds_data_and_code_keep_others(tmp_path: Path, data: Data, teacher: Artifact) -> None:
+def test_other_teachers_seeds_data_and_code_keep_others(
+    tmp_path: Path, data: Data, teacher: Artifact, monkeypatch: pytest.MonkeyPatch
+) -> None:
     other = network_artifact(tmp_path / "other", data, "wrn-10-1")
     options = {"student": "wrn-10-1", "teacher": "teacher", "epochs": 1, "batch_size": 48, "show": []}
     stage = build(STAGES.get("distill"), {**options, "keep_outputs": True})
-    changes: list[dict[str, Any]] = [{}, {"seed": 4}, {"data_identity": {"fingerprint": "0"}}, {"code": "another"}]
+    changes: list[dict[str, Any]] = [{}, {"seed": 4}, {"data_identity": {"fingerprint": "0"}}]
     for number, change in enumerate(changes):
         place = dataclasses.replace(context_in(tmp_path / str(number), data, kept=tmp_path / "kept"), **change)
         place.shared.split = place.seed, data
@@ -150,6 +153,11 @@ def test_other_teachers_seeds_data_and_code_keep_others(tmp_path: Path, data: Da
         assert folders(tmp_path) == number + 1
     stage.run({"teacher": other}, context_in(tmp_path / "last", data, kept=tmp_path / "kept"))
     assert folders(tmp_path) == len(changes) + 1
+    monkeypatch.setattr(closure, "_sources", {})  # as in a process that starts after an edit
+    read = Path.read_bytes
+    monkeypatch.setattr(Path, "read_bytes", lambda path: read(path) + b"#" * (path.name == "wrn.py"))
+    stage.run({"teacher": teacher}, context_in(tmp_path / "edited", data, kept=tmp_path / "kept"))
+    assert folders(tmp_path) == len(changes) + 2
 
 
 @pytest.mark.parametrize("step", [3, 8, 15])

@@ -8,6 +8,7 @@ from typing import Annotated, Any
 
 from pydantic import ConfigDict, Field, field_validator, model_validator
 
+from nasdistill.component import Component
 from nasdistill.data.base import Shape
 from nasdistill.errors import SpecError
 from nasdistill.models.genotypes import Genotype
@@ -68,6 +69,10 @@ class CellSpace(SearchSpace):
         if self.widths is not None and len(self.widths) != self.cells:
             raise SpecError(f"{len(self.widths)} widths for {self.cells} cells", ("widths",))
         return self
+
+    def looked_up(self) -> Iterator[type[Component]]:
+        yield registry("models").get("darts")
+        yield from map(registry("operations").get, self.operations)
 
     def edges(self) -> list[tuple[int, int]]:
         """The (state, node) of each edge of a cell, in the order of the rows of a strategy's weights."""
