@@ -41,16 +41,27 @@ def load_plugin(plugin: str, relative_to: Path | None = None) -> None:
         return
     plugins.broken.pop(plugin, None)
     covered = closure([name])
-    for unseen in sorted(set(sys.modules) - before - covered.keys()):
+    for unseen in sorted(set(sys.modules) - before - covered.keys() - {"__mp_main__"}):  # multiprocessing's __main__
         if not unseen.startswith("nasdistill.") and (file := file_of(unseen)):
             log.warning("the plugin %s loads %s by other means than import: its edits go unnoticed", plugin, file)
+
+
+def files_of(path: Path) -> dict[str, Path]:
+    """A plugin file and those that it imports from its folder, by their paths in it."""
+    package = _package_of(path)
+    files = [file_of(name) for name in closure([f"{package}.{path.stem}"]) if name.startswith(f"{package}.")]
+    return {Path(file).relative_to(path.parent.resolve()).as_posix(): Path(file) for file in files if file}
+
+
+def _package_of(path: Path) -> str:
+    return PLUGIN_FOLDER + hashlib.sha256(str(path.resolve().parent).encode()).hexdigest()[:12]
 
 
 def _load_file(path: Path) -> str:
     """Make the folder of a plugin file a package of its own, and return the file's name in it."""
     path = path.resolve()
     path.stat()  # says which file is missing
-    package = PLUGIN_FOLDER + hashlib.sha256(str(path.parent).encode()).hexdigest()[:12]
+    package = _package_of(path)
     if edited(package):
         for name in [name for name in sys.modules if f"{name}.".startswith(f"{package}.")]:
             del sys.modules[name]  # the package as well: its attributes are the files that were loaded

@@ -68,6 +68,8 @@ class Registry(Generic[C]):
 
     Built-in components are found in the modules of `package`, which are imported when a name is first asked for.
     Installed packages add theirs through the entry-point group `nasdistill.<kind>`; only the one asked for is imported.
+    A plugin that makes a registry adds a kind; an installed one names the kind and the module that makes it in the
+    entry-point group `nasdistill.kinds`.
     """
 
     def __init__(self, kind: str, base: type[C], package: str) -> None:
@@ -78,6 +80,7 @@ class Registry(Generic[C]):
         self._components: dict[str, type[C]] = {}
         self._entry_points: dict[str, importlib.metadata.EntryPoint] | None = None
         self._builtin_loaded = False
+        KINDS.setdefault(kind, package)
         _registries[kind] = self
 
     @property
@@ -130,7 +133,7 @@ class Registry(Generic[C]):
         self._builtin_loaded = True  # before the imports: a module may itself ask this registry
         try:
             package = importlib.import_module(self.package)
-            for module in pkgutil.iter_modules(package.__path__):
+            for module in pkgutil.iter_modules(getattr(package, "__path__", ())):
                 importlib.import_module(f"{self.package}.{module.name}")
         except BaseException:
             self._builtin_loaded = False
@@ -250,22 +253,49 @@ class ComponentOf:
         return {"x-component": self.kind}
 
 
+def kinds() -> list[str]:
+    """All kinds, those of installed plugins included (without importing them)."""
+    for point in importlib.metadata.entry_points(group="nasdistill.kinds"):
+        KINDS.setdefault(point.name, point.module)
+    return list(KINDS)
+
+
 def registry(kind: str) -> Registry[Any]:
     """The registry of `kind`.
 
     Raises:
-        UserError: there is no such kind.
+        UserError: there is no such kind, or the plugin that offers it is broken.
     """
-    kind = next((known for known in KINDS if kind == _singular(known)), kind)
+    if kind not in KINDS:
+        kind = next((known for known in kinds() if kind in (known, _singular(known))), kind)
     if kind not in KINDS:
         raise UserError(unknown("kind", kind, KINDS))
     if kind not in _registries:
-        importlib.import_module(KINDS[kind])
+        _load_kind(kind)
     return _registries[kind]
+
+
+def _load_kind(kind: str) -> None:
+    module = KINDS[kind]
+    try:
+        with nothing_left_behind():
+            importlib.import_module(module)
+            if kind not in _registries:
+                raise UserError(f"it makes no registry of {kind}")
+    except (Exception, SystemExit) as error:  # a plugin may fail in any way, and must not take the rest down
+        if module.startswith("nasdistill."):
+            raise
+        why = left_out(module, f"{type(error).__name__}: {error}")
+        raise UserError(f"the plugin {module!r} offers the kind {kind!r} but does not load ({why})") from error
 
 
 def _singular(kind: str) -> str:
     return _IRREGULAR.get(kind) or kind.removesuffix("s")
+
+
+def loaded() -> list[type[Component]]:
+    """The components of all kinds whose code is imported."""
+    return [component for each in _registries.values() for component in each._components.values()]
 
 
 @contextmanager
@@ -280,7 +310,8 @@ def nothing_left_behind() -> Iterator[None]:
             builtin = {name: made for name, made in each._components.items() if each._is_builtin(made)}
             each._components = {**builtin, **known}
             if kind not in before and each.base.__module__.partition(".")[0] != "nasdistill":
-                del _registries[kind], KINDS[kind]
+                del _registries[kind]
+                KINDS.pop(kind, None)
         raise
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import suppress
 from typing import Annotated
 
 import typer
@@ -9,13 +11,13 @@ import typer
 from nasdistill.cli.names import complete_kind, component_names
 from nasdistill.cli.options import first_line, options_of
 from nasdistill.errors import UserError
-from nasdistill.registry import KINDS, Component, Origin, Registry, plugins, registry
+from nasdistill.registry import KINDS, Component, Origin, Registry, kinds, plugins, registry
 
 
 def complete_name(context: typer.Context, incomplete: str) -> list[str]:
     """Names of the kind that was typed before."""
     kind = context.params.get("kind")
-    return [name for name in component_names(kind) if name.startswith(incomplete)] if kind in KINDS else []
+    return [name for name in component_names(kind) if name.startswith(incomplete)] if kind in kinds() else []
 
 
 def list_components(
@@ -27,7 +29,7 @@ def list_components(
     """
     from nasdistill.cli.tables import show, show_table
 
-    for one in [registry(kind)] if kind else [registry(every) for every in KINDS]:
+    for one in [registry(kind)] if kind else _all_kinds():
         show(one.kind)
         show_table(("name", "what it is", "from"), [_row(one, name) for name in one.names()], words=3)
     if plugins.broken:
@@ -60,6 +62,12 @@ def show_component(
         show_table(("option", "type", "default", "meaning"), rows, words=4)
     else:
         show("no options")
+
+
+def _all_kinds() -> Iterator[Registry[Component]]:
+    for kind in kinds():
+        with suppress(UserError):  # told at the end
+            yield registry(kind)
 
 
 def _row(components: Registry[Component], name: str) -> tuple[str, str, str]:

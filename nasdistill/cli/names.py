@@ -9,7 +9,7 @@ from importlib.metadata import entry_points
 from pathlib import Path
 
 from nasdistill import resources
-from nasdistill.registry import KINDS, registry
+from nasdistill.registry import kinds, registry
 
 _REGISTERED = re.compile(r"\.register\(\s*\"([^\"]+)\"")
 
@@ -33,7 +33,7 @@ def completing(kind: str) -> Callable[[str], list[str]]:
 
 
 def complete_kind(incomplete: str) -> list[str]:
-    return [kind for kind in KINDS if kind.startswith(incomplete)]
+    return [kind for kind in kinds() if kind.startswith(incomplete)]
 
 
 def complete_recipe(incomplete: str) -> list[str]:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from nasdistill.closure import PLUGIN_FOLDER
 from nasdistill.errors import Interrupted, ProcessLost, UserError, written_at
-from nasdistill.registry import KINDS, registry
+from nasdistill.registry import loaded
 from nasdistill.stages import Outcome, Stage
 from nasdistill.training.processes import together
 
@@ -60,8 +60,7 @@ def checked(outcome: object, name: str, stage: Stage) -> Outcome:
 
 
 def _innermost_in_a_plugin(error: Exception) -> str | None:
-    components = (registry(kind).get(name) for kind in KINDS for name in registry(kind).loaded())
-    modules = {each.__module__ for each in components if not each.__module__.startswith("nasdistill.")}
+    modules = {each.__module__ for each in loaded() if not each.__module__.startswith("nasdistill.")}
     lines = [
         f"{Path(frame.f_code.co_filename)}, line {line}"
         for frame, line in traceback.walk_tb(error.__traceback__)

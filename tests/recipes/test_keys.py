@@ -305,3 +305,60 @@ def test_what_standard_input_registers_is_known() -> None:
 def test_built_in_components_come_from_the_package() -> None:
     assert origin_of(MODELS.get("wrn")).name == "built-in"
     assert origins([MODELS.get("wrn")]) == {}
+
+
+# --- kinds of one's own ---
+
+GADGET = """
+from typing import Annotated, Any, ClassVar
+from pydantic import Field
+from nasdistill.registry import Component, ComponentOf, Registry
+from nasdistill.stages import STAGES, Outcome, Stage
+
+class Gadget(Component):
+    "Base of all gadgets."
+
+GADGETS = Registry("gadgets", Gadget, __name__)
+
+@GADGETS.register("lens")
+class Lens(Gadget):
+    "A lens."
+    focus: float = Field(1.0, description="metres")
+
+@STAGES.register("look")
+class Look(Stage):
+    "Look through a gadget."
+    makes: ClassVar[str] = "metrics"
+    reads_data: ClassVar[bool] = False
+    gadget: Annotated[Any, ComponentOf("gadgets")] = Field("lens", validate_default=True, description="what it uses")
+
+    def run(self, inputs, context):
+        return Outcome({})
+"""
+
+
+def test_a_plugin_adds_a_kind_of_its_own(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from nasdistill import registry as module
+    from nasdistill.cli.main import main
+    from nasdistill.cli.names import complete_kind
+
+    monkeypatch.setattr(module, "_registries", dict(module._registries))
+    for kind in list(module.KINDS):  # what is added stays in this test
+        monkeypatch.setitem(module.KINDS, kind, module.KINDS[kind])
+    plugin = str(written(tmp_path / "gadgets.py", GADGET))
+    try:
+        for command in ("list gadgets", "show gadget lens"):
+            assert main([*command.split(), "--plugin", plugin]) == 0
+            assert "lens" in capsys.readouterr().out
+        assert "gadgets" in complete_kind("gad")
+        assert registry("gadget").parse({"name": "lens", "focus": 2}).focus == 2
+        assert key("look", gadget={"name": "lens", "focus": 2}) != key("look")
+        before = key("look")
+        written(tmp_path / "gadgets.py", GADGET + "# edited\n")
+        load_plugin(plugin)
+        assert plugins.broken == {}
+        assert key("look") != before
+    finally:
+        module.KINDS.pop("gadgets", None)

@@ -6,7 +6,9 @@ import pytest
 from pydantic import Field
 
 from nasdistill.errors import UserError
+from nasdistill.plugins import load_plugin
 from nasdistill.recipes.source import RecipeError
+from nasdistill.registry import plugins
 from nasdistill.stages import STAGES, Stage
 from nasdistill.tuning.checking import curve_of, load_tuned, recipe_at
 from nasdistill.tuning.plan import digest_of
@@ -134,6 +136,23 @@ def test_a_plan_takes_plugins_along_and_its_recipe_runs_elsewhere(tmp_path):
     assert recipe.stages["score"].x == 4.0
     assert recipe.settings.plugins == ("parabola.py",)
     assert (tmp_path / "there" / "parabola.py").read_bytes() == PLUGIN.read_bytes()
+
+
+def test_a_plan_takes_along_what_a_plugin_imports_from_beside_it(tmp_path):
+    plan = write_plan(tmp_path / "here")
+    (tmp_path / "beside").mkdir()
+    (tmp_path / "beside" / "helper.py").write_text("TWO = 2\n")
+    (tmp_path / "beside" / "other.py").write_text("")
+    (tmp_path / "beside" / "mine.py").write_text("import helper\nassert helper.TWO == 2\n")
+    plugin = tmp_path / "beside" / "mine.py"
+    load_plugin(str(plugin))
+
+    plan.write(tmp_path / "plan", {}, [str(plugin)])
+
+    names = {path.name for path in (tmp_path / "plan").glob("*.py")}
+    assert names == {"mine.py", "helper.py"}
+    load_plugin("mine.py", tmp_path / "plan")
+    assert "mine.py" not in plugins.broken
 
 
 def test_two_plugins_of_one_name_are_refused(tmp_path):
