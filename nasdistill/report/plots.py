@@ -138,7 +138,7 @@ def thinned(curve: Curve, most: int = MOST_POINTS) -> Curve:
 
 
 def bars(groups: Mapping[str, Sequence[float]], names: Sequence[str], title: str, x: str, y: str) -> str:
-    """Bars side by side, e.g. the width of every cell before and after growth.
+    """Bars side by side, e.g. the width of every unit before and after growth.
 
     Args:
         groups: by name, one height per entry of `names`.

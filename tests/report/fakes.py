@@ -75,10 +75,11 @@ def searched(seed: int) -> dict[str, Any]:
 GROWN = {
     "growth.json": {
         "steps": [
-            {"step": number, "cell": number % 5, "width": 12 + 2 * number, "parameters": 52334 + 5200 * number,
-             "ratio": 1 + number * 0.1}
+            {"step": number, "unit": f"cells.{number % 5}", "width": 12 + 2 * number,
+             "parameters": 52334 + 5200 * number, "ratio": 1 + number * 0.1}
             for number in range(1, 11)
         ],
+        "units": [f"cells.{cell}" for cell in range(5)],
         "importance": {"before": [0.31, 0.22, 0.64, 0.41, 0.12], "after": [0.24, 0.2, 0.33, 0.31, 0.13]},
         "widths": {"before": [8, 8, 16, 16, 32], "after": [12, 10, 28, 24, 34]},
     }

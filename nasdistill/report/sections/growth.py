@@ -20,16 +20,17 @@ class Growth(Payload):
     file = "growth.json"
 
     steps: list[dict[str, Any]] = Field(description="One mapping of plain values per step of the plan.")
-    importance: dict[str, list[float]] = Field(description="Importance per cell, by the moment of measuring.")
-    widths: dict[str, list[float]] = Field(description="Width per cell, `before` and `after`.")
+    units: list[str] = Field([], description="Name of each unit of channels; artifacts of earlier versions have none.")
+    importance: dict[str, list[float]] = Field(description="Importance per unit, by the moment of measuring.")
+    widths: dict[str, list[float]] = Field(description="Width per unit, `before` and `after`.")
 
 
 @SECTIONS.register("growth")
 class HowItGrew(Section):
-    """Widths and importance of cells, and the steps of a growth plan."""
+    """Widths and importance of units, and the steps of a growth plan."""
 
     title = "How the teacher grew"
-    lead = "Width and importance of each cell, before and after, and the plan step by step."
+    lead = "Width and importance of each unit of channels, before and after, and the plan step by step."
     payload = Growth
     place = 60
 
@@ -38,12 +39,12 @@ class HowItGrew(Section):
         for each in found:
             for number, (title, _row, growth) in enumerate(each.headed()):
                 pictures = tuple(
-                    bars(values, list(map(str, range(max(map(len, values.values()))))), name, "cell", unit)
-                    for values, name, unit in (
-                        (growth.widths, "Width of each cell", "channels"),
-                        (growth.importance, "Importance of each cell", "importance"),
+                    bars(values, growth.units or list(map(str, range(most))), name, "unit", y)
+                    for values, name, y in (
+                        (growth.widths, "Width of each unit", "channels"),
+                        (growth.importance, "Importance of each unit", "importance"),
                     )
-                    if values
+                    if (most := max(map(len, values.values()), default=0))
                 )
                 table = plain(growth.steps) if growth.steps else None
                 groups.append(Group(title, pictures, table, folded=number > 0))
