@@ -38,11 +38,11 @@ def plain(model: str, device: torch.device) -> Turn:
     scored.to(device).eval()
     images, labels = batch(device)
     points = [unit.name for unit in spec.model.units()]
-    kept: dict[str, torch.Tensor] = {}
+    activations: dict[str, torch.Tensor] = {}
 
     def keep(point: str, activation: torch.Tensor) -> None:
         activation.retain_grad()
-        kept[point] = activation
+        activations[point] = activation
 
     for point in points:
         scored.get_submodule(point).register_forward_hook(lambda _m, _i, output, point=point: keep(point, output))
@@ -51,7 +51,7 @@ def plain(model: str, device: torch.device) -> Turn:
     def step() -> None:
         scored.zero_grad()
         functional.cross_entropy(scored(images), labels, reduction="sum").backward()
-        for point, activation in kept.items():
+        for point, activation in activations.items():
             assert activation.grad is not None
             effect = (activation.detach() * activation.grad).sum(dim=(2, 3))
             totals[point] = totals[point] + effect.square().sum(dim=0)

@@ -1,4 +1,4 @@
-"""Fisher importance of channels: how much the loss would change, to first order, if a channel were taken away."""
+"""Fisher importance of channels: an estimate of how much the loss changes when a channel is removed."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ from nasdistill.training.engine import Engine
 Batches = Iterable[tuple[torch.Tensor, torch.Tensor]]
 
 Read = Literal["output", "after-norm"]
-"""Where a unit's activations are read: where it leaves what makes it, or behind each batch norm that it passes.
+"""Where a unit's activations are read: at its output, or after each batch norm that it passes.
 
-Behind the batch norm is behind the ReLU as well wherever the ReLU is the only reader, because
+After the batch norm is after the ReLU as well wherever the ReLU is the only reader, because
 x * [x > 0] * G = relu(x) * G; and DARTS operations begin with a ReLU.
 """
 
@@ -53,7 +53,7 @@ def channel_importance(
     gradient is the sum over all of them, and likewise where a module runs several times, before anything is squared.
 
     Only activations get gradients, and the backward pass ends at the first point. The network is moved to the engine's
-    device and otherwise left as it was.
+    device and otherwise unchanged.
 
     Source: Theis et al. 2018, Faster gaze prediction with dense networks and Fisher pruning, section 2.2.
 
@@ -89,27 +89,29 @@ def channel_importance(
     for point, total in totals.items():
         if not total.isfinite().all():
             raise UserError(
-                f"the importance of the channels of {point!r} is not finite: the network computes no numbers"
+                f"the importance of the channels of {point!r} is not finite: the network's outputs are not finite"
             )
     return {point: totals[point] / (2 * images_seen) for point in points}
 
 
 @contextmanager
 def _effects(modules: dict[str, nn.Module], points: Sequence[str]) -> Iterator[dict[str, torch.Tensor]]:
-    """While this lasts, each backward pass adds g of each point, [N, C], to the mapping."""
+    """In this context each backward pass adds g of each point, [N, C], to the mapping."""
     effects: dict[str, torch.Tensor] = {}
 
-    def tap(point: str) -> torch.utils.hooks.RemovableHandle:
+    def add_hook(point: str) -> torch.utils.hooks.RemovableHandle:
         def after_forward(_module: nn.Module, _inputs: object, output: torch.Tensor) -> torch.Tensor:
-            if not output.requires_grad:  # the first point: what comes before it needs no gradient
+            if not output.requires_grad:  # the first point: nothing before it needs a gradient
                 output = output.detach().requires_grad_()
-            # A hook that held its own tensor would keep it alive for ever; the detached one shares memory, no more.
+            # A hook that held its own tensor would be a reference cycle; the detached one only shares memory.
             activation = output.detach()
             version = activation._version
 
             def on_gradient(gradient: torch.Tensor) -> None:
                 if activation._version != version:
-                    raise UserError(f"the output of {point!r} is changed in place by its reader; read it there instead")
+                    raise UserError(
+                        f"the output of {point!r} is modified in place by its consumer; score that module instead"
+                    )
                 effect = effect_of_scaling(activation, gradient)
                 effects[point] = effects[point] + effect if point in effects else effect
 
@@ -118,7 +120,7 @@ def _effects(modules: dict[str, nn.Module], points: Sequence[str]) -> Iterator[d
 
         return modules[point].register_forward_hook(after_forward)
 
-    handles = [tap(point) for point in points]
+    handles = [add_hook(point) for point in points]
     try:
         yield effects
     finally:
@@ -128,16 +130,16 @@ def _effects(modules: dict[str, nn.Module], points: Sequence[str]) -> Iterator[d
 
 @contextmanager
 def _frozen(network: nn.Module) -> Iterator[None]:
-    """Evaluation mode and no gradients of weights, for a while."""
+    """Evaluation mode without gradients of weights, restored on exit."""
     modes = {module: module.training for module in network.modules()}
-    wanted = {parameter: parameter.requires_grad for parameter in network.parameters()}
+    required = {parameter: parameter.requires_grad for parameter in network.parameters()}
     network.eval().requires_grad_(False)
     try:
         yield
     finally:
         for module, mode in modes.items():
             module.training = mode
-        for parameter, flag in wanted.items():
+        for parameter, flag in required.items():
             parameter.requires_grad_(flag)
 
 
@@ -149,12 +151,12 @@ def unit_points(spec: NetworkSpec, network: nn.Module, read: Read) -> dict[str, 
     norms = {path for path, module in network.named_modules() if isinstance(module, _BatchNorm)}
     points: dict[str, list[Point]] = {}
     for unit in model.units():
-        behind = points[unit.name] = []
+        after_norm = points[unit.name] = []
         for slot in model.slots(unit, spec.shape, spec.classes):
             path, _, statistic = slot.tensor.rpartition(".")
             if path in norms and statistic == "running_mean":
                 size = len(unit.part(slot.part)) * slot.repeat
-                behind += [Point(path, offset, offset + size) for offset in slot.offsets]
+                after_norm += [Point(path, offset, offset + size) for offset in slot.offsets]
     return points
 
 
@@ -179,7 +181,7 @@ def unit_importance(
 
 
 def is_trained(network: nn.Module) -> bool:
-    """Whether the batch norms of a network have ever seen data."""
+    """True if all batch norms of a network have seen data."""
     norms = [module for module in network.modules() if isinstance(module, _BatchNorm)]
     return all(norm.num_batches_tracked is None or norm.num_batches_tracked > 0 for norm in norms)
 
@@ -188,8 +190,8 @@ def is_trained(network: nn.Module) -> bool:
 def estimate_statistics(network: nn.Module, batches: Batches, engine: Engine) -> None:
     """Give every batch norm the mean and variance of its input, averaged over `batches`.
 
-    An untrained network needs them before it can be scored in evaluation mode: with the mean 0 and variance 1 that it
-    was drawn with, activations fade or explode over the cells, and the scores with them. Only the batch norms are in
+    An untrained network needs them before it can be scored in evaluation mode: with the mean 0 and variance 1 of
+    initialisation, activations fade or explode over the cells, and the scores with them. Only the batch norms are in
     training mode meanwhile, so drop path and dropout do not act.
     """
     engine.place(network)

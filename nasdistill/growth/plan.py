@@ -1,7 +1,6 @@
-"""Growth plans: which widths and depths a network is given until it has the size that was asked for.
+"""Growth plans: the widths and depths at which a network reaches a target size.
 
-Everything here is arithmetic on specs: sizes are counted on networks without memory (torch's meta device), so a plan
-of many steps takes seconds and no weights.
+Plans are arithmetic on specs: sizes are counted on torch's meta device, without weights.
 """
 
 from __future__ import annotations
@@ -23,17 +22,17 @@ from nasdistill.models.inspection import count_parameters, multiply_adds
 Budget = Literal["params", "flops"]
 
 FRACTIONS = 64
-"""Into how many parts `fitted` divides a channel of the base width."""
+"""Fractions of a channel of the base width that `fitted` tries."""
 
 
 def reason_not_to_grow(spec: NetworkSpec) -> str | None:
-    """Why no width of this model can be changed, in a sentence; None if it can."""
+    """Why the widths of this model cannot change, in a sentence; None if they can."""
     if not isinstance(spec.model, Growable):
         able = [name for name in MODELS.loaded() if issubclass(MODELS.get(name), Growable)]
         name = spec.model.registered_name
-        return f"the model {name!r} cannot grow: it does not tell its units of channels (can grow: {', '.join(able)})"
+        return f"the model {name!r} cannot grow: it defines no units of channels (can grow: {', '.join(able)})"
     if spec.model.binary is not None:
-        return "a binary network does not grow: grow the real one, and make what comes of it binary"
+        return "a binary network cannot grow: grow the full-precision network and make the result binary"
     return None
 
 
@@ -51,7 +50,7 @@ def growable(spec: NetworkSpec) -> Growable:
 
 
 def widths_of(spec: NetworkSpec) -> dict[str, int]:
-    """Channels of each unit; none of a model without units, which a plug-in's method may know to grow."""
+    """Channels of each unit; empty for a model without units, which only a plug-in's method can grow."""
     return {unit.name: unit.width for unit in spec.model.units()} if isinstance(spec.model, Growable) else {}
 
 
@@ -72,7 +71,7 @@ def _size(spec: str, budget: Budget) -> int:
         network = network_spec.build()
     if budget == "params":
         return count_parameters(network)
-    # Batch norms count as nothing, and are three quarters of the time to count without memory.
+    # Batch norms have no multiply-adds, but take three quarters of the time on the meta device.
     for module in list(network.modules()):
         for name, child in module.named_children():
             if isinstance(child, nn.BatchNorm2d):
@@ -114,14 +113,14 @@ class Target:
         """`spec`, if it has the size.
 
         Raises:
-            UserError: it has not; says how near `how` came.
+            UserError: it has not; gives the ratio that `how` reached.
         """
         if self.reached(spec):
             return spec
         raise UserError(self.shortfall(spec, how))
 
     def shortfall(self, spec: NetworkSpec, how: str) -> str:
-        """That `how` comes no nearer than `spec`, in a sentence."""
+        """The sentence that `spec` is the closest that `how` reaches."""
         return (
             f"{how} cannot reach {self.ratio:g} times the student's {self.budget} within {self.tolerance:.1%}: "
             f"the closest is {self.ratio_of(spec):.3f} times"
@@ -190,7 +189,7 @@ def with_width(spec: NetworkSpec, unit: str, width: int) -> NetworkSpec:
 
 
 def channel_costs(spec: NetworkSpec, budget: Budget) -> dict[str, float]:
-    """What one more channel of each unit costs, in parameters or multiply-adds."""
+    """Parameters or multiply-adds per additional channel of each unit."""
     before = size(spec, budget)
     return {
         unit.name: (size(with_width(spec, unit.name, unit.width + unit.multiple), budget) - before) / unit.multiple
@@ -200,7 +199,7 @@ def channel_costs(spec: NetworkSpec, budget: Budget) -> dict[str, float]:
 
 @dataclass(frozen=True)
 class Step:
-    """One step of a plan: the unit that was widened, what became of the spec, and whether the target is reached."""
+    """One step of a plan: the widened unit, the new spec, and if it reaches the target."""
 
     unit: str
     spec: NetworkSpec
@@ -210,10 +209,10 @@ class Step:
 def steps_to(
     target: Target, spec: NetworkSpec, widest: Mapping[str, int], step: float, order: Callable[[], Sequence[str]]
 ) -> Iterator[Step]:
-    """Widen one unit after the other until the target is reached or no unit can come nearer to it.
+    """Widen one unit after the other until the target is reached or no unit can get closer.
 
     Args:
-        order: asked before every step which unit is to take it, else which, and so on.
+        order: called before each step; the units by preference.
     """
     while found := next_step(spec, target, order(), step, widest):
         yield found
@@ -235,7 +234,7 @@ def next_step(
         widest: by unit, the most channels that it may have.
 
     Returns:
-        None if no unit can come nearer to the target.
+        None if no unit can get closer to the target.
     """
     units = {unit.name: unit for unit in growable(spec).units()}
     for name in order:
@@ -264,7 +263,7 @@ def _step_of(spec: NetworkSpec, target: Target, unit: Unit, most: int) -> Step |
 
 
 def record(spec: NetworkSpec, target: Target) -> dict[str, Any]:
-    """What a report tells of a step: `widths`, `parameters`, and `ratio` in the target's budget."""
+    """The reported values of a step: `widths`, `parameters`, and `ratio` in the target's budget."""
     return {
         "widths": list(widths_of(spec).values()),
         "parameters": size(spec, "params"),

@@ -1,4 +1,4 @@
-"""Growing step by step: the loop that every rule shares, and what a rule has to say."""
+"""Stepwise growth: the loop that all growth rules share, and their contract."""
 
 from __future__ import annotations
 
@@ -27,15 +27,15 @@ class Stepwise(GrowthMethod):
     """Base of the methods that widen one unit after the other."""
 
     step: float = Field(0.2, gt=0, le=1, description="channels that a step adds, as a fraction of the unit's")
-    widest: float = Field(4.0, gt=1, description="no unit grows beyond so many times its width in the student")
+    widest: float = Field(4.0, gt=1, description="largest width of a unit, as a multiple of its width in the student")
 
     @property
     def how(self) -> str:
-        """In words, for a ratio that cannot be reached."""
+        """The method in words, for error messages."""
         return f"widening units up to {self.widest:g} times"
 
     def most(self, spec: NetworkSpec) -> dict[str, int]:
-        """By unit, the most channels that it may have."""
+        """The maximum width of each unit."""
         return {
             unit.name: int(self.widest * unit.width) // unit.multiple * unit.multiple for unit in growable(spec).units()
         }
@@ -53,22 +53,22 @@ class Stepwise(GrowthMethod):
 class GrowthRule(Stepwise):
     """Base of the methods that widen the unit of the highest score by a step, score again, and so on.
 
-    A rule defines `scores`. The weights are carried along by function-preserving widening, so each scoring sees the
-    network as it has grown.
+    A rule defines `scores`. Weights are carried by function-preserving widening, so each scoring uses the grown
+    network.
     """
 
-    rescore: int = Field(1, gt=0, description="score again after so many steps")
+    rescore: int = Field(1, gt=0, description="steps between two scorings")
     noise: float = Field(
         1e-3,
         ge=0,
-        description="what tells copied weights from their source, as a fraction of the weight's standard deviation",
+        description="noise on copied weights, as a fraction of the weight's standard deviation",
     )
 
     def scores(self, student: Student) -> Mapping[str, float]:
-        """How much each unit should grow, by its name.
+        """One score per unit, by its name; the highest grows next.
 
         Args:
-            student: with spec and network as they have grown so far; the network may be changed by no one.
+            student: spec and network as grown so far; the network must not be changed.
         """
         raise NotImplementedError(type(self).__name__)
 
@@ -106,8 +106,8 @@ class GrowthRule(Stepwise):
             if len(steps) % self.rescore == 0:
                 scores = self._checked_scores(student)
                 before = before or scores
-                told = {f"importance/{unit}": score for unit, score in zip(most, scores, strict=True)}
-                student.records.scalars(told, len(steps))
+                reported = {f"importance/{unit}": score for unit, score in zip(most, scores, strict=True)}
+                student.records.scalars(reported, len(steps))
             return sorted(most, key=dict(zip(most, scores, strict=True)).__getitem__, reverse=True)
 
         for step in () if done else steps_to(target, student.spec, most, self.step, order):
@@ -116,7 +116,7 @@ class GrowthRule(Stepwise):
             student = replace(student, spec=grown[0], network=grown[1])
             done = step.last
             steps.append({"unit": step.unit, **record(student.spec, target), "importance": scores})
-            log.info("%s has %d channels now; %.3f times the student", step.unit, width, steps[-1]["ratio"])
+            log.info("%s: %d channels; %.3f times the size of the student", step.unit, width, steps[-1]["ratio"])
             checkpoints.step(len(steps), capture)
         target.checked(student.spec, self.how)
         return Grown(student.spec, steps, {"before": before, "after": self._checked_scores(student)})
@@ -131,8 +131,8 @@ class GrowthRule(Stepwise):
         problem = None
         if not isinstance(scores, Mapping):
             problem = f"returned {type(scores).__name__}, not a mapping of the names of units to numbers"
-        elif strangers := [name for name in scores if name not in units]:
-            problem = f"scored an {unknown('unit', str(strangers[0]), units)}"
+        elif unexpected := [name for name in scores if name not in units]:
+            problem = f"scored an {unknown('unit', str(unexpected[0]), units)}"
         elif missing := [name for name in units if name not in scores]:
             problem = f"gave {len(scores)} scores for {len(units)} units: that of {missing[0]!r} is missing"
         else:
@@ -140,12 +140,12 @@ class GrowthRule(Stepwise):
             if all(map(math.isfinite, values)):
                 return values
             name = next(name for name, value in zip(units, values, strict=True) if not math.isfinite(value))
-            problem = f"scored {name!r} with {scores[name]!r}, which is no finite number"
+            problem = f"scored {name!r} with {scores[name]!r}, which is not a finite number"
         raise UserError(f"the growth rule {type(self).__name__} {problem} ({written_at(type(self))})")
 
 
 def _number(score: Any) -> float:
-    """The number that a score is, not a number if it is none."""
+    """A score as a number; NaN if it is not one."""
     try:
         return float(score)
     except (TypeError, ValueError, RuntimeError):  # text, or a tensor of several values

@@ -1,4 +1,4 @@
-"""What a growth method is given."""
+"""The input of a growth method."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ class Student:
 
     Attributes:
         network: trained or not, built from `spec`; no method changes it.
-        batches: normalised images and labels; can be iterated again and again, in the same order.
-        checkpoints: where a method that takes long saves its steps, and goes on from.
+        batches: normalised images and labels; can be iterated repeatedly, in the same order.
+        checkpoints: where a long-running method saves and resumes its steps.
         records: where it logs its scores.
     """
 

@@ -1,8 +1,7 @@
 """Net2Wider: a wider network that computes the same function.
 
-Every channel of a grown unit is a copy of one of its old channels. Wherever the unit's channels lie, in all that sums
-tie to each other, the same sources are copied. What reads copies divides its weights on them by the number of copies,
-so that the sum is what it was.
+Every channel of a grown unit copies one of its old channels, the same one in every tensor of the unit. Weights that
+read channels are divided by the number of copies, so that sums are unchanged.
 
 Source: Chen et al. 2016, Net2Net: accelerating learning via knowledge transfer, section 2.2 and algorithm 1.
 """
@@ -42,7 +41,7 @@ def choose_sources(unit: Unit, width: int, generator: torch.Generator) -> torch.
 
 
 def _copies(size: int, grown: int, generator: torch.Generator) -> torch.Tensor:
-    """All of `size`, then random ones until there are `grown`; none is picked again before all others are."""
+    """All of `size`, then random ones up to `grown`; none is sampled again before all others are."""
     rounds = [torch.randperm(size, generator=generator) for _ in range(-(-grown // size) - 1)]
     return torch.cat([torch.arange(size), *rounds])[:grown]
 
@@ -88,13 +87,13 @@ def widen_tensor(
         if slot.reads:
             grown = grown / source.bincount()[source].reshape(along).to(grown)
         if noise and grown.ndim > 1:
-            draws = torch.randn(grown.shape, generator=generator) * _is_repeated(source).reshape(along)
-            grown = grown + noise * tensor.std(correction=0) * draws.to(grown)
+            samples = torch.randn(grown.shape, generator=generator) * _is_repeated(source).reshape(along)
+            grown = grown + noise * tensor.std(correction=0) * samples.to(grown)
     return grown
 
 
 def _is_repeated(source: torch.Tensor) -> torch.Tensor:
-    """Whether the value of each element stands before it already, bool."""
+    """True for each element whose value occurs before it, bool."""
     return source.unsqueeze(1).eq(source).tril(diagonal=-1).any(dim=1)
 
 
@@ -111,19 +110,19 @@ def widen(
     """Widen one unit; without noise the grown network computes what `network` does.
 
     Args:
-        network: built from `spec`; it is left as it was.
+        network: built from `spec`; unchanged.
         unit: its name.
-        sources: the old channel that each new one copies, int64 [width]; chosen at random if not given. Sources that
-            leave channels out make a network without them.
-        noise: breaks the symmetry between copies, which would otherwise learn the same for ever; as a multiple of each
+        sources: the old channel that each new one copies, int64 [width]; chosen at random if not given. Channels
+            that are no source are removed.
+        noise: breaks the symmetry between copies, which would otherwise stay equal; as a multiple of each
             weight's standard deviation, about 1e-3. 0 is exact.
 
     Returns:
         the grown spec and network, of the same precision, on the same device, in the same mode.
 
     Raises:
-        UserError: the model cannot grow, the unit cannot be widened so, or the model's slots are not where its
-            network has them.
+        UserError: the model cannot grow, the unit cannot be widened so, or the model's slots do not match its
+            network.
     """
     generator = generator or torch.Generator().manual_seed(0)
     model = growable(spec)
@@ -143,8 +142,8 @@ def widen(
     for name, empty in grown.state_dict().items():
         if state[name].shape != empty.shape:
             raise UserError(
-                f"with {width} channels of {unit!r}, {name!r} is {tuple(empty.shape)}, but by the slots that "
-                f"{type(model).__name__} tells it is {tuple(state[name].shape)} ({written_at(type(model))})"
+                f"with {width} channels of {unit!r}, {name!r} is {tuple(empty.shape)}, but by the slots of "
+                f"{type(model).__name__} it is {tuple(state[name].shape)} ({written_at(type(model))})"
             )
     grown.load_state_dict(state, assign=True)
     return grown_spec, grown.train(network.training)

@@ -96,7 +96,7 @@ class Darts(Growable):
         return self.with_options(widths=tuple(widths.get(unit.name, unit.width) for unit in self.units()))
 
     def slots(self, unit: Unit, shape: Shape, classes: int) -> tuple[Slot, ...]:
-        """A cell's output holds the channels of each node side by side."""
+        """The output of a cell concatenates its nodes."""
         reduction = int(unit.name.removeprefix("cells.")) in self.reductions()
         nodes = len(self.genotype.reduce if reduction else self.genotype.normal)
         return tuple(slots_by_size(self, unit, shape, classes, nodes))
@@ -105,7 +105,7 @@ class Darts(Growable):
         return self.channels
 
     def scaled(self, factor: float) -> Darts:
-        """The stem is scaled as well; a network whose widths double at each reduction stays one."""
+        """Scales the stem as well; widths that double at each reduction stay implicit."""
         channels = max(1, round(factor * self.channels))
         doubling = self.with_options(channels=channels, widths=None)
         wider = super().scaled(factor)
@@ -115,7 +115,7 @@ class Darts(Growable):
         return self.cells
 
     def deepened(self, depth: int) -> Darts:
-        """Where the widths are named, each resolution's are stretched over its cells."""
+        """Explicit widths are stretched over the cells of their resolution."""
         deeper = self.with_options(cells=depth, widths=None)
         if self.widths is None:
             return deeper
@@ -260,5 +260,5 @@ class DartsNetwork(nn.Module):
 
 def drop_samples(x: torch.Tensor, probability: float) -> torch.Tensor:
     """Zero each sample of [N, C, H, W] with `probability`, and scale the others so that the expectation stays."""
-    kept = torch.empty(len(x), 1, 1, 1, device=x.device, dtype=x.dtype).bernoulli_(1 - probability)
-    return x * (kept / (1 - probability))
+    keep = torch.empty(len(x), 1, 1, 1, device=x.device, dtype=x.dtype).bernoulli_(1 - probability)
+    return x * (keep / (1 - probability))

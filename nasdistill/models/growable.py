@@ -1,11 +1,12 @@
-"""What a family of models must tell so that its networks can grow: units of channels, and where they lie.
+"""The contract of model families whose networks can grow: their units of channels, and where these lie.
 
 A unit is a group of channels that have one width: a convolution's output, or, where sums tie several outputs to each
-other, all of them together. Whatever changes a width and carries weights knows this contract and no family.
+other, all of them together. Code that changes widths and carries weights depends on this contract, not on a family.
 """
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -23,13 +24,13 @@ G = TypeVar("G", bound="Growable")
 
 @dataclass(frozen=True)
 class Unit:
-    """Channels that can only change together.
+    """Channels whose number can only change together.
 
     Attributes:
         name: unique in the model; by default the path of the module whose output they are.
-        width: their present number.
-        parts: in how many parts, as equal as can be and the larger ones last, modules make or read them, such as the
-            groups of a convolution. A new channel copies one of its own part.
+        width: their current number.
+        parts: number of parts, as equal as possible and the larger ones last, that separate modules make or read, such
+            as the groups of a convolution. A new channel copies one of its own part.
         multiple: widths are multiples of this, e.g. of the number of groups or heads.
     """
 
@@ -64,10 +65,10 @@ class Slot:
 
     Attributes:
         tensor: its name in the network's state.
-        reads: whether the dimension is the input of a weight, so that copies share what they contribute.
-        offsets: where the channels begin, as often as they lie there, in ascending order.
-        part: which part of the channels it is; None for all.
-        repeat: neighbouring elements that belong to one channel, such as the places of a flattened map.
+        reads: the dimension is the input of a weight, so that copies share their contribution.
+        offsets: start of each occurrence of the channels, ascending.
+        part: the part of the channels that lies there; None for all.
+        repeat: adjacent elements per channel, such as the positions of a flattened map.
     """
 
     tensor: str
@@ -82,7 +83,7 @@ class Growable(Model):
     """Base of the models that can grow."""
 
     def units(self) -> tuple[Unit, ...]:
-        """Whatever may change its width, in the order of the network. What may not is no unit."""
+        """All channels whose number can change, in the order of the network."""
         raise NotImplementedError(type(self).__name__)
 
     def with_widths(self: G, widths: Mapping[str, int]) -> G:
@@ -90,15 +91,15 @@ class Growable(Model):
         raise NotImplementedError(type(self).__name__)
 
     def points(self, unit: Unit) -> Sequence[Point]:
-        """Where the unit leaves what makes it."""
+        """Where the unit is the output of a module."""
         return (Point(unit.name),)
 
     def slots(self, unit: Unit, shape: Shape, classes: int) -> Sequence[Slot]:
-        """Wherever the unit's channels lie in the network's state; by default what `slots_by_size` finds."""
+        """Every place of the unit's channels in the network's state; by default found by `slots_by_size`."""
         return tuple(slots_by_size(self, unit, shape, classes))
 
     def base_width(self) -> int:
-        """The width that grows by whole channels, all others in proportion, where all are scaled alike."""
+        """The width that uniform scaling changes by whole channels, all others in proportion."""
         return self.units()[0].width
 
     def scaled(self: G, factor: float) -> G:
@@ -117,11 +118,11 @@ class Growable(Model):
         )
 
     def depth(self) -> int | None:
-        """The number of blocks that can be more; None for a family that knows no depth."""
+        """The number of blocks that can increase; None for a family without a depth."""
         return None
 
     def deepened(self: G, depth: int) -> G:
-        """The model with more blocks of the widths that it has; only where it has a depth."""
+        """The model with more blocks of the same widths; only called where `depth` is not None."""
         raise NotImplementedError(type(self).__name__)
 
     def with_options(self: G, **options: Any) -> G:
@@ -130,35 +131,57 @@ class Growable(Model):
 
 
 def slots_by_size(model: Growable, unit: Unit, shape: Shape, classes: int, copies: int = 1) -> Iterator[Slot]:
-    """The slots of a unit, told by which sizes change with its width, in the order of the network's state.
+    """The slots of a unit, found by which sizes change with its width, in the order of the network's state.
 
-    So an operation of a plug-in is understood as well, if its sizes are its channels.
+    This covers a plug-in's operations as well, if their sizes are their channels.
 
     Args:
         copies: how many times the channels may lie side by side, as in a concatenation of equal outputs.
 
     Raises:
         UserError: a size changes in another way, as behind a flattened map or in a concatenation with other units;
-            the family has to say in `slots` what lies there.
+            the family has to define `slots`.
     """
+    # Which dimensions change depends on no width: at reference widths they are found once, not at every step.
+    reference = model.with_widths({each.name: 2 * each.parts * each.multiple for each in model.units()})
+    for name, dimension, part, times in _pattern(
+        type(model), reference.model_dump_json(), unit.name, shape, classes, copies
+    ):
+        yield Slot(name, dimension, dimension == 1, tuple(number * unit.width for number in range(times)), part)
+
+
+@functools.lru_cache(maxsize=4096)
+def _pattern(
+    family: type[Growable], options: str, name: str, shape: Shape, classes: int, copies: int
+) -> tuple[tuple[str, int, int | None, int], ...]:
+    """Tensor, dimension, part and number of copies of each slot of the unit `name`."""
+    model = family.model_validate_json(options)
+    unit = next(each for each in model.units() if each.name == name)
     # Every part is larger there, and parts that are equal here are not, where they can differ at all.
     probe = unit.width + unit.multiple * (unit.parts + 1)
     kinds: dict[tuple[int, int], tuple[int | None, int]] = {
         (len(unit.part(part)), len(unit.part(part, probe))): (part, 1) for part in reversed(range(unit.parts))
     }
     kinds |= {(copies * unit.width, copies * probe): (None, copies), (unit.width, probe): (None, 1)}
-    with torch.device("meta"):
-        now = model.build(shape, classes).state_dict()
-        wider = model.with_widths({unit.name: probe}).build(shape, classes).state_dict()
-    for name, tensor in now.items():
-        for dimension, sizes in enumerate(zip(tensor.shape, wider[name].shape, strict=True)):
+    narrow = _shapes(family, options, shape, classes)
+    wide = _shapes(family, model.with_widths({name: probe}).model_dump_json(), shape, classes)
+    found = []
+    for tensor, old in narrow.items():
+        for dimension, sizes in enumerate(zip(old, wide[tensor], strict=True)):
             if sizes[0] == sizes[1]:
                 continue
             if sizes not in kinds:
                 raise UserError(
-                    f"dimension {dimension} of {name!r} becomes {sizes[1]} from {sizes[0]} when {unit.name!r} becomes "
-                    f"{probe} from {unit.width}: {type(model).__name__}.slots has to say what lies there"
+                    f"dimension {dimension} of {tensor!r} becomes {sizes[1]} from {sizes[0]} when {name!r} becomes "
+                    f"{probe} from {unit.width}: {family.__name__}.slots has to define what lies there"
                 )
-            part, times = kinds[sizes]
-            offsets = tuple(number * unit.width for number in range(times))
-            yield Slot(name, dimension, dimension == 1, offsets, part)
+            found.append((tensor, dimension, *kinds[sizes]))
+    return tuple(found)
+
+
+@functools.lru_cache(maxsize=4)  # the reference network is the same for all units
+def _shapes(family: type[Growable], options: str, shape: Shape, classes: int) -> dict[str, torch.Size]:
+    """The shape of each tensor in the network's state."""
+    with torch.device("meta"):
+        network = family.model_validate_json(options).build(shape, classes)
+    return {name: tensor.shape for name, tensor in network.state_dict().items()}

@@ -34,7 +34,7 @@ class GrowOptions(BaseModel):
     )
     ratio: float = Field(2.0, gt=1, description="size of the teacher over the size of the student")
     budget: Literal["params", "flops"] = Field("params", description="what size means: parameters or multiply-adds")
-    images: int = Field(1024, gt=0, description="training images that importance is measured on, drawn with the seed")
+    images: int = Field(1024, gt=0, description="training images that importance is measured on, sampled with the seed")
     batch_size: int = Field(128, gt=0, description="images scored at a time; the scores do not depend on it")
 
     @model_validator(mode="before")
@@ -68,7 +68,7 @@ class GrowTeacher(GrowOptions, Stage):
     """Grow a student's architecture into its teacher's, to a given multiple of its size.
 
     `fisher` widens the units of channels that matter most to the loss (the cells of a DARTS network), `uniform` widens
-    all alike, `depth` adds cells, `random` widens any. All reach the same size, so that their teachers can be compared.
+    all alike, `depth` adds blocks, `random` widens any. All reach the same size, so that their teachers are comparable.
     The result is an architecture without weights; train it to have a teacher.
     """
 
@@ -77,12 +77,12 @@ class GrowTeacher(GrowOptions, Stage):
 
     student: Annotated[str | dict[str, Any], Reference("architecture", or_model=True)] = Field(
         examples=["darts-v2-16-10"],
-        description="what grows: a stage, an artifact's folder, or a model such as darts-v2-16-10; "
-        "its weights are scored if it is trained, freshly drawn ones if not",
+        description="the network to grow: a stage, an artifact's folder, or a model such as darts-v2-16-10; "
+        "importance is measured on its trained weights, or on an initialisation",
     )
 
     def reason_to_refuse(self, spec: NetworkSpec) -> str | None:
-        """Why a student of this spec cannot be grown so, as far as that is known before anything runs."""
+        """Why a student of this spec cannot grow, as far as is known before anything runs."""
         reason: str | None = self.method.reason_to_refuse(spec)
         return reason
 
@@ -100,8 +100,8 @@ class GrowTeacher(GrowOptions, Stage):
         if reason is not None:
             raise SpecError(reason, ("student",))
         data, engine = context.data, context.engine
-        drawn = torch.randperm(len(data.train), generator=generator_for(context.seed, "growth"))[: self.images]
-        batches = Again(evaluation_batches(data.train.subset(drawn), data, engine, self.batch_size))
+        sample = torch.randperm(len(data.train), generator=generator_for(context.seed, "growth"))[: self.images]
+        batches = Again(evaluation_batches(data.train.subset(sample), data, engine, self.batch_size))
         student = Student(spec, network, batches, engine, context.seed, context.checkpoints(), context.records)
         grown = self.method.grow(student)
         save_network(context.folder, grown.spec, None)

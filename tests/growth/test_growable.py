@@ -161,12 +161,14 @@ def test_a_unit_is_scored_at_the_module_of_its_name(engine: Engine) -> None:
 
 def test_a_family_without_depth_is_refused_by_depth() -> None:
     reason = GROWTH_METHODS.parse("depth").reason_to_refuse(student("plain")[0])
-    assert reason == "the model 'small' has no blocks that could be more"
+    assert reason == "the model 'small' has no depth that can grow"
 
 
 def test_a_place_that_sizes_do_not_tell_must_be_said_and_said_rightly() -> None:
     model = Small(form="concatenated")
-    with pytest.raises(UserError, match=r"'classifier.weight' becomes 12 from 10 .* Small.slots has to say"):
+    with pytest.raises(
+        UserError, match=r"'classifier.weight' becomes 6 from 4 when 'first' becomes 4 from 2: Small.slots has to"
+    ):
         list(slots_by_size(model, model.units()[0], (2, 6, 6), 3))
 
     class Forgetful(Beside):

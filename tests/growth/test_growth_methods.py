@@ -211,7 +211,7 @@ def test_a_ratio_out_of_reach_is_refused_before_anything_runs(name: str) -> None
             {f"cells.{cell}": 1 / (cell or float("inf")) - cell * float("inf") for cell in range(4)},
             "'cells.0' with nan",
         ),
-        ({f"cells.{cell}": torch.ones(2) for cell in range(4)}, "which is no finite number"),
+        ({f"cells.{cell}": torch.ones(2) for cell in range(4)}, "which is not a finite number"),
     ],
 )
 def test_what_a_rule_gets_wrong_is_told_with_its_file(scores: Any, sentence: str, engine: Engine) -> None:

@@ -172,7 +172,7 @@ def test_activations_are_let_go_and_weights_get_no_gradients(
 
 def test_a_reader_that_changes_the_activation_in_place_is_told(engine: Engine) -> None:
     network = nn.Sequential(nn.Linear(3, 3), nn.Linear(3, 3), nn.ReLU(inplace=True))
-    with pytest.raises(UserError, match="output of '1' is changed in place"):
+    with pytest.raises(UserError, match="output of '1' is modified in place"):
         channel_importance(network, ["0", "1"], [(torch.randn(2, 3), torch.tensor([0, 1]))], engine)
 
 

@@ -199,7 +199,7 @@ def test_another_form_is_refused() -> None:
 
 
 def test_a_binary_network_does_not_grow() -> None:
-    with pytest.raises(UserError, match="a binary network does not grow: grow the real one"):
+    with pytest.raises(UserError, match="a binary network cannot grow: grow the full-precision network"):
         growable(spec_of("darts-v2-4-3", "weights"))
 
 

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Grown:
-    """A grown architecture with the way that led to it.
+    """A grown architecture and the steps to it.
 
     Attributes:
         spec: rebuilt from JSON alone.
@@ -39,7 +39,7 @@ class GrowthMethod(Component):
     tolerance: float = Field(0.02, gt=0, description="how far from the ratio the result may be, as a fraction of it")
 
     def reason_to_refuse(self, spec: NetworkSpec) -> str | None:
-        """Why a network of this spec cannot be grown so, in a sentence that is cheap to find; None if it may."""
+        """Why this method cannot grow a network of this spec, in a sentence; None if it can. Cheap."""
         from nasdistill.growth.plan import reason_not_to_grow
 
         return reason_not_to_grow(spec)

@@ -12,10 +12,9 @@ from nasdistill.models.base import NetworkSpec
 
 @GROWTH_METHODS.register("depth")
 class Depth(GrowthMethod):
-    """Adds cells of the same widths, then changes all widths a little where that alone misses the tolerance.
+    """Adds blocks of the same widths (cells of a DARTS network) until the size is closest to the ratio.
 
-    A cell more is a large step for a small network: the number of cells is the one whose size comes nearest to the
-    ratio, and where that is outside the tolerance the widths of all cells are scaled alike, up or down, to meet it.
+    One block is a large step for a small network: outside the tolerance all widths are then scaled alike, up or down.
     """
 
     source: ClassVar[str] = "DARTS networks of 10 and of 25 cells: the same cells, stacked higher"
@@ -23,7 +22,7 @@ class Depth(GrowthMethod):
     def reason_to_refuse(self, spec: NetworkSpec) -> str | None:
         reason = super().reason_to_refuse(spec)
         if reason is None and growable(spec).depth() is None:
-            reason = f"the model {spec.model.registered_name!r} has no blocks that could be more"
+            reason = f"the model {spec.model.registered_name!r} has no depth that can grow"
         return reason
 
     def grow(self, student: Student) -> Grown:

@@ -1,4 +1,4 @@
-"""Growing at random: the control that shows whether importance matters."""
+"""Random growth, the control experiment."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from nasdistill.growth.student import Student
 
 @GROWTH_METHODS.register("random")
 class Random(Stepwise):
-    """Takes the steps of `fisher`, each in a unit drawn at random: shows whether importance matters at all."""
+    """Takes the steps of `fisher`, each in a randomly sampled unit: a control for the effect of importance."""
 
     source: ClassVar[str] = "the control experiment that the comparison of growth methods needs"
 
