@@ -10,6 +10,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from nasdistill.errors import DamagedFile, UserError
 from nasdistill.storage import files_below, publish_folder, read_sealed, sha256_of, sha256_of_json, write_sealed
+from nasdistill.validation import sentence
 
 MANIFEST = "artifact.json"
 NETWORK_FILES = ("spec.json", "weights.safetensors")
@@ -102,7 +103,7 @@ def open_artifact(folder: Path, verify: bool = True) -> Artifact:
     try:
         manifest = Manifest.model_validate(content)
     except ValidationError as error:
-        raise DamagedFile(f"{path} is damaged: {error.errors()[0]['msg']} at {error.errors()[0]['loc']}") from None
+        raise DamagedFile(f"{path} is damaged: {sentence(error.errors()[0])} at {error.errors()[0]['loc']}") from None
     # A manifest may come from another system, so both kinds of path count.
     if any(
         kind(name).is_absolute() or kind(name).drive or ".." in kind(name).parts

@@ -13,6 +13,29 @@ from nasdistill.errors import SpecError, unknown
 
 M = TypeVar("M", bound=BaseModel)
 
+_INTEGER, _NUMBER, _BOOLEAN = "must be an integer", "must be a number", "must be true or false"
+_LIST, _MAPPING = "must be a list", "must be a mapping of keys to values"
+# By type of error and with its context, both of which pydantic documents: "Validation Errors" in its manual.
+_SENTENCES = {
+    "greater_than": "must be greater than {gt:.15g}",
+    "greater_than_equal": "must be at least {ge:.15g}",
+    "less_than": "must be less than {lt:.15g}",
+    "less_than_equal": "must be at most {le:.15g}",
+    "multiple_of": "must be a multiple of {multiple_of:.15g}",
+    "finite_number": "must be a finite number",
+    **dict.fromkeys(("int_type", "int_parsing", "int_from_float"), _INTEGER),
+    **dict.fromkeys(("float_type", "float_parsing"), _NUMBER),
+    **dict.fromkeys(("bool_type", "bool_parsing"), _BOOLEAN),
+    "string_type": "must be a string",
+    "string_pattern_mismatch": "must match the pattern '{pattern}'",
+    "literal_error": "must be {expected}",
+    **dict.fromkeys(("list_type", "tuple_type"), _LIST),
+    **dict.fromkeys(("dict_type", "model_type"), _MAPPING),
+    "too_short": "at least {min_length} must be given",
+    "too_long": "at most {max_length} may be given",
+    "invalid_key": "keys must be strings",
+}
+
 
 def build(model: type[M], options: Mapping[str, Any]) -> M:
     """Validate `options` against `model`; the first problem becomes a `SpecError` with its path.
@@ -41,8 +64,8 @@ def _first_problem(error: ValidationError, model: type[BaseModel], options: Mapp
     if finding["type"] == "missing":
         return SpecError(f"the key {place[-1]!r} is missing", place)
     # Where a value may be one of several things, each of them has a finding.
-    messages = dict.fromkeys(_message(other) for other in findings if _place(other, options) == place)
-    return SpecError(f"{', or '.join(messages)}, got {finding['input']!r}", place)
+    sentences = dict.fromkeys(sentence(other) for other in findings if _place(other, options) == place)
+    return SpecError(f"{', or '.join(sentences)}, got {finding['input']!r}", place)
 
 
 def _place(finding: ErrorDetails, options: Mapping[str, Any]) -> tuple[str | int, ...]:
@@ -60,18 +83,14 @@ def _place(finding: ErrorDetails, options: Mapping[str, Any]) -> tuple[str | int
     return (*place, finding["loc"][-1]) if finding["type"] == "missing" else tuple(place)
 
 
-def _message(finding: ErrorDetails) -> str:
-    kind, about = finding["type"], finding.get("ctx", {})
-    if kind == "too_short":
-        return f"at least {about['min_length']} must be given"
-    if kind == "too_long":
-        return f"at most {about['max_length']} may be given"
-    if kind == "tuple_type":
-        return "input should be a valid list"
-    if kind in ("model_type", "dict_type"):
-        return "input should be a mapping of keys to values"
-    message = finding["msg"].removeprefix("Value error, ")
-    return message[:1].lower() + message[1:]
+def sentence(finding: ErrorDetails) -> str:
+    """What is wrong by pydantic's type of error, in our words where we have some: its own change between versions."""
+    context = finding.get("ctx", {})
+    cause = context.get("error")
+    if isinstance(cause, Exception):  # raised by a validator of ours
+        return str(cause)
+    ours = _SENTENCES.get(finding["type"])
+    return ours.format_map(context) if ours else finding["msg"][:1].lower() + finding["msg"][1:]
 
 
 def _fields_at(model: type[BaseModel], path: tuple[str | int, ...]) -> list[str]:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import errno
 import json
 from pathlib import Path
 from typing import Any
@@ -175,12 +176,12 @@ def test_a_failed_publication_keeps_the_old_artifact(tmp_path: Path, monkeypatch
     first = published(tmp_path)
 
     def full(_: int) -> None:
-        raise OSError(28, "No space left on device")
+        raise OSError(errno.ENOSPC, "full")
 
     with monkeypatch.context() as patch:
         patch.setattr("os.fsync", full)
         patch.setattr("nasdistill.storage.write_bytes", lambda path, data: path.write_bytes(data))
-        with pytest.raises(OSError, match="No space left"):
+        with pytest.raises(OSError, match="full"):
             publish(_prepared(tmp_path), first.folder, **FIELDS)
     assert open_artifact(first.folder) == first
 

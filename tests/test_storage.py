@@ -162,7 +162,7 @@ def test_a_failed_publication_leaves_the_old_folder(
         (folder / "a").write_text(text)
     calls = Calls(monkeypatch)
     calls.fail_at = moment
-    with pytest.raises(OSError, match="No space left"):
+    with pytest.raises(OSError, match=os.strerror(errno.ENOSPC)):
         publish_folder(prepared, place)
     assert (place / "a").read_text() == "old"
     assert sorted(os.listdir(tmp_path)) == ["place", "prepared"]
@@ -184,7 +184,7 @@ def test_a_real_full_disk_is_told_and_leaves_the_old_file(tmp_path: Path) -> Non
     )
     done = subprocess.run([sys.executable, "-c", script, path], capture_output=True, text=True, check=False)
     assert done.returncode == 1
-    assert "File too large" in done.stderr
+    assert os.strerror(errno.EFBIG) in done.stderr
     assert path.read_bytes() == b"old"
     assert os.listdir(tmp_path) == ["state"]
 
@@ -211,7 +211,7 @@ def test_files_come_in_a_fixed_order(tmp_path: Path) -> None:
 def test_json_comes_back_and_not_a_number_is_refused(tmp_path: Path) -> None:
     write_json(tmp_path / "a.json", {"a": [1, 2.5, None, "café"]})
     assert read_json(tmp_path / "a.json") == {"a": [1, 2.5, None, "café"]}
-    with pytest.raises(ValueError, match="not JSON compliant"):
+    with pytest.raises(ValueError):  # noqa: PT011 - in the words of json
         write_json(tmp_path / "a.json", math.nan)
     assert read_json(tmp_path / "a.json") == {"a": [1, 2.5, None, "café"]}
 

@@ -130,7 +130,7 @@ def test_a_cut_state_is_named_also_without_its_hash(tmp_path: Path, data: st.Dat
 
 
 def test_a_missing_state_is_named(tmp_path: Path) -> None:
-    with pytest.raises(DamagedFile, match=r"gone is damaged: .*No such file"):
+    with pytest.raises(DamagedFile, match="gone is damaged"):
         load_state(tmp_path / "gone", "0" * 64)
 
 

@@ -6,8 +6,8 @@ import errno
 import re
 
 FULL = (errno.ENOSPC, errno.EDQUOT)
-# torch and numpy raise these as plain errors and only their texts tell them from others
-NO_MEMORY = ("can't allocate memory", "out of memory", "Storage size calculation overflowed", "Unable to allocate")
+# On a processor torch raises these as plain RuntimeErrors: only their texts tell them from others.
+NO_MEMORY = ("can't allocate memory", "out of memory", "Storage size calculation overflowed")
 
 
 def lacked(error: BaseException) -> str | None:

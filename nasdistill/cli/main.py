@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from typing import cast
 
 import typer
+from pydantic import ValidationError
 
 from nasdistill.cli.app import build_app
 from nasdistill.cli.general import General, general_in
@@ -20,6 +21,7 @@ from nasdistill.cli.machine import lacked
 from nasdistill.errors import Interrupted, ProcessLost, SpecError, UserError
 from nasdistill.plugins import load_plugin
 from nasdistill.training.engine import is_first_process, process_number
+from nasdistill.validation import sentence
 
 MISTAKE = 2
 UNEXPECTED = 1
@@ -101,7 +103,9 @@ def _tell_beside_the_first(error: BaseException, general: General) -> int:
 
 def _usage(error: Exception, arguments: Sequence[str]) -> str:
     """What is wrong with the options, and the value where it is one."""
-    told = error.format_message().replace("Value error, ", "")  # type: ignore[attr-defined]
+    if isinstance(error.__cause__, ValidationError):  # newer versions of typer read values with pydantic
+        error.message = sentence(error.__cause__.errors()[0])  # type: ignore[attr-defined]
+    told = error.format_message()  # type: ignore[attr-defined]
     flags = getattr(getattr(error, "param", None), "opts", ())
     given = [value for flag, value in itertools.pairwise(arguments) if flag in flags]
     given += [word.partition("=")[2] for word in arguments if word.partition("=")[0] in flags and "=" in word]

@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 
 import numpy as np
 import torch
-from PIL import Image, ImageOps
+from PIL import Image, ImageOps, UnidentifiedImageError
 from torch.utils.data import DataLoader, Dataset
 
 from nasdistill.data.base import ImageFiles, Shape
@@ -145,6 +145,10 @@ def _opened(path: Path) -> Iterator[Image.Image]:
                 yield image
         except Broken:
             raise
+        except UnidentifiedImageError:
+            raise Broken(f"none of {', '.join(FORMATS)}") from None
+        except (Image.DecompressionBombWarning, Image.DecompressionBombError):
+            raise Broken("more pixels than Pillow allows, against files that unpack to fill the memory") from None
         except Exception as error:  # decoders of damaged files fail in many ways
             raise Broken(f"{type(error).__name__}: {error}") from None
 

@@ -6,9 +6,10 @@ takes tensors alone does it, in a process of its own with bounds on memory and t
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
-import re
+import pickle
 import struct
 import subprocess
 import sys
@@ -168,14 +169,15 @@ def _tensors_in(content: Mapping[Any, Any]) -> dict[str, torch.Tensor]:
     return {str(name): value for name, value in content.items() if isinstance(value, torch.Tensor)}
 
 
-def _refusal(error: Exception) -> str:
+def _refusal(error: Exception, path: Path) -> str:
     """Torch's page on a pickle that it does not read, as the end of a sentence."""
-    named = re.search(r"GLOBAL (\S+)", str(error))
-    if named is not None:
-        return f"is no plain state dict: it names {named[1]!r}, code that nasdistill does not run"
+    # torch raises the lack of memory as a plain error, which only its text tells from others
     if isinstance(error, MemoryError) or "allocate memory" in str(error):
         return "takes more memory than a state dict of its size does"
-    if type(error).__name__ == "UnpicklingError":
+    if isinstance(error, pickle.UnpicklingError):
+        with contextlib.suppress(Exception):  # only zip archives, and a hostile one may fail in any way
+            for name in torch.serialization.get_unsafe_globals_in_checkpoint(path):
+                return f"is no plain state dict: it names {name!r}, code that nasdistill does not run"
         return "is a pickle of something else than a state dict of tensors, and pickles are not run"
     return f"is damaged: {(str(error) or type(error).__name__).splitlines()[0][:200]}"
 
@@ -210,7 +212,7 @@ def _main(path: Path, out: Path, memory: int) -> int:
         print(refused)
         return _REFUSED
     except Exception as error:  # a hostile file may fail in any way
-        print(_refusal(error))
+        print(_refusal(error, path))
         return _REFUSED
     print(json.dumps({"names": list(tensors), "under": list(under)}))
     return 0

@@ -12,6 +12,7 @@ from pydantic import TypeAdapter, ValidationError
 from nasdistill.errors import DamagedFile, UserError
 from nasdistill.report.records import ACCURACIES, Row, RunRecord
 from nasdistill.storage import read_json, read_sealed, write_json, write_sealed
+from nasdistill.validation import sentence
 
 RESULTS = "results.json"
 RUN = "run.json"
@@ -105,7 +106,7 @@ def _validated(adapter: TypeAdapter[T], content: Any, path: Path) -> T:
     except ValidationError as error:
         first = error.errors()[0]
         place = ".".join(str(part) for part in first["loc"])
-        raise DamagedFile(f"{path} is damaged: {first['msg']} at {place or 'the top'}") from None
+        raise DamagedFile(f"{path} is damaged: {sentence(first)} at {place or 'the top'}") from None
 
 
 def _inside(artifact: Path | None, folder: Path) -> str | None:

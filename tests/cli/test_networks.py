@@ -47,7 +47,7 @@ def test_the_table_lists_layers_and_totals(nasdistill: Command) -> None:
     ("arguments", "words"),
     [
         (("wrn-10-1", "--input", "32x32"), "--input takes channels x height x width, as 3x32x32; got '32x32'"),
-        (("wrn-10-1", "--classes", "1"), "classes: input should be greater than 1"),
+        (("wrn-10-1", "--classes", "1"), "classes: must be greater than 1"),
         (("wrn-10-1", "--set", "dropout"), "--set takes key=value; got 'dropout'"),
         (("wrn-10-1", "--set", "droput=0.1"), "did you mean 'dropout'"),
         (("wrn-11-1",), "nearest depths are 10 and 16"),

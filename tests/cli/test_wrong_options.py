@@ -13,11 +13,11 @@ MISTAKES: Mapping[str, Mistake] = {
     "negative option": (
         "nasdistill train mlp --epochs -3",
         nothing,
-        "--epochs: input should be greater than 0, got -3",
+        "--epochs: must be greater than 0, got -3",
     ),
     "misspelt --set": ("nasdistill train mlp --set optimizer.lrr=1", nothing, "did you mean 'lr'?"),
-    "ratio": ("nasdistill grow-teacher --student mlp --ratio 0.5", nothing, "--ratio: input should be greater than 1"),
-    "ratio nan": ("nasdistill grow-teacher --student mlp --ratio nan", nothing, "--ratio: input should be a finite"),
+    "ratio": ("nasdistill grow-teacher --student mlp --ratio 0.5", nothing, "--ratio: must be greater than 1"),
+    "ratio nan": ("nasdistill grow-teacher --student mlp --ratio nan", nothing, "--ratio: must be a finite"),
     "space as path": ("nasdistill search --space ../../x", nothing, "--space: unknown space '../../x'"),
     "huge network": ("nasdistill inspect mlp-99999999-99999999", nothing, "this machine has too little memory for it"),
     "normalisation of colours": (
@@ -44,7 +44,7 @@ MISTAKES: Mapping[str, Mistake] = {
     "a weight that is no number": (
         "nasdistill distill --student mlp-8 --teacher net --teacher-weights '[x]'",
         network(),
-        "--teacher-weights.0: input should be a valid number",
+        "--teacher-weights.0: must be a number",
     ),
     "an objective without a name": (
         "nasdistill distill --student mlp-8 --teacher net --objectives ''",

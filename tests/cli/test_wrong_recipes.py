@@ -25,12 +25,12 @@ MISTAKES: Mapping[str, Mistake] = {
     "_target_": (
         "nasdistill run mine.yaml",
         recipe("teacher: teacher", "teacher: {_target_: os.system}"),
-        "stages.student.teacher: input should be a valid string",
+        "stages.student.teacher: must be a string",
     ),
     "negative temperature": (
         "nasdistill run mine.yaml",
         recipe("teacher: teacher", "teacher: teacher, objectives: [{name: kd, temperature: -4}]"),
-        "stages.student.objectives.0.temperature: input should be greater than 0, got -4",
+        "stages.student.objectives.0.temperature: must be greater than 0, got -4",
     ),
     "misspelt model": ("nasdistill run mine.yaml", recipe("wrn-10-1", "wrm-10-1"), "did you mean 'wrn'?"),
     "override below text": (
@@ -44,7 +44,7 @@ MISTAKES: Mapping[str, Mistake] = {
     "sweep of a wrong value": (
         "nasdistill run mine.yaml --sweep engine.precision=32,bf61",
         recipe(),
-        "--sweep engine.precision=bf61: engine.precision: input should be 'auto', '32' or 'bf16', got 'bf61'",
+        "--sweep engine.precision=bf61: engine.precision: must be 'auto', '32' or 'bf16', got 'bf61'",
     ),
     "folder below a file": (
         "nasdistill run mine.yaml --out mine.yaml/run",

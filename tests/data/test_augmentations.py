@@ -138,5 +138,5 @@ def test_padding_may_be_wider_than_the_image_unless_it_mirrors() -> None:
 def test_wrong_options_are_refused() -> None:
     with pytest.raises(SpecError, match="multiple of 2"):
         make({"name": "cutout", "size": 5})
-    with pytest.raises(SpecError, match="less than or equal to 1"):
+    with pytest.raises(SpecError, match="at most 1"):
         make({"name": "flip", "probability": 1.5})

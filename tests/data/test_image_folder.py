@@ -189,13 +189,13 @@ class TestDecoding:
         write_picture(tmp_path / "x.png")
         for limit in (20, 10):  # Pillow warns beyond the limit, and raises beyond twice as much
             monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", limit)
-            with pytest.raises(Broken, match="DecompressionBomb"):
+            with pytest.raises(Broken, match="more pixels than Pillow allows"):
                 decode(tmp_path / "x.png", (3, 6, 5))
 
     def test_formats_that_start_programs_are_refused(self, tmp_path: Path) -> None:
         Image.new("RGB", (4, 4)).save(tmp_path / "x.eps")
         (tmp_path / "x.eps").rename(tmp_path / "x.png")
-        with pytest.raises(Broken, match="cannot identify"):
+        with pytest.raises(Broken, match="none of PNG, JPEG"):
             decode(tmp_path / "x.png", (3, 4, 4))
 
 

@@ -178,6 +178,6 @@ def test_a_linear_classifier_of_samples_is_lost() -> None:
 
 
 def test_too_short_a_waveform_is_refused() -> None:
-    with pytest.raises(SpecError, match="greater than or equal to 64, got 10") as caught:
+    with pytest.raises(SpecError, match="at least 64, got 10") as caught:
         DATASETS.parse({"name": "synthetic-tones", "length": 10})
     assert caught.value.path == ("length",)

@@ -100,7 +100,7 @@ def test_the_stage_names_an_image_that_is_not_there_before_it_trains(tmp_path: P
     stage = build(STAGES.get("distill"), {"student": "wrn-10-1", "teacher": "teacher", "show": [80]})
     with pytest.raises(SpecError, match="there is no test image 80; the last one is 79"):
         stage.run({}, context_in(tmp_path, digits))
-    with pytest.raises(SpecError, match="greater than or equal to 0"):
+    with pytest.raises(SpecError, match="at least 0"):
         build(STAGES.get("distill"), {"student": "wrn-10-1", "teacher": "teacher", "show": [-1]})
     with pytest.raises(SpecError, match="at most 12"):
         build(STAGES.get("distill"), {"student": "wrn-10-1", "teacher": "teacher", "show": [0] * 13})

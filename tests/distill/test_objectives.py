@@ -231,7 +231,7 @@ def test_gradients_of_low_precision_activations_keep_its_layout_and_are_rounded_
         ({"name": "kd", "temperature": 0}, "greater than 0"),
         ({"name": "kd", "reduction": "mean"}, "unknown key 'reduction'"),
         ({"name": "attention", "form": "papers"}, "'code' or 'paper'"),
-        ({"name": "attention", "weight": -1}, "greater than or equal to 0"),
+        ({"name": "attention", "weight": -1}, "at least 0"),
         ({"name": "kd", "temprature": 4}, "did you mean 'temperature'"),
         ("attenton", "did you mean 'attention'"),
     ],

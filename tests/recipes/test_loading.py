@@ -87,7 +87,7 @@ def test_a_command_is_a_recipe_with_one_stage(recipe_file: Path) -> None:
     ("change", "sentence"),
     [
         (("seed: 1", "sed: 1"), r"toy\.yaml:2: sed: unknown key 'sed'; did you mean 'seed'\?"),
-        (("seed: 1", "seed: -1"), r"toy\.yaml:2: seed: .*greater than or equal to 0, got -1"),
+        (("seed: 1", "seed: -1"), r"toy\.yaml:2: seed: .*at least 0, got -1"),
         (("seed: 1", "seeds: []"), r"toy\.yaml:2: seeds"),
         (("seed: 1", "seed: 1\nseeds: [1]"), r"toy\.yaml:3: seeds: give either seed or seeds"),
         (("name: toy", "name: ../toy"), r"toy\.yaml:1: name"),

@@ -99,7 +99,7 @@ def test_a_file_becomes_a_component(tmp_path: Path) -> None:
         ({"operations": ["skip_connect", "skip_connect"]}, ("operations", 1), "listed twice"),
         ({"operations": ["none"]}, ("operations",), "other than 'none'"),
         ({"cells": 0}, ("cells",), "greater than 0"),
-        ({"search_cells": 2}, ("search_cells",), "greater than or equal to 3"),
+        ({"search_cells": 2}, ("search_cells",), "at least 3"),
         ({"cell": 3}, ("cell",), "did you mean 'cells'"),
         ({"cells": 3, "widths": [8, 8]}, ("widths",), "2 widths for 3 cells"),
     ],

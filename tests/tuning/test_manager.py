@@ -129,7 +129,7 @@ def test_a_manager_that_does_not_answer_is_gone_and_one_in_error_says_why(answer
 
 def test_a_config_that_nni_refuses_is_told_and_its_folder_is_the_users_own(tmp_path, monkeypatch):
     monkeypatch.setenv("HOME", str(tmp_path))
-    with pytest.raises(UserError, match=r"nni refuses the experiment: .*does not have field\(s\) maxtrials"):
+    with pytest.raises(UserError, match=r"nni refuses the experiment: .*maxtrials"):
         Manager.start("nd1", {"maxTrials": 3}, "127.0.0.1", None)
     assert (tmp_path / "nni-experiments" / "nd1").stat().st_mode & 0o777 == 0o700
 

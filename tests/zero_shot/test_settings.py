@@ -66,7 +66,7 @@ def test_pictures_are_spread_evenly_and_the_last_is_of_the_end(iterations: int, 
         (
             {"generator_steps": "many"},
             ("generator_steps",),
-            "a valid integer, unable to parse string as an integer, or",
+            "must be an integer, or",
         ),
         ({"pseudo_batches": 0}, ("pseudo_batches",), "greater than 0, got 0"),
         ({"batch_size": 1}, ("batch_size",), "greater than 1, got 1"),
