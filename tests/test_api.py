@@ -208,7 +208,7 @@ def test_a_network_is_exported(tmp_path: Path, teacher: nd.Result) -> None:
 
 MISTAKES: list[tuple[Callable[[nd.Data], object], str]] = [
     (lambda data: nd.train("mlp-8", data, epoch=3), "train: epoch: unknown key 'epoch'; did you mean 'epochs'"),
-    (lambda data: nd.train("mlp-8", data, epochs=0), "train: epochs: input should be greater than 0"),
+    (lambda data: nd.train("mlp-8", data, epochs=0), "train: epochs: must be greater than 0"),
     (lambda data: nd.train("mlpp", data, **FAST), "unknown model 'mlpp'; did you mean 'mlp'"),
     (lambda data: nd.grow(linear(), data, **FAST), "cannot grow"),
     (lambda data: nd.train(linear(), data, fresh=True, **FAST), "cannot be drawn anew"),

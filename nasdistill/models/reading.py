@@ -9,7 +9,6 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-import pickle
 import struct
 import subprocess
 import sys
@@ -174,7 +173,7 @@ def _refusal(error: Exception, path: Path) -> str:
     # torch raises the lack of memory as a plain error, which only its text tells from others
     if isinstance(error, MemoryError) or "allocate memory" in str(error):
         return "takes more memory than a state dict of its size does"
-    if isinstance(error, pickle.UnpicklingError):
+    if type(error).__name__ == "UnpicklingError":
         with contextlib.suppress(Exception):  # only zip archives, and a hostile one may fail in any way
             for name in torch.serialization.get_unsafe_globals_in_checkpoint(path):
                 return f"is no plain state dict: it names {name!r}, code that nasdistill does not run"
