@@ -61,22 +61,15 @@ class Inspection:
 
     def to_json(self) -> dict[str, Any]:
         """Plain data: everything but the layers."""
-        return {
-            "parameters": self.parameters,
-            "multiply_adds": self.multiply_adds,
-            "bytes": self.bytes,
-            "input": list(self.input),
-            "classes": self.classes,
-            "feature_points": list(self.feature_points),
-        }
+        plain = {**vars(self), "input": list(self.input), "feature_points": list(self.feature_points)}
+        del plain["layers"]
+        return plain
 
 
 def inspect(module: nn.Module, shape: Shape, classes: int) -> Inspection:
     """Everything about a network that does not depend on the machine."""
     return Inspection(
-        parameters=count_parameters(module),
-        multiply_adds=multiply_adds(module, shape),
-        bytes=size_bytes(module),
+        **described(module, shape),
         input=shape,
         classes=classes,
         feature_points=feature_points(module, shape),
@@ -252,11 +245,9 @@ def _attention_in_the_open() -> Iterator[None]:
         torch.backends.mha.set_fastpath_enabled(fused)
 
 
-def _recurrent_flops(
-    sequence: Sequence[int], inner: Sequence[int], recurrent: Sequence[int], *_: Any, **__: Any
-) -> int:
-    """Of a recurrent layer in one kernel: each of the T * N steps of [T, N, C] multiplies by both matrices."""
-    return 2 * sequence[0] * sequence[1] * (math.prod(inner) + math.prod(recurrent))
+def _recurrent_flops(inputs: Sequence[int], *weights: Any, **_: Any) -> int:
+    """Of a recurrent layer in one kernel: each of the T * N steps of [T, N, C] multiplies by both weight matrices."""
+    return 2 * inputs[0] * inputs[1] * sum(map(math.prod, weights[:2]))
 
 
 def _bilinear_flops(left: Sequence[int], weight: Sequence[int], *_: Any, **__: Any) -> int:
@@ -267,10 +258,7 @@ def _bilinear_flops(left: Sequence[int], weight: Sequence[int], *_: Any, **__: A
 
 _aten = torch.ops.aten
 # What torch computes in one kernel and its counter has no formula for.
-_FORMULAS = {
-    _aten.mkldnn_rnn_layer: _recurrent_flops,
-    _aten._trilinear: _bilinear_flops,
-}
+_FORMULAS = {_aten.mkldnn_rnn_layer: _recurrent_flops, _aten._trilinear: _bilinear_flops}
 _FREE = (_aten.copy_, _aten.native_layer_norm, _aten.grid_sampler_2d)
 
 
@@ -284,10 +272,10 @@ class _Uncounted(TorchDispatchMode):  # type: ignore[no-untyped-call]
     def __torch_dispatch__(self, operation: Any, _types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kind = operation.overloadpacket
         free = torch.Tag.pointwise in operation.tags or kind in _FREE
-        if not free and kind not in flop_registry and kind not in _FORMULAS:
-            tensors = [value for value in args if isinstance(value, torch.Tensor) and value.is_floating_point()]
-            if sum(tensor.dim() > 1 for tensor in tensors) > 1:
-                self.operations[str(kind)] = None
+        tensors = [value for value in args if isinstance(value, torch.Tensor) and value.is_floating_point()]
+        combines = sum(tensor.dim() > 1 for tensor in tensors) > 1
+        if combines and not free and kind not in flop_registry and kind not in _FORMULAS:
+            self.operations[str(kind)] = None
         return operation(*args, **(kwargs or {}))
 
 
