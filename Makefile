@@ -6,9 +6,10 @@ WORKERS ?= 2
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
+OLDEST ?= python3.10
 QUIETLY := --quiet --disable-pip-version-check
 
-.PHONY: demo test coverage constraints lint types docs bench clean
+.PHONY: demo test coverage test-oldest constraints lint types docs bench clean
 
 # The main job on the embedded digits: search a student, grow its teacher, distil it back; the page is in runs/quickstart.
 demo: $(STAMP)
@@ -20,6 +21,16 @@ test: $(STAMP)
 
 coverage: $(STAMP)
 	$(BIN)/pytest --numprocesses $(WORKERS) --dist worksteal --cov=nasdistill --cov-report=term:skip-covered
+
+# With the lowest versions that setup.py promises, on the lowest Python: the tests that touch the most of other libraries.
+# What passed is written down and committed, so that CI repeats it only after one of these files has changed.
+test-oldest:
+	$(OLDEST) -m venv --clear $(VENV)-oldest
+	$(VENV)-oldest/bin/python -m pip install $(QUIETLY) --constraint constraints-oldest.txt --editable ".[test]"
+	$(VENV)-oldest/bin/pytest --numprocesses $(WORKERS) --dist worksteal tests/test_validation.py tests/models/test_inspection.py \
+		tests/models/test_exporters.py tests/data/test_image_folder.py tests/report/test_plots.py tests/training/test_engine.py \
+		tests/training/test_resume.py tests/tuning/test_algorithms.py tests/cli/test_wrong_recipes.py tests/distill/test_objectives.py
+	sha256sum setup.py constraints-oldest.txt > .ci/oldest.sha256
 
 # The newest versions that fit, without what torch brings along for one kind of machine.
 constraints:
@@ -55,4 +66,4 @@ $(VENV)/.docs-installed: $(STAMP)
 	touch $@
 
 clean:
-	rm -rf $(VENV) $(VENV)-newest build dist *.egg-info docs/_build
+	rm -rf $(VENV) $(VENV)-oldest $(VENV)-newest build dist *.egg-info docs/_build

@@ -32,8 +32,8 @@ setup(
         "nasdistill.library": ["*.yaml"],
     },
     install_requires=[
-        "torch>=2.6",
-        "torchvision>=0.21",
+        "torch>=2.8",
+        "torchvision>=0.23",
         "lightning>=2.6.6",  # two earlier 2.6 releases were hijacked
         'nni>=3.0; platform_machine == "x86_64" or platform_machine == "AMD64"',
         "setuptools>=77.0.3,<81",  # nni reads pkg_resources, which 81 dropped
@@ -51,9 +51,9 @@ setup(
         "filelock>=3.11.0",
         "jinja2>=3.1.3",
         "pyyaml>=6.0.1",
-        "onnx>=1.16.0",
+        "onnx>=1.17.0",
         "onnxruntime>=1.18.0",
-        "onnxscript>=0.2.0",
+        "onnxscript>=0.6.2",
     ],
     extras_require={
         "test": [

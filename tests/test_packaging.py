@@ -10,11 +10,13 @@ import zipfile
 from pathlib import Path
 
 import pytest
+from packaging.requirements import Requirement
+from packaging.version import Version
 
 from nasdistill import resources
 
 ROOT = Path(__file__).parents[1]
-BESIDE = ("LICENSE", "CHANGELOG.md", "CITATION.cff", "constraints.txt", "Makefile")
+BESIDE = ("LICENSE", "CHANGELOG.md", "CITATION.cff", "constraints.txt", "constraints-oldest.txt", "Makefile")
 FILES = ("setup.py", "pyproject.toml", "MANIFEST.in", "README.md", *BESIDE)
 FOLDERS = ("nasdistill", "search_spaces", "recipes")
 
@@ -104,10 +106,15 @@ def test_the_licence_is_declared(wheel: Path) -> None:
     assert "License-Expression: Apache-2.0" in lines
 
 
-def test_every_dependency_has_a_lower_bound(wheel: Path) -> None:
+def test_what_is_promised_is_what_the_oldest_environment_has(wheel: Path) -> None:
+    """Every dependency has a lower bound, and `make test-oldest` installs just that version."""
     with zipfile.ZipFile(wheel) as file:
         (metadata,) = (name for name in file.namelist() if name.endswith(".dist-info/METADATA"))
         lines = file.read(metadata).decode().splitlines()
-    required = [line for line in lines if line.startswith("Requires-Dist: ") and "extra ==" not in line]
-    assert required
-    assert [line for line in required if ">=" not in line] == []
+    found = (line.removeprefix("Requires-Dist: ") for line in lines if line.startswith("Requires-Dist: "))
+    required = [Requirement(line) for line in found if "extra ==" not in line]
+    floors = {one.name.lower(): bound.version for one in required for bound in one.specifier if bound.operator == ">="}
+    assert len(floors) == len(required) > 0
+    oldest = [Requirement(line) for line in (ROOT / "constraints-oldest.txt").read_text().splitlines()[1:]]
+    pinned = {one.name.lower(): Version(str(one.specifier).removeprefix("==")) for one in oldest}
+    assert pinned == {name: Version(version) for name, version in floors.items()}
