@@ -15,7 +15,8 @@ class Component(BaseModel):
     kind's method is called, so it can be built from a recipe, hashed, and written to disk with `spec`.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+    # Validators are built when a component is first made: help and lists make none, and read fields alone.
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, defer_build=True)
 
     registered_kind: ClassVar[str] = ""
     registered_name: ClassVar[str] = ""

@@ -85,15 +85,15 @@ def tune_command() -> Callable[..., None]:
         settings = {option.name: plain_value(option, given[option.name]) for option in options if option.name in given}
         if "vary" in given:
             settings["vary"] = _varied(given["vary"])
-        _tune(given, settings, context.obj)
+        tune(given, settings, context.obj)
 
     parameters = [parameter(option, optional=True) for option in options]
     return with_parameters(
-        call, [CONTEXT, *OWN, *parameters, *PLACES, *engine_parameters(show_default=False)], _tune.__doc__
+        call, [CONTEXT, *OWN, *parameters, *PLACES, *engine_parameters(show_default=False)], tune.__doc__
     )
 
 
-def _tune(given: dict[str, Any], settings: dict[str, Any], general: General) -> None:
+def tune(given: dict[str, Any], settings: dict[str, Any], general: General) -> None:
     """Run a recipe again and again with other values of some keys, and find the best.
 
     Every trial is a run of its own; stages that several of them need run once. nni chooses the values, ends trials that
@@ -104,8 +104,9 @@ def _tune(given: dict[str, Any], settings: dict[str, Any], general: General) -> 
     from nasdistill.tuning.checking import load_tuned
 
     require_nni("nasdistill tune")
+    from nasdistill.tuning import experiment as experiments
     from nasdistill.tuning.algorithms import algorithms_of
-    from nasdistill.tuning.experiment import Portal, tune
+    from nasdistill.tuning.experiment import Portal
     from nasdistill.tuning.service import read_service
 
     engine = engine_given(given)
@@ -121,7 +122,7 @@ def _tune(given: dict[str, Any], settings: dict[str, Any], general: General) -> 
         return
     portal = Portal(given.get("portal", Portal.host), given.get("port"))
     with polite_stops():
-        experiment = tune(tuned, out, shlex.join(["nasdistill", *general.arguments]), service, portal)
+        experiment = experiments.tune(tuned, out, shlex.join(["nasdistill", *general.arguments]), service, portal)
     from nasdistill.cli.tables import show, show_experiment
 
     show_experiment(experiment)
