@@ -24,7 +24,8 @@ class Component(BaseModel):
 
     @classmethod
     def __pydantic_init_subclass__(cls, **_options: Any) -> None:
-        cls.registered_name = cls.__name__  # until it is registered: messages need a name
+        if "registered_name" not in vars(cls):
+            cls.registered_name = cls.__name__  # until it is registered: messages need a name
 
     @classmethod
     def parse_shorthand(cls, text: str) -> dict[str, Any] | None:

@@ -27,14 +27,16 @@ assert status == 0 and not heavy, (status, heavy)
 
 @pytest.mark.parametrize("command", [(), *((command,) for command in COMMANDS)], ids=lambda command: " ".join(command))
 def test_help_is_quick_imports_nothing_heavy_and_gives_an_example(command: tuple[str, ...]) -> None:
+    start = processor_seconds()
+    subprocess.run([sys.executable, "-c", "import pydantic.main, typer.main"], check=True)
     before = processor_seconds()
     done = subprocess.run(
         [sys.executable, "-c", HELP_WITHOUT_TORCH, *command, "--help"], capture_output=True, text=True, timeout=60
     )
     assert done.returncode == 0, done.stderr
     assert "Example: nasdistill" in done.stdout
-    # the processor's time, so that other work on the machine does not decide
-    assert processor_seconds() - before < 0.5
+    # The processor's time, beside what the imports take that no command can do without: machines differ.
+    assert processor_seconds() - before < 6 * (before - start)
 
 
 def processor_seconds() -> float:

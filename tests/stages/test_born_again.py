@@ -15,10 +15,10 @@ from nasdistill.data.loaders import Batches
 from nasdistill.distill.task import Distillation
 from nasdistill.errors import Interrupted, SpecError, UserError
 from nasdistill.models.base import WEIGHTS, load_spec
-from nasdistill.recipes import runner
 from nasdistill.recipes.loading import Recipe, load_recipe
 from nasdistill.recipes.runner import plan, run
 from nasdistill.registry import build, registry
+from nasdistill.report import page
 from nasdistill.report.records import RunRecord
 from nasdistill.stages import STAGES, Stage, distill
 from nasdistill.stages.distill import Distill
@@ -44,7 +44,7 @@ stages:
 @pytest.fixture(autouse=True)
 def no_page(monkeypatch: pytest.MonkeyPatch) -> None:
     """Nothing here reads a run's page, which takes longer to draw than all training."""
-    monkeypatch.setattr(runner, "write_report", lambda *_: None)
+    monkeypatch.setattr(page, "write_report", lambda *_: None)
 
 
 def parts_of(**options: Any) -> dict[str, Stage]:

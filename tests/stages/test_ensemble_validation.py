@@ -12,10 +12,10 @@ from sklearn.metrics import accuracy_score, balanced_accuracy_score, log_loss
 from nasdistill.artifacts import open_artifact
 from nasdistill.data.preparation import load
 from nasdistill.models.base import load_network
-from nasdistill.recipes import runner
 from nasdistill.recipes.loading import load_recipe
 from nasdistill.recipes.runner import run
 from nasdistill.registry import registry
+from nasdistill.report import page
 
 DATA: dict[str, Any] = {"name": "digits", "limit": 200}
 RECIPE = """\
@@ -32,7 +32,7 @@ stages:
 
 @pytest.fixture(autouse=True)
 def no_page(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(runner, "write_report", lambda *_: None)
+    monkeypatch.setattr(page, "write_report", lambda *_: None)
 
 
 def ran(folder: Path, *overrides: str) -> dict[str, Path]:

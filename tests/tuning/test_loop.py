@@ -10,6 +10,7 @@ import sys
 import pytest
 
 from nasdistill.errors import Interrupted, UserError
+from nasdistill.interrupts import polite_stops
 from nasdistill.recipes.source import RecipeError
 from nasdistill.report.experiments import load_experiment
 from nasdistill.tuning import experiment
@@ -194,7 +195,7 @@ def test_a_stop_leaves_the_trials_to_the_next_call(tmp_path, monkeypatch):
         os.kill(os.getpid(), signal.SIGTERM)
         return ["RUNNING", ended("a", 1.0), job("b", "RUNNING", 2.0, 2.0)]
 
-    with pytest.raises(Interrupted):
+    with polite_stops(), pytest.raises(Interrupted):
         run(tmp_path, Scripted(stopped), monkeypatch)
 
     assert [trial.state for trial in load_experiment(tmp_path / "out").trials] == ["succeeded", "running"]
