@@ -14,6 +14,7 @@ from nasdistill.artifacts import Artifact, Manifest, open_artifact
 from nasdistill.data.loaders import Batches
 from nasdistill.distill.task import Distillation
 from nasdistill.errors import Interrupted, SpecError, UserError
+from nasdistill.interrupts import polite_stops
 from nasdistill.models.base import WEIGHTS, load_spec
 from nasdistill.recipes.loading import Recipe, load_recipe
 from nasdistill.recipes.runner import plan, run
@@ -292,7 +293,7 @@ def test_a_killed_generation_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyP
     pieces.mkdir()
     with monkeypatch.context() as patched:
         taken = stop_in(patched, Distillation, step=6 + 4)
-        with pytest.raises(Interrupted, match="stage 'ban-2'"):
+        with polite_stops(), pytest.raises(Interrupted, match="stage 'ban-2'"):
             ran(pieces)
         assert taken["steps"] == 10
         work = [path for path in (pieces / "out" / "work").iterdir() if path.is_dir()]
