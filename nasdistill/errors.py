@@ -7,6 +7,7 @@ import inspect
 import re
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from typing import Any
 
 _SEPARATOR = re.compile("[-:]")
 """What follows it in a shorthand, such as `wrn-40-2`, are options."""
@@ -67,8 +68,9 @@ class ProcessLost(Exception):
     """Another of the processes that compute together is gone, so that this one cannot go on; told in one sentence."""
 
 
-def written_at(component: type) -> str:
-    """Where a class is written, for errors about a plug-in's code: its file and line."""
+def written_at(component: Any) -> str:
+    """Where a class or a function is written, for errors about a plug-in's code: its file and line."""
+    component = inspect.unwrap(component)
     try:
         return f"{inspect.getsourcefile(component)}, line {inspect.getsourcelines(component)[1]}"
     except (OSError, TypeError):  # typed into an interpreter

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from types import FunctionType
 from typing import Any
 
 import torch
@@ -32,6 +33,8 @@ def objective_of(loss: Loss) -> Objective:
             return loss(student.logits, teacher.logits, batch.labels)
 
     Given.registered_name = getattr(loss, "__name__", type(loss).__name__)
+    # Errors name the place of what it wraps.
+    setattr(Given, "__wrapped__", loss if isinstance(loss, FunctionType) else type(loss))  # noqa: B010
     return Given()
 
 

@@ -15,9 +15,10 @@ from nasdistill.distill.objectives import Objective, Outputs, Term
 from nasdistill.distill.objectives.cross_entropy import CrossEntropy
 from nasdistill.distill.taps import Taps
 from nasdistill.distill.teacher import Faculty, FrozenTeacher, Teacher, unpacked
-from nasdistill.errors import SpecError, UserError, found_at
+from nasdistill.errors import SpecError, UserError, found_at, written_at
 from nasdistill.models.ensemble import Average
 from nasdistill.training.batches import Batch, Batches
+from nasdistill.training.losses import checked_loss
 from nasdistill.training.metrics import in_evaluation_mode
 from nasdistill.training.tasks import Task, label_loss, logits_with_auxiliary
 
@@ -103,15 +104,15 @@ class Distillation(Task):
         total = sum(teacher.weight for teacher in teachers)
         self.weights: dict[str, float] = {}
         self.terms: dict[str, Term] = {}
+        self._objectives: dict[str, Objective] = {}
         self._lesson: dict[str, int] = {}
-        self._warmups: dict[str, float] = {}
         self._rise: dict[str, float] = {}
 
         def add(objective: Objective, term: Term, lesson: int, share: float) -> None:
             name = _unused(objective.registered_name, self.terms)
             self.weights[name] = share * objective.weight
             self.terms[name], self._lesson[name] = term, lesson
-            self._warmups[name], self._rise[name] = objective.warmup, 1.0
+            self._objectives[name], self._rise[name] = objective, 1.0
 
         for objective in objectives:
             if not objective.weight:
@@ -149,12 +150,26 @@ class Distillation(Task):
         said = Outputs(logits, features)
         self.answers = logits.detach()
         losses = {
-            name: self._rise[name] * self.weights[name] * term.loss(said, lessons[self._lesson[name]], batch)
-            for name, term in self.terms.items()
+            name: self._rise[name] * self.weights[name] * self._loss(name, said, lessons[self._lesson[name]], batch)
+            for name in self.terms
         }
         if auxiliary is not None:
             losses["auxiliary"] = self.auxiliary_weight * label_loss(auxiliary, batch, self.label_smoothing)
         return losses
+
+    def _loss(self, name: str, student: Outputs, teacher: Outputs, batch: Batch) -> torch.Tensor:
+        """The unweighted loss of a term.
+
+        Raises:
+            UserError: it is none, or the labels are mixed and the term needs classes.
+        """
+        objective = self._objectives[name]
+        if objective.needs_classes and batch.labels.is_floating_point():
+            raise UserError(
+                f"the objective {name!r} ({written_at(type(objective))}) needs one class for each image, and the "
+                "images of this batch are mixed"
+            )
+        return checked_loss(self.terms[name].loss(student, teacher, batch), f"objective {name!r}", type(objective))
 
     def prepare(self, batches: Batches, seed: int) -> None:
         """Let the losses that learn see the training images, before training; see `LearnedLoss.prepare`.
@@ -175,8 +190,8 @@ class Distillation(Task):
 
     def begin_epoch(self, epoch: int, epochs: int) -> None:
         super().begin_epoch(epoch, epochs)
-        for name, warmup in self._warmups.items():
-            self._rise[name] = min(1.0, (epoch + 1) / warmup) if warmup else 1.0
+        for name, objective in self._objectives.items():
+            self._rise[name] = min(1.0, (epoch + 1) / objective.warmup) if objective.warmup else 1.0
 
     def end_epoch(self) -> dict[str, float]:
         return {

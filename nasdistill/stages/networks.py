@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Literal
 
 from nasdistill.artifacts import Artifact
-from nasdistill.errors import SpecError, found_at
+from nasdistill.errors import SpecError, UserError, found_at, written_at
 from nasdistill.registry import registry
 from nasdistill.stages.base import Context, path_of
 
@@ -42,8 +42,46 @@ def network_for(
         like: a network whose images and classes such a model is built for, in place of the data set's.
 
     Raises:
-        SpecError: at the field: it is not trained, or cannot be built.
+        SpecError: at the field: it is not trained, cannot be built, or returns no logits for its classes.
     """
+    spec, network = _network_for(field, value, inputs, context, weights, like)
+    with found_at(*path_of(field)):
+        _check_logits(spec, network)
+    return spec, network
+
+
+def _check_logits(spec: NetworkSpec, network: nn.Module) -> None:
+    """Run two black images through a network, in evaluation mode.
+
+    Raises:
+        UserError: that fails, or what comes out are not the logits of two images.
+    """
+    import torch
+
+    from nasdistill.training.metrics import in_evaluation_mode
+
+    who = f"the model {spec.model.registered_name!r} ({written_at(type(spec.model))})"
+    like = next(network.parameters(), torch.empty(0))
+    images = torch.zeros(2, *spec.shape, device=like.device, dtype=like.dtype)
+    try:
+        with in_evaluation_mode(network), torch.no_grad():
+            logits = network(images)
+    except (RuntimeError, TypeError, ValueError, LookupError, AttributeError) as error:
+        why = f"{type(error).__name__}: {error}".splitlines()[0]
+        raise UserError(f"{who} fails on images {list(images.shape)}: {why}") from error
+    got = list(logits.shape) if isinstance(logits, torch.Tensor) else type(logits).__name__
+    if got != [2, spec.classes]:
+        raise UserError(f"{who} must return logits [N, {spec.classes}], got {got} for images {list(images.shape)}")
+
+
+def _network_for(
+    field: str,
+    value: str | dict[str, Any],
+    inputs: Mapping[str, Artifact],
+    context: Context,
+    weights: Weights,
+    like: NetworkSpec | None,
+) -> tuple[NetworkSpec, nn.Module]:
     import torch
 
     from nasdistill.models.base import WEIGHTS, NetworkSpec, load_network, load_spec

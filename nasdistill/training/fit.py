@@ -15,7 +15,7 @@ from nasdistill.training.batches import Batches
 from nasdistill.training.checkpoints import Checkpoints
 from nasdistill.training.history import VALIDATION, History
 from nasdistill.training.loop import Course, Fields, Resumable
-from nasdistill.training.losses import RunningLosses, naming_the_last_good, refuse_broken_weights
+from nasdistill.training.losses import RunningLosses, checked_loss, naming_the_last_good, refuse_broken_weights
 from nasdistill.training.records import Records
 from nasdistill.training.settings import LoopSettings
 from nasdistill.training.tasks import Task
@@ -118,7 +118,9 @@ def fit(
             for batch in batches.epoch(course.epoch, course.position):
                 for group in optimizer.param_groups:
                     group["lr"] = settings.learning_rate(course.done, course.steps_per_epoch)
-                named = module(batch)
+                named = {
+                    name: checked_loss(loss, f"task, {name!r},", type(task)) for name, loss in module(batch).items()
+                }
                 values = torch.stack(list(named.values()))
                 engine.fabric.backward(values.sum())
                 if settings.clip is not None:

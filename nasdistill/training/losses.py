@@ -9,13 +9,37 @@ from typing import Any
 
 import torch
 
-from nasdistill.errors import UserError
+from nasdistill.errors import UserError, written_at
 from nasdistill.training.checkpoints import Checkpoints
 from nasdistill.training.processes import averaged
 
 
 class Diverged(UserError):
     """A loss or a weight is not a number."""
+
+
+def checked_loss(value: object, whose: str, by: type) -> torch.Tensor:
+    """What was returned as a loss, if it is one.
+
+    Args:
+        whose: e.g. "objective 'kd'".
+        by: the class that computes it.
+
+    Raises:
+        UserError: it is no scalar tensor of floats, or gradients are enabled and it has none.
+    """
+    if not isinstance(value, torch.Tensor):
+        got = f"{type(value).__name__} {value!r:.80}"
+    elif value.ndim or not value.is_floating_point():
+        got = f"{value.dtype} of shape {list(value.shape)}"
+    elif torch.is_grad_enabled() and not value.requires_grad:
+        got = "one without: it depends on nothing that is trained"
+    else:
+        return value
+    raise UserError(
+        f"the loss of the {whose} ({by.__name__}, {written_at(by)}) must be a scalar tensor of floats with a gradient, "
+        f"got {got}"
+    )
 
 
 class RunningLosses:

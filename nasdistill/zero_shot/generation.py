@@ -13,6 +13,7 @@ from nasdistill.data.seeds import derived_seed, generator_for
 from nasdistill.distill.teacher import Faculty, FrozenTeacher, Teacher
 from nasdistill.errors import found_at
 from nasdistill.models.ensemble import Average
+from nasdistill.training.losses import checked_loss
 from nasdistill.zero_shot.generator_losses import GeneratorLoss, GeneratorTerm, Pseudo
 from nasdistill.zero_shot.generators import Generator
 
@@ -62,7 +63,7 @@ class Generation(nn.Module):
         self._asks_student = any(loss.asks_student and loss.weight for loss in losses)
 
         total = sum(teacher.weight for teacher in teachers)
-        self._terms: list[tuple[str, float, int, GeneratorTerm]] = []
+        self._terms: list[tuple[GeneratorLoss, float, int, GeneratorTerm]] = []
         for loss in losses:
             if not loss.weight:
                 continue
@@ -70,9 +71,9 @@ class Generation(nn.Module):
                 with found_at("generator_losses", by=loss.registered_name):
                     term = loss.bind(teacher.network, shape)
                 if not term.teacher_points or len(teachers) == 1:
-                    self._terms.append((loss.registered_name, loss.weight, 0, term))
+                    self._terms.append((loss, loss.weight, 0, term))
                     break
-                self._terms.append((loss.registered_name, loss.weight * teacher.weight / total, 1 + number, term))
+                self._terms.append((loss, loss.weight * teacher.weight / total, 1 + number, term))
         self._remembering = nn.ModuleList(
             term.loss for *_others, term in self._terms if isinstance(term.loss, nn.Module)
         )  # so that what these losses remember moves along
@@ -106,14 +107,16 @@ class Generation(nn.Module):
         lessons = self.faculty(images)
         student = self._student[0](images).float() if self._asks_student else None
         named: dict[str, torch.Tensor] = {}
-        for name, weight, lesson, term in self._terms:
-            value = weight * term.loss(Pseudo(images, targets, student, lessons[lesson]))
+        for loss, weight, lesson, term in self._terms:
+            name = loss.registered_name
+            found = term.loss(Pseudo(images, targets, student, lessons[lesson]))
+            value = weight * checked_loss(found, f"generator loss {name!r}", type(loss))
             named[name] = named[name] + value if name in named else value
         return named
 
     def _points(self, lesson: int) -> list[str]:
         return [
-            point for _name, _weight, number, term in self._terms if number == lesson for point in term.teacher_points
+            point for _loss, _weight, number, term in self._terms if number == lesson for point in term.teacher_points
         ]
 
     def _apply(self, fn: Callable[[torch.Tensor], torch.Tensor], recurse: bool = True) -> Any:

@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 from scipy.special import log_softmax, rel_entr, softmax
 
-from nasdistill.distill.objectives import OBJECTIVES, Objective, attention
+from nasdistill.distill.function import objective_of
+from nasdistill.distill.objectives import OBJECTIVES, Objective, Outputs, attention
 from nasdistill.distill.objectives.attention import attention_distance, attention_map
+from nasdistill.distill.task import Distillation
+from nasdistill.distill.teacher import Teacher
 from nasdistill.errors import SpecError, UserError
+from nasdistill.training.batches import Batch
 from tests.distill.losses import DOUBLE, logits, loss_of
 
 
@@ -248,3 +253,39 @@ class Lossless(Objective):
 def test_an_objective_without_a_loss_is_named_with_its_file_before_training() -> None:
     with pytest.raises(UserError, match=r"Lossless.*test_objectives\.py, line \d+\) must define `loss`"):
         Lossless().bind(torch.nn.Identity(), torch.nn.Identity(), (1, 8, 8))
+
+
+def losses_of(objective: Objective, labels: torch.Tensor) -> dict[str, torch.Tensor]:
+    student, teacher = (torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(4, 5)) for _ in range(2))
+    task = Distillation(student, [Teacher(teacher)], [objective], (1, 2, 2))
+    return task(Batch(torch.randn(3, 1, 2, 2), labels, torch.arange(3)))  # type: ignore[no-any-return]
+
+
+@pytest.mark.parametrize(
+    ("returned", "problem"),
+    [
+        (lambda logits: logits.square().mean(1), r"got torch\.float32 of shape \[3\]"),
+        (lambda logits: logits.mean().item(), r"got float -?\d"),
+        (lambda logits: None, "got NoneType None"),
+        (lambda logits: logits.argmax(), r"got torch\.int64 of shape \[\]"),
+        (lambda logits: logits.detach().mean(), "got one without: it depends on nothing that is trained"),
+    ],
+)
+def test_what_is_no_loss_is_named_with_its_objective_and_file(returned: Any, problem: str) -> None:
+    class Wrong(Objective):
+        registered_name = "wrong"
+
+        def loss(self, student: Outputs, teacher: Outputs, batch: Batch) -> Any:
+            return returned(student.logits)
+
+    who = r"the objective 'wrong' \(Wrong, .*test_objectives\.py, line \d+\) must be a scalar tensor"
+    with pytest.raises(UserError, match=f"{who} .*{problem}"):
+        losses_of(Wrong(), torch.arange(3))
+    if problem != "got NoneType None":
+        with pytest.raises(UserError, match=r"test_objectives\.py, line \d+\)"):
+            losses_of(objective_of(lambda student, _teacher, _labels: returned(student)), torch.arange(3))
+
+
+def test_an_objective_that_needs_classes_names_itself_beside_mixed_labels() -> None:
+    with pytest.raises(UserError, match=r"'dkd' \(.*dkd\.py, line \d+\) needs one class for each image"):
+        losses_of(OBJECTIVES.parse("dkd"), torch.full((3, 5), 0.2))

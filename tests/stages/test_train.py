@@ -11,12 +11,13 @@ from typing import Any
 import pytest
 import torch
 from safetensors.torch import load_file
+from torch import nn
 
 from nasdistill.artifacts import Artifact
 from nasdistill.data.base import Data, ImageSet
 from nasdistill.errors import Interrupted, SpecError
 from nasdistill.interrupts import polite_stops
-from nasdistill.models.base import load_network
+from nasdistill.models.base import Model, Network, NetworkSpec, load_network
 from nasdistill.registry import build
 from nasdistill.stages import STAGES, Context
 from nasdistill.storage import read_json, sha256_of
@@ -119,3 +120,32 @@ def test_an_architecture_for_other_images_is_refused(tmp_path: Path, data: Data)
     given = network_artifact(tmp_path / "given", data, "mlp-8", trained=False, shape=(3, 32, 32))
     with pytest.raises(SpecError, match="made for images of 3x32x32 in 10 classes; the data set has 1x8x8 in 10"):
         train(context_in(tmp_path, data), "given", {"model": given})
+
+
+class Odd(Model):
+    """Its head is of no use."""
+
+    head: str
+
+    def build(self, shape: tuple[int, int, int], classes: int) -> nn.Module:
+        heads = {
+            "other classes": [nn.Flatten(), nn.LazyLinear(classes - 3)],
+            "a map": [nn.Conv2d(shape[0], classes, 1)],
+            "other images": [nn.Flatten(), nn.Linear(7, classes)],
+        }
+        return nn.Sequential(*heads[self.head])
+
+
+@pytest.mark.parametrize(
+    ("head", "problem"),
+    [
+        ("other classes", r"must return logits \[N, 10\], got \[2, 7\] for images \[2, 1, 8, 8\]"),
+        ("a map", r"must return logits \[N, 10\], got \[2, 10, 8, 8\]"),
+        ("other images", r"fails on images \[2, 1, 8, 8\]: RuntimeError: mat1 and mat2"),
+    ],
+)
+def test_a_model_without_logits_is_named_before_training(tmp_path: Path, data: Data, head: str, problem: str) -> None:
+    spec = NetworkSpec(model=Odd(head=head), shape=data.shape, classes=len(data.classes))
+    context = context_in(tmp_path, data, networks={"model": Network(spec, spec.build())})
+    with pytest.raises(SpecError, match=rf"'Odd' \(.*test_train\.py, line \d+\) {problem}"):
+        build(STAGES.get("train"), {"model": "odd"}).run({}, context)

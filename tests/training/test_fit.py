@@ -10,6 +10,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 
+from nasdistill.errors import UserError
 from nasdistill.training.batches import Batch
 from nasdistill.training.fit import Fitted, fit
 from nasdistill.training.losses import Diverged
@@ -192,6 +193,15 @@ class Breaking(Supervised):
 def test_a_loss_that_is_no_number_stops_with_its_step(tmp_path: Path, value: float) -> None:
     with pytest.raises(Diverged, match=r"cross-entropy loss is (nan|inf) at step 5; there is no checkpoint yet"):
         run(tmp_path, Breaking(5, value), settings(epochs=4))
+
+
+def test_what_a_task_returns_as_a_loss_must_be_one() -> None:
+    class Detached(Supervised):
+        def forward(self, batch: Batch) -> dict[str, torch.Tensor]:
+            return {name: loss.detach() for name, loss in super().forward(batch).items()}
+
+    with pytest.raises(UserError, match=r"task, 'cross-entropy', \(Detached, .*test_fit\.py, line \d+\) must be"):
+        fit(Detached(two_layers()), FixedBatches(*blobs(6), 3), *[FixedBatches(*blobs(6), 3)] * 2, settings(), engine())
 
 
 def test_the_last_good_checkpoint_is_named_and_good(tmp_path: Path) -> None:

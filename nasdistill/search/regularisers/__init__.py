@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING
 
 from pydantic import Field
 
-from nasdistill.errors import UserError, written_at
 from nasdistill.registry import Component, Registry
 
 if TYPE_CHECKING:
@@ -26,19 +25,10 @@ class Regulariser(Component):
         raise NotImplementedError(type(self).__name__)
 
     def checked(self, space: CellSpace, mixture: Mixture) -> torch.Tensor:
-        """`loss`.
+        """`loss`, if it is one; see `nasdistill.training.losses.checked_loss`."""
+        from nasdistill.training.losses import checked_loss
 
-        Raises:
-            UserError: it is no scalar tensor.
-        """
-        import torch
-
-        value = self.loss(space, mixture)
-        if not isinstance(value, torch.Tensor) or value.ndim > 0:
-            got = f"a tensor {list(value.shape)}" if isinstance(value, torch.Tensor) else repr(value)
-            who = f"{self.registered_name!r} ({type(self).__name__}, {written_at(type(self))})"
-            raise UserError(f"the loss of the regulariser {who} must be a scalar tensor, got {got}")
-        return value
+        return checked_loss(self.loss(space, mixture), f"regulariser {self.registered_name!r}", type(self))
 
 
 REGULARISERS: Registry[Regulariser] = Registry("regularisers", Regulariser, "nasdistill.search.regularisers")
