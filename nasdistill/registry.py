@@ -6,6 +6,7 @@ import importlib
 import importlib.metadata
 import logging
 import pkgutil
+import re
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -66,7 +67,8 @@ _registries: dict[str, Registry[Any]] = {}
 class Registry(Generic[C]):
     """Components of one kind by name.
 
-    Built-in components are found in the modules of `package`, which are imported when a name is first asked for.
+    Built-in components are found in the modules of `package`: one in the module of its own name is imported alone, all
+    of them when another name, or all names, are asked for.
     Installed packages add theirs through the entry-point group `nasdistill.<kind>`; only the one asked for is imported.
     A plugin that makes a registry adds a kind; an installed one names the kind and the module that makes it in the
     entry-point group `nasdistill.kinds`.
@@ -127,14 +129,23 @@ class Registry(Generic[C]):
         self._load_builtin()
         return {name for name, component in self._components.items() if self._is_builtin(component)}
 
+    def _modules(self) -> list[str]:
+        package = importlib.import_module(self.package)
+        return [module.name for module in pkgutil.iter_modules(getattr(package, "__path__", ()))]
+
+    def _load_module_of(self, name: str) -> None:
+        """Import the module that `name` would stand in if it were built in and had one to itself, if there is one."""
+        module = re.sub(r"\W", "_", name)
+        if not self._builtin_loaded and name not in self._components and module in self._modules():
+            importlib.import_module(f"{self.package}.{module}")
+
     def _load_builtin(self) -> None:
         if self._builtin_loaded:
             return
         self._builtin_loaded = True  # before the imports: a module may itself ask this registry
         try:
-            package = importlib.import_module(self.package)
-            for module in pkgutil.iter_modules(getattr(package, "__path__", ())):
-                importlib.import_module(f"{self.package}.{module.name}")
+            for module in self._modules():
+                importlib.import_module(f"{self.package}.{module}")
         except BaseException:
             self._builtin_loaded = False
             raise
@@ -179,7 +190,7 @@ class Registry(Generic[C]):
         Raises:
             SpecError: nothing of that name is known, or the plugin that offers it is broken.
         """
-        self._load_builtin()
+        self._load_module_of(name)
         if name not in self._components and name in self._installed():
             self._load_installed(name)
         if name not in self._components:
@@ -221,7 +232,7 @@ class Registry(Generic[C]):
         return build(component, options)
 
     def _parse_text(self, text: str) -> C:
-        self._load_builtin()
+        self._load_module_of(text)
         if text not in self._components and text not in self._installed():
             shorthand = self._from_shorthand(text)
             if shorthand is not None:

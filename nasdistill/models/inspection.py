@@ -17,7 +17,6 @@ import torch
 from torch import nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils.flop_counter import FlopCounterMode, flop_registry
 
 from nasdistill.data.base import Shape
 from nasdistill.models.binary import BinaryLayer
@@ -214,6 +213,8 @@ def _as_found(module: nn.Module) -> Iterator[None]:
 
 def _count(module: nn.Module, shape: Shape) -> tuple[int, dict[str, int]]:
     """Multiply-adds in all, and by module path."""
+    from torch.utils.flop_counter import FlopCounterMode  # it takes triton along, half a second
+
     # The counter names modules below the root by the root's class, which is no part of their path.
     root = type(module).__name__ + "."
     with (
@@ -270,6 +271,8 @@ class _Uncounted(TorchDispatchMode):  # type: ignore[no-untyped-call]
         self.operations: dict[str, None] = {}
 
     def __torch_dispatch__(self, operation: Any, _types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        from torch.utils.flop_counter import flop_registry
+
         kind = operation.overloadpacket
         free = torch.Tag.pointwise in operation.tags or kind in _FREE
         tensors = [value for value in args if isinstance(value, torch.Tensor) and value.is_floating_point()]

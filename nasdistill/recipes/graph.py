@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
+import graphlib
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
-
-import networkx
 
 from nasdistill.artifacts import MANIFEST, fits, open_artifact
 from nasdistill.errors import SpecError, UserError, unknown
@@ -17,21 +16,31 @@ Problem = Callable[[str, str, str], UserError]
 """Makes the error for a stage, one of its fields and a sentence."""
 
 
-def stage_graph(stages: Mapping[str, Stage]) -> networkx.DiGraph:
-    """An edge from each stage to those that read its artifact."""
-    graph = networkx.DiGraph()
-    graph.add_nodes_from(stages)
-    for name, stage in stages.items():
-        for _field, _reference, value in references_in(stage):
-            if isinstance(value, str) and value in stages:
-                graph.add_edge(value, name)
-    return graph
-
-
 def order(stages: Mapping[str, Stage]) -> list[str]:
-    """The stages so that each comes after those that it reads, otherwise as written."""
+    """The stages so that each comes after those that it reads, otherwise as written.
+
+    Raises:
+        graphlib.CycleError: they read each other in a circle.
+    """
     position = {name: index for index, name in enumerate(stages)}
-    return list(networkx.lexicographical_topological_sort(stage_graph(stages), key=position.__getitem__))
+    sorter = graphlib.TopologicalSorter(
+        {
+            name: [
+                value
+                for _field, _reference, value in references_in(stage)
+                if isinstance(value, str) and value in stages
+            ]
+            for name, stage in stages.items()
+        }
+    )
+    sorter.prepare()
+    ready: list[str] = []
+    found: list[str] = []
+    while sorter.is_active():
+        ready = sorted([*ready, *sorter.get_ready()], key=position.__getitem__)
+        found.append(ready.pop(0))
+        sorter.done(found[-1])
+    return found
 
 
 def check_graph(written: Mapping[str, Stage], stages: Mapping[str, Stage], problem: Problem) -> None:
@@ -48,12 +57,11 @@ def check_graph(written: Mapping[str, Stage], stages: Mapping[str, Stage], probl
         for field, reference, value in references_in(stage):
             _check_reference(name, field, reference, value, stages, problem)
     try:
-        cycle = [edge[0] for edge in networkx.find_cycle(stage_graph(stages))]
-    except networkx.NetworkXNoCycle:
-        return
-    first = cycle[0]
-    field = next(field for field, _reference, value in references_in(stages[first]) if value in cycle)
-    raise problem(first, field, "stages read each other in a circle: " + " -> ".join([*cycle, first]))
+        order(stages)
+    except graphlib.CycleError as error:
+        cycle: list[str] = error.args[1]  # its first stage stands at the end again
+        field = next(field for field, _reference, value in references_in(stages[cycle[0]]) if value in cycle)
+        raise problem(cycle[0], field, "stages read each other in a circle: " + " -> ".join(cycle)) from None
 
 
 def _check_reference(
