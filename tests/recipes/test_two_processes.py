@@ -176,9 +176,9 @@ def test_an_architecture_that_differs_is_named_with_its_epoch(
 
         made = Supernet.__init__
 
-        def remembered(self: Any, *arguments: Any) -> None:
+        def remembered(self: Any, *arguments: Any, **options: Any) -> None:
             nonlocal supernet
-            made(self, *arguments)
+            made(self, *arguments, **options)
             supernet = self
 
         supernet: Any = None
