@@ -22,10 +22,13 @@ class LogitObjective(Objective):
     )
 
     def loss(self, student: Outputs, teacher: Outputs, batch: Batch) -> torch.Tensor:
-        ours, theirs = student.logits, teacher.logits
+        return batch.mean(self.distance(*self.compared(student, teacher), batch.labels))
+
+    def compared(self, student: Outputs, teacher: Outputs) -> tuple[torch.Tensor, torch.Tensor]:
+        """The logits of both, [N, C] each, standardised where that is asked for."""
         if self.standardise:
-            ours, theirs = standardised(ours), standardised(theirs)
-        return batch.mean(self.distance(ours, theirs, batch.labels))
+            return standardised(student.logits), standardised(teacher.logits)
+        return student.logits, teacher.logits
 
     def distance(self, student: torch.Tensor, teacher: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
         """The unweighted loss of each image, [N], of logits [N, C] each and `Batch.labels`."""

@@ -155,6 +155,7 @@ class Distillation(Task):
         }
         if auxiliary is not None:
             losses["auxiliary"] = self.auxiliary_weight * label_loss(auxiliary, batch, self.label_smoothing)
+        self._report(said, lessons, batch)
         return losses
 
     def _loss(self, name: str, student: Outputs, teacher: Outputs, batch: Batch) -> torch.Tensor:
@@ -170,6 +171,15 @@ class Distillation(Task):
                 "images of this batch are mixed"
             )
         return checked_loss(self.terms[name].loss(student, teacher, batch), f"objective {name!r}", type(objective))
+
+    @torch.no_grad()
+    def _report(self, student: Outputs, lessons: Sequence[Outputs], batch: Batch) -> None:
+        """How often student and teachers name the same class, in percent, and what the objectives report."""
+        same = student.logits.argmax(dim=1) == lessons[0].logits.argmax(dim=1)
+        self.report("agreement/train", 100 * same.float().mean())
+        for name, objective in self._objectives.items():
+            for figure, value in objective.report(student, lessons[self._lesson[name]], batch).items():
+                self.report(f"{name}/{figure}", value)
 
     def prepare(self, batches: Batches, seed: int) -> None:
         """Let the losses that learn see the training images, before training; see `LearnedLoss.prepare`.

@@ -191,7 +191,7 @@ class GradientSearch(Strategy):
                     learner.step(course.done, *batches)
                     course.position += 1
                     course.samples += sum(len(batch.labels) for batch in batches) * engine.processes
-                    losses.add(course.done, list(learner.seen), torch.stack(list(learner.seen.values())))
+                    losses.add(course.done, learner.seen)
                     if course.position % STEPS_BETWEEN_LOOKS == 0 or course.position == course.steps_per_epoch:
                         losses.look()
                     course.seconds, clock = course.seconds + time.perf_counter() - clock, time.perf_counter()

@@ -121,8 +121,7 @@ def fit(
                 named = {
                     name: checked_loss(loss, f"task, {name!r},", type(task)) for name, loss in module(batch).items()
                 }
-                values = torch.stack(list(named.values()))
-                engine.fabric.backward(values.sum())
+                engine.fabric.backward(torch.stack(list(named.values())).sum())
                 if settings.clip is not None:
                     engine.fabric.clip_gradients(module, stepper, max_norm=settings.clip, error_if_nonfinite=False)
                 stepper.step()
@@ -131,7 +130,7 @@ def fit(
                     average.update_parameters(task.network)
                 course.position += 1
                 course.samples += len(batch.labels) * engine.processes
-                losses.add(course.done, list(named), values)
+                losses.add(course.done, named, task.take_reported())
                 look = course.position % STEPS_BETWEEN_LOOKS == 0 or course.position == course.steps_per_epoch
                 if look:
                     losses.look()
@@ -141,7 +140,7 @@ def fit(
                 state.step(course.done, course.number)
                 progress.step(losses.told)
 
-            news = {f"train/{name}": mean for name, mean in losses.take_means().items()}
+            news = losses.take_means("train/")
             engine.align(task)  # what it counted, so that all processes tell and decide the same
             news |= task.end_epoch()
             news["learning rate"] = optimizer.param_groups[0]["lr"]

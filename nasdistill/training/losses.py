@@ -13,6 +13,8 @@ from nasdistill.errors import UserError, written_at
 from nasdistill.training.checkpoints import Checkpoints
 from nasdistill.training.processes import averaged
 
+_NOTHING: Mapping[str, float] = {}
+
 
 class Diverged(UserError):
     """A loss or a weight is not a number."""
@@ -43,7 +45,7 @@ def checked_loss(value: object, whose: str, by: type) -> torch.Tensor:
 
 
 class RunningLosses:
-    """Sums the named losses of an epoch.
+    """Sums the named losses of an epoch, and what is reported beside them.
 
     Reading a number from an accelerator waits for it, so `add` keeps tensors and `look` reads them all at once. The
     sums do not depend on when it looks. Where several processes compute together they look together, and read the mean
@@ -52,15 +54,27 @@ class RunningLosses:
 
     def __init__(self) -> None:
         self._sums: dict[str, float] = {}
+        self._reported: dict[str, float] = {}
         self._steps = 0
         self._unread: list[tuple[int, torch.Tensor]] = []
         self.latest = math.nan
 
-    def add(self, step: int, names: list[str], losses: torch.Tensor) -> None:
-        """The losses, [len(names)], of the step that was the `step`-th, counted from 1."""
-        for name in names:
-            self._sums.setdefault(name, 0.0)
-        self._unread.append((step, losses.detach()))
+    def add(
+        self, step: int, losses: Mapping[str, torch.Tensor], reported: Mapping[str, torch.Tensor | float] = _NOTHING
+    ) -> None:
+        """The losses of the step that was the `step`-th, counted from 1, and what it reports; all of them scalars.
+
+        Raises:
+            UserError: the names are not those of the steps before.
+        """
+        if not self._sums:
+            self._sums, self._reported = dict.fromkeys(losses, 0.0), dict.fromkeys(reported, 0.0)
+        names, known = [*losses, *reported], [*self._sums, *self._reported]
+        if names != known:
+            raise UserError(f"step {step} tells {', '.join(names)}, the steps before {', '.join(known)}")
+        device = next(iter(losses.values())).device
+        values = [torch.as_tensor(value, device=device).detach() for value in (*losses.values(), *reported.values())]
+        self._unread.append((step, torch.stack(values)))
 
     def look(self) -> None:
         """Read what was added since the last look.
@@ -72,33 +86,43 @@ class RunningLosses:
             return
         (means,) = averaged([torch.stack([losses for _, losses in self._unread])])
         rows = means.tolist()
+        trained = len(self._sums)
         for (step, _), row in zip(self._unread, rows, strict=True):
-            for name, value in zip(self._sums, row, strict=True):
+            for name, value in zip(self._sums, row[:trained], strict=True):
                 if not math.isfinite(value):
                     raise Diverged(f"the {name} loss is {value} at step {step}")
                 self._sums[name] += value
+            for name, value in zip(self._reported, row[trained:], strict=True):
+                self._reported[name] += value
         self._steps += len(rows)
         self._unread.clear()
-        self.latest = sum(rows[-1])
+        self.latest = sum(rows[-1][:trained])
 
     @property
     def told(self) -> str:
         """The loss last looked at, for a progress bar; nothing before the first look."""
         return "" if math.isnan(self.latest) else f"loss {self.latest:.4f}"
 
-    def take_means(self) -> dict[str, float]:
-        """The mean of each loss, as last looked at; the next epoch starts anew."""
-        means = {name: value / self._steps for name, value in self._sums.items()}
-        self._sums, self._steps, self.latest = {}, 0, math.nan
+    def take_means(self, prefix: str = "") -> dict[str, float]:
+        """The mean of each loss, as last looked at, and of what was reported if finite; the next epoch starts anew.
+
+        Args:
+            prefix: to the names of losses.
+        """
+        sums = {prefix + name: value for name, value in self._sums.items()}
+        sums |= {name: value for name, value in self._reported.items() if math.isfinite(value)}
+        means = {name: value / self._steps for name, value in sums.items()}
+        self._sums, self._reported, self._steps, self.latest = {}, {}, 0, math.nan
         return means
 
     def state_dict(self) -> dict[str, Any]:
         """Plain data from which the sums go on; looks first."""
         self.look()
-        return {"sums": dict(self._sums), "steps": self._steps}
+        return {"sums": dict(self._sums), "reported": dict(self._reported), "steps": self._steps}
 
     def load_state_dict(self, state_dict: Mapping[str, Any], /) -> None:
-        self._sums, self._steps = dict(state_dict["sums"]), state_dict["steps"]
+        self._sums, self._reported = dict(state_dict["sums"]), dict(state_dict["reported"])
+        self._steps = state_dict["steps"]
 
 
 def refuse_broken_weights(state: Mapping[str, torch.Tensor], step: int) -> None:

@@ -8,6 +8,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 
+from nasdistill.errors import UserError
 from nasdistill.training.batches import Batch, Batches
 from nasdistill.training.history import scores
 from nasdistill.training.metrics import evaluate
@@ -22,10 +23,29 @@ class Task(nn.Module):
     def __init__(self, network: nn.Module) -> None:
         super().__init__()
         self.network = network
+        self._reported: dict[str, torch.Tensor | float] = {}
 
     def forward(self, batch: Batch) -> dict[str, torch.Tensor]:
-        """The named losses of a batch, each weighted already, so that their sum is minimised."""
+        """The named losses of a batch, each weighted already, so that their sum is minimised; it may `report` more."""
         raise NotImplementedError(type(self).__name__)
+
+    def report(self, name: str, value: torch.Tensor | float) -> None:
+        """Show a number of the present batch without training on it; the curve `name` has its mean over the epoch.
+
+        Each batch reports the same names.
+
+        Raises:
+            UserError: it is neither a number nor a scalar tensor.
+        """
+        if (isinstance(value, torch.Tensor) and value.ndim) or not isinstance(value, torch.Tensor | int | float):
+            got = list(value.shape) if isinstance(value, torch.Tensor) else type(value).__name__
+            raise UserError(f"{name!r}, which is reported, must be a number or a scalar tensor, got {got}")
+        self._reported[name] = value
+
+    def take_reported(self) -> dict[str, torch.Tensor | float]:
+        """What was reported since the last call."""
+        taken, self._reported = self._reported, {}
+        return taken
 
     def begin_epoch(self, epoch: int, epochs: int) -> None:
         """Called before the first step of an epoch, also where training goes on in the middle of it.

@@ -171,7 +171,7 @@ def transfer(
                 **{f"generator/{name}": value for name, value in generator_losses.items()},
                 **{f"student/{name}": value for name, value in student_losses.items()},
             }
-            losses.add(course.done, list(named), torch.stack(list(named.values())))
+            losses.add(course.done, named, task.take_reported())
             over = course.done == settings.pseudo_batches
             if over or course.done % settings.watch_every == 0:
                 losses.look()

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 from scipy.special import rel_entr, softmax
+from torch import nn
 
 from nasdistill.distill.objectives import OBJECTIVES
 from nasdistill.distill.objectives.dkd import decoupled_divergence
@@ -107,3 +108,21 @@ def test_the_published_warm_up_raises_it_beside_the_whole_label_term() -> None:
     torch.testing.assert_close(torch.stack([part["dkd"] / full for part in parts]), torch.tensor([0.05, 0.5, 1, 1]))
     label_terms = {part["cross-entropy"].item() for part in parts}
     assert label_terms == {torch.nn.functional.cross_entropy(task.network(batch.images), batch.labels).item()}
+
+
+def test_both_parts_are_reported_beside_the_agreement_and_in_no_sum() -> None:
+    student, teacher = logits(0, classes=4), logits(1, classes=4)
+    student[2] = teacher[2]
+    objective = OBJECTIVES.parse({"name": "dkd", "alpha": 0.5, "beta": 6})
+    networks = [nn.Sequential(nn.Flatten(), nn.Linear(6, 4, bias=False)) for _ in range(2)]
+    for network, said in zip(networks, (student, teacher), strict=True):
+        network[1].weight.data.copy_(said.T)
+    task = Distillation(networks[0], [Teacher(networks[1])], [objective], (1, 1, 6))
+    losses = task(Batch(torch.eye(6).view(6, 1, 1, 6), LABELS % 4, torch.arange(6)))
+    reported = task.take_reported()
+    assert losses.keys() == {"dkd"}
+    same = student.numpy().argmax(1) == teacher.numpy().argmax(1)
+    assert float(reported["agreement/train"]) == pytest.approx(100 * same.mean())
+    parts = float(reported["dkd/target class"]), float(reported["dkd/other classes"])
+    assert 16 * (0.5 * parts[0] + 6 * parts[1]) == pytest.approx(losses["dkd"].item(), rel=1e-5)
+    assert not task.take_reported()

@@ -195,6 +195,21 @@ def test_a_loss_that_is_no_number_stops_with_its_step(tmp_path: Path, value: flo
         run(tmp_path, Breaking(5, value), settings(epochs=4))
 
 
+def test_what_a_task_reports_is_a_curve_and_no_part_of_the_loss() -> None:
+    class Telling(Supervised):
+        def forward(self, batch: Batch) -> dict[str, torch.Tensor]:
+            self.report("first index", batch.indices[0])
+            return super().forward(batch)
+
+    batches, fitted = FixedBatches(*blobs(9), 3), []
+    for kind in (Supervised, Telling):
+        fitted.append(
+            fit(kind(two_layers()), batches, batches, batches, settings(epochs=2), engine()).history["curves"]
+        )
+    assert fitted[1].pop("first index") == [[1, 3.0], [2, 3.0]]  # of 0, 3 and 6
+    assert fitted[0] == fitted[1]
+
+
 def test_what_a_task_returns_as_a_loss_must_be_one() -> None:
     class Detached(Supervised):
         def forward(self, batch: Batch) -> dict[str, torch.Tensor]:

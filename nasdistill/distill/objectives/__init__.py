@@ -99,5 +99,12 @@ class Objective(Component):
         """The unweighted loss of a batch, a scalar; `batch.labels` is int64, [N], or mixed, see `Batch`."""
         raise NotImplementedError(type(self).__name__)
 
+    def report(self, student: Outputs, teacher: Outputs, batch: Batch) -> Mapping[str, torch.Tensor | float]:
+        """What there is to show of a batch beside the loss, without gradients: scalars by name, always the same names.
+
+        The curve `objective/name` has their means.
+        """
+        return {}
+
 
 OBJECTIVES: Registry[Objective] = Registry("objectives", Objective, "nasdistill.distill.objectives")

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import torch
 from pydantic import Field
 
 from nasdistill.distill.logits import LogitObjective, softened_divergence
-from nasdistill.distill.objectives import OBJECTIVES
+from nasdistill.distill.objectives import OBJECTIVES, Outputs
+from nasdistill.training.batches import Batch
 
 
 def decoupled_divergence(
@@ -55,3 +58,8 @@ class DecoupledKnowledgeDistillation(LogitObjective):
     def distance(self, student: torch.Tensor, teacher: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
         target, others = decoupled_divergence(student, teacher, labels, self.temperature)
         return self.temperature**2 * (self.alpha * target + self.beta * others)
+
+    def report(self, student: Outputs, teacher: Outputs, batch: Batch) -> Mapping[str, torch.Tensor]:
+        """Both parts, without their weights and T^2."""
+        parts = decoupled_divergence(*self.compared(student, teacher), batch.labels, self.temperature)
+        return dict(zip(("target class", "other classes"), map(batch.mean, parts), strict=True))
