@@ -30,7 +30,7 @@ ALSO = {"network": ("architecture",)}
 class Manifest(BaseModel):
     """The content of `artifact.json`."""
 
-    model_config = ConfigDict(extra="forbid")
+    model_config = ConfigDict(extra="forbid", defer_build=True)
 
     format: int = FORMAT
     kind: str

@@ -8,15 +8,19 @@ from typing import Any, ClassVar
 from pydantic import BaseModel, ConfigDict
 
 
-class Component(BaseModel):
+class Options(BaseModel):
+    """Base of options that a user gives: unknown names, infinities and later changes are refused."""
+
+    # Validators are built when an instance is first made: help and lists make none, and read fields alone.
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, defer_build=True)
+
+
+class Component(Options):
     """Anything registered: its fields are its options, its docstring says what it is.
 
     Subclasses set `source` to the paper, equation or code that they follow. A component is plain data until its
     kind's method is called, so it can be built from a recipe, hashed, and written to disk with `spec`.
     """
-
-    # Validators are built when a component is first made: help and lists make none, and read fields alone.
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, defer_build=True)
 
     registered_kind: ClassVar[str] = ""
     registered_name: ClassVar[str] = ""

@@ -6,8 +6,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
+from nasdistill.component import Options
 from nasdistill.registry import Component, ComponentOf, Registry
 from nasdistill.words import whole
 
@@ -22,10 +23,8 @@ LUMA = (0.299, 0.587, 0.114)
 """What red, green and blue are of grey (ITU-R BT.601, section 2.5.1)."""
 
 
-class Normalisation(BaseModel):
+class Normalisation(Options):
     """Per-channel mean and standard deviation of pixels in [0, 1]."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     mean: tuple[float, ...] = Field(description="mean per channel, of pixels scaled to [0, 1]")
     std: tuple[Annotated[float, Field(gt=0)], ...] = Field(

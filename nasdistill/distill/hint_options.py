@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from typing import Literal
 
-from pydantic import BaseModel, Field
+from pydantic import Field
+
+from nasdistill.component import Options
 
 Form = Literal["code", "paper"]
 
 
-class HintOptions(BaseModel):
+class HintOptions(Options):
     """A mixin of components that train hints."""
 
     pair: tuple[str, str] | None = Field(

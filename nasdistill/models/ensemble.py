@@ -7,9 +7,10 @@ from collections.abc import Iterable, Sequence
 from typing import Annotated, Any, ClassVar, Literal
 
 import torch
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import Field, model_validator
 from torch import nn
 
+from nasdistill.component import Options
 from nasdistill.data.base import Normalisation, Shape
 from nasdistill.errors import SpecError, found_at
 from nasdistill.models.base import MODELS, Model, NetworkSpec
@@ -20,10 +21,8 @@ from nasdistill.registry import ComponentOf
 Average = Literal["probabilities", "logits"]
 
 
-class Member(BaseModel):
+class Member(Options):
     """A network of an ensemble."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     model: Annotated[Any, ComponentOf("models")] = Field(description="what it is; an ensemble, too")
     normalisation: Normalisation | None = Field(

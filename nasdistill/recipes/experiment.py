@@ -5,8 +5,9 @@ from __future__ import annotations
 import re
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, Field
 
+from nasdistill.component import Options
 from nasdistill.recipes.varied import VariedValue
 
 
@@ -20,10 +21,8 @@ Time = Annotated[str | None, AfterValidator(_time_with_unit)]
 Metric = Literal["validation.score", "validation.loss"]
 
 
-class TuneSettings(BaseModel):
+class TuneSettings(Options):
     """An experiment: a recipe run again and again with other values of some keys."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     vary: dict[str, VariedValue] = Field(
         default_factory=dict,

@@ -6,8 +6,9 @@ import re
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, model_validator
+from pydantic import BeforeValidator, model_validator
 
+from nasdistill.component import Options
 from nasdistill.errors import SpecError, UserError, unknown
 from nasdistill.recipes.source import parse
 from nasdistill.report.points import value_in_words
@@ -29,14 +30,12 @@ PARAMETERS: Mapping[str, tuple[str, ...]] = {
 _WRITTEN = re.compile(r"\s*([A-Za-z_]+)\s*\((.*)\)\s*", re.DOTALL)
 
 
-class Varied(BaseModel):
+class Varied(Options):
     """One distribution.
 
     Attributes:
         arguments: between the parentheses; the values themselves where `kind` is `choice`.
     """
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     kind: str
     arguments: tuple[Any, ...]

@@ -5,19 +5,18 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
 from nasdistill.artifacts import Artifact
+from nasdistill.component import Options
 from nasdistill.stages.base import STAGES, Context, Outcome, Reference, Stage
 from nasdistill.stages.networks import network_for_data, warn_of_other_labels
 from nasdistill.stages.training import CONFUSION
 from nasdistill.storage import write_json
 
 
-class EvaluateOptions(BaseModel):
+class EvaluateOptions(Options):
     """What the stage can be told beside the network."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     part: Literal["test", "validation", "train"] = Field("test", description="which images of the data set")
     batch_size: int = Field(500, gt=0, description="images at a time; decides speed and memory alone")

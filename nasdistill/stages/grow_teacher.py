@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import Field, model_validator
 
 from nasdistill.artifacts import Artifact
+from nasdistill.component import Options
 from nasdistill.errors import SpecError
 from nasdistill.registry import Component, ComponentOf
 from nasdistill.stages.base import STAGES, Context, Outcome, Reference, Stage
@@ -24,10 +25,8 @@ GROWTH = "growth.json"
 SIZE = ("ratio", "budget")
 
 
-class GrowOptions(BaseModel):
+class GrowOptions(Options):
     """What the stage can be told beside the student."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     method: Annotated[Any, ComponentOf("growth-methods")] = Field(
         "fisher", validate_default=True, description="how it grows, e.g. uniform or {name: fisher, per: parameter}"

@@ -6,9 +6,10 @@ import contextlib
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Annotated, Any
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import Field, model_validator
 
 from nasdistill.artifacts import Artifact
+from nasdistill.component import Options
 from nasdistill.errors import SpecError
 from nasdistill.registry import ComponentOf, registry
 from nasdistill.stages.base import STAGES, Context, Outcome, Stage
@@ -22,10 +23,8 @@ HISTORY = "history.json"
 TRIALS = "trials.json"
 
 
-class SearchOptions(BaseModel):
+class SearchOptions(Options):
     """What the stage can be told beside the space."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     strategy: Annotated[Any, ComponentOf("strategies")] = Field(
         "darts", validate_default=True, description="how to search, e.g. darts or {name: darts, order: 2}"

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import Field, model_validator
 
+from nasdistill.component import Options
 from nasdistill.errors import SpecError
 from nasdistill.stages.base import Reference
 from nasdistill.stages.networks import CommonLabels, Weights
@@ -18,10 +19,8 @@ if TYPE_CHECKING:
     from nasdistill.models.base import NetworkSpec
 
 
-class TeachingOptions(BaseModel):
+class TeachingOptions(Options):
     """What such stages can be told beside student and teachers."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     fresh: bool = Field(False, description="draw new weights even where the student comes with trained ones")
     teacher_weights: list[float] | None = Field(

@@ -13,8 +13,9 @@ from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import BeforeValidator, Field
 
+from nasdistill.component import Options
 from nasdistill.errors import SpecError
 from nasdistill.training.launch import launch
 
@@ -31,10 +32,8 @@ def _number_as_text(given: Any) -> Any:
     return str(given) if isinstance(given, int) else given
 
 
-class DeviceSettings(BaseModel):
+class DeviceSettings(Options):
     """One device and how it computes."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     accelerator: Literal["auto", "cpu", "cuda", "mps"] = Field("auto", description="where to compute")
     precision: Annotated[Literal["auto", "32", "bf16"], BeforeValidator(_number_as_text)] = Field(

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import Field, model_validator
 
+from nasdistill.component import Options
 from nasdistill.errors import SpecError
 from nasdistill.registry import ComponentOf
 
@@ -15,10 +16,8 @@ Select = Literal["accuracy", "balanced-accuracy"]
 """The validation score that selects the kept epoch."""
 
 
-class LoopSettings(BaseModel):
+class LoopSettings(Options):
     """A mixin of stages; `fit` reads nothing else."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     epochs: int = Field(30, gt=0, description="passes over the training images")
     batch_size: int = Field(128, gt=0, description="images per step, over all devices together")

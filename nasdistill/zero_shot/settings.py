@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import Field, model_validator
 
+from nasdistill.component import Options
 from nasdistill.errors import SpecError
 from nasdistill.registry import ComponentOf
 
@@ -16,10 +17,8 @@ MOST_WINDOWS = 10_000
 """Each of them is a point of every curve, in each checkpoint and in the report."""
 
 
-class TransferSettings(BaseModel):
+class TransferSettings(Options):
     """A mixin of the stage; `transfer` reads nothing else. The defaults are the published ones for CIFAR-10."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     pseudo_batches: int = Field(
         80_000,
