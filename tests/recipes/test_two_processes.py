@@ -169,8 +169,8 @@ def test_an_architecture_that_differs_is_named_with_its_epoch(
         looked = []
 
         def then_stray(self: RunningLosses) -> None:
-            looked.append(1)  # once an epoch
-            if len(looked) == 2 and rank == 1:
+            looked.append(1)  # twice an epoch: before the architectures are compared, and for the means
+            if len(looked) == 3 and rank == 1:
                 supernet.normal.data[0, 0] += 0.25
             look(self)
 
