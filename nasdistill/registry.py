@@ -44,6 +44,7 @@ KINDS = {
     "generator-losses": "nasdistill.zero_shot.generator_losses",
     "optimizers": "nasdistill.training.optimizers",
     "schedules": "nasdistill.training.schedules",
+    "loggers": "nasdistill.training.loggers",
     "exporters": "nasdistill.models.exporters",
     "sections": "nasdistill.report.sections",
 }

@@ -34,7 +34,7 @@ REPOSITORY = Path(__file__).parent.parent
 PAGE = REPOSITORY / "docs/tutorial/plugins.md"
 FOLDER = REPOSITORY / "docs/tutorial/plugins"
 KINDS = ("objectives", "augmentations", "growth-methods", "spaces", "divergences", "generator-losses")
-KINDS += ("samplers", "edges", "regularisers", "stages", "sections")
+KINDS += ("samplers", "edges", "regularisers", "stages", "sections", "loggers")
 
 
 @pytest.fixture(autouse=True)
@@ -51,6 +51,7 @@ def _loaded(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
         "my_search.py",
         "my_batch_augmentation.py",
         "my_section.py",
+        "my_logger.py",
     ):
         load_plugin(file, FOLDER)
     assert plugins.broken == {}
@@ -170,6 +171,25 @@ def test_the_stage_brings_its_section_to_the_report(tmp_path: Path) -> None:
     assert told["3"] == pytest.approx(test.images.numpy()[test.labels.numpy() == 3].mean() / 255)
     page = (tmp_path / "report.html").read_text()
     assert 'aria-label="brightness"' in page[page.index("<h2>How bright the classes are</h2>") :]
+
+
+def test_the_logger_writes_the_curve_and_goes_on_where_training_does(tmp_path: Path) -> None:
+    recipe = tmp_path / "recipe.yaml"
+    recipe.write_text(
+        f"{{name: small, data: {{name: digits, limit: 100}}, plugins: [{FOLDER / 'my_logger.py'}], loggers: [curve], "
+        "stages: [{name: one, uses: train, with: {model: mlp-8, epochs: 2}}]}"
+    )
+    assert main(["run", str(recipe), "--out", str(tmp_path / "out")]) == 0
+    curves = json.loads((tmp_path / "out/stages/one/history.json").read_text())["curves"]["validation/accuracy"]
+    table = tmp_path / "out/tensorboard/one.csv"
+    rows = [line.split(",") for line in table.read_text().splitlines()]
+    assert [float(value) for _step, value in rows] == [value for _epoch, value in curves]
+    assert main(["run", str(recipe), "--out", str(tmp_path / "out"), "loggers=[tensorboard]"]) == 0  # finds all done
+    assert [path.name for path in table.parent.iterdir()] == ["one.csv"]
+    again = registry("loggers").parse("curve").open(tmp_path / "out/tensorboard/one", int(rows[1][0]))
+    again.scalars({"validation/accuracy": 12.5}, 9)
+    again.close()
+    assert table.read_text() == f"{','.join(rows[0])}\n9,12.5\n"
 
 
 def test_the_page_shows_the_files_that_are_tested() -> None:

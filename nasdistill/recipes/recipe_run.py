@@ -201,6 +201,7 @@ class RecipeRun:
             kept=self.out / "kept",
             data_identity=self.data_identity() if stage.reads_data else {},
             shared=self.shared,
+            loggers=self.recipe.settings.loggers,
             listen=None if self.listen is None else functools.partial(self.listen, name, planned.seed),
         )
 

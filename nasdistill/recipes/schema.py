@@ -53,6 +53,9 @@ class RecipeFile(BaseModel):
     )
     engine: EngineSettings = Field(EngineSettings(), description="device, precision, number of processes")
     checkpoint_seconds: float = Field(30.0, gt=0, description="time between checkpoints inside a stage")
+    loggers: tuple[Annotated[Any, ComponentOf("loggers")], ...] = Field(
+        ("tensorboard",), validate_default=True, description="where the curves of a stage go while it runs"
+    )
     plugins: tuple[str, ...] = Field((), description="Python files (beside the recipe) or modules that add components")
     tune: TuneSettings | None = Field(
         None, description="what `nasdistill tune` varies; `nasdistill run` leaves it aside"

@@ -1,22 +1,23 @@
-"""What long work tells while it runs: TensorBoard scalars, and a progress bar or plain lines."""
+"""What long work tells while it runs: numbers and pictures for loggers, and a progress bar or plain lines."""
 
 from __future__ import annotations
 
 import logging
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from nasdistill.errors import written_at
 from nasdistill.training.engine import is_first_process
-from nasdistill.training.waves import traced
+from nasdistill.training.loggers import Log, Logger
+from nasdistill.training.loggers.tensorboard import TensorBoard
 from nasdistill.words import duration
 
 if TYPE_CHECKING:
     import torch
-    from torch.utils.tensorboard import SummaryWriter
 
 log = logging.getLogger(__name__)
 SECONDS_BETWEEN_LINES = 10.0
@@ -53,13 +54,16 @@ class Progress:
 
 
 class Records:
-    """The record of one stage: scalars go to TensorBoard under `folder`, if there is one, steps to the terminal.
+    """The record of one stage: numbers and pictures go to loggers, steps to the terminal.
 
-    Of several processes that train together the first one alone records.
+    Of several processes that train together the first one alone records. A logger that raises is left out from there
+    on, with a warning.
 
     Args:
+        folder: what loggers get as the stage's own place; without one they are told nothing.
         quiet: no bar, plain lines in the log only; by default that of a log which does not show these lines either.
         listen: is told all scalars too.
+        loggers: TensorBoard by default.
     """
 
     def __init__(
@@ -68,71 +72,62 @@ class Records:
         title: str = "training",
         quiet: bool | None = None,
         listen: Listener | None = None,
+        loggers: Iterable[Logger] | None = None,
     ) -> None:
         self.folder = folder
         self.title = title
         self.quiet = quiet
         self.listen = listen
         self.writes = is_first_process()
-        self._logs = self.writes and folder is not None
-        self._writer: SummaryWriter | None = None
+        self._loggers: list[Logger] = [TensorBoard()] if loggers is None else list(loggers)
+        self._logs: dict[int, Log] = {}
 
     def part(self, name: str) -> Records:
         """The record of one of several trainings that the stage is made of, e.g. `trial 3`."""
         folder = None if self.folder is None else self.folder / name.replace(" ", "-")
-        return Records(folder, f"{self.title} {name}", self.quiet)
+        part = Records(folder, f"{self.title} {name}", self.quiet)
+        part._loggers = self._loggers  # the very list, so that one that fails is left out of all parts
+        return part
 
     def scalars(self, values: Mapping[str, float], step: int) -> None:
-        """Write `{tag: value}` at `step`."""
-        if self._logs:
-            writer = self._writer_at(step)
-            for tag, value in values.items():
-                writer.add_scalar(tag, value, step)
+        """Tell `{tag: value}` at `step`."""
+        self._tell(step, lambda log: log.scalars(values, step))
         if self.writes and self.listen is not None:
             self.listen(values, step)
 
     def images(self, tag: str, pixels: torch.Tensor, step: int) -> None:
-        """Write a grid of images, uint8, [N, C, H, W], at `step`; those of one row as waves.
-
-        Neither grey nor of three colours, the first channel is shown.
-        """
-        if self._logs:
-            import torch
-            from torchvision.utils import make_grid
-
-            if pixels.shape[2] == 1:
-                pixels = torch.from_numpy(traced(pixels.numpy()))
-            shown = pixels if pixels.shape[1] == 3 else pixels[:, :1]
-            self._writer_at(step).add_image(tag, make_grid(shown), step)
+        """Tell images, uint8, [N, C, H, W], at `step`."""
+        self._tell(step, lambda log: log.images(tag, pixels, step))
 
     def histogram(self, tag: str, counts: Sequence[int], step: int) -> None:
-        """Write how often each of the numbers 0, 1, ..., e.g. of classes, was seen, at `step`."""
-        if self._logs:
-            numbered = list(enumerate(counts))
-            self._writer_at(step).add_histogram_raw(
-                tag,
-                min=0,
-                max=len(counts) - 1,
-                num=sum(counts),
-                sum=sum(number * count for number, count in numbered),
-                sum_squares=sum(number**2 * count for number, count in numbered),
-                bucket_limits=[number + 0.5 for number, _ in numbered],
-                bucket_counts=list(counts),
-                global_step=step,
-            )
+        """Tell how often each of the numbers 0, 1, ..., e.g. of classes, was seen, at `step`."""
+        self._tell(step, lambda log: log.histogram(tag, counts, step))
 
-    def _writer_at(self, step: int) -> SummaryWriter:
-        """The writer; where a run goes on, what TensorBoard has from `step` on is replaced."""
-        if self._writer is None:
-            from torch.utils.tensorboard import SummaryWriter
-
-            self._writer = SummaryWriter(str(self.folder), purge_step=step)
-        return self._writer
+    def _tell(self, step: int, tell: Callable[[Log], None]) -> None:
+        """Tell every logger, which begins at the first step that it is told of."""
+        if not self.writes or self.folder is None:
+            return
+        for logger in list(self._loggers):
+            with self._leaving_out(logger):
+                if id(logger) not in self._logs:
+                    self._logs[id(logger)] = logger.open(self.folder, step)
+                tell(self._logs[id(logger)])
 
     def close(self) -> None:
-        if self._writer is not None:
-            self._writer.close()
-            self._writer = None
+        for logger in list(self._loggers):
+            with self._leaving_out(logger):
+                if id(logger) in self._logs:
+                    self._logs.pop(id(logger)).close()
+
+    @contextmanager
+    def _leaving_out(self, logger: Logger) -> Iterator[None]:
+        """Whatever a logger fails by does not end the work that it tells of."""
+        try:
+            yield
+        except Exception as error:
+            self._loggers.remove(logger)
+            who = f"{logger.registered_name!r} ({written_at(type(logger))})"
+            log.warning("the logger %s is left out from here on: %s: %s", who, type(error).__name__, error)
 
     @contextmanager
     def progress(self, total: int, done: int = 0, what: str = "", unit: str = "step") -> Iterator[Progress]:

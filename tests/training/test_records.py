@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import io
+import json
 import logging
+import re
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +14,7 @@ import torch
 from PIL import Image
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
+from nasdistill.training.loggers import LOGGERS, Log, Logger
 from nasdistill.training.records import Records
 from nasdistill.training.waves import WIDTH
 
@@ -31,6 +34,43 @@ def test_scalars_of_a_killed_run_are_replaced_by_those_of_the_next(tmp_path: Pat
     again.scalars({"train/loss": 21.0}, 20)
     again.close()
     assert read(tmp_path) == {10: 10.0, 20: 21.0}
+
+
+def test_lines_of_json_go_on_after_a_kill(tmp_path: Path) -> None:
+    folder = tmp_path / "stage"
+    for steps, broken in (((10, 20, 30), '{"step": 40, "tra'), ((20, 25), "")):
+        records = Records(folder, "train", quiet=True, loggers=[LOGGERS.parse("jsonl")])
+        for step in steps:
+            records.scalars({"train/loss": step + len(steps)}, step)
+        records.histogram("answers", [3, 0], 30)
+        records.images("made up", torch.zeros(1, 1, 2, 2, dtype=torch.uint8), 30)
+        records.close()
+        with folder.with_suffix(".jsonl").open("a") as file:
+            file.write(broken)
+    told = [json.loads(line) for line in folder.with_suffix(".jsonl").read_text().splitlines()]
+    losses = [{"step": step, "train/loss": loss} for step, loss in ((10, 13), (20, 22), (25, 27))]
+    assert told == [*losses, {"step": 30, "answers": [3, 0]}]
+    assert not folder.exists()
+
+
+class Failing(Logger):
+    def open(self, place: Path, step: int) -> Log:
+        raise ConnectionError("nobody is there")
+
+
+def test_a_logger_that_fails_is_named_once_and_the_others_go_on(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    records = Records(tmp_path / "stage", "train", quiet=True, loggers=[Failing(), LOGGERS.parse("jsonl")])
+    for each in (records, records, records.part("trial 1")):
+        each.scalars({"train/loss": 1.0}, 5)
+        each.close()
+    (warning,) = caplog.messages
+    assert re.fullmatch(
+        r"the logger 'Failing' \(.*test_records\.py, line \d+\) is left out .*: ConnectionError: nobody .*", warning
+    )
+    assert (tmp_path / "stage.jsonl").read_text() == '{"step": 5, "train/loss": 1.0}\n'
+    assert (tmp_path / "stage/trial-1.jsonl").read_text() == '{"step": 5, "train/loss": 1.0}\n'
 
 
 def test_images_of_one_row_are_drawn_as_waveforms(tmp_path: Path) -> None:
