@@ -8,7 +8,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,10 +17,11 @@ import torch
 from safetensors.torch import load_file
 
 from nasdistill.cli.main import main
+from nasdistill.search import gradient
 from nasdistill.search.supernet import Supernet
 from nasdistill.storage import read_json
 from nasdistill.training.checkpoints import Checkpoints
-from nasdistill.training.losses import RunningLosses
+from nasdistill.training.processes import refuse_difference
 from tests.children import InAChild, forked
 from tests.together import together
 
@@ -165,14 +166,13 @@ def test_an_architecture_that_differs_is_named_with_its_epoch(
     path = recipe(tmp_path, "search")
 
     def strayed(rank: int) -> int:
-        look = RunningLosses.look
-        looked = []
+        compared = []
 
-        def then_stray(self: RunningLosses) -> None:
-            looked.append(1)  # twice an epoch: before the architectures are compared, and for the means
-            if len(looked) == 3 and rank == 1:
+        def then_stray(tensors: Sequence[torch.Tensor], what: str) -> None:
+            compared.append(what)  # once an epoch
+            if len(compared) == 2 and rank == 1:
                 supernet.normal.data[0, 0] += 0.25
-            look(self)
+            refuse_difference(tensors, what)
 
         made = Supernet.__init__
 
@@ -183,7 +183,7 @@ def test_an_architecture_that_differs_is_named_with_its_epoch(
 
         supernet: Any = None
         Supernet.__init__ = remembered  # type: ignore[method-assign]
-        RunningLosses.look = then_stray  # type: ignore[method-assign]
+        gradient.refuse_difference = then_stray
         return run(path, tmp_path / "out")
 
     assert together(strayed) == [2, 2]
