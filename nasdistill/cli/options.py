@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal, Union, cast, get_args, get_origin
 
-import yaml
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
@@ -104,6 +103,8 @@ def flow_text(value: Any) -> str:
     """Plain data as one line of YAML, the way it is typed on the command line."""
     if isinstance(value, str):
         return value
+    import yaml
+
     text = yaml.safe_dump(value, default_flow_style=True, sort_keys=False, width=1_000_000, allow_unicode=True)
     return text.removesuffix("\n").removesuffix("\n...")
 

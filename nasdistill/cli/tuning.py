@@ -27,7 +27,6 @@ from nasdistill.cli.parameters import (
 from nasdistill.cli.runs import RUNS
 from nasdistill.errors import UserError
 from nasdistill.interrupts import polite_stops
-from nasdistill.recipes.experiment import TuneSettings
 
 if TYPE_CHECKING:
     from nasdistill.tuning.checking import Tuned
@@ -78,6 +77,8 @@ PLACES = (
 
 def tune_command() -> Callable[..., None]:
     """The command, ready for typer."""
+    from nasdistill.recipes.experiment import TuneSettings
+
     options = [option for option in options_of(TuneSettings) if option.name != "vary"]
 
     def call(context: typer.Context, **values: Any) -> None:
