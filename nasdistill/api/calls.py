@@ -24,6 +24,7 @@ from nasdistill.registry import registry
 from nasdistill.stages.base import STAGES, Context, Shared
 from nasdistill.storage import read_json, write_json
 from nasdistill.training.engine import DeviceSettings, EngineSettings
+from nasdistill.training.records import Records
 from nasdistill.validation import build
 
 Given = Network | nn.Module | str | Path | Mapping[str, Any]
@@ -97,7 +98,7 @@ def run_stage(
             stage=uses,
             folder=payload,
             scratch=folder,
-            tensorboard=options.folder and folder / "tensorboard",
+            records=Records(options.folder and folder / "tensorboard", uses, options.quiet),
             seed=seed,
             draw=stage.draw_number(),
             dataset=dataset,
@@ -106,11 +107,10 @@ def run_stage(
             data_identity=identity,
             shared=shared,
             networks=networks,
-            quiet=options.quiet,
         )
         # What the caller draws afterwards does not depend on what was drawn here.
         stack.enter_context(torch.random.fork_rng(devices=range(torch.cuda.device_count())))
-        stack.callback(lambda: context.records.close())
+        stack.callback(context.records.close)
         outcome = stage.run({}, context)
         if outcome.network is None:
             return Metrics(outcome.metrics)

@@ -37,6 +37,7 @@ from nasdistill.stages import Context, Stage
 from nasdistill.stages.base import Shared, references_in
 from nasdistill.training.engine import resolve
 from nasdistill.training.processes import together
+from nasdistill.training.records import Records
 from nasdistill.versions import version
 
 log = logging.getLogger(__name__)
@@ -192,7 +193,12 @@ class RecipeRun:
             stage=name,
             folder=payload,
             scratch=self.work(planned),
-            tensorboard=self.out / "tensorboard" / curves,
+            records=Records(
+                self.out / "tensorboard" / curves,
+                name,
+                listen=None if self.listen is None else functools.partial(self.listen, name, planned.seed),
+                loggers=self.recipe.settings.loggers,
+            ),
             seed=planned.seed,
             draw=stage.draw_number(),
             dataset=self.dataset,
@@ -201,8 +207,6 @@ class RecipeRun:
             kept=self.out / "kept",
             data_identity=self.data_identity() if stage.reads_data else {},
             shared=self.shared,
-            loggers=self.recipe.settings.loggers,
-            listen=None if self.listen is None else functools.partial(self.listen, name, planned.seed),
         )
 
     def accompany(self, planned: PlannedStage, done: Mapping[str, Artifact]) -> Artifact:

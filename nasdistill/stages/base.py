@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -17,8 +16,7 @@ if TYPE_CHECKING:
     from nasdistill.models.base import Network
     from nasdistill.training.checkpoints import Checkpoints
     from nasdistill.training.engine import Engine, EngineSettings
-    from nasdistill.training.loggers import Logger
-    from nasdistill.training.records import Listener, Records
+    from nasdistill.training.records import Records
 
 
 @dataclass(frozen=True)
@@ -84,17 +82,14 @@ class Context:
         kept: where what is costly to compute and serves several stages is kept between them; see
             `nasdistill.distill.kept`.
         data_identity: the data set's options and the fingerprint of its bytes, which decide what it holds.
-        tensorboard: the stage's place for loggers; without one they are told nothing.
-        loggers: where curves go; TensorBoard by default.
-        listen: is told what goes to loggers as numbers.
         networks: those that are given in memory, by config field, in place of `inputs`.
-        quiet: without a progress bar; by default the level of the log decides.
+        records: of what is told while it runs.
     """
 
     stage: str
     folder: Path
     scratch: Path
-    tensorboard: Path | None
+    records: Records
     seed: int
     dataset: DataSet
     engine_settings: EngineSettings
@@ -103,10 +98,7 @@ class Context:
     kept: Path | None = None
     data_identity: Mapping[str, Any] = field(default_factory=dict)
     shared: Shared = field(default_factory=Shared)
-    loggers: Sequence[Logger] | None = None
-    listen: Listener | None = None
     networks: Mapping[str, Network] = field(default_factory=dict)
-    quiet: bool | None = None
 
     @property
     def drawing_seed(self) -> int:
@@ -142,12 +134,6 @@ class Context:
         if self.shared.engine is None:
             self.shared.engine = Engine(self.engine_settings)
         return self.shared.engine
-
-    @cached_property
-    def records(self) -> Records:
-        from nasdistill.training.records import Records
-
-        return Records(self.tensorboard, self.stage, self.quiet, self.listen, self.loggers)
 
     def checkpoints(self, name: str = "checkpoints") -> Checkpoints:
         from nasdistill.training.checkpoints import Checkpoints

@@ -20,6 +20,7 @@ from nasdistill.registry import registry
 from nasdistill.stages import Context
 from nasdistill.training.batches import Batch
 from nasdistill.training.engine import EngineSettings
+from nasdistill.training.records import Records
 from nasdistill.training.tasks import Task
 
 SEED = 3
@@ -38,7 +39,7 @@ def context_in(folder: Path, data: Data, **options: Any) -> Context:
     payload = folder / "payload"
     payload.mkdir(parents=True, exist_ok=True)
     settings = EngineSettings(accelerator="cpu", precision="32")
-    places = {"folder": payload, "scratch": folder / "work", "tensorboard": folder / "tensorboard"}
+    places = {"folder": payload, "scratch": folder / "work", "records": Records(folder / "tensorboard", "stage")}
     dataset = registry("datasets").parse("digits")
     made = Context(stage="stage", seed=SEED, dataset=dataset, engine_settings=settings, **places, **options)
     made.shared.split = SEED, data

@@ -21,6 +21,7 @@ from nasdistill.registry import build, registry
 from nasdistill.stages import STAGES, Context, Outcome
 from nasdistill.storage import read_json
 from nasdistill.training.engine import EngineSettings
+from nasdistill.training.records import Records
 
 STUDENT = {"name": "darts", "genotype": "DARTS_V2", "channels": 4, "cells": 3}
 
@@ -38,7 +39,7 @@ def grow(folder: Path, data: Data, artifact: Artifact | None = None, seed: int =
         stage="teacher-arch",
         folder=folder,
         scratch=folder.with_name(folder.name + "-scratch"),
-        tensorboard=folder.with_name(folder.name + "-tensorboard"),
+        records=Records(folder.with_name(folder.name + "-tensorboard"), "teacher-arch"),
         seed=seed,
         dataset=registry("datasets").parse("digits"),
         engine_settings=EngineSettings(accelerator="cpu", precision="32"),

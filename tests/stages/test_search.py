@@ -19,6 +19,7 @@ from nasdistill.search.spaces import SPACES, SearchSpace
 from nasdistill.stages import STAGES, Context, Outcome
 from nasdistill.storage import read_json
 from nasdistill.training.engine import EngineSettings
+from nasdistill.training.records import Records
 
 SMALL = {"name": "darts-tiny", "nodes": 2, "search_channels": 2, "search_cells": 3, "channels": 4, "cells": 3}
 
@@ -30,7 +31,7 @@ def run(folder: Path, seed: int = 0, **config: Any) -> Outcome:
         stage="student-arch",
         folder=folder / "payload",
         scratch=folder / "scratch",
-        tensorboard=folder / "tensorboard",
+        records=Records(folder / "tensorboard", "student-arch"),
         seed=seed,
         dataset=registry("datasets").parse({"name": "digits", "limit": 200}),
         engine_settings=build(EngineSettings, {"accelerator": "cpu", "precision": "32"}),
