@@ -69,7 +69,7 @@ def run(path: Path, out: Path) -> int:
 
 
 def largest_differences(one: Path, other: Path) -> tuple[float, float]:
-    """Of weights, and relative to 1 or more of the values of all curves but those of accuracies, which are counts."""
+    """Of weights, and relative to 1 or more of the values of all curves but those that count images."""
     weights = curves = 0.0
     if (one / "weights.safetensors").is_file():
         ours, theirs = (load_file(folder / "weights.safetensors") for folder in (one, other))
@@ -77,7 +77,9 @@ def largest_differences(one: Path, other: Path) -> tuple[float, float]:
     if (one / "history.json").is_file():
         both = [read_json(folder / "history.json")["curves"] for folder in (one, other)]
         assert both[0].keys() == both[1].keys()
-        points = [zip(both[0][name], both[1][name], strict=True) for name in both[0] if "accuracy" not in name]
+        counts = [name for name in both[0] if "accuracy" in name or name == "agreement/train"]
+        assert all(abs(a[1] - b[1]) < 5 for name in counts for a, b in zip(both[0][name], both[1][name], strict=True))
+        points = [zip(both[0][name], both[1][name], strict=True) for name in both[0] if name not in counts]
         curves = max(abs(a[1] - b[1]) / max(1, abs(a[1])) for pairs in points for a, b in pairs)
     return weights, curves
 
