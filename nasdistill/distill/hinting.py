@@ -117,13 +117,13 @@ class HintTraining(Task):
 
     def score(self, network: nn.Module, validation: Batches, test: Batches, engine: Engine) -> dict[str, float]:
         """The hint loss of the validation images: what the untrained upper half would make of them says nothing."""
-        engine.align(network)
+        engine.broadcast_buffers(network)
         total = torch.zeros((), dtype=torch.float64)
         with in_evaluation_mode(network), torch.inference_mode(), engine.autocast():
             for batch in validation.epoch(0):
                 loss = self.learned.between(self._guided(network, batch.images), self._hint(batch.images))
                 total += float(loss) * len(batch.labels)
-        return {VALIDATION_LOSS: float(engine.agree(total)) / validation.samples}
+        return {VALIDATION_LOSS: float(engine.broadcast(total)) / validation.samples}
 
     def _apply(self, fn: Callable[[torch.Tensor], torch.Tensor], recurse: bool = True) -> Any:
         """Device, precision and memory format: the teacher goes along."""

@@ -12,7 +12,7 @@ from nasdistill.closure import PLUGIN_FOLDER
 from nasdistill.errors import Interrupted, ProcessLost, UserError, written_at
 from nasdistill.registry import loaded
 from nasdistill.stages import Outcome, Stage
-from nasdistill.training.processes import together
+from nasdistill.training.processes import world_size
 
 
 @contextmanager
@@ -31,7 +31,7 @@ def blaming_plugins(name: str, stage: Stage) -> Iterator[None]:
     except (UserError, Interrupted, ProcessLost, OSError, MemoryError, torch.OutOfMemoryError):
         raise
     except Exception as error:
-        place = None if together() > 1 else _innermost_in_a_plugin(error)
+        place = None if world_size() > 1 else _innermost_in_a_plugin(error)
         if place is None:
             raise
         told = f"{type(error).__name__}: {error}".rstrip(": ")

@@ -36,13 +36,13 @@ from nasdistill.recipes.provenance import (
 from nasdistill.stages import Context, Stage
 from nasdistill.stages.base import Shared, references_in
 from nasdistill.training.engine import resolve
-from nasdistill.training.processes import together
+from nasdistill.training.processes import world_size
 from nasdistill.training.records import Records
 from nasdistill.versions import version
 
 log = logging.getLogger(__name__)
 
-SECONDS_BETWEEN_LOOKS = 0.2
+POLL_SECONDS = 0.2
 
 StageListener = Callable[[str, int, Mapping[str, float], int], None]
 """Is called with a stage's name, its seed, numbers by name, and the step that they are of."""
@@ -220,7 +220,7 @@ class RecipeRun:
             if artifact is not None:
                 return artifact
             leave_if_requested()
-            time.sleep(SECONDS_BETWEEN_LOOKS)
+            time.sleep(POLL_SECONDS)
         leave_if_requested()
         raise ProcessLost(f"the first process left without publishing the stage {planned.name!r}")
 
@@ -271,7 +271,7 @@ class RecipeRun:
                 "git": git_commit(),
                 "device": device_in_words(self.recipe.settings.engine),
                 "engine": self.engine,
-                "processes": together(),
+                "processes": world_size(),
                 "data": self.data_identity() if stage.reads_data else None,
                 "plugins": origins([*classes_of(stage, inputs), *classes_in(self.dataset), *_model_in(payload)]),
             },

@@ -37,7 +37,7 @@ def second_order(
     weights: Tensors,
     alphas: Tensors,
     *,
-    rate: float,
+    learning_rate: float,
     velocities: Tensors,
     momentum: float = 0.0,
     weight_decay: float = 0.0,
@@ -46,9 +46,9 @@ def second_order(
 ) -> list[torch.Tensor]:
     """The gradient for alpha of L_val(w', alpha), where w' is one step of SGD with momentum from w:
 
-        w' = w - rate (momentum * velocity + grad_w L_train(w, alpha) + weight_decay * w)
+        w' = w - learning_rate (momentum * velocity + grad_w L_train(w, alpha) + weight_decay * w)
 
-        grad = grad_alpha L_val(w', alpha) - rate * d/dalpha (grad_w L_train(w, alpha) . v)
+        grad = grad_alpha L_val(w', alpha) - learning_rate * d/dalpha (grad_w L_train(w, alpha) . v)
         v = grad_w' L_val(w', alpha)
 
     with v held fixed. The second term is a product with a mixed Hessian, by central differences around w (not w'):
@@ -57,7 +57,7 @@ def second_order(
 
     Args:
         weights: w, changed while this runs and put back to the bit.
-        rate: of the step to w', commonly the present learning rate.
+        learning_rate: of the step to w', commonly the present learning learning_rate.
         velocities: momentum buffers, one for each of `weights`.
         step: length of the step of the differences, over all weights together. It is small against a weight's own
             size, so losses must be computed in float32 at least: in bfloat16 the differences drown in rounding.
@@ -66,10 +66,10 @@ def second_order(
         one gradient for each of `alphas`.
     """
     kept = [weight.detach().clone() for weight in weights]
-    slopes = gradients(training_loss(), weights, combine)
+    weight_gradients = gradients(training_loss(), weights, combine)
     with torch.no_grad():
-        for weight, slope, velocity in zip(weights, slopes, velocities, strict=True):
-            weight.sub_(rate * (momentum * velocity + slope + weight_decay * weight))
+        for weight, gradient, velocity in zip(weights, weight_gradients, velocities, strict=True):
+            weight.sub_(learning_rate * (momentum * velocity + gradient + weight_decay * weight))
     both = gradients(validation_loss(), [*alphas, *weights], combine)
     direct, direction = both[: len(alphas)], both[len(alphas) :]
 
@@ -79,7 +79,7 @@ def second_order(
     above = first_order(_moved(training_loss, weights, kept, direction, eps), alphas, combine)
     below = first_order(_moved(training_loss, weights, kept, direction, -eps), alphas, combine)
     _restore(weights, kept)
-    return [g - rate * (a - b) / (2 * eps) for g, a, b in zip(direct, above, below, strict=True)]
+    return [g - learning_rate * (a - b) / (2 * eps) for g, a, b in zip(direct, above, below, strict=True)]
 
 
 def _moved(loss: Loss, weights: Tensors, origin: Tensors, direction: Tensors, eps: torch.Tensor) -> Loss:

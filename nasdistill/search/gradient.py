@@ -32,7 +32,7 @@ from nasdistill.training.loop import Course, Fields, Part, Resumable
 from nasdistill.training.losses import RunningLosses, naming_the_last_good
 from nasdistill.training.optimizers.adam import Adam
 from nasdistill.training.optimizers.sgd import SGD
-from nasdistill.training.processes import averaged, refuse_difference
+from nasdistill.training.processes import all_reduce_mean, refuse_difference
 from nasdistill.training.records import Records
 
 if TYPE_CHECKING:
@@ -40,7 +40,7 @@ if TYPE_CHECKING:
     from nasdistill.search.spaces import SearchSpace
     from nasdistill.training.engine import Engine
 
-STEPS_BETWEEN_LOOKS = 50
+STEPS_BETWEEN_READINGS = 50
 CURVES = {
     "training": "train/loss",
     "validation": "validation/loss",
@@ -49,7 +49,7 @@ CURVES = {
 }
 """How curves call what a step tells of each half; all else that it tells keeps its name."""
 
-Slopes = Sequence[torch.Tensor | None]
+Gradients = Sequence[torch.Tensor | None]
 
 
 class Learner:
@@ -79,15 +79,17 @@ class Learner:
     def begin_epoch(self, epoch: int) -> None:
         """Called before the first step of an epoch, also where the search goes on in the middle of it."""
 
-    def step(self, number: int, teaching: Batch, judging: Batch | None = None) -> None:
-        """Learn the alphas, if there are any, from `judging`, then the weights from `teaching`; steps count from 0."""
-        if self.adam is not None and judging is not None:
-            descend(self.adam, self.alphas, self.alpha_slopes(number, teaching, judging))
-        descend(self.sgd, self.weights, slopes(self.loss("training", teaching, number), self.weights), self.clip)
+    def step(self, number: int, weight_batch: Batch, architecture_batch: Batch | None = None) -> None:
+        """Learn the alphas, if there are any, from `architecture_batch`, then the weights from `weight_batch`; steps count from 0."""
+        if self.adam is not None and architecture_batch is not None:
+            optimizer_step(self.adam, self.alphas, self.alpha_gradients(number, weight_batch, architecture_batch))
+        optimizer_step(
+            self.sgd, self.weights, gradients_of(self.loss("training", weight_batch, number), self.weights), self.clip
+        )
 
-    def alpha_slopes(self, number: int, teaching: Batch, judging: Batch) -> Slopes:
+    def alpha_gradients(self, number: int, weight_batch: Batch, architecture_batch: Batch) -> Gradients:
         """The gradient for the alphas; here to first order, which takes the present weights for the optimal ones."""
-        return slopes(self.loss("validation", judging, number), self.alphas)
+        return gradients_of(self.loss("validation", architecture_batch, number), self.alphas)
 
     def loss(self, half: str, batch: Batch, number: int) -> torch.Tensor:
         """The supernet's cross-entropy on a batch of the half that `CURVES` calls so, in the step of that number."""
@@ -107,12 +109,12 @@ class Learner:
         """What is drawn in this block is a function of seed, half and step, the same in all processes."""
         return seeded(derived_seed(self.seed, half, number), self.device)
 
-    def look(self, epoch: int) -> dict[str, float]:
+    def curves(self, epoch: int) -> dict[str, float]:
         """What the architecture is after so many epochs, 0 included, by the names of curves."""
         raise NotImplementedError(type(self).__name__)
 
-    def found(self, judging: Batches) -> tuple[dict[str, Any], dict[str, Any]]:
-        """The model in the end, as a recipe writes it, and metrics; `judging` taught no weights."""
+    def found(self, architecture_batches: Batches) -> tuple[dict[str, Any], dict[str, Any]]:
+        """The model in the end, as a recipe writes it, and metrics; `architecture_batches` taught no weights."""
         raise NotImplementedError(type(self).__name__)
 
     def parts(self) -> dict[str, Part | None]:
@@ -164,8 +166,8 @@ class GradientSearch(Strategy):
         checkpoints, records = checkpoints or Checkpoints(), records or Records(title="search")
         torch.manual_seed(seed)
         learner = self.learner(space, data, engine, seed)
-        teaching, judging = halves(data, self.batch_size, engine, seed)
-        used = [teaching, judging] if learner.alphas else [teaching]
+        weight_batches, architecture_batches = halves(data, self.batch_size, engine, seed)
+        used = [weight_batches, architecture_batches] if learner.alphas else [weight_batches]
         losses, history, course = RunningLosses(), History(), Course(min(map(len, used)))
         state = Resumable(
             checkpoints,
@@ -175,7 +177,7 @@ class GradientSearch(Strategy):
             history=Fields(history, "curves"),
         )
         if not state.resume():
-            history.add(learner.look(0), 0)
+            history.add(learner.curves(0), 0)
         engine.diversify_random_state()
 
         with (
@@ -184,7 +186,7 @@ class GradientSearch(Strategy):
             records.progress(self.epochs * course.steps_per_epoch, course.done) as progress,
         ):
             while course.epoch < self.epochs and not learner.stopped:
-                rate = learner.sgd.param_groups[0]["lr"] = self.learning_rate(course.epoch)
+                learning_rate = learner.sgd.param_groups[0]["lr"] = self.learning_rate(course.epoch)
                 learner.begin_epoch(course.epoch)
                 clock = time.perf_counter()
                 for batches in zip(*(half.epoch(course.epoch, course.position) for half in used), strict=False):
@@ -192,8 +194,8 @@ class GradientSearch(Strategy):
                     course.position += 1
                     course.samples += sum(len(batch.labels) for batch in batches) * engine.processes
                     losses.add(course.done, learner.seen)
-                    if course.position % STEPS_BETWEEN_LOOKS == 0 or course.position == course.steps_per_epoch:
-                        losses.look()
+                    if course.position % STEPS_BETWEEN_READINGS == 0 or course.position == course.steps_per_epoch:
+                        losses.read()
                     course.seconds, clock = course.seconds + time.perf_counter() - clock, time.perf_counter()
                     state.step(course.done, course.number)
                     progress.step(f"epoch {course.epoch + 1}")
@@ -201,18 +203,18 @@ class GradientSearch(Strategy):
                 course.end_epoch()
                 refuse_difference(learner.alphas or learner.weights[:1], f"the architecture after epoch {course.epoch}")
                 news = {CURVES.get(name, name): mean for name, mean in losses.take_means().items()}
-                news |= {"learning rate": rate, **learner.look(course.epoch)}
+                news |= {"learning rate": learning_rate, **learner.curves(course.epoch)}
                 history.add(news, course.epoch)
                 records.scalars(news, course.done)
                 state.step(course.done, course.number)
 
-            model, metrics = learner.found(judging)
+            model, metrics = learner.found(architecture_batches)
         metrics |= {"samples_per_second": course.samples / course.seconds, "epochs": course.epoch}
         return Found(model, {"curves": history.curves}, metrics)
 
 
 def halves(data: Data, batch_size: int, engine: Engine, seed: int) -> tuple[Batches, Batches]:
-    """Batches of the training images that teach the weights, and of those that teach or judge the architecture.
+    """Batches of the training images that train the weights, and of those that train or score the architecture.
 
     Both are drawn per class; cutout is left out, as published for DARTS, and so is what mixes labels: an architecture
     is judged on images as they are.
@@ -233,20 +235,20 @@ def halves(data: Data, batch_size: int, engine: Engine, seed: int) -> tuple[Batc
     return batches(one, "weights"), batches(other, "architecture")
 
 
-def slopes(loss: torch.Tensor, parameters: Sequence[nn.Parameter]) -> Slopes:
+def gradients_of(loss: torch.Tensor, parameters: Sequence[nn.Parameter]) -> Gradients:
     """The gradient for each parameter, averaged over the processes; None for those that the loss does not read."""
-    return averaged(torch.autograd.grad(loss, parameters, allow_unused=True))
+    return all_reduce_mean(torch.autograd.grad(loss, parameters, allow_unused=True))
 
 
-def descend(
-    optimizer: torch.optim.Optimizer, parameters: Sequence[nn.Parameter], gradient: Slopes, clip: float = math.inf
+def optimizer_step(
+    optimizer: torch.optim.Optimizer, parameters: Sequence[nn.Parameter], gradients: Gradients, clip: float = math.inf
 ) -> None:
     """One step, with a gradient cut to the norm `clip`; parameters that have none, off the drawn path, stay."""
-    for parameter, slope in zip(parameters, gradient, strict=True):
-        if slope is not None and slope.stride() != parameter.stride():
+    for parameter, gradient in zip(parameters, gradients, strict=True):
+        if gradient is not None and gradient.stride() != parameter.stride():
             # Fused kernels read both as they lie in memory; `backward` would have seen to that.
-            slope = torch.empty_like(parameter).copy_(slope)
-        parameter.grad = slope
+            gradient = torch.empty_like(parameter).copy_(gradient)
+        parameter.grad = gradient
     if clip < math.inf:
         nn.utils.clip_grad_norm_(parameters, clip)
     optimizer.step()

@@ -21,7 +21,7 @@ from nasdistill.data.splits import stratified
 from nasdistill.errors import SpecError, UserError
 from nasdistill.models.inspection import count_parameters
 from nasdistill.registry import ComponentOf, build, registry
-from nasdistill.search.judging import Judged, medians_of_means
+from nasdistill.search.scoring import ScoredTraining, medians_of_means
 from nasdistill.search.strategies import Found, Strategy
 from nasdistill.search.trials import Trial, best_of, next_suggestion, replay
 from nasdistill.search.tuners import Tuner
@@ -101,8 +101,8 @@ class MultiTrial(Strategy):
         if not open_choices:
             raise UserError(f"the space {space.registered_name!r} has one architecture: there is nothing to try")
         tuner = self.tuner(open_choices, derived_seed(seed, "tuner"))
-        teaching, scoring = self._parts(data, engine, seed)
-        steps = self.epochs * (len(teaching) + 1) + 1  # more than a trial has
+        training, scoring = self._parts(data, engine, seed)
+        steps = self.epochs * (len(training) + 1) + 1  # more than a trial has
 
         def chosen(alternatives: Mapping[str, int]) -> dict[str, Any]:
             return {label: each[alternatives.get(label, 0)] for label, each in choices.items()}
@@ -139,7 +139,7 @@ class MultiTrial(Strategy):
                 part = Part(checkpoints, number * steps, running, state)
                 told = records.part(f"trial {number}")
                 curve, stopped = self._trained(
-                    Judged(network, self.select, self._limits(trials)), teaching, scoring, engine, part, told
+                    ScoredTraining(network, self.select, self._limits(trials)), training, scoring, engine, part, told
                 )
                 trial, running = Trial(**vars(suggestion), curve=curve, stopped=stopped), None
             tuner.tell(trial.score)
@@ -169,9 +169,9 @@ class MultiTrial(Strategy):
                 f"{len(data.train)} training images are too few to score trials on {self.scoring:g} of them"
             )
         held_back, others = stratified(data.train.labels, count, seed)
-        teaching = dataclasses.replace(data, train=data.train.subset(others))
+        training = dataclasses.replace(data, train=data.train.subset(others))
         return (
-            training_batches(teaching, self.batch_size, derived_seed(seed, "trials"), engine),
+            training_batches(training, self.batch_size, derived_seed(seed, "trials"), engine),
             evaluation_batches(data.train.subset(held_back), data, engine),
         )
 
@@ -184,13 +184,19 @@ class MultiTrial(Strategy):
         return [median if epoch >= self.stop_below_median else None for epoch, median in enumerate(medians, 1)]
 
     def _trained(
-        self, task: Judged, teaching: Batches, scoring: Batches, engine: Engine, checkpoints: Part, records: Records
+        self,
+        task: ScoredTraining,
+        training: Batches,
+        scoring: Batches,
+        engine: Engine,
+        checkpoints: Part,
+        records: Records,
     ) -> tuple[list[float], str | None]:
         """The scores of each epoch, none where training diverged, and why it ended early, if it did."""
         options = {"epochs": self.epochs, "batch_size": self.batch_size, "optimizer": self.optimizer, "keep": "last"}
         settings = build(LoopSettings, {**options, "patience": self.patience})
         try:
-            fitted = fit(task, teaching, scoring, scoring, settings, engine, checkpoints, records, task.curve)
+            fitted = fit(task, training, scoring, scoring, settings, engine, checkpoints, records, task.curve)
         except Diverged as error:
             log.warning("%s has no score: %s", records.title, error)
             return [], "diverged"

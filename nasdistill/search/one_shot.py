@@ -95,9 +95,9 @@ class OneShot(GradientSearch):
         """Called before each forward pass, with a seed of its own; torch's global generator starts from it too."""
 
     def choose(
-        self, supernet: NniSupernet, choices: Choices, judging: Batches, engine: Engine, seed: int
+        self, supernet: NniSupernet, choices: Choices, architecture_batches: Batches, engine: Engine, seed: int
     ) -> tuple[dict[str, Any], dict[str, Any]]:
-        """The architecture that the trained supernet stands for, and metrics; `judging` taught no weights."""
+        """The architecture that the trained supernet stands for, and metrics; `architecture_batches` taught no weights."""
         return supernet.chosen(), {}
 
     def learner(self, space: SearchSpace, data: Data, engine: Engine, seed: int) -> Learner:
@@ -128,7 +128,7 @@ class NniLearner(Learner):
             self.strategy.draw(self.supernet, self.choices, seed)
             return super().logits(half, images, number)
 
-    def look(self, epoch: int) -> dict[str, float]:
+    def curves(self, epoch: int) -> dict[str, float]:
         """Each alternative's weight, and by kind of choice their mean entropy in nats."""
         told: dict[str, float] = {}
         entropies: dict[str, list[float]] = {}
@@ -141,8 +141,10 @@ class NniLearner(Learner):
             )
         return told | {f"entropy/{kind}": sum(values) / len(values) for kind, values in entropies.items()}
 
-    def found(self, judging: Batches) -> tuple[dict[str, Any], dict[str, Any]]:
-        chosen, metrics = self.strategy.choose(self.supernet, self.choices, judging, self.engine, self.seed)
+    def found(self, architecture_batches: Batches) -> tuple[dict[str, Any], dict[str, Any]]:
+        chosen, metrics = self.strategy.choose(
+            self.supernet, self.choices, architecture_batches, self.engine, self.seed
+        )
         return self.space.model({label: chosen[label] for label in self.choices}), metrics
 
 

@@ -91,7 +91,9 @@ class Compare(Stage):
                 (student(batch.images), teacher(batch.images), batch.labels)
                 for batch in evaluation_batches(data.test, data, engine).epoch(0)
             ]
-        our_logits, their_logits, truth = (engine.agree(torch.cat(column)).cpu() for column in zip(*said, strict=True))
+        our_logits, their_logits, truth = (
+            engine.broadcast(torch.cat(column)).cpu() for column in zip(*said, strict=True)
+        )
         our_answers, their_answers = our_logits.argmax(1), their_logits.argmax(1)
         alike = our_answers == their_answers
         drawn = torch.randperm(len(truth), generator=generator_for(context.seed, "images to compare on"))

@@ -12,7 +12,7 @@ from nasdistill.errors import DamagedFile, Interrupted
 from nasdistill.interrupts import requested_stop
 from nasdistill.storage import load_state, save_state, sync_folder
 from nasdistill.training.engine import is_first_process
-from nasdistill.training.processes import largest, wait_for_all
+from nasdistill.training.processes import all_reduce_max, barrier
 
 if TYPE_CHECKING:
     import torch
@@ -57,13 +57,13 @@ class Checkpoints:
             Interrupted: a stop was asked for; the state is on disk, if there is a folder.
         """
         due = self.writes and time.monotonic() - self._saved_at >= self.every_seconds
-        due_to_any, stop = largest(int(due), requested_stop() or 0)
+        due_to_any, stop = all_reduce_max(int(due), requested_stop() or 0)
         if due_to_any or stop:
             state = capture()
             if self.writes:
                 self.save(number, state)
         if stop:
-            wait_for_all()  # a launcher ends the others as soon as one has left
+            barrier()  # a launcher ends the others as soon as one has left
             raise Interrupted(stop)
 
     def save(self, number: int, state: Mapping[str, Any]) -> None:

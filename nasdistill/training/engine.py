@@ -187,7 +187,7 @@ class Engine:
 
         return SynchronisedStatistics()
 
-    def agree(self, tensor: torch.Tensor) -> torch.Tensor:
+    def broadcast(self, tensor: torch.Tensor) -> torch.Tensor:
         """The first process's values of a tensor that all have, in place where `tensor` lies on the device."""
         if self.processes == 1:
             return tensor
@@ -197,10 +197,10 @@ class Engine:
         torch.distributed.broadcast(on_device, 0)
         return on_device.to(tensor.device)
 
-    def align(self, module: nn.Module) -> None:
+    def broadcast_buffers(self, module: nn.Module) -> None:
         """Give all processes the first one's buffers: normalisation statistics differ as the shares do."""
         for buffer in module.buffers():
-            self.agree(buffer)
+            self.broadcast(buffer)
 
     def diversify_random_state(self) -> None:
         """Let each process but the first draw numbers of its own, e.g. for dropout, where all were seeded alike."""

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-STEPS_BETWEEN_LOOKS = 50
+STEPS_BETWEEN_READINGS = 50
 
 
 @dataclass(frozen=True)
@@ -131,17 +131,17 @@ def fit(
                 course.position += 1
                 course.samples += len(batch.labels) * engine.processes
                 losses.add(course.done, named, task.take_reported())
-                look = course.position % STEPS_BETWEEN_LOOKS == 0 or course.position == course.steps_per_epoch
+                look = course.position % STEPS_BETWEEN_READINGS == 0 or course.position == course.steps_per_epoch
                 if look:
-                    losses.look()
+                    losses.read()
                 course.seconds, clock = course.seconds + time.perf_counter() - clock, time.perf_counter()
                 if look:
                     records.scalars({"train/latest loss": losses.latest}, course.done)
                 state.step(course.done, course.number)
-                progress.step(losses.told)
+                progress.step(losses.summary)
 
             news = losses.take_means("train/")
-            engine.align(task)  # what it counted, so that all processes tell and decide the same
+            engine.broadcast_buffers(task)  # what it counted, so that all processes tell and decide the same
             news |= task.end_epoch()
             news["learning rate"] = optimizer.param_groups[0]["lr"]
             course.end_epoch()

@@ -16,7 +16,7 @@ from collections.abc import Iterator
 from nasdistill.errors import Interrupted, ProcessLost, SpecError, UserError
 from nasdistill.interrupts import leave_if_requested, requested_stop, stops_are_polite
 
-SECONDS_BETWEEN_LOOKS = 0.2
+POLL_SECONDS = 0.2
 GRACE = 10.0
 """Seconds in which a process whose company is gone may leave by itself, as it does where it talks to it."""
 LOST = 1
@@ -56,7 +56,7 @@ class Followers:
                 if status := process.poll():
                     self._miss(rank, status)
                     return
-            time.sleep(SECONDS_BETWEEN_LOOKS)
+            time.sleep(POLL_SECONDS)
 
     def _miss(self, rank: int, status: int) -> None:
         how = f"by {signal.Signals(-status).name}" if status < 0 else f"with status {status}"
@@ -111,7 +111,7 @@ def naming_the_lost() -> Iterator[None]:
     except Exception as error:
         if "LOCAL_RANK" not in os.environ:
             raise
-        time.sleep(2 * SECONDS_BETWEEN_LOOKS)  # so that a death is noticed
+        time.sleep(2 * POLL_SECONDS)  # so that a death is noticed
         if who := _lost():
             leave_if_requested()
         elif not (who := _said_by(error)):
@@ -136,7 +136,7 @@ def _said_by(error: Exception) -> str | None:
 
 def _watch_the_first(process: int) -> None:
     while os.getppid() == process:
-        time.sleep(SECONDS_BETWEEN_LOOKS)
+        time.sleep(POLL_SECONDS)
     time.sleep(GRACE)
     _leave(THE_FIRST)
 

@@ -11,7 +11,7 @@ import torch
 
 from nasdistill.errors import UserError, written_at
 from nasdistill.training.checkpoints import Checkpoints
-from nasdistill.training.processes import averaged
+from nasdistill.training.processes import all_reduce_mean
 
 _NOTHING: Mapping[str, float] = {}
 
@@ -47,9 +47,8 @@ def checked_loss(value: object, whose: str, by: type) -> torch.Tensor:
 class RunningLosses:
     """Sums the named losses of an epoch, and what is reported beside them.
 
-    Reading a number from an accelerator waits for it, so `add` keeps tensors and `look` reads them all at once. The
-    sums do not depend on when it looks. Where several processes compute together they look together, and read the mean
-    over all of them.
+    Reading a number from an accelerator waits for it, so `add` keeps tensors and `read` reads them all at once. The
+    sums do not depend on when they are read. Several processes read together, and get the mean over all of them.
     """
 
     def __init__(self) -> None:
@@ -76,15 +75,15 @@ class RunningLosses:
         values = [torch.as_tensor(value, device=device).detach() for value in (*losses.values(), *reported.values())]
         self._unread.append((step, torch.stack(values)))
 
-    def look(self) -> None:
-        """Read what was added since the last look.
+    def read(self) -> None:
+        """Read what was added since the last reading.
 
         Raises:
             Diverged: naming the first step whose loss is not a finite number.
         """
         if not self._unread:
             return
-        (means,) = averaged([torch.stack([losses for _, losses in self._unread])])
+        (means,) = all_reduce_mean([torch.stack([losses for _, losses in self._unread])])
         rows = means.tolist()
         trained = len(self._sums)
         for (step, _), row in zip(self._unread, rows, strict=True):
@@ -99,12 +98,12 @@ class RunningLosses:
         self.latest = sum(rows[-1][:trained])
 
     @property
-    def told(self) -> str:
-        """The loss last looked at, for a progress bar; nothing before the first look."""
+    def summary(self) -> str:
+        """The loss last read, for a progress bar; nothing before the first reading."""
         return "" if math.isnan(self.latest) else f"loss {self.latest:.4f}"
 
     def take_means(self, prefix: str = "") -> dict[str, float]:
-        """The mean of each loss, as last looked at, and of what was reported if finite; the next epoch starts anew.
+        """The mean of each loss, as last read, and of what was reported if finite; the next epoch starts anew.
 
         Args:
             prefix: to the names of losses.
@@ -116,8 +115,8 @@ class RunningLosses:
         return means
 
     def state_dict(self) -> dict[str, Any]:
-        """Plain data from which the sums go on; looks first."""
-        self.look()
+        """Plain data from which the sums go on; reads first."""
+        self.read()
         return {"sums": dict(self._sums), "reported": dict(self._reported), "steps": self._steps}
 
     def load_state_dict(self, state_dict: Mapping[str, Any], /) -> None:

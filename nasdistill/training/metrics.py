@@ -124,14 +124,14 @@ def logits_of(
     Args:
         full_precision: compute in float32, as an exported network does, whatever the engine's precision.
     """
-    engine.align(network)
+    engine.broadcast_buffers(network)
     said: list[tuple[torch.Tensor, torch.Tensor]] = []
     with in_evaluation_mode(network), torch.inference_mode():
         for images, truth, *_ in batches.epoch(0):
             with contextlib.nullcontext() if full_precision else engine.autocast():
                 logits = network(images)
             said.append((logits.float(), truth))
-        logits, truth = (engine.agree(torch.cat(column)).cpu() for column in zip(*said, strict=True))
+        logits, truth = (engine.broadcast(torch.cat(column)).cpu() for column in zip(*said, strict=True))
     return logits, truth
 
 

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 T = TypeVar("T", "torch.Tensor", "torch.Tensor | None")
 
 
-def together() -> int:
+def world_size() -> int:
     """How many processes compute together, on all machines."""
     import torch
 
@@ -22,9 +22,9 @@ def together() -> int:
     return torch.distributed.get_world_size() if there else 1
 
 
-def summed(tensor: torch.Tensor) -> torch.Tensor:
+def all_reduce_sum(tensor: torch.Tensor) -> torch.Tensor:
     """The sum of what each process has, the same to the bit in all."""
-    if together() == 1:
+    if world_size() == 1:
         return tensor
     import torch
 
@@ -33,36 +33,36 @@ def summed(tensor: torch.Tensor) -> torch.Tensor:
     return total
 
 
-def averaged(tensors: Sequence[T]) -> list[T]:
+def all_reduce_mean(tensors: Sequence[T]) -> list[T]:
     """The mean of what each process has, tensor by tensor, in one message; the same to the bit in all.
 
     Args:
         tensors: of one type, and of the same shapes in all processes; None, which all have in the same places, stays.
     """
     there = [tensor for tensor in tensors if tensor is not None]
-    if together() == 1 or not there:
+    if world_size() == 1 or not there:
         return list(tensors)
     import torch
 
-    mean = summed(torch.cat([tensor.flatten() for tensor in there])) / together()
+    mean = all_reduce_sum(torch.cat([tensor.flatten() for tensor in there])) / world_size()
     parts = iter(torch.split(mean, [tensor.numel() for tensor in there]))
     return [next(parts).view(tensor.shape) if tensor is not None else None for tensor in tensors]
 
 
-def gathered(tensor: torch.Tensor) -> torch.Tensor:
+def all_gather(tensor: torch.Tensor) -> torch.Tensor:
     """What each process has, of equal shape, under each other: [processes, *shape]."""
-    if together() == 1:
+    if world_size() == 1:
         return tensor[None]
     import torch
 
-    rows = [torch.empty_like(tensor, memory_format=torch.contiguous_format) for _ in range(together())]
+    rows = [torch.empty_like(tensor, memory_format=torch.contiguous_format) for _ in range(world_size())]
     torch.distributed.all_gather(rows, tensor.contiguous())
     return torch.stack(rows)
 
 
-def largest(*numbers: int) -> list[int]:
+def all_reduce_max(*numbers: int) -> list[int]:
     """The largest of what the processes say, number by number; no accelerator waits for it."""
-    if together() == 1:
+    if world_size() == 1:
         return list(numbers)
     import torch
 
@@ -71,9 +71,9 @@ def largest(*numbers: int) -> list[int]:
     return [int(number) for number in told.tolist()]
 
 
-def wait_for_all() -> None:
+def barrier() -> None:
     """Return when all processes are here."""
-    largest(0)
+    all_reduce_max(0)
 
 
 def refuse_difference(tensors: Sequence[torch.Tensor], what: str) -> None:
@@ -85,11 +85,11 @@ def refuse_difference(tensors: Sequence[torch.Tensor], what: str) -> None:
     Raises:
         UserError: in all processes.
     """
-    if together() == 1:
+    if world_size() == 1:
         return
     import torch
 
-    rows = gathered(torch.cat([tensor.detach().flatten() for tensor in tensors]))
+    rows = all_gather(torch.cat([tensor.detach().flatten() for tensor in tensors]))
     apart = (rows - rows[0]).abs().amax(1)
     if not bool((rows == rows[0]).all()):
         worst = int(apart.argmax())

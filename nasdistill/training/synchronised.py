@@ -13,7 +13,7 @@ import torch
 from torch.nn import functional
 from torch.overrides import TorchFunctionMode
 
-from nasdistill.training.processes import gathered, summed
+from nasdistill.training.processes import all_gather, all_reduce_sum
 
 
 class SynchronisedStatistics(TorchFunctionMode):
@@ -75,7 +75,7 @@ def statistics(x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tenso
     """
     mean, variance = own_statistics(x)
     count = mean.new_tensor([x.numel() / x.shape[1]])
-    rows = gathered(torch.cat([mean, variance, count]))
+    rows = all_gather(torch.cat([mean, variance, count]))
     means, variances, counts = torch.split(rows, [len(mean), len(mean), 1], dim=1)
     total = counts.sum()
     shares = counts / total
@@ -125,7 +125,7 @@ class _Normalise(torch.autograd.Function):
         direct, of_weight, of_bias = torch.ops.aten.native_batch_norm_backward(
             slope, x, weight, mean, variance, None, None, False, ctx.eps, [True, True, True]
         )
-        sum_slope, sum_product = summed(torch.cat([of_bias, of_weight])).chunk(2)
+        sum_slope, sum_product = all_reduce_sum(torch.cat([of_bias, of_weight])).chunk(2)
         scale = torch.rsqrt(variance + ctx.eps) / count
         if weight is not None:
             scale = scale * weight

@@ -33,7 +33,7 @@ from nasdistill.tuning.trial import MARKER
 log = logging.getLogger(__name__)
 
 PLAN_FOLDER = "plan"
-SECONDS_BETWEEN_LOOKS = 2.0
+POLL_SECONDS = 2.0
 RESTARTS = 4
 """How often a manager that ended is started again in a row, without a trial's end in between."""
 LOOKS = 3
@@ -133,9 +133,9 @@ class _Run:
                             "and the same command goes on from there"
                         )
                     log.warning("nni's manager ended (%s); starting it again, no trial is lost", problem)
-                    time.sleep(SECONDS_BETWEEN_LOOKS * 2**restarts)
+                    time.sleep(POLL_SECONDS * 2**restarts)
                     manager = self._start()
-                time.sleep(SECONDS_BETWEEN_LOOKS)
+                time.sleep(POLL_SECONDS)
         records.close()
         manager.stop()
         if exhausted:

@@ -27,7 +27,7 @@ MARKER = "experiment.id"
 """Beside the trials of an experiment; a machine that finds the right one there sees the experiment's own folder."""
 TOLD = "told.json"
 NOTE = "trial.json"
-SECONDS_BETWEEN_LOOKS = 0.5
+POLL_SECONDS = 0.5
 
 
 def main(plan_folder: Path) -> int:
@@ -51,7 +51,7 @@ def main(plan_folder: Path) -> int:
     # A tuner may suggest the same values twice, and a trial of an ended manager may still be saving.
     while not lock.is_locked:
         try:
-            lock.acquire(timeout=SECONDS_BETWEEN_LOOKS)
+            lock.acquire(timeout=POLL_SECONDS)
         except Timeout:
             if _deserted():
                 return 128 + signal.SIGTERM
@@ -193,7 +193,7 @@ def _leave_with_manager(work: subprocess.Popen[str], stopped: threading.Event) -
             stopped.set()
             work.send_signal(signal.SIGTERM)
             return
-        time.sleep(SECONDS_BETWEEN_LOOKS)
+        time.sleep(POLL_SECONDS)
 
 
 def leave(status: int) -> None:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import nn
 
-from nasdistill.training.processes import summed
+from nasdistill.training.processes import all_reduce_sum
 
 AGREEMENT = "answers/agreement"
 
@@ -80,7 +80,7 @@ class Watch(nn.Module):
     def add(self, student: torch.Tensor, teacher: torch.Tensor) -> None:
         """The logits, [N, classes], of this process's share of one pseudo-batch."""
         same = (student.argmax(dim=1) == teacher.argmax(dim=1)).sum()
-        counts = summed(torch.cat([answers_of(student), answers_of(teacher), same[None]]))
+        counts = all_reduce_sum(torch.cat([answers_of(student), answers_of(teacher), same[None]]))
         ours, theirs = counts[:-1].view(self._histograms.shape)
         agreement = counts[-1] / ours.sum()
         self._sums += torch.stack([spread(ours), spread(theirs), agreement, torch.ones_like(agreement)])

@@ -66,7 +66,7 @@ class Course:
         records.scalars(news, self.done)
 
     @property
-    def told(self) -> str:
+    def summary(self) -> str:
         """For a progress bar: the latest agreement and test accuracy, where there are any."""
         shown = {"agreement": AGREEMENT, "test accuracy": TEST}
         latest = [(name, self.curves[curve][-1][1]) for name, curve in shown.items() if curve in self.curves]
@@ -154,7 +154,7 @@ def transfer(
                     # One that starts over makes the images of this process alone, so no other's gradients are its own.
                     with engine.fabric.no_backward_sync(making, enabled=generation.component.starts_over):
                         generator_losses = making(latents, targets)
-                        descend(generator_losses, making, generator_stepper, settings.clip, engine)
+                        optimizer_step(generator_losses, making, generator_stepper, settings.clip, engine)
             with torch.no_grad(), engine.autocast():
                 images = generation.generator(latents).float()
                 lessons = task.faculty(images)
@@ -163,7 +163,7 @@ def transfer(
                 student_losses = learning(batch)
                 if step == 0:
                     watch.add(task.answers, lessons[0].logits)
-                descend(student_losses, learning, student_stepper, settings.clip, engine)
+                optimizer_step(student_losses, learning, student_stepper, settings.clip, engine)
 
             course.done += 1
             course.learned += student_steps * len(images) * engine.processes
@@ -174,7 +174,7 @@ def transfer(
             losses.add(course.done, named, task.take_reported())
             over = course.done == settings.pseudo_batches
             if over or course.done % settings.watch_every == 0:
-                losses.look()
+                losses.read()
                 refuse_broken_weights(task.state_dict(), course.done)
                 course.seconds, clock = course.seconds + time.perf_counter() - clock, time.perf_counter()
                 window = watch.window()
@@ -192,14 +192,14 @@ def transfer(
                 for who, counts in zip(("student", "teacher"), course.pictures[-1]["histograms"].tolist(), strict=True):
                     records.histogram(f"answers/{who}", counts, course.done)
             if test is not None and (over or course.done % settings.evaluate_every == 0):
-                engine.align(task)
+                engine.broadcast_buffers(task)
                 course.tell({TEST: evaluate(task.network, test, engine).accuracy}, records)
             state.step(course.done)
-            progress.step(course.told)
+            progress.step(course.summary)
     return course
 
 
-def descend(
+def optimizer_step(
     losses: Mapping[str, torch.Tensor], module: nn.Module, stepper: Any, clip: float | None, engine: Engine
 ) -> None:
     """One step down the gradient of the sum of the losses, which are scalars."""

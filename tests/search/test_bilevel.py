@@ -52,10 +52,10 @@ class Problem:
 
     def exact(self) -> torch.Tensor:
         """d/dalpha of L_val(w'(alpha), alpha), by autograd through the step of SGD."""
-        slopes = torch.autograd.grad(self.loss(0), self.weights, create_graph=True)
+        gradients = torch.autograd.grad(self.loss(0), self.weights, create_graph=True)
         stepped = [
-            w - RATE * (MOMENTUM * velocity + slope + DECAY * w)
-            for w, slope, velocity in zip(self.weights, slopes, self.velocities, strict=True)
+            w - RATE * (MOMENTUM * velocity + gradient + DECAY * w)
+            for w, gradient, velocity in zip(self.weights, gradients, self.velocities, strict=True)
         ]
         return torch.autograd.grad(self.loss(1, stepped), self.network.alpha)[0]
 

@@ -130,13 +130,13 @@ def plain_curve(searcher: MultiTrial, chosen: Mapping[str, Any], data: Data) -> 
     described = {**CELLS.model(chosen), "channels": 4, "cells": 3, "auxiliary": False}
     network = registry("models").parse(described).build((1, 8, 8), 10)
     network.to(memory_format=torch.channels_last)
-    teaching, scoring = searcher._parts(data, engine(), 3)
+    training, scoring = searcher._parts(data, engine(), 3)
     sgd = torch.optim.SGD(network.parameters(), 0.05, momentum=0.9, nesterov=True, weight_decay=5e-4)
-    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(sgd, 3 * len(teaching))
+    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(sgd, 3 * len(training))
     curve = []
     for epoch in range(3):
         network.train()
-        for batch in teaching.epoch(epoch):
+        for batch in training.epoch(epoch):
             sgd.zero_grad()
             functional.cross_entropy(network(batch.images), batch.labels).backward()
             torch.nn.utils.clip_grad_norm_(network.parameters(), 5)
@@ -153,10 +153,10 @@ def pixels(batches: Batches) -> torch.Tensor:
 
 
 def test_the_images_that_score_teach_nothing_and_are_alike_in_class(data: Data) -> None:
-    teaching, scoring = strategy(scoring=0.3)._parts(data, engine(), 0)
-    assert (len(teaching.labels), len(scoring.labels)) == (210, 90)
-    assert torch.cdist(pixels(teaching), pixels(scoring)).min() > 0
-    together = teaching.labels.bincount() + scoring.labels.bincount()
+    training, scoring = strategy(scoring=0.3)._parts(data, engine(), 0)
+    assert (len(training.labels), len(scoring.labels)) == (210, 90)
+    assert torch.cdist(pixels(training), pixels(scoring)).min() > 0
+    together = training.labels.bincount() + scoring.labels.bincount()
     assert torch.allclose(scoring.labels.bincount() / together, torch.tensor(0.3), atol=0.03)
     with pytest.raises(UserError, match="300 training images are too few"):
         strategy(scoring=0.001)._parts(data, engine(), 0)

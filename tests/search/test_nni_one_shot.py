@@ -19,7 +19,7 @@ from nasdistill.data.preparation import load
 from nasdistill.errors import SpecError
 from nasdistill.models.nni_hub import alternatives
 from nasdistill.registry import build, registry
-from nasdistill.search.gradient import descend, halves, slopes
+from nasdistill.search.gradient import gradients_of, halves, optimizer_step
 from nasdistill.search.one_shot import NniSupernet, OneShot, kind_of
 from nasdistill.search.spaces import SPACES
 from nasdistill.search.strategies import STRATEGIES, Found
@@ -112,9 +112,9 @@ def test_every_pair_runs_or_is_refused_with_its_reason(strategy: str, space: str
     torch.autograd.backward(logits.square().mean())
     assert logits.shape == (4, 10)
     # A state that no node reads teaches its preprocessing nothing.
-    slopes = [parameter.grad for parameter in network.parameters() if parameter.grad is not None]
-    assert slopes
-    assert all(bool(slope.isfinite().all()) for slope in slopes)
+    gradients = [parameter.grad for parameter in network.parameters() if parameter.grad is not None]
+    assert gradients
+    assert all(bool(gradient.isfinite().all()) for gradient in gradients)
 
 
 def test_the_table_of_pairs_knows_all_strategies_and_spaces() -> None:
@@ -166,7 +166,7 @@ def test_a_step_moves_the_weights_on_the_drawn_path_alone() -> None:
     before = {name: weight.detach().clone() for name, weight in supernet.named_parameters()}
     sgd = torch.optim.SGD(supernet.weights(), 0.1, 0.9, weight_decay=0.1)
     weights = supernet.weights()
-    descend(sgd, weights, slopes(supernet(torch.randn(4, 3, 8, 8)).square().sum(), weights))
+    optimizer_step(sgd, weights, gradients_of(supernet(torch.randn(4, 3, 8, 8)).square().sum(), weights))
     moved = {name for name, weight in supernet.named_parameters() if not torch.equal(weight, before[name])}
     assert moved == {name for name in before if "conv_1x1" not in name}
 
@@ -191,11 +191,11 @@ def test_the_best_of_the_drawn_candidates_is_found(
     """Also where equal scores come again, and the images that score are none of those that taught."""
     scores = iter([20.0, 60.0, 40.0, 60.0])
     scored: list[tuple[float, dict[str, Any]]] = []
-    teaching, judging = halves(digits, 16, engine(), seed=3)
+    weight_batches, architecture_batches = halves(digits, 16, engine(), seed=3)
 
     def told(_supernet: Any, chosen: dict[str, Any], batches: Batches, *_rest: Any) -> float:
-        assert torch.equal(batches.labels, judging.labels)
-        assert not torch.equal(batches.labels, teaching.labels)
+        assert torch.equal(batches.labels, architecture_batches.labels)
+        assert not torch.equal(batches.labels, weight_batches.labels)
         scored.append((next(scores), chosen))
         return scored[-1][0]
 
@@ -210,14 +210,14 @@ def test_accuracy_is_that_of_the_path_with_the_batches_statistics(digits: Data) 
     torch.manual_seed(0)
     _, supernet, choices = supernet_of("nni:random-one-shot")
     chosen = draw(choices, torch.Generator().manual_seed(5))
-    _, judging = halves(digits, 16, engine(), seed=0)
+    _, architecture_batches = halves(digits, 16, engine(), seed=0)
     frozen = supernet.body.freeze(chosen).train()
     right = [
         int(frozen(batch.images.expand(-1, 3, -1, -1))[at].argmax()) == int(batch.labels[at])
-        for batch in judging.epoch(7)
+        for batch in architecture_batches.epoch(7)
         for at in range(16)
     ]
-    assert accuracy(supernet, chosen, judging, 7, engine()) == pytest.approx(100 * sum(right) / len(right))
+    assert accuracy(supernet, chosen, architecture_batches, 7, engine()) == pytest.approx(100 * sum(right) / len(right))
 
 
 def test_paths_are_drawn_uniformly_and_by_the_seed_alone() -> None:
@@ -254,8 +254,8 @@ def test_proxyless_draws_by_the_learned_probabilities_and_finds_the_likeliest(di
     assert supernet.probabilities()[label] == pytest.approx(
         {name: share if name == third else (1 - share) / 4 for name in choices[label]}, rel=1e-5
     )
-    _, judging = halves(digits, 16, engine(), seed=0)
-    assert strategy.choose(supernet, choices, judging, engine(), 0) == (dict.fromkeys(choices, third), {})
+    _, architecture_batches = halves(digits, 16, engine(), seed=0)
+    assert strategy.choose(supernet, choices, architecture_batches, engine(), 0) == (dict.fromkeys(choices, third), {})
 
 
 def test_gumbel_noise_falls_in_temperature_and_is_left_out_of_what_is_told() -> None:

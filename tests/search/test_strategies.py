@@ -19,7 +19,7 @@ from nasdistill.errors import SpecError
 from nasdistill.models.genotypes import Genotype
 from nasdistill.registry import build, registry
 from nasdistill.search.bilevel import second_order
-from nasdistill.search.gradient import descend, halves, slopes
+from nasdistill.search.gradient import gradients_of, halves, optimizer_step
 from nasdistill.search.mixture import Mixture, Moment
 from nasdistill.search.spaces import SPACES
 from nasdistill.search.strategies import STRATEGIES, Found
@@ -93,11 +93,11 @@ def test_the_search_is_the_published_loop(data: Data, tmp_path: Path, order: int
     for epoch in range(2):
         for one, other in zip(training.epoch(epoch), validation.epoch(epoch), strict=True):
             if order == 1:
-                slopes = torch.autograd.grad(loss(other), alphas)
+                gradients = torch.autograd.grad(loss(other), alphas)
             else:
                 rate = sgd.param_groups[0]["lr"]
                 buffers = [sgd.state[w].get("momentum_buffer", torch.zeros_like(w)) for w in weights]
-                slopes = second_order(
+                gradients = second_order(
                     lambda one=one: loss(one),
                     lambda other=other: loss(other),
                     weights,
@@ -107,8 +107,8 @@ def test_the_search_is_the_published_loop(data: Data, tmp_path: Path, order: int
                     momentum=0.9,
                     weight_decay=3e-4,
                 )
-            for alpha, slope in zip(alphas, slopes, strict=True):
-                alpha.grad = slope
+            for alpha, gradient in zip(alphas, gradients, strict=True):
+                alpha.grad = gradient
             adam.step()
             supernet.zero_grad()
             loss(one).backward()
@@ -220,8 +220,8 @@ def test_a_step_takes_gradients_however_they_lie_in_memory_and_whenever_they_com
     weights = [nn.Parameter(torch.zeros(2, 3)), nn.Parameter(torch.zeros(2, 3)), nn.Parameter(torch.zeros(2))]
     sgd = SGD(lr=1.0, momentum=0.5, nesterov=False, weight_decay=0.0).build(weights)
     factor = torch.arange(6.0).view(3, 2)
-    descend(sgd, weights, slopes(weights[0].sum() + (weights[1].T * factor).sum(), weights))
-    descend(sgd, weights, slopes(weights[0].sum() + weights[2].sum(), weights))
+    optimizer_step(sgd, weights, gradients_of(weights[0].sum() + (weights[1].T * factor).sum(), weights))
+    optimizer_step(sgd, weights, gradients_of(weights[0].sum() + weights[2].sum(), weights))
     assert weights[0].tolist() == [[-2.5] * 3] * 2
     assert torch.equal(weights[1], -factor.T)
     assert weights[2].tolist() == [-1.0, -1.0]

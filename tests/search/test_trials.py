@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import pytest
 
 from nasdistill.errors import UserError
-from nasdistill.search.judging import medians_of_means
+from nasdistill.search.scoring import medians_of_means
 from nasdistill.search.trials import Trial, best_of, next_suggestion, replay
 from nasdistill.search.tuners import Tuner
 

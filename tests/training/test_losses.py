@@ -28,11 +28,11 @@ def test_means_do_not_depend_on_when_it_looks_nor_on_a_restart(
         named = dict(zip(NAMES, torch.tensor(row), strict=True))
         losses.add(step + 1, named, {"agreement": -row[0], "broken": math.nan})
         if step in looks:
-            losses.look()
+            losses.read()
         if step == saved_at:
             saved, losses = losses.state_dict(), RunningLosses()
             losses.load_state_dict(saved)
-    losses.look()
+    losses.read()
     assert losses.latest in (sum(rows[-1]), pytest.approx(math.nan, nan_ok=True))
     means = losses.take_means()
     assert means.keys() == {*NAMES, "agreement"}  # a curve has no place for nan
@@ -49,7 +49,7 @@ def test_the_first_bad_step_is_named() -> None:
     for step, value in enumerate([1.0, 2.0, math.inf, math.nan], 11):
         losses.add(step, dict(zip(NAMES, torch.tensor([0.5, value]), strict=True)))
     with pytest.raises(Diverged, match="the kd loss is inf at step 13"):
-        losses.look()
+        losses.read()
 
 
 def test_each_step_tells_the_same_names() -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 import torch
 from safetensors.torch import load_file, save_file
 
-from nasdistill.training.processes import averaged
+from nasdistill.training.processes import all_reduce_mean
 from tests.children import InAChild
 from tests.together import together
 
@@ -21,8 +21,8 @@ def shares(rank: int) -> list[torch.Tensor | None]:
 def test_means_are_taken_tensor_by_tensor_and_none_stays(in_a_child: InAChild, tmp_path: Path) -> None:
     def act(rank: int) -> None:
         torch.distributed.init_process_group("gloo")
-        found = averaged(shares(rank))
-        assert averaged([None, None]) == [None, None]
+        found = all_reduce_mean(shares(rank))
+        assert all_reduce_mean([None, None]) == [None, None]
         save_file({str(place): mean for place, mean in enumerate(found) if mean is not None}, tmp_path / str(rank))
 
     assert together(act) == [0, 0]
@@ -40,4 +40,4 @@ def test_means_are_taken_tensor_by_tensor_and_none_stays(in_a_child: InAChild, t
 
 def test_alone_a_process_keeps_what_it_has() -> None:
     alone = shares(0)
-    assert all(mean is tensor for mean, tensor in zip(averaged(alone), alone, strict=True))
+    assert all(mean is tensor for mean, tensor in zip(all_reduce_mean(alone), alone, strict=True))

@@ -7,7 +7,7 @@ import torch
 from safetensors.torch import load_file
 from torch import nn
 
-from nasdistill.training.processes import gathered, largest, refuse_difference, summed, together
+from nasdistill.training.processes import all_gather, all_reduce_max, all_reduce_sum, refuse_difference, world_size
 from nasdistill.training.synchronised import SynchronisedStatistics, own_statistics, synchronised_batch_norm
 from tests.together import torchrun
 from tests.training.shared_norm import problem, solve
@@ -83,8 +83,8 @@ def test_half_precision_keeps_its_type_layout_and_sums_in_single(layout: torch.m
 
 def test_alone_a_process_agrees_with_itself() -> None:
     numbers = torch.arange(3)
-    assert together() == 1
-    assert summed(numbers).tolist() == [0, 1, 2]
-    assert gathered(numbers).tolist() == [[0, 1, 2]]
-    assert largest(4, 1) == [4, 1]
+    assert world_size() == 1
+    assert all_reduce_sum(numbers).tolist() == [0, 1, 2]
+    assert all_gather(numbers).tolist() == [[0, 1, 2]]
+    assert all_reduce_max(4, 1) == [4, 1]
     refuse_difference([numbers], "nothing")

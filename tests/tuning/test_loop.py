@@ -78,7 +78,7 @@ class Scripted:
 @pytest.fixture(autouse=True)
 def quick(monkeypatch):
     """No waiting, and no page, which has tests of its own."""
-    monkeypatch.setattr(experiment, "SECONDS_BETWEEN_LOOKS", 0.0)
+    monkeypatch.setattr(experiment, "POLL_SECONDS", 0.0)
     monkeypatch.setattr(experiment, "write_experiment", lambda *_: None)
 
 

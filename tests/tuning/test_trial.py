@@ -210,7 +210,7 @@ def test_trials_with_equal_values_run_one_after_the_other(tmp_path, monkeypatch)
     nni = pytest.importorskip("nni")
     write_plan(tmp_path)
     monkeypatch.setattr(nni, "get_next_parameter", lambda: {KEY: 2.0})
-    monkeypatch.setattr(trial, "SECONDS_BETWEEN_LOOKS", 0.01)
+    monkeypatch.setattr(trial, "POLL_SECONDS", 0.01)
     begun = []
 
     def begin(self, _nni):

@@ -19,7 +19,7 @@ from nasdistill.distill.objectives import OBJECTIVES, Objective, Outputs, Term
 from nasdistill.distill.taps import output_shapes
 from nasdistill.errors import UserError
 from nasdistill.training.batches import Batch
-from nasdistill.training.processes import together
+from nasdistill.training.processes import world_size
 
 log = logging.getLogger(__name__)
 
@@ -84,7 +84,7 @@ class Contrast(LearnedLoss):
         Raises:
             UserError: all images are of one class, or several processes train.
         """
-        if (processes := together()) > 1:
+        if (processes := world_size()) > 1:
             raise UserError(
                 f"crd remembers an embedding of every training image, which {processes} processes would each do for "
                 "other images; train with one: engine.devices=1"

@@ -7,7 +7,7 @@ from torch.nn import functional
 
 from nasdistill.distill.objectives import OBJECTIVES, Objective, Outputs
 from nasdistill.training.batches import Batch
-from nasdistill.training.processes import summed, together
+from nasdistill.training.processes import all_reduce_sum, world_size
 
 
 def confidence_weights(teacher: torch.Tensor) -> torch.Tensor:
@@ -18,7 +18,7 @@ def confidence_weights(teacher: torch.Tensor) -> torch.Tensor:
     Source: Furlanello et al., Born-Again Neural Networks (2018): confidence weighted by teacher max.
     """
     confidence = teacher.softmax(dim=1).amax(dim=1)
-    return confidence / summed(confidence.sum())
+    return confidence / all_reduce_sum(confidence.sum())
 
 
 @OBJECTIVES.register("cwtm")
@@ -37,4 +37,4 @@ class ConfidenceWeighted(Objective):
         losses = functional.cross_entropy(student.logits, batch.labels, reduction="none")
         weights = confidence_weights(teacher.logits)
         # The processes hold as many images each, and their gradients are averaged.
-        return batch.mean(len(losses) * together() * weights * losses)
+        return batch.mean(len(losses) * world_size() * weights * losses)

@@ -12,7 +12,7 @@ from nasdistill.data.loaders import Batches
 from nasdistill.models.genotypes import Genotype
 from nasdistill.registry import ComponentOf
 from nasdistill.search.bilevel import second_order
-from nasdistill.search.gradient import GradientSearch, Learner, Slopes
+from nasdistill.search.gradient import Gradients, GradientSearch, Learner
 from nasdistill.search.mixture import Mixture, Moment
 from nasdistill.search.selections.strongest import count_skips
 from nasdistill.search.spaces import SearchSpace
@@ -21,7 +21,7 @@ from nasdistill.search.strategies import STRATEGIES
 from nasdistill.search.supernet import Supernet
 from nasdistill.training.batches import Batch
 from nasdistill.training.loop import Fields, Part
-from nasdistill.training.processes import averaged
+from nasdistill.training.processes import all_reduce_mean
 
 if TYPE_CHECKING:
     from nasdistill.data.base import Data
@@ -137,23 +137,23 @@ class CellLearner(Learner):
                 value = value + added
         return value
 
-    def alpha_slopes(self, number: int, teaching: Batch, judging: Batch) -> Slopes:
+    def alpha_gradients(self, number: int, weight_batch: Batch, architecture_batch: Batch) -> Gradients:
         if self.search.order == 1:
-            return super().alpha_slopes(number, teaching, judging)
+            return super().alpha_gradients(number, weight_batch, architecture_batch)
         return second_order(
-            lambda: self.loss("training", teaching, number),
-            lambda: self.loss("validation", judging, number),
+            lambda: self.loss("training", weight_batch, number),
+            lambda: self.loss("validation", architecture_batch, number),
             self.weights,
             self.alphas,
-            rate=self.sgd.param_groups[0]["lr"],
+            learning_rate=self.sgd.param_groups[0]["lr"],
             velocities=self._velocities(),
             momentum=self.search.momentum,
             weight_decay=self.search.weight_decay,
-            combine=averaged,
+            combine=all_reduce_mean,
         )
 
     @torch.no_grad()
-    def look(self, epoch: int) -> dict[str, float]:
+    def curves(self, epoch: int) -> dict[str, float]:
         """Each operation's weight on each edge, their entropy, the edges' shares, and the skip connections."""
         mixtures = self.supernet.mixture(Moment(epoch / self.search.epochs))
         latest = Genotype(**{mixture.cell: self.search.selection.cell(self.space, mixture) for mixture in mixtures})
@@ -173,7 +173,7 @@ class CellLearner(Learner):
             told[f"skips/{name}"] = float(count_skips(getattr(latest, name)))
         return told
 
-    def found(self, judging: Batches) -> tuple[dict[str, Any], dict[str, Any]]:
+    def found(self, architecture_batches: Batches) -> tuple[dict[str, Any], dict[str, Any]]:
         return self.model, {}
 
     def parts(self) -> dict[str, Part | None]:

@@ -42,7 +42,7 @@ class NniProxyless(OneShot):
         supernet.follow({})
 
     def choose(
-        self, supernet: NniSupernet, choices: Choices, judging: Batches, engine: Engine, seed: int
+        self, supernet: NniSupernet, choices: Choices, architecture_batches: Batches, engine: Engine, seed: int
     ) -> tuple[dict[str, Any], dict[str, Any]]:
         probabilities = supernet.probabilities()
         return {label: max(probabilities[label], key=probabilities[label].__getitem__) for label in choices}, {}

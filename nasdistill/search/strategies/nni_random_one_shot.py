@@ -13,7 +13,7 @@ from nasdistill.data.seeds import derived_seed, generator_for
 from nasdistill.search.one_shot import Choices, NniSupernet, OneShot
 from nasdistill.search.strategies import STRATEGIES
 from nasdistill.search.strategies.random import draw
-from nasdistill.training.processes import summed
+from nasdistill.training.processes import all_reduce_sum
 
 if TYPE_CHECKING:
     from nasdistill.data.loaders import Batches
@@ -41,11 +41,11 @@ class NniRandomOneShot(OneShot):
         supernet.follow(draw(choices, torch.Generator().manual_seed(seed)))
 
     def choose(
-        self, supernet: NniSupernet, choices: Choices, judging: Batches, engine: Engine, seed: int
+        self, supernet: NniSupernet, choices: Choices, architecture_batches: Batches, engine: Engine, seed: int
     ) -> tuple[dict[str, Any], dict[str, Any]]:
         generator = generator_for(derived_seed(seed, "candidates"))
         drawn = [draw(choices, generator) for _ in range(self.candidates)]
-        scores = [accuracy(supernet, candidate, judging, self.epochs, engine) for candidate in drawn]
+        scores = [accuracy(supernet, candidate, architecture_batches, self.epochs, engine) for candidate in drawn]
         best = max(range(len(drawn)), key=scores.__getitem__)
         different = len({json.dumps(candidate, sort_keys=True) for candidate in drawn})
         return drawn[best], {"supernet_accuracy": scores[best], "candidates": different}
@@ -65,4 +65,4 @@ def accuracy(supernet: NniSupernet, chosen: dict[str, Any], batches: Batches, ep
             answers = supernet(batch.images).argmax(dim=1)
         right = right + (answers == batch.labels).sum()
         seen = seen + len(batch.labels)
-    return float(100 * summed(right) / summed(seen))
+    return float(100 * all_reduce_sum(right) / all_reduce_sum(seen))

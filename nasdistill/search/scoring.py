@@ -33,7 +33,7 @@ def medians_of_means(curves: Sequence[Sequence[float]], epochs: int) -> list[flo
     return medians
 
 
-class Judged(Supervised):
+class ScoredTraining(Supervised):
     """Cross-entropy with the labels; ends after an epoch whose limit the best score so far does not reach.
 
     Args:
