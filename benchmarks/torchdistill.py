@@ -41,7 +41,7 @@ from benchmarks.training import BATCH, trained
 from nasdistill.data.base import Data, ImageSet
 from nasdistill.data.loaders import evaluation_batches, training_batches
 from nasdistill.data.preparation import load
-from nasdistill.distill.kept import TaughtBatches
+from nasdistill.distill.cached_outputs import BatchesWithOutputs
 from nasdistill.distill.task import Distillation, with_label_term
 from nasdistill.distill.teacher import Teacher
 from nasdistill.models.base import load_network
@@ -225,8 +225,13 @@ def ours_kept(options: argparse.Namespace) -> Turn:
     task = distillation(network(options.student_model), network(options.teacher_model))
     engine.place(task)
     folder = tempfile.TemporaryDirectory()
-    batches = TaughtBatches(
-        training_batches(data, BATCH, 0, engine, views=1), task.faculty, engine, Path(folder.name), {}, epochs=1
+    batches = BatchesWithOutputs(
+        training_batches(data, BATCH, 0, engine, views=1),
+        task.teacher_ensemble,
+        engine,
+        Path(folder.name),
+        {},
+        epochs=1,
     )
     turn = epochs_of_ours(task, batches, data, engine)
 

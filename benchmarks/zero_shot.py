@@ -221,7 +221,7 @@ def ours(options: argparse.Namespace, precision: str) -> Callable[[int], Seconds
     task = Distillation(student, [Teacher(teacher)], [registry("objectives").parse(each) for each in objectives], SHAPE)
     adversary = registry("generator-losses").parse("adversarial")
     generation = Generation(generator, options.batch, student, [Teacher(teacher)], [adversary], SHAPE, CLASSES)
-    teachers = [each.network for each in (*task.faculty.teachers, *generation.faculty.teachers)]
+    teachers = [each.network for each in (*task.teacher_ensemble.teachers, *generation.teacher_ensemble.teachers)]
     split = Split(generation.generator, teachers, student, options.clock)
 
     def turn(count: int) -> Seconds:

@@ -41,7 +41,9 @@ KINDS += ("samplers", "edges", "regularisers", "stages", "sections", "loggers")
 def _loaded(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     for kind in KINDS:
         registry(kind).names()
-        monkeypatch.setattr(registry(kind), "_components", dict(registry(kind)._components))
+        monkeypatch.setattr(
+            registry(kind), "_components", {name: registry(kind).get(name) for name in registry(kind).loaded()}
+        )
     monkeypatch.setattr(plugins, "broken", {})
     for file in (
         "my_objective.py",
@@ -78,7 +80,7 @@ def test_the_objective_is_pearsons_correlation_and_trains_a_student() -> None:
 def test_the_augmentation_gives_each_label_the_columns_of_its_image() -> None:
     augmentation = registry("augmentations").parse("side-by-side")
     images = torch.arange(6, dtype=torch.uint8).view(6, 1, 1, 1).expand(6, 3, 4, 8)
-    drawn = augmentation.draw(6, (4, 8), torch.Generator().manual_seed(1))
+    drawn = augmentation.sample(6, (4, 8), torch.Generator().manual_seed(1))
     mixed, targets = augmentation.mix(images, torch.eye(6), drawn)
     for n in range(6):
         left = int((mixed[n, 0, 0] == n).sum())

@@ -138,7 +138,7 @@ def grow(student: Given, data: Data, options: GrowSettings) -> Result:
 
 @takes_options(DistilSettings)
 def distil(student: Given, teacher: Given | Sequence[Given], data: Data, options: DistilSettings) -> Result:
-    """Train a student on the labels of `data` and on what one teacher or several say of its images.
+    """Train a student on the labels of `data` and on the outputs of one teacher or several.
 
     Objectives are names, mappings, objects, or functions of (student's logits, teacher's logits, labels); a function
     counts beside the labels, with the weight 1.

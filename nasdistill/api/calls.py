@@ -57,9 +57,9 @@ def _network(given: Given, field_name: str, data: Data | None) -> Network | str 
 
 
 def images_of(data: Data) -> dict[str, Any]:
-    """What a spec says of the images that a network reads."""
-    said = {"labels": data.classes, "normalisation": data.normalisation}
-    return {"shape": data.shape, "classes": len(data.classes), **said}
+    """The fields of a spec that describe the images that a network reads."""
+    known = {"labels": data.classes, "normalisation": data.normalisation}
+    return {"shape": data.shape, "classes": len(data.classes), **known}
 
 
 def teachers(teacher: Given | Sequence[Given]) -> dict[str, Given]:
@@ -100,7 +100,7 @@ def run_stage(
             scratch=folder,
             records=Records(options.folder and folder / "tensorboard", uses, options.quiet),
             seed=seed,
-            draw=stage.draw_number(),
+            replicate=stage.replicate_number(),
             dataset=dataset,
             engine_settings=EngineSettings(**{name: getattr(options, name) for name in DeviceSettings.model_fields}),
             checkpoint_seconds=30.0 if options.folder else math.inf,

@@ -30,7 +30,7 @@ P = ParamSpec("P")
 
 
 class Settings(DeviceSettings):
-    """What every function can be told."""
+    """Options of every function."""
 
     seed: int | None = Field(None, ge=0, description="decides weights and order; that of the data if left out")
     folder: Path | None = Field(None, description="keep checkpoints, curves and the payload here")

@@ -1,4 +1,4 @@
-"""How networks do alone and together, from what each of them said of the same images."""
+"""How networks do alone and together, from their outputs on the same images."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ ENSEMBLE = "ensemble.json"
 
 @dataclass(frozen=True)
 class Answers:
-    """What a network said.
+    """A network's outputs.
 
     Attributes:
         logits: float32, [N, classes].
@@ -29,7 +29,7 @@ class Answers:
 
 
 def together(networks: Sequence[Answers], average: Average) -> torch.Tensor:
-    """What the ensemble of those networks says that have a weight: logits [N, classes], see `average_logits`."""
+    """The output of the ensemble of those networks that have a weight: logits [N, classes], see `average_logits`."""
     members = [(each.logits, each.weight) for each in networks if each.weight is not None]
     return average_logits([logits for logits, _ in members], [weight for _, weight in members], average)
 

@@ -145,7 +145,7 @@ class Batches:
         count = len(images) * (1 if self._mixes else self._world_size)
         targets = _targets(batch, self._classes) if self._mixes else torch.empty(0)
         for augmentation in self.augmentations:
-            drawn = augmentation.draw(count, (height, width), generator)
+            drawn = augmentation.sample(count, (height, width), generator)
             if augmentation.normalised and images.dtype == torch.uint8:
                 images = self._normalised(images)
             before = images, targets

@@ -106,27 +106,28 @@ def compare_attention(
         network.apply(lambda tensor: tensor.to(engine.device))
 
     def seen(places: torch.Tensor) -> Iterator[tuple[torch.Tensor, list[Outputs]]]:
-        """Images, and what the student and then each teacher says of them."""
+        """Images, and the outputs of the student and then of each teacher."""
         for batch in evaluation_batches(data.test.subset(places), data, engine, batch_size=100).epoch(0):
             with engine.autocast():
-                said = [network(batch.images) for network in frozen]
-            yield batch.images, said
+                outputs = [network(batch.images) for network in frozen]
+            yield batch.images, outputs
 
-    def maps(said: Sequence[Outputs], pair: Pair) -> tuple[torch.Tensor, torch.Tensor]:
-        activations = said[0].features[pair.student], said[1 + pair.number].features[pair.teacher]
+    def maps(outputs: Sequence[Outputs], pair: Pair) -> tuple[torch.Tensor, torch.Tensor]:
+        activations = outputs[0].features[pair.student], outputs[1 + pair.number].features[pair.teacher]
         ours, theirs = (attention_map(activation, attention.power).cpu() for activation in activations)
         return ours, theirs
 
     count = len(data.test)
     spread = torch.linspace(0, count - 1, min(count, COMPARED)).round().long()
     alike = [
-        [attention_similarity(*maps(said, pair)).double().sum() for pair in pairs] for _images, said in seen(spread)
+        [attention_similarity(*maps(outputs, pair)).double().sum() for pair in pairs]
+        for _images, outputs in seen(spread)
     ]
     similarities = (torch.tensor(alike).sum(dim=0) / len(spread)).tolist()
 
-    ((images, said),) = seen(torch.tensor(show))
-    predicted = [[data.classes[label] for label in outputs.logits.argmax(1).tolist()] for outputs in said]
-    shown = [[[_map(one) for one in of_image] for of_image in zip(*maps(said, pair), strict=True)] for pair in pairs]
+    ((images, outputs),) = seen(torch.tensor(show))
+    predicted = [[data.classes[label] for label in each.logits.argmax(1).tolist()] for each in outputs]
+    shown = [[[_map(one) for one in of_image] for of_image in zip(*maps(outputs, pair), strict=True)] for pair in pairs]
     return {
         "similarity": sum(similarities) / len(pairs),
         "images": [

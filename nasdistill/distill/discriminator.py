@@ -8,7 +8,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from nasdistill.distill.learned import draw
+from nasdistill.distill.learned import reinitialise
 
 Fooling = Literal["published", "non-saturating"]
 IMAGES_PER_STEP = 256
@@ -87,7 +87,7 @@ def train_discriminator(
     held_out: float,
     generator: torch.Generator,
 ) -> float:
-    """Train it anew, with Adam, on what both networks say of the same images.
+    """Train it anew, with Adam, on both networks' outputs for the same images.
 
     Args:
         teacher: logits [N, classes].
@@ -102,7 +102,7 @@ def train_discriminator(
     order = torch.randperm(len(teacher), generator=generator)
     held = min(max(1, round(held_out * len(order))), len(order) - 1)
     unseen, seen = order[:held].to(teacher.device), order[held:].to(teacher.device)
-    draw(discriminator, generator)
+    reinitialise(discriminator, generator)
     discriminator.standardise(torch.cat([teacher[seen], student[seen]]))
     optimizer = torch.optim.Adam(discriminator.parameters(), lr=lr)
     for _ in range(steps):

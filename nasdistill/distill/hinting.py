@@ -73,7 +73,7 @@ class HintTraining(Task):
     Args:
         network: the student.
         shape: channels, height and width of the images.
-        images: what the images are normalised with, if that is known.
+        normalisation: of the images; None where it is not known.
 
     Raises:
         UserError: the hints do not apply to these networks.
@@ -82,7 +82,12 @@ class HintTraining(Task):
     """
 
     def __init__(
-        self, network: nn.Module, teacher: Teacher, hints: Hints, shape: Shape, images: Normalisation | None = None
+        self,
+        network: nn.Module,
+        teacher: Teacher,
+        hints: Hints,
+        shape: Shape,
+        normalisation: Normalisation | None = None,
     ) -> None:
         super().__init__(network)
         loss = hints.bind(network, teacher.network, shape).loss
@@ -90,7 +95,7 @@ class HintTraining(Task):
         self.learned = loss
         self._point, hint = loss.pair
         ending = Teacher(LowerHalf(teacher.network, hint), teacher.normalisation)
-        self._teacher = FrozenTeacher(ending, shape, (), images)
+        self._teacher = FrozenTeacher(ending, shape, (), normalisation)
         self._freeze_above(shape)
 
     def _freeze_above(self, shape: Shape) -> None:

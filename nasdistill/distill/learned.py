@@ -13,13 +13,13 @@ from nasdistill.training.batches import Batch
 
 
 @dataclass(frozen=True)
-class Lessons:
+class Preview:
     """What a loss may look at before training starts.
 
     Attributes:
         labels: of all training images, by their place in the set: int64, [images].
-        outputs: one pass over the training images in a fixed order: what the student as it stands says of each batch,
-            what the teacher says, and the batch; in evaluation mode, without gradients.
+        outputs: one pass over the training images in a fixed order: of each batch the outputs of the student as it
+            stands, the teacher's, and the batch; in evaluation mode, without gradients.
         seed: for draws that the loss makes.
     """
 
@@ -34,7 +34,7 @@ class LearnedLoss(nn.Module):
     All that decides what follows belongs into parameters and buffers, so that a checkpoint holds it.
     """
 
-    def prepare(self, lessons: Lessons) -> None:
+    def prepare(self, preview: Preview) -> None:
         """Called once before training, on the device; also before training goes on from a checkpoint."""
 
     def end_epoch(self) -> dict[str, float]:
@@ -47,8 +47,8 @@ class LearnedLoss(nn.Module):
 
 
 @torch.no_grad()
-def draw(module: nn.Module, generator: torch.Generator) -> None:
-    """Draw the weights of linear layers and convolutions anew: uniform within 1/sqrt(inputs), as torch does by default.
+def reinitialise(module: nn.Module, generator: torch.Generator) -> None:
+    """Initialise linear layers and convolutions anew: uniform within 1/sqrt(inputs), as torch does by default.
 
     Args:
         generator: on the CPU, so that every device has the same weights, whatever else this process has drawn.

@@ -94,7 +94,7 @@ class OtherClasses(nn.Module):
         self.register_buffer("counts", counts, persistent=False)
         self.register_buffer("starts", counts.cumsum(0) - counts, persistent=False)
 
-    def draw(self, labels: torch.Tensor, count: int) -> torch.Tensor:
+    def sample(self, labels: torch.Tensor, count: int) -> torch.Tensor:
         """Indices of `count` images for each of `labels` ([N]), uniform with replacement, int64, [N, count].
 
         Drawn from torch's global generator, whose state checkpoints keep.

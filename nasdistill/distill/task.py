@@ -10,11 +10,11 @@ import torch
 from torch import nn
 
 from nasdistill.data.base import Normalisation, Shape
-from nasdistill.distill.learned import LearnedLoss, Lessons
+from nasdistill.distill.learned import LearnedLoss, Preview
 from nasdistill.distill.objectives import Objective, Outputs, Term
 from nasdistill.distill.objectives.cross_entropy import CrossEntropy
 from nasdistill.distill.taps import Taps
-from nasdistill.distill.teacher import Faculty, FrozenTeacher, Teacher, unpacked
+from nasdistill.distill.teacher import FrozenTeacher, Teacher, TeacherEnsemble, unpacked
 from nasdistill.errors import SpecError, UserError, found_at, written_at
 from nasdistill.models.ensemble import Average
 from nasdistill.training.batches import Batch, Batches
@@ -61,7 +61,7 @@ class Distillation(Task):
 
     Teachers see the very images that the student sees, augmentation included: in evaluation mode, without gradients,
     whatever mode this task is in. They move with the task but are none of its modules, so that they are neither
-    optimised nor written to checkpoints. Objectives on logits learn from what all teachers say together; those that
+    optimised nor written to checkpoints. Objectives on logits learn from the ensemble of all teachers; those that
     read features learn from each teacher, with its share of their weight.
 
     Attributes:
@@ -72,7 +72,7 @@ class Distillation(Task):
         teachers: at least one; copies of them teach.
         objectives: with the label term, see `with_label_term`; those of weight 0 are left out.
         shape: channels, height and width of the images.
-        images: what the images are normalised with, if that is known.
+        normalisation: of the images; None where it is not known.
         average: of several teachers, see `nasdistill.models.ensemble.average_logits`.
         auxiliary_weight: of the label term of the student's auxiliary head, if it has one.
         label_smoothing: of that term.
@@ -88,7 +88,7 @@ class Distillation(Task):
         objectives: Sequence[Objective],
         shape: Shape,
         *,
-        images: Normalisation | None = None,
+        normalisation: Normalisation | None = None,
         average: Average = "probabilities",
         auxiliary_weight: float = 0.4,
         label_smoothing: float = 0.0,
@@ -105,13 +105,13 @@ class Distillation(Task):
         self.weights: dict[str, float] = {}
         self.terms: dict[str, Term] = {}
         self._objectives: dict[str, Objective] = {}
-        self._lesson: dict[str, int] = {}
+        self._teacher_index: dict[str, int] = {}
         self._rise: dict[str, float] = {}
 
-        def add(objective: Objective, term: Term, lesson: int, share: float) -> None:
+        def add(objective: Objective, term: Term, teacher_index: int, share: float) -> None:
             name = _unused(objective.registered_name, self.terms)
             self.weights[name] = share * objective.weight
-            self.terms[name], self._lesson[name] = term, lesson
+            self.terms[name], self._teacher_index[name] = term, teacher_index
             self._objectives[name], self._rise[name] = objective, 1.0
 
         for objective in objectives:
@@ -138,24 +138,26 @@ class Distillation(Task):
                 network, [path for term in self.terms.values() for path in term.student_points], "student"
             )
             frozen = [
-                FrozenTeacher(teacher, shape, self._points(number if len(teachers) == 1 else 1 + number), images)
+                FrozenTeacher(teacher, shape, self._points(number if len(teachers) == 1 else 1 + number), normalisation)
                 for number, teacher in enumerate(teachers)
             ]
-        self.faculty = Faculty(frozen, [teacher.weight for teacher in teachers], average)
+        self.teacher_ensemble = TeacherEnsemble(frozen, [teacher.weight for teacher in teachers], average)
 
     def forward(self, batch: Batch) -> dict[str, torch.Tensor]:
-        lessons = unpacked(batch.taught) if batch.taught else self.faculty(batch.images)
+        teacher_outputs = unpacked(batch.taught) if batch.taught else self.teacher_ensemble(batch.images)
         with self._taps as features:
             logits, auxiliary = logits_with_auxiliary(self.network, batch.images)
-        said = Outputs(logits, features)
+        student = Outputs(logits, features)
         self.answers = logits.detach()
         losses = {
-            name: self._rise[name] * self.weights[name] * self._loss(name, said, lessons[self._lesson[name]], batch)
+            name: self._rise[name]
+            * self.weights[name]
+            * self._loss(name, student, teacher_outputs[self._teacher_index[name]], batch)
             for name in self.terms
         }
         if auxiliary is not None:
             losses["auxiliary"] = self.auxiliary_weight * label_loss(auxiliary, batch, self.label_smoothing)
-        self._report(said, lessons, batch)
+        self._report(student, teacher_outputs, batch)
         return losses
 
     def _loss(self, name: str, student: Outputs, teacher: Outputs, batch: Batch) -> torch.Tensor:
@@ -173,12 +175,12 @@ class Distillation(Task):
         return checked_loss(self.terms[name].loss(student, teacher, batch), f"objective {name!r}", type(objective))
 
     @torch.no_grad()
-    def _report(self, student: Outputs, lessons: Sequence[Outputs], batch: Batch) -> None:
+    def _report(self, student: Outputs, teacher_outputs: Sequence[Outputs], batch: Batch) -> None:
         """How often student and teachers name the same class, in percent, and what the objectives report."""
-        same = student.logits.argmax(dim=1) == lessons[0].logits.argmax(dim=1)
+        same = student.logits.argmax(dim=1) == teacher_outputs[0].logits.argmax(dim=1)
         self.report("agreement/train", 100 * same.float().mean())
         for name, objective in self._objectives.items():
-            for figure, value in objective.report(student, lessons[self._lesson[name]], batch).items():
+            for figure, value in objective.report(student, teacher_outputs[self._teacher_index[name]], batch).items():
                 self.report(f"{name}/{figure}", value)
 
     def prepare(self, batches: Batches, seed: int) -> None:
@@ -189,14 +191,14 @@ class Distillation(Task):
         """
         for name, loss in self.learned_losses():
 
-            def outputs(lesson: int = self._lesson[name]) -> Iterator[tuple[Outputs, Outputs, Batch]]:
+            def outputs(teacher_index: int = self._teacher_index[name]) -> Iterator[tuple[Outputs, Outputs, Batch]]:
                 for batch in batches.epoch(0):
                     with in_evaluation_mode(self.network), torch.no_grad(), self._taps as features:
-                        said = Outputs(self.network(batch.images).float(), features)
-                    yield said, self.faculty(batch.images)[lesson], batch
+                        student = Outputs(self.network(batch.images).float(), features)
+                    yield student, self.teacher_ensemble(batch.images)[teacher_index], batch
 
             with found_at("objectives"):
-                loss.prepare(Lessons(batches.labels, outputs, seed))
+                loss.prepare(Preview(batches.labels, outputs, seed))
 
     def begin_epoch(self, epoch: int, epochs: int) -> None:
         super().begin_epoch(epoch, epochs)
@@ -217,15 +219,18 @@ class Distillation(Task):
     def learned_losses(self) -> Iterator[tuple[str, LearnedLoss]]:
         return ((name, loss) for name, loss in self.learned.items() if isinstance(loss, LearnedLoss))
 
-    def _points(self, lesson: int) -> list[str]:
-        """What the terms read in the teacher that gives a lesson."""
+    def _points(self, teacher_index: int) -> list[str]:
+        """What the terms read in the teacher of this index."""
         return [
-            path for name, term in self.terms.items() if self._lesson[name] == lesson for path in term.teacher_points
+            path
+            for name, term in self.terms.items()
+            if self._teacher_index[name] == teacher_index
+            for path in term.teacher_points
         ]
 
     def _apply(self, fn: Callable[[torch.Tensor], torch.Tensor], recurse: bool = True) -> Any:
         """Device, precision and memory format: the teachers go along."""
-        self.faculty.apply(fn)
+        self.teacher_ensemble.apply(fn)
         return super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
 
 

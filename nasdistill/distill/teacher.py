@@ -1,4 +1,4 @@
-"""A teacher: a frozen network that says what it thinks of images, and several of them as one."""
+"""A teacher: a frozen network whose outputs a student learns from, and several of them as one."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ class Teacher:
     """A trained network that is to teach.
 
     Attributes:
-        normalisation: what its images were normalised with, if that is known.
-        weight: its share in what several teachers say.
+        normalisation: what its images were normalised with; None where it is not known.
+        weight: its share in the output of several teachers.
     """
 
     network: nn.Module
@@ -38,17 +38,19 @@ class FrozenTeacher:
         teacher: is copied, and left as it is.
         shape: channels, height and width of the images.
         points: what objectives read inside it, see `Taps`.
-        images: what the images are normalised with, if that is known.
+        normalisation: of the images; None where it is not known.
     """
 
-    def __init__(self, teacher: Teacher, shape: Shape, points: Iterable[str], images: Normalisation | None) -> None:
+    def __init__(
+        self, teacher: Teacher, shape: Shape, points: Iterable[str], normalisation: Normalisation | None
+    ) -> None:
         self.points = tuple(dict.fromkeys(points))
         self.network = folded(teacher.network, shape, self.points)
         self._taps = Taps(self.network, self.points, "teacher")
-        self._renormalise = renormalisation(images, teacher.normalisation)
+        self._renormalise = renormalisation(normalisation, teacher.normalisation)
 
     def __call__(self, images: torch.Tensor) -> Outputs:
-        """What it says about images, [N, C, H, W], that are normalised for the student.
+        """Its outputs for images, [N, C, H, W], that are normalised for the student.
 
         Its parameters get no gradients; images that ask for them do, as those of a generator.
         """
@@ -62,10 +64,10 @@ class FrozenTeacher:
             module._apply(fn)  # type: ignore[no-untyped-call]
 
 
-class Faculty:
+class TeacherEnsemble:
     """One or several frozen teachers.
 
-    What they say is a list: of one teacher its outputs; of several first what they say together, with logits alone,
+    The outputs are a list: of one teacher its own; of several first those of the ensemble, with logits alone,
     then the outputs of each.
 
     Args:
@@ -78,7 +80,7 @@ class Faculty:
         self._average: Average = average
 
     def __call__(self, images: torch.Tensor) -> list[Outputs]:
-        """What is said about images, [N, C, H, W], that are normalised for the student."""
+        """Outputs for images, [N, C, H, W], that are normalised for the student."""
         each = [teacher(images) for teacher in self.teachers]
         if len(each) == 1:
             return each
@@ -91,10 +93,10 @@ class Faculty:
             teacher.apply(fn)
 
 
-def packed(lessons: Sequence[Outputs]) -> dict[str, torch.Tensor]:
-    """What a faculty said, as named tensors: `0/logits`, and `0/features/<point>` for each feature."""
+def packed(teacher_outputs: Sequence[Outputs]) -> dict[str, torch.Tensor]:
+    """The outputs of a teacher ensemble as named tensors: `0/logits`, and `0/features/<point>` for each feature."""
     named: dict[str, torch.Tensor] = {}
-    for number, outputs in enumerate(lessons):
+    for number, outputs in enumerate(teacher_outputs):
         named[f"{number}/logits"] = outputs.logits
         named |= {f"{number}/features/{point}": feature for point, feature in outputs.features.items()}
     return named

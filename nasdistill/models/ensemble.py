@@ -1,4 +1,4 @@
-"""Several networks as one: the average of what they say."""
+"""Several networks as one: the average of their outputs."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class Member(Options):
 
 @MODELS.register("ensemble")
 class Ensemble(Model):
-    """The average of what several networks say, as one network; the stage `ensemble` makes it of trained ones.
+    """The average of several networks' outputs, as one network; the stage `ensemble` makes it of trained ones.
 
     Auxiliary heads and drop path belong to the training of a network alone: members have neither.
     """
@@ -96,16 +96,16 @@ class EnsembleNetwork(nn.Module):
             drop_auxiliary(member)
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
-        said = [
+        outputs = [
             member(renormalise(images)) for member, renormalise in zip(self.members, self.renormalisations, strict=True)
         ]
         # in single precision at least: bf16 would round the mean once more
-        exact = [logits.to(torch.promote_types(logits.dtype, torch.float32)) for logits in said]
+        exact = [logits.to(torch.promote_types(logits.dtype, torch.float32)) for logits in outputs]
         return average_logits(exact, self._weights, self._average)
 
 
 def average_logits(logits: Sequence[torch.Tensor], weights: Sequence[float], average: Average) -> torch.Tensor:
-    """What several networks say together, as logits [N, C] of one.
+    """The output of several networks together, as logits [N, C] of one.
 
     `probabilities`: log of sum_i w_i * softmax(z_i), whose softmax is the mean of their probabilities.
     `logits`: sum_i w_i * z_i, whose softmax is their geometric mean, normalised.

@@ -200,11 +200,11 @@ class RecipeRun:
                 loggers=self.recipe.settings.loggers,
             ),
             seed=planned.seed,
-            draw=stage.draw_number(),
+            replicate=stage.replicate_number(),
             dataset=self.dataset,
             engine_settings=self.recipe.settings.engine,
             checkpoint_seconds=self.recipe.settings.checkpoint_seconds,
-            kept=self.out / "kept",
+            cache=self.out / "cache",
             data_identity=self.data_identity() if stage.reads_data else {},
             shared=self.shared,
         )

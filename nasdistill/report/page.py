@@ -32,7 +32,7 @@ TEST_ACCURACY = "test/accuracy"
 
 
 def write_report(record: RunRecord, path: Path) -> None:
-    """Write the page of one run: what was run, what each step bought, and how to do it again."""
+    """Write the page of one run: what was run, what each step gained, and how to do it again."""
     stages = by_stage(record.rows)
     pairs = [(later.stage, earlier.stage, difference) for later, earlier, difference in comparable_pairs(stages)]
     write_text(
@@ -42,7 +42,7 @@ def write_report(record: RunRecord, path: Path) -> None:
             record=record,
             facts=_facts(record),
             figures=_key_figures(sweeps.preferred(record) or _last_trained(stages)),
-            steps=[(stage, words.bought(stage, stages[:number])) for number, stage in enumerate(stages)],
+            steps=[(stage, words.gain(stage, stages[:number])) for number, stage in enumerate(stages)],
             results=tables.results(stages),
             differences=tables.differences(pairs) if pairs else None,
             parts=[*([sweeps.part(record)] if record.sweep else []), *_overview(stages), *sections(stages)],

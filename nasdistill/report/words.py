@@ -1,4 +1,4 @@
-"""Numbers over seeds as people read them, and one plain sentence for what each step bought."""
+"""Numbers over seeds as people read them, and one plain sentence for what each step gained."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ def against(other: str, difference: Difference) -> str:
     return f"{text} (95 % interval {interval(difference)}{doubt})"
 
 
-def bought(stage: StageSummary, earlier: Sequence[StageSummary]) -> str:
+def gain(stage: StageSummary, earlier: Sequence[StageSummary]) -> str:
     """One sentence: what this stage brought, beside the stages before it."""
     parts = _accuracy_parts(stage, earlier) if stage.accuracies() else _size_parts(stage, earlier)
     parts += [f"{spread(found)} % of the {part} images" for part in OTHER_IMAGES if (found := stage.accuracy_on(part))]

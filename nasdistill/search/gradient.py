@@ -80,7 +80,7 @@ class Learner:
         """Called before the first step of an epoch, also where the search goes on in the middle of it."""
 
     def step(self, number: int, weight_batch: Batch, architecture_batch: Batch | None = None) -> None:
-        """Learn the alphas, if there are any, from `architecture_batch`, then the weights from `weight_batch`; steps count from 0."""
+        """The alphas, if any, learn from `architecture_batch`, then the weights from `weight_batch`."""
         if self.adam is not None and architecture_batch is not None:
             optimizer_step(self.adam, self.alphas, self.alpha_gradients(number, weight_batch, architecture_batch))
         optimizer_step(
@@ -101,7 +101,7 @@ class Learner:
         return value
 
     def logits(self, half: str, images: torch.Tensor, number: int) -> torch.Tensor:
-        """What the supernet says in that step."""
+        """The supernet's logits in that step."""
         logits: torch.Tensor = self.supernet(images)
         return logits
 

@@ -91,13 +91,13 @@ class OneShot(GradientSearch):
     def begin_epoch(self, supernet: NniSupernet, epoch: int) -> None:
         """Called before the first step of an epoch, also where the search goes on in the middle of it."""
 
-    def draw(self, supernet: NniSupernet, choices: Choices, seed: int) -> None:
+    def sample(self, supernet: NniSupernet, choices: Choices, seed: int) -> None:
         """Called before each forward pass, with a seed of its own; torch's global generator starts from it too."""
 
     def choose(
         self, supernet: NniSupernet, choices: Choices, architecture_batches: Batches, engine: Engine, seed: int
     ) -> tuple[dict[str, Any], dict[str, Any]]:
-        """The architecture that the trained supernet stands for, and metrics; `architecture_batches` taught no weights."""
+        """The architecture that the trained supernet stands for, and metrics. No weights learned from these batches."""
         return supernet.chosen(), {}
 
     def learner(self, space: SearchSpace, data: Data, engine: Engine, seed: int) -> Learner:
@@ -125,7 +125,7 @@ class NniLearner(Learner):
     def logits(self, half: str, images: torch.Tensor, number: int) -> torch.Tensor:
         # All processes draw the same path, and the same noise on the way, as one process would.
         with self.noise(half, number) as seed:
-            self.strategy.draw(self.supernet, self.choices, seed)
+            self.strategy.sample(self.supernet, self.choices, seed)
             return super().logits(half, images, number)
 
     def curves(self, epoch: int) -> dict[str, float]:

@@ -78,9 +78,8 @@ class Context:
         folder: where the payload goes; it becomes the artifact when `run` returns.
         scratch: survives kills until the artifact is published; checkpoints live here.
         seed: of this run, which decides the split and which images are taken.
-        draw: another draw of what else is left to chance, at the same seed.
-        kept: where what is costly to compute and serves several stages is kept between them; see
-            `nasdistill.distill.kept`.
+        replicate: another number means other randomness at the same seed and split.
+        cache: for what is costly to compute and serves several stages; see `nasdistill.distill.cached_outputs`.
         data_identity: the data set's options and the fingerprint of its bytes, which decide what it holds.
         networks: those that are given in memory, by config field, in place of `inputs`.
         records: of what is told while it runs.
@@ -93,19 +92,19 @@ class Context:
     seed: int
     dataset: DataSet
     engine_settings: EngineSettings
-    draw: int = 0
+    replicate: int = 0
     checkpoint_seconds: float = 30.0
-    kept: Path | None = None
+    cache: Path | None = None
     data_identity: Mapping[str, Any] = field(default_factory=dict)
     shared: Shared = field(default_factory=Shared)
     networks: Mapping[str, Network] = field(default_factory=dict)
 
     @property
-    def drawing_seed(self) -> int:
+    def replicate_seed(self) -> int:
         """Decides initial weights, the order of images, their augmentation, and dropout."""
         from nasdistill.data.seeds import derived_seed
 
-        return derived_seed(self.seed, "draw", self.draw) if self.draw else self.seed
+        return derived_seed(self.seed, "replicate", self.replicate) if self.replicate else self.seed
 
     @property
     def source(self) -> Source:
@@ -172,8 +171,8 @@ class Stage(Component):
         """The curve in which that score is told while it trains; None where nothing is told before it ends."""
         return None
 
-    def draw_number(self) -> int:
-        """Which draw of what is left to chance it asks for at its seed, see `Context.draw`."""
+    def replicate_number(self) -> int:
+        """Which replicate it asks for, see `Context.replicate`."""
         return 0
 
     def check_data(self, dataset: DataSet) -> None:

@@ -52,7 +52,7 @@ class BornAgain(TrainingSettings, Stage):
         ["ban"],
         min_length=1,
         validate_default=True,
-        description="what each generation minimises: ban (what the teacher says, alone), ban+label, cwtm, dkpp, "
+        description="what each generation minimises: ban (the teacher's outputs alone), ban+label, cwtm, dkpp, "
         "{name: kd, weight: 1, temperature: 4}, logits-mse, or any others; of a weight under 1 the rest is left to the "
         "labels, e.g. {name: ban, weight: 0.7} for a ground-truth weight of 0.3",
     )
@@ -87,7 +87,7 @@ class BornAgain(TrainingSettings, Stage):
             options = {
                 "student": model,
                 "fresh": True,
-                "draw": self.draw + number,
+                "replicate": self.replicate + number,
                 "teacher": [*teachers] if self.taught_by == "all" and number > 1 else teachers[-1],
                 "average": self.average,
                 "objectives": self.objectives,

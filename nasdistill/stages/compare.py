@@ -87,12 +87,12 @@ class Compare(Stage):
         teacher = _frozen(their_network, theirs, data.normalisation, engine)
 
         with torch.no_grad():
-            said = [
+            outputs = [
                 (student(batch.images), teacher(batch.images), batch.labels)
                 for batch in evaluation_batches(data.test, data, engine).epoch(0)
             ]
         our_logits, their_logits, truth = (
-            engine.broadcast(torch.cat(column)).cpu() for column in zip(*said, strict=True)
+            engine.broadcast(torch.cat(column)).cpu() for column in zip(*outputs, strict=True)
         )
         our_answers, their_answers = our_logits.argmax(1), their_logits.argmax(1)
         alike = our_answers == their_answers
@@ -140,11 +140,11 @@ class Compare(Stage):
         )
 
 
-def _frozen(network: nn.Module, spec: NetworkSpec, images: Normalisation, engine: Engine) -> Network:
+def _frozen(network: nn.Module, spec: NetworkSpec, normalisation: Normalisation, engine: Engine) -> Network:
     """A network at work on images with a normalisation that may be another one's."""
     from nasdistill.distill.teacher import FrozenTeacher, Teacher
 
-    frozen = FrozenTeacher(Teacher(network, spec.normalisation), spec.shape, (), images)
+    frozen = FrozenTeacher(Teacher(network, spec.normalisation), spec.shape, (), normalisation)
     frozen.apply(lambda tensor: tensor.to(engine.device))
     engine.place(frozen.network)
     return lambda images: frozen(images).logits

@@ -1,4 +1,4 @@
-"""Stage `distill`: train a student on labels and on what a teacher says and attends to."""
+"""Stage `distill`: train a student on labels and on its teacher's outputs and attention."""
 
 from __future__ import annotations
 
@@ -29,13 +29,13 @@ from nasdistill.versions import version
 if TYPE_CHECKING:
     from nasdistill.data.base import DataSet
     from nasdistill.data.loaders import Batches
-    from nasdistill.distill.kept import TaughtBatches
-    from nasdistill.distill.teacher import Faculty
+    from nasdistill.distill.cached_outputs import BatchesWithOutputs
+    from nasdistill.distill.teacher import TeacherEnsemble
     from nasdistill.models.base import Network
 
 
 class DistillOptions(TeachingOptions, TrainingSettings):
-    """What the stage can be told beside student and teachers."""
+    """Options of the stage beside student and teachers."""
 
     objectives: list[Annotated[Any, ComponentOf("objectives")]] = Field(
         ["kd"],
@@ -49,9 +49,9 @@ class DistillOptions(TeachingOptions, TrainingSettings):
         description="how many epochs differ in order and augmentation; the one after them repeats the first; by "
         "default all differ",
     )
-    keep_outputs: bool = Field(
+    cache_outputs: bool = Field(
         False,
-        description="keep what the teachers say of each view on disk, in half precision, in kept/ of the run's folder. "
+        description="write the teachers' outputs on each view to cache/ of the run's folder, in half precision. "
         "Pays where a view is seen again: by later epochs (views under epochs), by other students, by a sweep over "
         "anything but the teachers, the seed, the data and the batch size. Costs 2 bytes for each image, view and "
         "class (10 classes, 30 views of 50000 images: 30 MB), and 2 for each value of the layers that objectives read "
@@ -140,15 +140,15 @@ class Distill(TaughtBy, DistillOptions, TrainsOnLabels):
             teachers,
             self._with_label_term(),
             spec.shape,
-            images=data.normalisation,
+            normalisation=data.normalisation,
             average=self.average,
             auxiliary_weight=self.auxiliary_weight,
             label_smoothing=self.label_smoothing,
         )
         engine.place(task)
         batches = batches_to_train_on(self, context, self.views, self.balance)
-        taught = self._kept(batches, task.faculty, inputs, context) if self.keep_outputs else batches
-        task.prepare(evaluation_batches(data.train, data, engine), context.drawing_seed)
+        taught = self._cached(batches, task.teacher_ensemble, inputs, context) if self.cache_outputs else batches
+        task.prepare(evaluation_batches(data.train, data, engine), context.replicate_seed)
         outcome = train_task(task, spec, self, context, taught)
         compared = compare_attention(student, teachers, self.objectives, show, data, engine)
         if compared is not None:
@@ -156,11 +156,11 @@ class Distill(TaughtBy, DistillOptions, TrainsOnLabels):
             outcome.metrics["attention_similarity"] = compared["similarity"]
         return outcome
 
-    def _kept(
-        self, batches: Batches, faculty: Faculty, inputs: Mapping[str, Artifact], context: Context
-    ) -> TaughtBatches:
-        """The batches with what the teachers say of them, which any stage of the run may have kept."""
-        from nasdistill.distill.kept import TaughtBatches
+    def _cached(
+        self, batches: Batches, teacher_ensemble: TeacherEnsemble, inputs: Mapping[str, Artifact], context: Context
+    ) -> BatchesWithOutputs:
+        """The batches with the teachers' outputs, which any stage of the run may have cached."""
+        from nasdistill.distill.cached_outputs import BatchesWithOutputs
         from nasdistill.models.base import load_spec
 
         engine = context.engine
@@ -169,7 +169,7 @@ class Distill(TaughtBy, DistillOptions, TrainsOnLabels):
         specs = [load_spec(each.folder) if isinstance(each, Artifact) else each.spec for each in teachers]
         identity = {
             "teachers": [each.content for each in teachers],
-            "points": [sorted(teacher.points) for teacher in faculty.teachers],
+            "points": [sorted(teacher.points) for teacher in teacher_ensemble.teachers],
             "weights": self.teacher_weights,
             "average": self.average,
             "data": dict(context.data_identity),
@@ -177,9 +177,9 @@ class Distill(TaughtBy, DistillOptions, TrainsOnLabels):
             "augment": self.augment,
             "images": [self.images_per_class, batches.samples, self.balance == "sampling"],
             "batch_size": self.batch_size,
-            "seed": [context.seed, context.draw],
+            "seed": [context.seed, context.replicate],
             "engine": [engine.device.type, engine.precision, str(engine.memory_format)],
-            "code": version(classes_in([specs, context.dataset]), "nasdistill.distill.kept"),
+            "code": version(classes_in([specs, context.dataset]), "nasdistill.distill.cached_outputs"),
         }
-        kept = context.kept or context.scratch / "kept"
-        return TaughtBatches(batches, faculty, engine, kept, identity, self.epochs)
+        cache = context.cache or context.scratch / "cache"
+        return BatchesWithOutputs(batches, teacher_ensemble, engine, cache, identity, self.epochs)

@@ -20,7 +20,7 @@ TWICE = "which would count one network as two"
 
 @STAGES.register("ensemble")
 class Ensemble(Stage):
-    """Make one network of several trained ones: the average of what they say.
+    """Make one network of several trained ones: the average of their outputs.
 
     The result is a network like any other, to evaluate, export, or teach with. Each network runs once over the test
     images, in its own normalisation; what it said there tells how each does alone, how the first two, three, ... do

@@ -16,7 +16,7 @@ from nasdistill.storage import write_json
 
 
 class EvaluateOptions(Options):
-    """What the stage can be told beside the network."""
+    """Options of the stage beside the network."""
 
     part: Literal["test", "validation", "train"] = Field("test", description="which images of the data set")
     batch_size: int = Field(500, gt=0, description="images at a time; decides speed and memory alone")

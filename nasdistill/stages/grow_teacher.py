@@ -26,7 +26,7 @@ SIZE = ("ratio", "budget")
 
 
 class GrowOptions(Options):
-    """What the stage can be told beside the student."""
+    """Options of the stage beside the student."""
 
     method: Annotated[Any, ComponentOf("growth-methods")] = Field(
         "fisher", validate_default=True, description="how it grows, e.g. uniform or {name: fisher, per: parameter}"

@@ -110,7 +110,7 @@ def _network_for(
                 labels=data.classes,
                 normalisation=data.normalisation,
             )
-        torch.manual_seed(context.drawing_seed)
+        torch.manual_seed(context.replicate_seed)
         return spec, spec.build()
 
 

@@ -24,7 +24,7 @@ TRIALS = "trials.json"
 
 
 class SearchOptions(Options):
-    """What the stage can be told beside the space."""
+    """Options of the stage beside the space."""
 
     strategy: Annotated[Any, ComponentOf("strategies")] = Field(
         "darts", validate_default=True, description="how to search, e.g. darts or {name: darts, order: 2}"

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 class TeachingOptions(Options):
-    """What such stages can be told beside student and teachers."""
+    """Options of the stage beside student and teachers."""
 
     fresh: bool = Field(False, description="draw new weights even where the student comes with trained ones")
     teacher_weights: list[float] | None = Field(

@@ -15,7 +15,7 @@ from nasdistill.training.settings import TrainingSettings
 
 
 class TrainOptions(TrainingSettings):
-    """What the stage can be told beside the model."""
+    """Options of the stage beside the model."""
 
     fresh: bool = Field(False, description="draw new weights even where the model comes with trained ones")
 

@@ -37,8 +37,8 @@ class TrainsOnLabels(TrainingSettings, Stage):
 
         return SELECTED_BY[self.select]
 
-    def draw_number(self) -> int:
-        return self.draw
+    def replicate_number(self) -> int:
+        return self.replicate
 
 
 def training_data(settings: LoopSettings, context: Context) -> Data:
@@ -69,7 +69,7 @@ def batches_to_train_on(
     batches = training_batches(
         training_data(settings, context),
         settings.batch_size,
-        context.drawing_seed,
+        context.replicate_seed,
         context.engine,
         settings.augment,
         views=views,
@@ -112,7 +112,7 @@ def train_task(
     if batches is None:
         batches = batches_to_train_on(settings, context, balance=settings.balance)
     test = evaluation_batches(data.test, data, engine)
-    torch.manual_seed(context.drawing_seed)  # dropout must not depend on which stages this process ran before
+    torch.manual_seed(context.replicate_seed)  # dropout must not depend on which stages this process ran before
     fitted = fit(
         task,
         batches,

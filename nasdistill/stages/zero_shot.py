@@ -27,7 +27,7 @@ PSEUDO = "pseudo.json"
 
 
 class ZeroShotOptions(TeachingOptions, TransferSettings):
-    """What the stage can be told beside student and teachers."""
+    """Options of the stage beside student and teachers."""
 
     generator: Annotated[Any, ComponentOf("generators")] = Field(
         "convolutional", validate_default=True, description="what makes pseudo-images out of noise"
@@ -64,7 +64,7 @@ class ZeroShotOptions(TeachingOptions, TransferSettings):
 class ZeroShot(TaughtBy, ZeroShotOptions, Stage):
     """Teach a student what a trained network knows, where its data are gone.
 
-    A generator makes up images on which student and teacher disagree; the student learns what the teacher says of them.
+    A generator makes up images on which student and teacher disagree; the student learns the teacher's outputs on them.
     Nothing else is learned from: of a data set that is named, the test images alone are looked at, to tell the accuracy
     along the way, and they select nothing. The last weights are kept.
     """
@@ -76,7 +76,7 @@ class ZeroShot(TaughtBy, ZeroShotOptions, Stage):
     def run(self, inputs: Mapping[str, Artifact], context: Context) -> Outcome:
         import torch
 
-        from nasdistill.distill.learned import Lessons
+        from nasdistill.distill.learned import Preview
         from nasdistill.distill.task import Distillation
         from nasdistill.models.base import Network, save_network
         from nasdistill.models.inspection import described as description
@@ -102,11 +102,11 @@ class ZeroShot(TaughtBy, ZeroShotOptions, Stage):
         first = specs[0]
         spec, student = of_one_kind("student", self.student, self.student_weights)
         task = Distillation(
-            student, teachers, self.objectives, first.shape, images=first.normalisation, average=self.average
+            student, teachers, self.objectives, first.shape, normalisation=first.normalisation, average=self.average
         )
         engine.place(task)
         for _name, loss in task.learned_losses():
-            loss.prepare(Lessons(torch.empty(0, dtype=torch.int64), lambda: iter(()), context.seed))
+            loss.prepare(Preview(torch.empty(0, dtype=torch.int64), lambda: iter(()), context.seed))
         torch.manual_seed(context.seed)  # the generator and dropout must not depend on what this process did before
         generation = Generation(
             self.generator,
@@ -116,7 +116,7 @@ class ZeroShot(TaughtBy, ZeroShotOptions, Stage):
             self.generator_losses,
             first.shape,
             first.classes,
-            images=first.normalisation,
+            normalisation=first.normalisation,
             average=self.average,
         )
         course = transfer(

@@ -16,7 +16,7 @@ class Batch(NamedTuple):
         labels: the class of each image, int64, [N]; where an augmentation mixed the images, their distributions over
             the classes, float, [N, classes]. torch's cross-entropy takes both.
         indices: int64, [N], on the CPU: the images' places in their set.
-        taught: what the teachers said of these very views, where that was kept; see `nasdistill.distill.kept`.
+        taught: their teachers' outputs, where these are cached; see `nasdistill.distill.cached_outputs`.
         weights: float, [N], what each image counts in losses that are means over images; all the same if None.
     """
 

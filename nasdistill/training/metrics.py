@@ -125,13 +125,13 @@ def logits_of(
         full_precision: compute in float32, as an exported network does, whatever the engine's precision.
     """
     engine.broadcast_buffers(network)
-    said: list[tuple[torch.Tensor, torch.Tensor]] = []
+    outputs: list[tuple[torch.Tensor, torch.Tensor]] = []
     with in_evaluation_mode(network), torch.inference_mode():
         for images, truth, *_ in batches.epoch(0):
             with contextlib.nullcontext() if full_precision else engine.autocast():
                 logits = network(images)
-            said.append((logits.float(), truth))
-        logits, truth = (engine.broadcast(torch.cat(column)).cpu() for column in zip(*said, strict=True))
+            outputs.append((logits.float(), truth))
+        logits, truth = (engine.broadcast(torch.cat(column)).cpu() for column in zip(*outputs, strict=True))
     return logits, truth
 
 

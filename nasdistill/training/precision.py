@@ -10,7 +10,7 @@ from lightning.fabric.plugins import MixedPrecision
 class Autocast(MixedPrecision):
     """bfloat16 where autocast computes in it, and nowhere else.
 
-    Fabric's own casts every float tensor that a module is given beforehand. A batch also holds what a teacher said,
+    Fabric's own casts every float tensor that a module is given beforehand. A batch also holds a teacher's outputs,
     and losses of its logits in 8 bits are off by percents.
     """
 

@@ -61,7 +61,7 @@ def all_gather(tensor: torch.Tensor) -> torch.Tensor:
 
 
 def all_reduce_max(*numbers: int) -> list[int]:
-    """The largest of what the processes say, number by number; no accelerator waits for it."""
+    """The largest of the processes' numbers, place by place; no accelerator waits for it."""
     if world_size() == 1:
         return list(numbers)
     import torch

@@ -83,15 +83,15 @@ class TrainingSettings(LoopSettings):
     )
     select: Select = Field(
         "accuracy",
-        description="the validation score that selects the kept epoch and that `patience` waits for; balanced-accuracy "
-        "is the mean over the classes of the share of their images that are recognised",
+        description="the validation score that selects the epoch whose weights are saved, and that `patience` waits for; "
+        "balanced-accuracy is the mean over the classes of the share of their images that are recognised",
     )
     label_smoothing: float = Field(0.0, ge=0, lt=1, description="share of each label spread evenly over all classes")
-    draw: int = Field(
+    replicate: int = Field(
         0,
         ge=0,
-        description="another draw of initial weights, order, augmentation and dropout; the split stays that of the "
-        "seed. Stages of one seed and draw begin alike, which pairs a student with one trained alone; one that learns "
-        "from its own kind needs another draw than its teacher had",
+        description="another number: other initial weights, order, augmentation and dropout, on the seed's split. "
+        "Stages of one seed and replicate begin alike, which pairs a student with one trained alone; one that "
+        "learns from its own kind needs another replicate than its teacher had",
     )
     auxiliary_weight: float = Field(0.4, ge=0, description="weight of the auxiliary head's loss, in networks with one")

@@ -24,7 +24,7 @@ from nasdistill.training.launch import LOST
 from nasdistill.tuning.checking import curve_of, recipe_at
 from nasdistill.tuning.plan import Plan, read_plan
 
-SHARED = ("artifacts", "work", "kept")
+SHARED = ("artifacts", "work", "cache")
 """Folders that all trials of an experiment have in common, so that what several of them need is made once."""
 
 

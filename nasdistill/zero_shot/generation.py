@@ -10,7 +10,7 @@ from torch import nn
 
 from nasdistill.data.base import Normalisation, Shape
 from nasdistill.data.seeds import derived_seed, generator_for
-from nasdistill.distill.teacher import Faculty, FrozenTeacher, Teacher
+from nasdistill.distill.teacher import FrozenTeacher, Teacher, TeacherEnsemble
 from nasdistill.errors import found_at
 from nasdistill.models.ensemble import Average
 from nasdistill.training.losses import checked_loss
@@ -32,7 +32,7 @@ class Generation(nn.Module):
         losses: those of weight 0 are left out.
         shape: channels, height and width of the images.
         classes: of the networks.
-        images: what the images are normalised with, if that is known.
+        normalisation: of the images; None where it is not known.
         average: of several teachers, see `nasdistill.models.ensemble.average_logits`.
 
     Raises:
@@ -49,7 +49,7 @@ class Generation(nn.Module):
         shape: Shape,
         classes: int,
         *,
-        images: Normalisation | None = None,
+        normalisation: Normalisation | None = None,
         average: Average = "probabilities",
     ) -> None:
         super().__init__()
@@ -57,7 +57,7 @@ class Generation(nn.Module):
         self.batch_size = batch_size
         self.shape = shape
         self.classes = classes
-        self.normalisation = images
+        self.normalisation = normalisation
         self.generator = generator.build(shape, batch_size)
         self._student = (student,)  # in a tuple, so that it does not become a module of this one
         self._asks_student = any(loss.asks_student and loss.weight for loss in losses)
@@ -78,12 +78,12 @@ class Generation(nn.Module):
             term.loss for *_others, term in self._terms if isinstance(term.loss, nn.Module)
         )  # so that what these losses remember moves along
         frozen = [
-            FrozenTeacher(teacher, shape, self._points(number if len(teachers) == 1 else 1 + number), images)
+            FrozenTeacher(teacher, shape, self._points(number if len(teachers) == 1 else 1 + number), normalisation)
             for number, teacher in enumerate(teachers)
         ]
-        self.faculty = Faculty(frozen, [teacher.weight for teacher in teachers], average)
+        self.teacher_ensemble = TeacherEnsemble(frozen, [teacher.weight for teacher in teachers], average)
 
-    def draw(self, *place: int, rank: int = 0, processes: int = 1) -> tuple[torch.Tensor, torch.Tensor]:
+    def sample(self, *place: int, rank: int = 0, processes: int = 1) -> tuple[torch.Tensor, torch.Tensor]:
         """Latents, [batch_size, latent], and target classes, int64, [batch_size]: a function of the place alone.
 
         They are drawn for all processes together; this is the share of one.
@@ -104,22 +104,25 @@ class Generation(nn.Module):
     def forward(self, latents: torch.Tensor, targets: torch.Tensor) -> dict[str, torch.Tensor]:
         """The named losses of the images that latents [N, latent] become, each weighted already."""
         images = self.generator(latents).float()
-        lessons = self.faculty(images)
+        teacher_outputs = self.teacher_ensemble(images)
         student = self._student[0](images).float() if self._asks_student else None
         named: dict[str, torch.Tensor] = {}
-        for loss, weight, lesson, term in self._terms:
+        for loss, weight, teacher_index, term in self._terms:
             name = loss.registered_name
-            found = term.loss(Pseudo(images, targets, student, lessons[lesson]))
+            found = term.loss(Pseudo(images, targets, student, teacher_outputs[teacher_index]))
             value = weight * checked_loss(found, f"generator loss {name!r}", type(loss))
             named[name] = named[name] + value if name in named else value
         return named
 
-    def _points(self, lesson: int) -> list[str]:
+    def _points(self, teacher_index: int) -> list[str]:
         return [
-            point for _loss, _weight, number, term in self._terms if number == lesson for point in term.teacher_points
+            point
+            for _loss, _weight, number, term in self._terms
+            if number == teacher_index
+            for point in term.teacher_points
         ]
 
     def _apply(self, fn: Callable[[torch.Tensor], torch.Tensor], recurse: bool = True) -> Any:
         """Device, precision and memory format: the teachers go along."""
-        self.faculty.apply(fn)
+        self.teacher_ensemble.apply(fn)
         return super()._apply(fn, recurse)  # type: ignore[no-untyped-call]

@@ -140,7 +140,7 @@ def transfer(
                     group["lr"] = rate
             share = {"rank": engine.fabric.global_rank, "processes": engine.processes}
             latents, targets = (
-                drawn.to(engine.device, non_blocking=True) for drawn in generation.draw(seed, course.done, **share)
+                drawn.to(engine.device, non_blocking=True) for drawn in generation.sample(seed, course.done, **share)
             )
             learning.train()
             making.train()
@@ -157,12 +157,12 @@ def transfer(
                         optimizer_step(generator_losses, making, generator_stepper, settings.clip, engine)
             with torch.no_grad(), engine.autocast():
                 images = generation.generator(latents).float()
-                lessons = task.faculty(images)
-            batch = Batch(images, lessons[0].logits.argmax(dim=1), torch.empty(0), packed(lessons))
+                teacher_outputs = task.teacher_ensemble(images)
+            batch = Batch(images, teacher_outputs[0].logits.argmax(dim=1), torch.empty(0), packed(teacher_outputs))
             for step in range(student_steps):
                 student_losses = learning(batch)
                 if step == 0:
-                    watch.add(task.answers, lessons[0].logits)
+                    watch.add(task.answers, teacher_outputs[0].logits)
                 optimizer_step(student_losses, learning, student_stepper, settings.clip, engine)
 
             course.done += 1

@@ -96,7 +96,7 @@ def nasdistill(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.Ca
     """Run the command in this process, in `tmp_path`; plugins and the log are as before afterwards."""
     monkeypatch.chdir(tmp_path)
     STAGES.names()  # what comes along is loaded once for all tests
-    monkeypatch.setattr(STAGES, "_components", dict(STAGES._components))
+    monkeypatch.setattr(STAGES, "_components", {name: STAGES.get(name) for name in STAGES.loaded()})
     monkeypatch.setattr(plugins, "broken", {})  # what other tests broke is not this one's
     modules = set(sys.modules)
     log = logging.getLogger("nasdistill")

@@ -18,7 +18,7 @@ def make(spec: object) -> Augmentation:
 def augmented(spec: object, images: torch.Tensor, chance: torch.Generator) -> torch.Tensor:
     augmentation = make(spec)
     height, width = images.shape[2:]
-    return augmentation.apply(images, augmentation.draw(len(images), (height, width), chance))
+    return augmentation.apply(images, augmentation.sample(len(images), (height, width), chance))
 
 
 def generator(seed: int = 0) -> torch.Generator:
@@ -96,7 +96,7 @@ class TestEach:
 
     def test_a_share_of_a_batch_becomes_what_it_is_in_the_batch(self, spec: dict[str, object]) -> None:
         images = noise(16, 20)
-        drawn = make(spec).draw(16, (20, 20), generator(3))
+        drawn = make(spec).sample(16, (20, 20), generator(3))
         share = make(spec).apply(images[1::2], drawn[1::2])
         assert torch.equal(share, augmented(spec, images, generator(3))[1::2])
 

@@ -58,7 +58,7 @@ def test_mixup_blends_neighbours_and_their_labels_by_one_share() -> None:
 
 @pytest.mark.parametrize("alpha", [0.2, 1.0])
 def test_shares_are_betas(alpha: float) -> None:
-    drawn = make({"name": "mixup", "alpha": alpha}).draw(4000, (8, 8), generator())
+    drawn = make({"name": "mixup", "alpha": alpha}).sample(4000, (8, 8), generator())
     assert stats.kstest(drawn.numpy(), stats.beta(alpha, alpha).cdf).pvalue > 1e-3
 
 
@@ -77,7 +77,7 @@ def test_boxes_are_those_of_the_released_code() -> None:
 def test_labels_of_cutmix_go_by_the_pixels_of_each_image() -> None:
     images = torch.arange(16, dtype=torch.uint8).view(16, 1, 1, 1).expand(16, 3, 8, 9)
     cutmix = make("cutmix")
-    mixed, targets = cutmix.mix(images, torch.eye(16), cutmix.draw(16, (8, 9), generator(1)))
+    mixed, targets = cutmix.mix(images, torch.eye(16), cutmix.sample(16, (8, 9), generator(1)))
     assert mixed.dtype == torch.uint8
     for n in range(16):
         pixels = mixed[n, 0].flatten().long().bincount(minlength=16)
@@ -87,7 +87,7 @@ def test_labels_of_cutmix_go_by_the_pixels_of_each_image() -> None:
 
 
 def test_cutmix_leaves_the_share_alone_that_it_says() -> None:
-    boxed = make({"name": "cutmix", "probability": 0.25}).draw(4000, (64, 64), generator())
+    boxed = make({"name": "cutmix", "probability": 0.25}).sample(4000, (64, 64), generator())
     assert float((boxed[:, 2] > boxed[:, 0]).double().mean()) == pytest.approx(0.25, abs=0.035)
 
 
@@ -134,7 +134,7 @@ class TestBatches:
 def test_channels_last_stays_and_the_input_is_left_alone(name: str) -> None:
     images, targets = torch.randn(6, 3, 8, 8, generator=generator()), torch.eye(6)
     before, mixer = images.clone(), make(name)
-    drawn = mixer.draw(6, (8, 8), generator())
+    drawn = mixer.sample(6, (8, 8), generator())
     plain, _ = mixer.mix(images, targets, drawn)
     mixed, _ = mixer.mix(images.contiguous(memory_format=torch.channels_last), targets, drawn)
     assert mixed.is_contiguous(memory_format=torch.channels_last)

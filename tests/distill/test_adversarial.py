@@ -19,7 +19,7 @@ from nasdistill.distill.discriminator import (
     told_apart,
     train_discriminator,
 )
-from nasdistill.distill.learned import Lessons
+from nasdistill.distill.learned import Preview
 from nasdistill.distill.objectives import OBJECTIVES, Outputs
 from nasdistill.distill.objectives.adversarial import Adversarial, Adversary
 from nasdistill.distill.task import Distillation, with_label_term
@@ -139,7 +139,7 @@ def test_the_seed_decides_all_and_the_global_generator_nothing() -> None:
     torch.manual_seed(1)
     adversary = Adversary(settings(), CLASSES)
     torch.set_rng_state(before)
-    adversary.prepare(lessons(logits(1), logits(2, spread=9)))
+    adversary.prepare(preview(logits(1), logits(2, spread=9)))
     assert torch.equal(torch.get_rng_state(), before)
 
 
@@ -154,7 +154,7 @@ def batch(said: torch.Tensor) -> Batch:
     return Batch(torch.zeros(len(said), *SHAPE), labels, torch.arange(len(said)))
 
 
-def lessons(student: torch.Tensor, teacher: torch.Tensor, labels: torch.Tensor | None = None) -> Lessons:
+def preview(student: torch.Tensor, teacher: torch.Tensor, labels: torch.Tensor | None = None) -> Preview:
     labels = student.argmax(1) if labels is None else labels
 
     def outputs() -> Iterator[tuple[Outputs, Outputs, Batch]]:
@@ -165,13 +165,13 @@ def lessons(student: torch.Tensor, teacher: torch.Tensor, labels: torch.Tensor |
                 Batch(torch.zeros(len(part), *SHAPE), labels[part], part),
             )
 
-    return Lessons(labels, outputs, seed=0)
+    return Preview(labels, outputs, seed=0)
 
 
 def test_it_is_trained_first_and_says_how_well(caplog: pytest.LogCaptureFixture) -> None:
     adversary = Adversary(settings(), CLASSES)
     with caplog.at_level("INFO", logger="nasdistill"):
-        adversary.prepare(lessons(logits(1), logits(2) + 10))
+        adversary.prepare(preview(logits(1), logits(2) + 10))
     assert caplog.messages == ["adversarial: the discriminator tells 100.0 % of outputs held out apart"]
     assert adversary.stop_reason() is None
     scores = adversary.discriminator(logits(3)), adversary.discriminator(logits(4) + 10)
@@ -181,15 +181,15 @@ def test_it_is_trained_first_and_says_how_well(caplog: pytest.LogCaptureFixture)
 def test_where_there_is_nothing_to_tell_apart_it_ends_at_the_outset_with_a_reason() -> None:
     same = logits(1)
     with pytest.raises(UserError, match=r"nothing to learn from .* right about 50.0 % .* less than stop_below 0.55"):
-        Adversary(settings(), CLASSES).prepare(lessons(same, same))
-    Adversary(settings(stop_below=0), CLASSES).prepare(lessons(same, same))
+        Adversary(settings(), CLASSES).prepare(preview(same, same))
+    Adversary(settings(stop_below=0), CLASSES).prepare(preview(same, same))
 
 
 def test_an_untrained_student_is_warned_of(caplog: pytest.LogCaptureFixture) -> None:
     student, teacher = logits(1), logits(2) + 10
-    Adversary(settings(), CLASSES).prepare(lessons(student, teacher))
+    Adversary(settings(), CLASSES).prepare(preview(student, teacher))
     assert not [record for record in caplog.records if record.levelname == "WARNING"]
-    Adversary(settings(), CLASSES).prepare(lessons(student, teacher, torch.arange(IMAGES) % CLASSES))
+    Adversary(settings(), CLASSES).prepare(preview(student, teacher, torch.arange(IMAGES) % CLASSES))
     (warning,) = [record.getMessage() for record in caplog.records if record.levelname == "WARNING"]
     assert "as if it had never been trained" in warning
 

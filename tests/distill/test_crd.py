@@ -129,7 +129,7 @@ def test_memory_starts_with_vectors_of_mean_squared_length_one() -> None:
 def test_negatives_are_of_other_classes_and_each_is_as_likely() -> None:
     labels = torch.tensor([2, 0, 1, 0, 2, 2, 4, 0, 1])
     torch.manual_seed(0)
-    drawn = OtherClasses(labels).draw(torch.tensor([0, 1, 2, 4]), 60000)
+    drawn = OtherClasses(labels).sample(torch.tensor([0, 1, 2, 4]), 60000)
     assert drawn.shape == (4, 60000)
     for label, row in zip((0, 1, 2, 4), drawn, strict=True):
         allowed = labels != label
@@ -141,7 +141,7 @@ def test_negatives_are_of_other_classes_and_each_is_as_likely() -> None:
 
 
 def test_fewer_images_than_negatives_are_drawn_again() -> None:
-    drawn = OtherClasses(torch.tensor([0, 0, 1])).draw(torch.tensor([0, 1]), 50)
+    drawn = OtherClasses(torch.tensor([0, 0, 1])).sample(torch.tensor([0, 1]), 50)
     assert set(drawn[0].tolist()) == {2}
     assert set(drawn[1].tolist()) == {0, 1}
 
@@ -161,12 +161,12 @@ def test_a_step_is_the_loss_of_both_sides() -> None:
     contrast = contrast_of(task).double()
     before = [bank.entries.tolist() for bank in (contrast.student_memory, contrast.teacher_memory)]
     torch.manual_seed(5)
-    negatives = contrast.others.draw(given.labels, 16)
+    negatives = contrast.others.sample(given.labels, 16)
     torch.manual_seed(5)
     found = task(given)["crd"]
     candidates = torch.cat([given.indices.unsqueeze(1), negatives], dim=1).tolist()
     embedded = {}
-    for name, whole in (("student", task.network), ("teacher", task.faculty.teachers[0].network)):
+    for name, whole in (("student", task.network), ("teacher", task.teacher_ensemble.teachers[0].network)):
         maps = whole.stem(given.images)  # type: ignore[operator, union-attr]
         for group in whole.groups:  # type: ignore[union-attr]
             maps = group(maps)
@@ -251,12 +251,12 @@ def test_several_processes_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_the_student_and_both_embeddings_learn_and_the_teacher_does_not() -> None:
     task = crd()
-    before = {name: value.clone() for name, value in task.faculty.teachers[0].network.state_dict().items()}
+    before = {name: value.clone() for name, value in task.teacher_ensemble.teachers[0].network.state_dict().items()}
     first, last = train_briefly(task, SHAPE, "crd")
     assert last < 0.9 * first
     assert all(parameter.grad is not None for parameter in contrast_of(task).parameters())
     assert task.network.stem.weight.grad is not None  # type: ignore[union-attr]
-    for name, value in task.faculty.teachers[0].network.state_dict().items():
+    for name, value in task.teacher_ensemble.teachers[0].network.state_dict().items():
         assert torch.equal(value, before[name])
 
 

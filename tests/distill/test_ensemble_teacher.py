@@ -50,7 +50,9 @@ def batch() -> Batch:
 def test_it_teaches_what_its_members_teach_together() -> None:
     given = batch()
     found, expected = taught([ensemble()], "kd"), taught(separate(), "kd")
-    torch.testing.assert_close(found.faculty(given.images)[0].logits, expected.faculty(given.images)[0].logits)
+    torch.testing.assert_close(
+        found.teacher_ensemble(given.images)[0].logits, expected.teacher_ensemble(given.images)[0].logits
+    )
     torch.testing.assert_close(found(given), expected(given))
 
 

@@ -12,7 +12,7 @@ from torch import nn
 from torch.nn import functional
 
 from nasdistill.data.base import Normalisation, Shape
-from nasdistill.distill.learned import LearnedLoss, Lessons
+from nasdistill.distill.learned import LearnedLoss, Preview
 from nasdistill.distill.objectives import OBJECTIVES, Objective, Outputs, Term
 from nasdistill.distill.task import Distillation, with_label_term
 from nasdistill.distill.teacher import Teacher
@@ -44,11 +44,11 @@ def batch() -> Batch:
 
 
 def teacher_of(task: Distillation) -> nn.Module:
-    return task.faculty.teachers[0].network
+    return task.teacher_ensemble.teachers[0].network
 
 
 def taught_by(task: Distillation, images: torch.Tensor) -> Outputs:
-    return task.faculty(images)[0]
+    return task.teacher_ensemble(images)[0]
 
 
 def test_kd_and_at_is_the_published_sum() -> None:
@@ -243,9 +243,9 @@ class Curious(Objective):
 
 
 class Seen(LearnedLoss):
-    def prepare(self, lessons: Lessons) -> None:
-        self.shown = list(lessons.outputs())
-        self.labels = lessons.labels
+    def prepare(self, preview: Preview) -> None:
+        self.shown = list(preview.outputs())
+        self.labels = preview.labels
 
 
 def test_before_training_losses_see_both_networks_in_evaluation_mode_and_change_neither() -> None:

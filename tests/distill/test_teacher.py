@@ -107,8 +107,8 @@ def test_outputs_that_were_kept_stand_for_the_teachers() -> None:
     task = taught(teachers(2, 1), "kd", "attention")
     given = batch()
     expected = task(given)
-    kept = given._replace(taught=packed(task.faculty(given.images)))
-    for teacher in task.faculty.teachers:
+    kept = given._replace(taught=packed(task.teacher_ensemble(given.images)))
+    for teacher in task.teacher_ensemble.teachers:
         teacher.network.register_forward_pre_hook(lambda *_: pytest.fail("the teacher ran"))
     torch.testing.assert_close(task(kept), expected)
 
@@ -118,7 +118,7 @@ def test_each_teacher_gets_images_in_its_own_normalisation() -> None:
     listed = teachers(1, 1, own=(data, other))
     task = taught(listed, "kd", "attention", images=data)
     pixels = torch.rand(5, *SHAPE)
-    _together, *each = task.faculty((pixels - 0.2) / 0.5)
+    _together, *each = task.teacher_ensemble((pixels - 0.2) / 0.5)
     for said, teacher, images in zip(each, listed, ((pixels - 0.2) / 0.5, (pixels - 0.4) / 0.25), strict=True):
         torch.testing.assert_close(said.logits, evaluated(teacher.network, images), atol=1e-5, rtol=1e-5)
         assert set(said.features) == {"first", "second"}
@@ -126,23 +126,27 @@ def test_each_teacher_gets_images_in_its_own_normalisation() -> None:
 
 def test_all_teachers_are_frozen_and_none_is_saved() -> None:
     task = taught(teachers(1, 1), "kd", "attention").train()
-    before = [{name: value.clone() for name, value in t.network.state_dict().items()} for t in task.faculty.teachers]
+    before = [
+        {name: value.clone() for name, value in t.network.state_dict().items()} for t in task.teacher_ensemble.teachers
+    ]
     torch.stack(list(task(batch()).values())).sum().backward()  # type: ignore[no-untyped-call]
     saved = {name.removeprefix("network.") for name in task.state_dict()}
     assert saved == set(task.network.state_dict())
     assert {id(parameter) for parameter in task.parameters()} == {id(each) for each in task.network.parameters()}
-    for teacher, state in zip(task.faculty.teachers, before, strict=True):
+    for teacher, state in zip(task.teacher_ensemble.teachers, before, strict=True):
         assert not any(module.training for module in teacher.network.modules())
         assert all(each.grad is None and not each.requires_grad for each in teacher.network.parameters())
         assert all(torch.equal(value, state[name]) for name, value in teacher.network.state_dict().items())
-    assert not any(said.logits.requires_grad for said in task.faculty(batch().images))
+    assert not any(said.logits.requires_grad for said in task.teacher_ensemble(batch().images))
 
 
 def test_all_teachers_move_with_the_task() -> None:
     data, other = Normalisation(mean=(0.2,), std=(0.5,)), Normalisation(mean=(0.4,), std=(0.25,))
     task = taught(teachers(1, 1, own=(other, other)), "kd", images=data).to(torch.float64)
-    assert {each.dtype for teacher in task.faculty.teachers for each in teacher.network.parameters()} == {torch.float64}
-    assert task.faculty(batch().images.double())[0].logits.isfinite().all()
+    assert {each.dtype for teacher in task.teacher_ensemble.teachers for each in teacher.network.parameters()} == {
+        torch.float64
+    }
+    assert task.teacher_ensemble(batch().images.double())[0].logits.isfinite().all()
 
 
 def test_no_teacher_is_the_student() -> None:

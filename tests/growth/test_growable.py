@@ -79,7 +79,7 @@ class SmallNetwork(nn.Module):
 @pytest.fixture(autouse=True)
 def _registered(monkeypatch: pytest.MonkeyPatch) -> None:
     MODELS.names()
-    monkeypatch.setattr(MODELS, "_components", dict(MODELS._components))
+    monkeypatch.setattr(MODELS, "_components", {name: MODELS.get(name) for name in MODELS.loaded()})
     MODELS.register("small")(Small)
     MODELS.register("beside")(Beside)
 

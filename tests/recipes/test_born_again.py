@@ -49,7 +49,7 @@ def test_controls_differ_from_the_first_generation_in_what_they_learn_alone() ->
         # fresh weights of a model that comes with none: the same draw
         assert {**found, "fresh": True} == {option: first[option] for option in found}
     teacher, again = options(name, "ban-0"), options(name, "new-draw")
-    assert (teacher.pop("draw"), again.pop("draw")) == (0, first["draw"])
+    assert (teacher.pop("replicate"), again.pop("replicate")) == (0, first["replicate"])
     assert (teacher.pop("fresh"), again.pop("fresh")) == (True, False)
     assert teacher == again
 

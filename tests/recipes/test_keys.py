@@ -80,7 +80,9 @@ class Mine(Objective):
 def _nothing_stays_known(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     for kind in ("stages", "models", "operations", "objectives", "datasets"):
         registry(kind).names()
-        monkeypatch.setattr(registry(kind), "_components", dict(registry(kind)._components))
+        monkeypatch.setattr(
+            registry(kind), "_components", {name: registry(kind).get(name) for name in registry(kind).loaded()}
+        )
     monkeypatch.setattr(plugins, "broken", {})
     yield
     forget_plugins()
@@ -147,7 +149,7 @@ def test_where_a_plugin_lies_decides_nothing(tmp_path: Path) -> None:
     for place in ("here", "there"):
         written(tmp_path / place / "model.py", MODEL)
         with pytest.MonkeyPatch.context() as before:
-            before.setattr(MODELS, "_components", dict(MODELS._components))
+            before.setattr(MODELS, "_components", {name: MODELS.get(name) for name in MODELS.loaded()})
             load_plugin(f"{place}/model.py", tmp_path)
             keys.append(key("train", model="one-layer"))
     assert keys[0] == keys[1]
@@ -192,7 +194,7 @@ def test_an_edited_model_in_an_input_makes_another_key_of_who_reads_it(tmp_path:
 def test_an_artifact_says_which_plugin_it_lacks(tmp_path: Path) -> None:
     plugin = written(tmp_path / "model.py", MODEL)
     with pytest.MonkeyPatch.context() as before:
-        before.setattr(MODELS, "_components", dict(MODELS._components))
+        before.setattr(MODELS, "_components", {name: MODELS.get(name) for name in MODELS.loaded()})
         load_plugin("model.py", tmp_path)
         artifact = imported(tmp_path / "run")
     with pytest.raises(UserError, match=rf"unknown model 'one-layer'.*; it was made with --plugin {plugin}$"):
@@ -240,7 +242,7 @@ def test_the_order_of_loading_decides_nothing(tmp_path: Path) -> None:
         forget_plugins()
         with pytest.MonkeyPatch.context() as before:
             for known in (MODELS, OBJECTIVES):
-                before.setattr(known, "_components", dict(known._components))
+                before.setattr(known, "_components", {name: known.get(name) for name in known.loaded()})
             for file in order:
                 load_plugin(file, tmp_path)
             classes = [MODELS.get("one-layer"), OBJECTIVES.get("scaled")]

@@ -29,7 +29,7 @@ class OneLayer(Model):
 def test_a_model_that_a_stage_names_is_a_part_of_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     models = registry("models")
     models.names()
-    monkeypatch.setattr(models, "_components", dict(models._components))
+    monkeypatch.setattr(models, "_components", {name: models.get(name) for name in models.loaded()})
     (tmp_path / "one_layer.py").write_text(MODEL)
     load_plugin("one_layer.py", tmp_path)
     for model in ("one-layer", {"name": "one-layer"}):

@@ -79,7 +79,7 @@ def test_accuracy_on_other_images_is_no_test_accuracy_and_is_not_compared_with_o
     ]
     assert "accuracy %, train images" not in table.header
     assert checked.over(tested) is None
-    assert words.bought(checked, [tested]) == "94.50 ± 0.71 % of the validation images."
+    assert words.gain(checked, [tested]) == "94.50 ± 0.71 % of the validation images."
 
 
 def test_scores_over_classes_have_each_seeds_value() -> None:

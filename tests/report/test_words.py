@@ -65,10 +65,10 @@ def test_a_binary_students_bytes_stand_beside_its_accuracy() -> None:
         Row("binary", "train", 0, 1000, accuracy=accuracy, metrics={"bytes": 165}),
     ]
     real, binary = by_stage(rows)
-    assert words.bought(binary, [real]) == "80.00 % with 165 B of weights, 2.50 points under real."
+    assert words.gain(binary, [real]) == "80.00 % with 165 B of weights, 2.50 points under real."
 
 
-def test_what_each_step_bought() -> None:
+def test_what_each_step_gain() -> None:
     def percent(value: float) -> dict[str, float | None]:
         return {"last": 1.0, "best": 100.0, "selected": value}
 
@@ -82,7 +82,7 @@ def test_what_each_step_bought() -> None:
             Row("onnx", "export", 0),
         ]
     )
-    assert [words.bought(stage, stages[:number]) for number, stage in enumerate(stages)] == [
+    assert [words.gain(stage, stages[:number]) for number, stage in enumerate(stages)] == [
         "a network of 50,000 parameters and 6.1 M multiply-adds; 38 s of work.",
         "a network of 100,000 parameters and 12.2 M multiply-adds, 2.00 times found.",
         "98.10 %.",
@@ -105,7 +105,7 @@ def test_a_generation_stands_beside_the_first_and_beside_its_teacher() -> None:
             generation("wide", 84.0, 4000, teacher="ban-3"),
         ]
     )
-    assert [words.bought(stage, stages[:number]) for number, stage in enumerate(stages)] == [
+    assert [words.gain(stage, stages[:number]) for number, stage in enumerate(stages)] == [
         "80.00 %.",
         "81.00 %, 1.00 points over its teacher ban-0.",
         "82.50 %, 2.50 points over ban-0; 1.50 points over its teacher ban-1.",
@@ -117,8 +117,8 @@ def test_a_generation_stands_beside_the_first_and_beside_its_teacher() -> None:
 def test_a_stage_that_was_left_out_with_some_seeds_says_so() -> None:
     rows = [Row("first", "search", seed, 10) for seed in range(3)] + [Row("second", "search", 1, 10)]
     first, second = by_stage(rows)
-    assert words.bought(first, []) == "a network of 10 parameters."
-    assert words.bought(second, [first]) == "a network of 10 parameters; ran with 1 of 3 seeds."
+    assert words.gain(first, []) == "a network of 10 parameters."
+    assert words.gain(second, [first]) == "a network of 10 parameters; ran with 1 of 3 seeds."
 
 
 def test_a_student_without_data_is_beside_the_last_weights_of_the_others() -> None:
@@ -128,7 +128,7 @@ def test_a_student_without_data_is_beside_the_last_weights_of_the_others() -> No
         Row("student", "zero-shot", 0, 1000, accuracy={"last": 88.5, "best": 92.0}, inputs={"teacher": "t"}),
     ]
     *earlier, student = by_stage(rows)
-    assert words.bought(student, earlier) == (
+    assert words.gain(student, earlier) == (
         "88.50 % (last weights), 1.50 points under alone (last weights); "
         "teacher (last weights), 2.00 times as large, has 97.00 %."
     )
@@ -137,7 +137,7 @@ def test_a_student_without_data_is_beside_the_last_weights_of_the_others() -> No
 def test_collapses_and_early_ends_are_told() -> None:
     def told(*metrics: dict[str, object]) -> str:
         rows = [Row("student", "zero-shot", seed, 1000, metrics=found) for seed, found in enumerate(metrics)]
-        return words.bought(by_stage(rows)[0], [])
+        return words.gain(by_stage(rows)[0], [])
 
     size = "a network of 1,000 parameters"
     assert told({"collapses": []}) == told({"collapses": 3}) == f"{size}."

@@ -24,7 +24,7 @@ from nasdistill.search.one_shot import NniSupernet, OneShot, kind_of
 from nasdistill.search.spaces import SPACES
 from nasdistill.search.strategies import STRATEGIES, Found
 from nasdistill.search.strategies.nni_random_one_shot import accuracy
-from nasdistill.search.strategies.random import draw
+from nasdistill.search.strategies.random import sample
 from nasdistill.stages import STAGES
 from nasdistill.training.checkpoints import Checkpoints
 from nasdistill.training.records import Records
@@ -177,7 +177,7 @@ def test_a_path_is_the_network_that_nni_freezes_with_the_shared_weights() -> Non
     images = torch.randn(4, 3, 8, 8)
     outputs = []
     for seed in range(3):
-        chosen = draw(choices, torch.Generator().manual_seed(seed))
+        chosen = sample(choices, torch.Generator().manual_seed(seed))
         frozen = supernet.body.freeze(chosen).eval()
         supernet.eval().follow(chosen)
         outputs.append(supernet(images))
@@ -209,7 +209,7 @@ def test_accuracy_is_that_of_the_path_with_the_batches_statistics(digits: Data) 
     """A loop of its own, over nni's frozen network."""
     torch.manual_seed(0)
     _, supernet, choices = supernet_of("nni:random-one-shot")
-    chosen = draw(choices, torch.Generator().manual_seed(5))
+    chosen = sample(choices, torch.Generator().manual_seed(5))
     _, architecture_batches = halves(digits, 16, engine(), seed=0)
     frozen = supernet.body.freeze(chosen).train()
     right = [
@@ -226,14 +226,14 @@ def test_paths_are_drawn_uniformly_and_by_the_seed_alone() -> None:
     module = next(m for m in supernet._choosing() if m.label == label)
     counts: Counter[str] = Counter()
     for seed in range(500):
-        strategy.draw(supernet, choices, seed)
+        strategy.sample(supernet, choices, seed)
         counts[module._sampled] += 1
     assert set(counts) == set(choices[label])
     # Five alternatives of probability 1/5: five standard deviations.
     assert all(abs(count - 100) < 5 * math.sqrt(500 * 0.2 * 0.8) for count in counts.values())
     first = module._sampled
-    strategy.draw(supernet, choices, 0)
-    strategy.draw(supernet, choices, 499)
+    strategy.sample(supernet, choices, 0)
+    strategy.sample(supernet, choices, 499)
     assert module._sampled == first
 
 
@@ -247,7 +247,7 @@ def test_proxyless_draws_by_the_learned_probabilities_and_finds_the_likeliest(di
     counts: Counter[str] = Counter()
     torch.manual_seed(0)
     for seed in range(400):
-        strategy.draw(supernet, choices, seed)
+        strategy.sample(supernet, choices, seed)
         counts[module._sampled] += 1
     third = choices[label][2]
     assert abs(counts[third] - 400 * share) < 5 * math.sqrt(400 * share * (1 - share))

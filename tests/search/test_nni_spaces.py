@@ -15,7 +15,7 @@ from nasdistill.models.inspection import count_parameters
 from nasdistill.models.nni_hub import hub_space
 from nasdistill.registry import registry
 from nasdistill.search.spaces import SPACES
-from nasdistill.search.strategies.random import draw
+from nasdistill.search.strategies.random import sample
 from tests.search.nni_tiny import SLOW, TINY
 
 pytest.importorskip("nni")
@@ -24,7 +24,7 @@ MODELS = registry("models")
 
 def drawn(name: str, seed: int = 0) -> dict[str, Any]:
     space = SPACES.parse({"name": name, **TINY[name]})
-    return draw(space.choices((1, 8, 8), 10), torch.Generator().manual_seed(seed))
+    return sample(space.choices((1, 8, 8), 10), torch.Generator().manual_seed(seed))
 
 
 def test_all_of_nnis_spaces_are_in_the_table() -> None:

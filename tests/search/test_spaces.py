@@ -134,7 +134,7 @@ def test_a_missing_file_is_named() -> None:
 
 def test_a_plugin_adds_a_space(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     SPACES.names()
-    monkeypatch.setattr(SPACES, "_components", dict(SPACES._components))
+    monkeypatch.setattr(SPACES, "_components", {name: SPACES.get(name) for name in SPACES.loaded()})
     path = tmp_path / "plugin.py"
     path.write_text(
         "from nasdistill.search.spaces import SPACES\n"

@@ -28,7 +28,7 @@ class Conv1x1(Operation):
 @pytest.fixture(autouse=True)
 def _plugin_operation(monkeypatch: pytest.MonkeyPatch) -> None:
     OPERATIONS.names()
-    monkeypatch.setattr(OPERATIONS, "_components", dict(OPERATIONS._components))
+    monkeypatch.setattr(OPERATIONS, "_components", {name: OPERATIONS.get(name) for name in OPERATIONS.loaded()})
     OPERATIONS.register("test_conv_1x1")(Conv1x1)
 
 

@@ -107,7 +107,7 @@ def test_a_stopped_training_ends_with_the_same_bits(
 ) -> None:
     options: dict[str, Any] = {"balance": balance, "select": "balanced-accuracy", "epochs": 3}
     if uses == "distill":
-        options |= {"objectives": ["ban", "attention"], "views": 2, "keep_outputs": True}
+        options |= {"objectives": ["ban", "attention"], "views": 2, "cache_outputs": True}
     whole, _ = run(tmp_path / "whole" / "run", uses, data, teacher, **options)
     taken = stop_in(monkeypatch, TRAINED[uses][1], 6)
     with pytest.raises(Interrupted):
@@ -122,7 +122,7 @@ def test_kept_outputs_are_those_of_the_same_order(tmp_path: Path, data: Data, te
     """Weights of images change nothing that a teacher says; images drawn with replacement are other batches."""
     alone, together = (
         [
-            weights(run(place(balance), "distill", data, teacher, balance=balance, keep_outputs=True)[0])
+            weights(run(place(balance), "distill", data, teacher, balance=balance, cache_outputs=True)[0])
             for balance in ("none", "loss", "sampling")
         ]
         for place in (lambda b: tmp_path / b / "run", lambda b: tmp_path / "together" / b)

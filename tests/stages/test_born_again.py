@@ -91,8 +91,8 @@ def test_a_generation_is_taught_by_the_one_before() -> None:
 
 
 def test_every_generation_draws_anew() -> None:
-    parts = parts_of(model="wrn-10-1", generations=3, draw=4)
-    assert [parts[f"ban-{number}"].draw for number in range(4)] == [4, 5, 6, 7]  # type: ignore[attr-defined]
+    parts = parts_of(model="wrn-10-1", generations=3, replicate=4)
+    assert [parts[f"ban-{number}"].replicate for number in range(4)] == [4, 5, 6, 7]  # type: ignore[attr-defined]
 
 
 def test_all_before_can_teach_together() -> None:

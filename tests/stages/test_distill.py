@@ -105,7 +105,7 @@ def test_the_student_trains_after_each_evaluation(
     forward = Distillation.forward
 
     def watched(task: Distillation, batch: Batch) -> dict[str, torch.Tensor]:
-        modes.append((task.network.training, task.faculty.teachers[0].network.training))
+        modes.append((task.network.training, task.teacher_ensemble.teachers[0].network.training))
         return forward(task, batch)
 
     monkeypatch.setattr(Distillation, "forward", watched)

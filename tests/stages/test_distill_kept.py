@@ -17,7 +17,7 @@ from nasdistill.data.base import Data
 from nasdistill.distill import kept
 from nasdistill.distill.objectives import Outputs
 from nasdistill.distill.task import Distillation
-from nasdistill.distill.teacher import Faculty
+from nasdistill.distill.teacher import TeacherEnsemble
 from nasdistill.errors import Interrupted
 from nasdistill.models.base import load_network
 from nasdistill.recipes.loading import load_recipe
@@ -51,13 +51,13 @@ def small_files(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture
 def asked(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """How many images each question to the teachers was about."""
-    answer, questions = Faculty.__call__, []
+    answer, questions = TeacherEnsemble.__call__, []
 
-    def watched(faculty: Faculty, images: torch.Tensor) -> list[Outputs]:
+    def watched(teacher_ensemble: TeacherEnsemble, images: torch.Tensor) -> list[Outputs]:
         questions.append(len(images))
-        return answer(faculty, images)
+        return answer(teacher_ensemble, images)
 
-    monkeypatch.setattr(Faculty, "__call__", watched)
+    monkeypatch.setattr(TeacherEnsemble, "__call__", watched)
     return questions
 
 
@@ -86,17 +86,17 @@ def test_the_student_is_bit_for_bit_that_of_a_teacher_who_speaks_in_halves(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     options = {"objectives": objectives, "precision": precision}
-    hears, reads = (student(tmp_path / name, data, teacher, keep_outputs=True, **options) for name in ("a", "b"))
-    answer = Faculty.__call__
+    hears, reads = (student(tmp_path / name, data, teacher, cache_outputs=True, **options) for name in ("a", "b"))
+    answer = TeacherEnsemble.__call__
 
-    def in_halves(faculty: Faculty, images: torch.Tensor) -> list[Outputs]:
+    def in_halves(teacher_ensemble: TeacherEnsemble, images: torch.Tensor) -> list[Outputs]:
         return [
             Outputs(said.logits.half().float(), {at: value.half().float() for at, value in said.features.items()})
-            for said in answer(faculty, images)
+            for said in answer(teacher_ensemble, images)
         ]
 
     plain = student(tmp_path / "plain", data, teacher, **options)
-    monkeypatch.setattr(Faculty, "__call__", in_halves)
+    monkeypatch.setattr(TeacherEnsemble, "__call__", in_halves)
     halves = student(tmp_path / "halves", data, teacher, **options)
     assert equal(hears, halves)
     assert equal(reads, halves)
@@ -106,7 +106,7 @@ def test_the_student_is_bit_for_bit_that_of_a_teacher_who_speaks_in_halves(
 def test_rounding_changes_no_prediction(tmp_path: Path, data: Data, teacher: Artifact) -> None:
     """Half precision has 11 bits: after 24 gentle steps in fp32 weights differ by less than 1e-4."""
     optimizer = {"name": "sgd", "lr": 0.01}
-    with_it = student(tmp_path / "a", data, teacher, optimizer=optimizer, keep_outputs=True)
+    with_it = student(tmp_path / "a", data, teacher, optimizer=optimizer, cache_outputs=True)
     without = student(tmp_path / "b", data, teacher, optimizer=optimizer)
     for name, value in without.items():
         assert (with_it[name] - value).abs().max() <= 1e-4 * max(1, value.abs().max())
@@ -117,12 +117,12 @@ def test_rounding_changes_no_prediction(tmp_path: Path, data: Data, teacher: Art
 
 
 def test_kept_outputs_spare_the_teacher(tmp_path: Path, data: Data, teacher: Artifact, asked: list[int]) -> None:
-    student(tmp_path / "a", data, teacher, keep_outputs=True)
+    student(tmp_path / "a", data, teacher, cache_outputs=True)
     assert asked == [16] * (2 + 2 * 6)  # the rehearsal, and two views of six batches for four epochs
     asked.clear()
-    student(tmp_path / "b", data, teacher, keep_outputs=True, student="wrn-10-2", optimizer="adam", epochs=5)
+    student(tmp_path / "b", data, teacher, cache_outputs=True, student="wrn-10-2", optimizer="adam", epochs=5)
     assert asked == []
-    student(tmp_path / "c", data, teacher, keep_outputs=True, views=3)
+    student(tmp_path / "c", data, teacher, cache_outputs=True, views=3)
     assert asked == [16] * 6  # the third view
     assert folders(tmp_path) == 1
 
@@ -134,8 +134,8 @@ def test_kept_outputs_spare_the_teacher(tmp_path: Path, data: Data, teacher: Art
 def test_what_decides_the_outputs_keeps_others(
     change: dict[str, Any], tmp_path: Path, data: Data, teacher: Artifact
 ) -> None:
-    student(tmp_path / "a", data, teacher, keep_outputs=True, epochs=1)
-    student(tmp_path / "b", data, teacher, **{"keep_outputs": True, "epochs": 1, **change})
+    student(tmp_path / "a", data, teacher, cache_outputs=True, epochs=1)
+    student(tmp_path / "b", data, teacher, **{"cache_outputs": True, "epochs": 1, **change})
     assert folders(tmp_path) == 2
 
 
@@ -144,7 +144,7 @@ def test_other_teachers_seeds_data_and_code_keep_others(
 ) -> None:
     other = network_artifact(tmp_path / "other", data, "wrn-10-1")
     options = {"student": "wrn-10-1", "teacher": "teacher", "epochs": 1, "batch_size": 48, "show": []}
-    stage = build(STAGES.get("distill"), {**options, "keep_outputs": True})
+    stage = build(STAGES.get("distill"), {**options, "cache_outputs": True})
     changes: list[dict[str, Any]] = [{}, {"seed": 4}, {"data_identity": {"fingerprint": "0"}}]
     for number, change in enumerate(changes):
         place = dataclasses.replace(context_in(tmp_path / str(number), data, kept=tmp_path / "kept"), **change)
@@ -165,11 +165,11 @@ def test_a_training_that_is_stopped_ends_with_the_same_bits(
     step: int, tmp_path: Path, data: Data, teacher: Artifact, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Stopped before a file of outputs is written, after one, and in an epoch that reads; two epochs of six steps."""
-    whole = student(tmp_path / "whole" / "run", data, teacher, keep_outputs=True)
+    whole = student(tmp_path / "whole" / "run", data, teacher, cache_outputs=True)
     taken = stop_in(monkeypatch, Distillation, step)
     with pytest.raises(Interrupted):
-        student(tmp_path / "stopped" / "run", data, teacher, keep_outputs=True)
-    assert equal(student(tmp_path / "stopped" / "run", data, teacher, keep_outputs=True), whole)
+        student(tmp_path / "stopped" / "run", data, teacher, cache_outputs=True)
+    assert equal(student(tmp_path / "stopped" / "run", data, teacher, cache_outputs=True), whole)
     assert taken["steps"] == 24
 
 
@@ -182,10 +182,10 @@ stages:
   - {name: teacher, uses: train, with: {model: mlp-16, epochs: 1}}
   - name: first
     uses: distill
-    with: {student: mlp-8, teacher: teacher, epochs: 2, batch_size: 30, keep_outputs: true}
+    with: {student: mlp-8, teacher: teacher, epochs: 2, batch_size: 30, cache_outputs: true}
   - name: second
     uses: distill
-    with: {student: mlp-12, teacher: teacher, epochs: 2, batch_size: 30, keep_outputs: true, objectives: [logits-mse]}
+    with: {student: mlp-12, teacher: teacher, epochs: 2, batch_size: 30, cache_outputs: true, objectives: [logits-mse]}
 """
 
 

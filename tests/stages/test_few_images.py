@@ -128,13 +128,13 @@ def test_losses_that_learn_are_prepared_on_the_few(
     assert [labels.bincount().tolist() for labels in prepared] == [[3] * 10]
 
 
-@pytest.mark.parametrize("keep_outputs", [False, True])
+@pytest.mark.parametrize("cache_outputs", [False, True])
 @pytest.mark.parametrize(("full_epochs", "batch_size", "steps"), [(True, 32, 9), (False, 20, 6)])
 def test_a_stopped_training_ends_with_the_same_bits(
     full_epochs: bool,
     batch_size: int,
     steps: int,
-    keep_outputs: bool,
+    cache_outputs: bool,
     tmp_path: Path,
     data: Data,
     teacher: Artifact,
@@ -143,7 +143,7 @@ def test_a_stopped_training_ends_with_the_same_bits(
     """With a memory of each image; of 30 images, batches of 32 hold some twice."""
     moving = dataclasses.replace(data, augmentations=(AUGMENTATIONS.parse({"name": "crop", "padding": 1}),))
     options = {"images_per_class": 3, "full_epochs": full_epochs, "batch_size": batch_size, "epochs": 3}
-    options |= {"objectives": ["kd", CRD, "attention"], "keep_outputs": keep_outputs}
+    options |= {"objectives": ["kd", CRD, "attention"], "cache_outputs": cache_outputs}
     whole = weights(run(tmp_path / "whole" / "run", "distill", moving, teacher, **options))
     taken = stop_in(monkeypatch, Distillation, 5)
     with pytest.raises(Interrupted):
@@ -160,9 +160,9 @@ def test_kept_outputs_are_those_of_the_same_few(tmp_path: Path, data: Data, teac
     alone = []
     for number, choice in enumerate(choices):
         folder = tmp_path / str(number) / "run"
-        alone.append(weights(run(folder, "distill", data, teacher, keep_outputs=True, **choice)))
+        alone.append(weights(run(folder, "distill", data, teacher, cache_outputs=True, **choice)))
     together = [
-        weights(run(tmp_path / "together" / str(number), "distill", data, teacher, keep_outputs=True, **choice))
+        weights(run(tmp_path / "together" / str(number), "distill", data, teacher, cache_outputs=True, **choice))
         for number, choice in enumerate(choices)
     ]
     assert all(equal(*pair) for pair in zip(alone, together, strict=True))

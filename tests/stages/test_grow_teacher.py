@@ -110,7 +110,9 @@ def test_a_plugin_may_grow_a_model_without_units(tmp_path: Path, data: Data, mon
         def grow(self, student: Student) -> Grown:
             return Grown(student.spec.model_copy(update={"model": registry("models").parse("mlp-33")}))
 
-    monkeypatch.setattr(GROWTH_METHODS, "_components", dict(GROWTH_METHODS._components))
+    monkeypatch.setattr(
+        GROWTH_METHODS, "_components", {name: GROWTH_METHODS.get(name) for name in GROWTH_METHODS.loaded()}
+    )
     GROWTH_METHODS.register("wider")(Wider)
     metrics = grow(tmp_path / "grown", data, student="mlp-16", method="wider").metrics
     assert metrics["parameters"] == (64 + 1) * 33 + (33 + 1) * 10

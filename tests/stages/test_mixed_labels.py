@@ -50,7 +50,7 @@ def test_what_is_kept_of_teachers_is_of_the_mixed_images(
     tmp_path: Path, data: Data, teacher: Artifact, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     seen = watch(monkeypatch, Distillation)
-    options = {"student": "mlp-16", "teacher": "teacher", "views": 1, "keep_outputs": True, "show": [], **LOOP}
+    options = {"student": "mlp-16", "teacher": "teacher", "views": 1, "cache_outputs": True, "show": [], **LOOP}
     stage = build(STAGES.get("distill"), {**options, "objectives": ["ban+label"]})
     stage.run({"teacher": teacher}, context_in(tmp_path, data))
     _, network = load_network(teacher.folder)

@@ -111,7 +111,7 @@ class Widths(SearchSpace):
 @pytest.fixture
 def _widths(monkeypatch: pytest.MonkeyPatch) -> None:
     SPACES.names()
-    monkeypatch.setattr(SPACES, "_components", dict(SPACES._components))
+    monkeypatch.setattr(SPACES, "_components", {name: SPACES.get(name) for name in SPACES.loaded()})
     SPACES.register("widths")(Widths)
 
 

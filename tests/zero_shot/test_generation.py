@@ -29,7 +29,7 @@ def test_several_teachers_are_one_by_their_weights() -> None:
     first, second = network(2), network(3, channels=6)
     listed = [Teacher(first, weight=3), Teacher(second, weight=1)]
     made = loop(network(1), *listed, losses=[{"name": "adversarial", "weight": 0.5}]).generation.train()
-    latents, targets = made.draw(0)
+    latents, targets = made.sample(0)
     named = made(latents, targets)
     images = made.generator(latents)
     together = 0.75 * believed_by(first, images) + 0.25 * believed_by(second, images)
@@ -45,7 +45,7 @@ def test_each_teacher_reads_pseudo_images_in_its_own_normalisation() -> None:
         *(SHAPE, CLASSES),
         images=first,
     )
-    latents, targets = made.draw(0)
+    latents, targets = made.sample(0)
     named = made(latents, targets)
     images = made.generator(latents)
     pixels = images * 0.5 + 0.2
@@ -55,14 +55,14 @@ def test_each_teacher_reads_pseudo_images_in_its_own_normalisation() -> None:
 
 def test_losses_of_weight_0_are_left_out() -> None:
     made = loop(network(1), network(2), losses=["adversarial", {"name": "one-hot", "weight": 0}]).generation
-    assert list(made(*made.draw(0))) == ["adversarial"]
+    assert list(made(*made.sample(0))) == ["adversarial"]
 
 
 def test_the_student_is_not_asked_where_no_loss_wants_it() -> None:
     student = network(1)
     made = loop(student, network(2), losses=["one-hot"]).generation
     student.register_forward_pre_hook(lambda *_: pytest.fail("the student ran"))
-    assert list(made(*made.draw(0))) == ["one-hot"]
+    assert list(made(*made.sample(0))) == ["one-hot"]
 
 
 def test_its_weights_are_the_generators_alone() -> None:
@@ -74,4 +74,6 @@ def test_its_weights_are_the_generators_alone() -> None:
 
 def test_teachers_move_with_it() -> None:
     made = loop(network(1), network(2)).generation.double()
-    assert {each.dtype for teacher in made.faculty.teachers for each in teacher.network.parameters()} == {torch.float64}
+    assert {each.dtype for teacher in made.teacher_ensemble.teachers for each in teacher.network.parameters()} == {
+        torch.float64
+    }

@@ -253,7 +253,7 @@ EVERY = GENERATOR_LOSSES.names()
 @pytest.mark.parametrize("name", EVERY)
 def test_gradients_reach_the_images(name: str) -> None:
     made = generation([name], network("wrn-10-1"))
-    latents, targets = made.draw(0, 0)
+    latents, targets = made.sample(0, 0)
     named = made(latents, targets)
     assert list(named) == [name]
     named[name].backward()
@@ -265,7 +265,7 @@ def test_gradients_reach_the_images(name: str) -> None:
 
 def test_weights_multiply_and_losses_stand_side_by_side() -> None:
     teacher = network("wrn-10-1")
-    latents, targets = generation(["l2"], teacher).draw(0, 0)
+    latents, targets = generation(["l2"], teacher).sample(0, 0)
     with torch.no_grad():
         weighed = generation([{"name": name, "weight": 2} for name in EVERY], teacher)(latents, targets)
         plain = [generation([{"name": name, "weight": 1}], teacher)(latents, targets)[name] for name in EVERY]
@@ -276,7 +276,7 @@ def test_weights_multiply_and_losses_stand_side_by_side() -> None:
 def test_several_teachers_share_what_reads_their_features() -> None:
     """Each with its own statistics; a teacher of three times the weight counts three times as much."""
     teachers = [network("wrn-10-1"), network("resnet-8")]
-    latents, targets = generation(["l2"], teachers[0]).draw(0, 0)
+    latents, targets = generation(["l2"], teachers[0]).sample(0, 0)
     with torch.no_grad():
         both = generation(["batch-norm"], *teachers, weights=(3, 1))(latents, targets)["batch-norm"]
         alone = [generation(["batch-norm"], teacher)(latents, targets)["batch-norm"] for teacher in teachers]

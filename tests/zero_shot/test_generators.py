@@ -190,7 +190,7 @@ def test_one_that_is_stopped_ends_with_the_same_bits(
     whole.run(tmp_path / "whole")
 
     stopped = start(**settings)
-    draw = stopped.generation.draw
+    draw = stopped.generation.sample
 
     def draw_and_ask_for_a_stop(seed: int, done: int, **share: int) -> Any:
         monkeypatch.setattr(interrupts, "_requested", 2 if done == 1 else None)
@@ -261,7 +261,7 @@ def test_each_pseudo_batch_of_pixels_starts_from_its_own_noise(tmp_path: Path) -
     made.run(tmp_path)
     per_iteration = len(seen) // 3
     for done in range(3):
-        latents, _ = made.generation.draw(SEED, done)
+        latents, _ = made.generation.sample(SEED, done)
         distance = (seen[done * per_iteration] - latents.view(-1, *SHAPE)).abs().max()
         assert 0 < distance <= rate * 1.01
 
@@ -281,7 +281,7 @@ def test_pixels_learn_the_classes_that_were_asked_for(tmp_path: Path) -> None:
     seen: list[torch.Tensor] = []
     made.student.register_forward_pre_hook(lambda _module, read: seen.append(read[0].clone()))
     made.run(tmp_path)
-    latents, targets = made.generation.draw(SEED, 0)
+    latents, targets = made.generation.sample(SEED, 0)
     with torch.no_grad():
         losses = [
             functional.cross_entropy(teacher.eval()(each), targets) for each in (latents.view(-1, *SHAPE), seen[0])
@@ -295,7 +295,7 @@ def test_processes_optimise_their_own_pixels(tmp_path: Path) -> None:
     found = [load_file(tmp_path / f"images-{rank}")["images"] for rank in range(2)]
     for rank, images in enumerate(found):
         expected = pixels_loop().generation
-        latents, targets = expected.draw(SEED, 0, rank=rank, processes=2)
+        latents, targets = expected.sample(SEED, 0, rank=rank, processes=2)
         optimizer = torch.optim.Adam(expected.parameters(), lr=0.05)
         for _ in range(3):
             optimizer.zero_grad()

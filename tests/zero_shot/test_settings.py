@@ -29,7 +29,7 @@ def test_the_defaults_are_the_published_ones() -> None:
 
 
 def test_steps_by_fraction_of_the_run() -> None:
-    """Report 000: 1, then 2 from a third on, then 4."""
+    """Nicolini et al. 2019: 1, then 2 from a third on, then 4."""
     thirds = settings(pseudo_batches=100, generator_steps={0: 1, 0.33: 2, 0.67: 4}, student_steps={0.5: 3, 0: 10})
     assert [thirds.steps_at(done)[0] for done in range(100)] == [1] * 33 + [2] * 34 + [4] * 33
     assert [thirds.steps_at(done)[1] for done in range(100)] == [10] * 50 + [3] * 50

@@ -183,7 +183,7 @@ def test_gradients_reach_the_generator_through_the_teacher(tmp_path: Path) -> No
     )
     generator = made.generation.generator
     before = [parameter.detach().clone() for parameter in generator.parameters()]
-    latents, _ = made.generation.draw(SEED, 0)
+    latents, _ = made.generation.sample(SEED, 0)
     images = generator.train()(latents)
     student = made.student(images).detach().log_softmax(1)
     believed = teacher.eval()(images).softmax(1)
@@ -293,7 +293,7 @@ def test_whole_iterations_are_those_of_the_algorithm_in_plain_torch(tmp_path: Pa
     generator = made.generation.generator
     other, another = network(1), ConvolutionalGenerator(5, 4, SHAPE, 0.2, last_affine=True)
     another.load_state_dict(generator.state_dict())
-    by_hand(other, another, teacher, [made.generation.draw(SEED, done)[0] for done in range(3)])
+    by_hand(other, another, teacher, [made.generation.sample(SEED, done)[0] for done in range(3)])
     made.run(tmp_path)
     for ours, theirs in ((student, other), (generator, another)):
         for name, parameter in ours.named_parameters():
@@ -312,7 +312,9 @@ def test_nothing_is_on_disk_unless_asked_for(tmp_path: Path, monkeypatch: pytest
 
 def test_latents_are_drawn_evenly_and_differ_by_place() -> None:
     made = loop(network(1), network(2), generator={**GENERATOR, "latents": 100}, batch_size=128)
-    (first, targets), (again, _), *others = (made.generation.draw(*place) for place in ((0, 1), (0, 1), (0, 2), (1, 1)))
+    (first, targets), (again, _), *others = (
+        made.generation.sample(*place) for place in ((0, 1), (0, 1), (0, 2), (1, 1))
+    )
     assert torch.equal(first, again)
     assert all(not torch.equal(first, other) for other, _ in others)
     # 12800 numbers of N(0, 1): mean and variance within five standard errors.

@@ -52,7 +52,7 @@ def made(teachers: int) -> Loop:
 
 
 def each_iteration_starts_with(action: Callable[[int], None], of: Loop, monkeypatch: pytest.MonkeyPatch) -> None:
-    draw = of.generation.draw
+    draw = of.generation.sample
 
     def drawn(*place: int, **share: int) -> tuple[torch.Tensor, torch.Tensor]:
         action(place[1])

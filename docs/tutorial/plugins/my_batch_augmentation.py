@@ -18,7 +18,7 @@ class SideBySide(BatchAugmentation):
 
     alpha: float = Field(1.0, gt=0, description="of Beta(alpha, alpha), which the width of the left part is drawn from")
 
-    def draw(self, count: int, size: tuple[int, int], generator: torch.Generator) -> torch.Tensor:
+    def sample(self, count: int, size: tuple[int, int], generator: torch.Generator) -> torch.Tensor:
         _height, width = size
         return (beta(self.alpha, count, generator) * width).round()
 

@@ -18,7 +18,7 @@ class Augmentation(Component):
     """Whether `apply` needs normalised float images, in which zero is the mean colour. One that only moves pixels says
     no: it works on uint8 as well, which is quicker, and gets uint8 where no earlier augmentation needs floats."""
 
-    def draw(self, count: int, size: tuple[int, int], generator: torch.Generator) -> torch.Tensor:
+    def sample(self, count: int, size: tuple[int, int], generator: torch.Generator) -> torch.Tensor:
         """The random numbers that decide what becomes of each image, a row for each: [count, ...].
 
         They are drawn for a whole batch, of which each of several processes augments a share.
@@ -35,7 +35,7 @@ class Augmentation(Component):
         Args:
             images: [N, C, H, W], float and normalised, or uint8 where `normalised` is False; on any device and in any
                 memory format, which the result keeps.
-            drawn: what `draw` said of these images, [N, ...], on the CPU.
+            drawn: what `sample` gave for these images, [N, ...], on the CPU.
         """
         raise NotImplementedError(type(self).__name__)
 
@@ -43,7 +43,7 @@ class Augmentation(Component):
 class BatchAugmentation(Augmentation):
     """Base of augmentations that mix the images of a batch and their labels.
 
-    A subclass defines `draw` as others do, and `mix` in place of `apply`. The batch is the whole one, in random order
+    A subclass defines `sample` as others do, and `mix` in place of `apply`. The batch is the whole one, in random order
     already, also where several processes share it: each then augments all of it and keeps its share.
     """
 
@@ -56,7 +56,7 @@ class BatchAugmentation(Augmentation):
             images: as in `apply`.
             targets: float32, [N, classes]: each image's distribution over the classes times the image's weight, which
                 is 1 but for `balance: loss`.
-            drawn: what `draw` said of these images, [N, ...], on the CPU.
+            drawn: what `sample` gave for these images, [N, ...], on the CPU.
         """
         raise NotImplementedError(type(self).__name__)
 

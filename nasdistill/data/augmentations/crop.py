@@ -23,7 +23,7 @@ class Crop(Augmentation):
         "zero", description="what is added: zeros (black), or the image mirrored at its outermost pixels"
     )
 
-    def draw(self, count: int, size: tuple[int, int], generator: torch.Generator) -> torch.Tensor:
+    def sample(self, count: int, size: tuple[int, int], generator: torch.Generator) -> torch.Tensor:
         if self.border == "reflect" and self.padding >= min(size):
             raise UserError(
                 f"crop cannot mirror {self.padding} pixels of images that are {min(size)} pixels wide or high"

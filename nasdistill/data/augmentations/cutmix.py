@@ -27,7 +27,7 @@ class CutMix(BatchAugmentation):
     )
     probability: float = Field(1.0, ge=0, le=1, description="share of the images that get a box (0.5 for CIFAR)")
 
-    def draw(self, count: int, size: tuple[int, int], generator: torch.Generator) -> torch.Tensor:
+    def sample(self, count: int, size: tuple[int, int], generator: torch.Generator) -> torch.Tensor:
         share = beta(self.alpha, count, generator)
         share[torch.rand(count, generator=generator) >= self.probability] = 1
         centres = torch.stack([torch.randint(length, (count,), generator=generator) for length in size], dim=1)

@@ -18,7 +18,7 @@ class Cutout(Augmentation):
 
     size: int = Field(16, ge=2, multiple_of=2, description="side of the square in pixels, even as in the released code")
 
-    def draw(self, count: int, size: tuple[int, int], generator: torch.Generator) -> torch.Tensor:
+    def sample(self, count: int, size: tuple[int, int], generator: torch.Generator) -> torch.Tensor:
         return torch.stack([torch.randint(length, (count,), generator=generator) for length in size], dim=1)
 
     def apply(self, images: torch.Tensor, drawn: torch.Tensor) -> torch.Tensor:

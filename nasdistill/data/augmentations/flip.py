@@ -19,7 +19,7 @@ class Flip(Augmentation):
 
     probability: float = Field(0.5, ge=0, le=1, description="share of the images that are mirrored")
 
-    def draw(self, count: int, size: tuple[int, int], generator: torch.Generator) -> torch.Tensor:
+    def sample(self, count: int, size: tuple[int, int], generator: torch.Generator) -> torch.Tensor:
         return torch.rand(count, generator=generator) < self.probability
 
     def apply(self, images: torch.Tensor, drawn: torch.Tensor) -> torch.Tensor:

@@ -21,7 +21,7 @@ class Mixup(BatchAugmentation):
         0.2, gt=0, description="of Beta(alpha, alpha), which l is drawn from for each image; 1: uniform"
     )
 
-    def draw(self, count: int, size: tuple[int, int], generator: torch.Generator) -> torch.Tensor:
+    def sample(self, count: int, size: tuple[int, int], generator: torch.Generator) -> torch.Tensor:
         return beta(self.alpha, count, generator)
 
     def mix(

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Outputs:
-    """What a network said about a batch.
+    """A network's outputs for a batch.
 
     Attributes:
         logits: [N, classes], in single precision.

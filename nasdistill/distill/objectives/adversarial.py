@@ -19,7 +19,7 @@ from nasdistill.distill.discriminator import (
     told_apart,
     train_discriminator,
 )
-from nasdistill.distill.learned import LearnedLoss, Lessons
+from nasdistill.distill.learned import LearnedLoss, Preview
 from nasdistill.distill.objectives import OBJECTIVES, Objective, Outputs, Term
 from nasdistill.errors import UserError
 from nasdistill.training.batches import Batch
@@ -32,7 +32,7 @@ log = logging.getLogger(__name__)
 class Adversarial(Objective):
     """The student fools a discriminator that was trained to tell its logits from the teacher's.
 
-    Before training starts, the discriminator learns from what both networks say of the training images; those held out
+    Before training starts, the discriminator learns from both networks' outputs on the training images; those held out
     tell how well. The student is meant to be trained already. `fixed` is the published form; in `alternating` the
     discriminator goes on learning, with the student and by the same optimiser. Its accuracy is reported with each
     epoch; below `stop_below` there is nothing left to learn from it, and training ends.
@@ -89,18 +89,18 @@ class Adversary(LearnedLoss):
     def _freeze(self) -> None:
         self.discriminator.requires_grad_(self.settings.form == "alternating")
 
-    def prepare(self, lessons: Lessons) -> None:
+    def prepare(self, preview: Preview) -> None:
         """Train the discriminator.
 
         Raises:
             UserError: it cannot tell the networks apart.
         """
-        said = [
+        outputs = [
             (student.logits, teacher.logits, student.logits.argmax(1) == batch.labels)
-            for student, teacher, batch in lessons.outputs()
+            for student, teacher, batch in preview.outputs()
         ]
-        student, teacher, right = (torch.cat(column) for column in zip(*said, strict=True))
-        _warn_if_untrained(float(right.float().mean()), lessons.labels)
+        student, teacher, right = (torch.cat(column) for column in zip(*outputs, strict=True))
+        _warn_if_untrained(float(right.float().mean()), preview.labels)
         settings = self.settings
         self.discriminator.requires_grad_(True)
         accuracy = train_discriminator(
@@ -110,7 +110,7 @@ class Adversary(LearnedLoss):
             steps=settings.steps,
             lr=settings.lr,
             held_out=settings.held_out,
-            generator=generator_for(lessons.seed, "discriminator"),
+            generator=generator_for(preview.seed, "discriminator"),
         )
         self._freeze()
         self.accuracy.fill_(accuracy)
@@ -127,7 +127,7 @@ class Adversary(LearnedLoss):
             scores = torch.func.functional_call(self.discriminator, held, (student.logits,))
             loss = fooling_loss(scores, self.settings.fooling)
             with torch.set_grad_enabled(alternating):
-                of_student, of_teacher = (self.discriminator(said.logits.detach()) for said in (student, teacher))
+                of_student, of_teacher = (self.discriminator(each.logits.detach()) for each in (student, teacher))
                 own = telling_loss(of_teacher, of_student)
         self.right += told_apart(of_teacher, of_student)
         self.seen += 2 * len(scores)

@@ -59,7 +59,7 @@ class _MeanSquare(torch.autograd.Function):
 class TeacherMap:
     """The attention map of a frozen teacher's activation, without gradients; the last one is remembered.
 
-    In zero-shot transfer a student takes several steps on what a teacher said once.
+    In zero-shot transfer a student takes several steps on the same outputs of its teacher.
     """
 
     def __init__(self, power: float) -> None:

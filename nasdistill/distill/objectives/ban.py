@@ -1,4 +1,4 @@
-"""Born-again networks: the student learns what its teacher says, without labels."""
+"""Born-again networks: the student learns from its teacher's outputs, without labels."""
 
 from __future__ import annotations
 

@@ -13,7 +13,7 @@ from torch.nn import functional
 from nasdistill.data.base import Shape
 from nasdistill.data.seeds import generator_for
 from nasdistill.distill.embedding import embedding_pair, vectors
-from nasdistill.distill.learned import LearnedLoss, Lessons, draw
+from nasdistill.distill.learned import LearnedLoss, Preview, reinitialise
 from nasdistill.distill.memory import MemoryBank, OtherClasses
 from nasdistill.distill.objectives import OBJECTIVES, Objective, Outputs, Term
 from nasdistill.distill.taps import output_shapes
@@ -78,7 +78,7 @@ class Contrast(LearnedLoss):
         self.pair = pair
         self.student_embedding, self.teacher_embedding = (nn.Linear(size, settings.dimensions) for size in sizes)
 
-    def prepare(self, lessons: Lessons) -> None:
+    def prepare(self, preview: Preview) -> None:
         """Draw the embeddings, and make the memories for the training images, by the seed alone.
 
         Raises:
@@ -90,23 +90,23 @@ class Contrast(LearnedLoss):
                 "other images; train with one: engine.devices=1"
             )
         device = self.student_embedding.weight.device
-        self.others = OtherClasses(lessons.labels).to(device)
-        fewest = len(lessons.labels) - int(lessons.labels.bincount().max())
+        self.others = OtherClasses(preview.labels).to(device)
+        fewest = len(preview.labels) - int(preview.labels.bincount().max())
         if fewest < self.settings.negatives:
             log.info("crd: there are %d negatives of only %d images of other classes", self.settings.negatives, fewest)
         for embedding, name in (
             (self.student_embedding, "student_memory"),
             (self.teacher_embedding, "teacher_memory"),
         ):
-            generator = generator_for(lessons.seed, "crd", name)
-            draw(embedding, generator)
-            setattr(self, name, MemoryBank(len(lessons.labels), self.settings.dimensions, generator).to(device))
+            generator = generator_for(preview.seed, "crd", name)
+            reinitialise(embedding, generator)
+            setattr(self, name, MemoryBank(len(preview.labels), self.settings.dimensions, generator).to(device))
 
     def forward(self, student: Outputs, teacher: Outputs, batch: Batch) -> torch.Tensor:
         ours, theirs = self.pair
         settings = self.settings
         own = batch.indices.to(batch.labels.device)
-        candidates = torch.cat([own.unsqueeze(1), self.others.draw(batch.labels, settings.negatives)], dim=1)
+        candidates = torch.cat([own.unsqueeze(1), self.others.sample(batch.labels, settings.negatives)], dim=1)
         # In single precision, which products divided by a small temperature need.
         with torch.autocast(batch.labels.device.type, enabled=False):
             of_student = functional.normalize(self.student_embedding(vectors(student.features[ours])), dim=1)

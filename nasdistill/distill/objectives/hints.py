@@ -10,7 +10,7 @@ from torch import nn
 from nasdistill.data.base import Shape
 from nasdistill.data.seeds import generator_for
 from nasdistill.distill.hint_options import Form, HintOptions
-from nasdistill.distill.learned import LearnedLoss, Lessons, draw
+from nasdistill.distill.learned import LearnedLoss, Preview, reinitialise
 from nasdistill.distill.matching import GIVE_A_PAIR, default_points
 from nasdistill.distill.objectives import OBJECTIVES, Objective, Outputs, Term
 from nasdistill.distill.regressor import hint_distance, pooled_hint, regressor
@@ -51,9 +51,9 @@ class HintLoss(LearnedLoss):
         self.pair = pair
         self.form = form
 
-    def prepare(self, lessons: Lessons) -> None:
+    def prepare(self, preview: Preview) -> None:
         """Draw the regressor by the seed alone."""
-        draw(self.regressor, generator_for(lessons.seed, "regressor"))
+        reinitialise(self.regressor, generator_for(preview.seed, "regressor"))
 
     def forward(self, student: Outputs, teacher: Outputs, batch: Batch) -> torch.Tensor:
         ours, theirs = self.pair

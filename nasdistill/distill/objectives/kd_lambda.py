@@ -17,7 +17,7 @@ class KnowledgeDistillationLambda(LogitObjective):
     `softened_divergence`. Lambda here is worth a weight of lambda/T^2 in `kd`.
     """
 
-    source = "report 002 of this project: CE(labels) + lambda*CE(teacher, student)"
+    source = "Mandal and Mandan, Smaller Networks (CS698O): CE(labels) + lambda*CE(teacher, student)"
 
     weight: float = Field(1.0, ge=0, description="lambda; the label term keeps its weight of 1")
     temperature: float = Field(4.0, gt=0, description="T, which softens the probabilities of both networks")

@@ -143,8 +143,8 @@ def draw_attention(attention: Attention, number: int) -> str:
             parts.append(_text(x + TILE / 2, top - 6, size, "middle"))
         parts.append(_picture(_values(grid), x, y, TILE))
 
-    said = ", ".join(f"the {network} says {answer}" for network, answer in answers.items())
-    told = f"A test image of class {image.label}: {said}. Beside it their attention maps, {columns} of each."
+    answered = ", ".join(f"the {network} says {answer}" for network, answer in answers.items())
+    told = f"A test image of class {image.label}: {answered}. Beside it their attention maps, {columns} of each."
     return (
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}" role="img" '
         f'aria-label="{escape(told)}" font-family="system-ui, sans-serif" font-size="12" fill="currentColor">'

@@ -38,7 +38,7 @@ class NniProxyless(OneShot):
 
         return Proxyless()
 
-    def draw(self, supernet: NniSupernet, choices: Choices, seed: int) -> None:
+    def sample(self, supernet: NniSupernet, choices: Choices, seed: int) -> None:
         supernet.follow({})
 
     def choose(

@@ -12,7 +12,7 @@ from torch import nn
 from nasdistill.data.seeds import derived_seed, generator_for
 from nasdistill.search.one_shot import Choices, NniSupernet, OneShot
 from nasdistill.search.strategies import STRATEGIES
-from nasdistill.search.strategies.random import draw
+from nasdistill.search.strategies.random import sample
 from nasdistill.training.processes import all_reduce_sum
 
 if TYPE_CHECKING:
@@ -37,14 +37,14 @@ class NniRandomOneShot(OneShot):
 
         return RandomOneShot()
 
-    def draw(self, supernet: NniSupernet, choices: Choices, seed: int) -> None:
-        supernet.follow(draw(choices, torch.Generator().manual_seed(seed)))
+    def sample(self, supernet: NniSupernet, choices: Choices, seed: int) -> None:
+        supernet.follow(sample(choices, torch.Generator().manual_seed(seed)))
 
     def choose(
         self, supernet: NniSupernet, choices: Choices, architecture_batches: Batches, engine: Engine, seed: int
     ) -> tuple[dict[str, Any], dict[str, Any]]:
         generator = generator_for(derived_seed(seed, "candidates"))
-        drawn = [draw(choices, generator) for _ in range(self.candidates)]
+        drawn = [sample(choices, generator) for _ in range(self.candidates)]
         scores = [accuracy(supernet, candidate, architecture_batches, self.epochs, engine) for candidate in drawn]
         best = max(range(len(drawn)), key=scores.__getitem__)
         different = len({json.dumps(candidate, sort_keys=True) for candidate in drawn})

@@ -31,7 +31,7 @@ def sample_cell(space: CellSpace, generator: torch.Generator) -> Cell:
     return tuple(nodes)
 
 
-def draw(choices: Mapping[str, tuple[Any, ...]], generator: torch.Generator) -> dict[str, Any]:
+def sample(choices: Mapping[str, tuple[Any, ...]], generator: torch.Generator) -> dict[str, Any]:
     """One alternative of each label, all equally likely."""
     return {
         label: alternatives[int(torch.randint(len(alternatives), (), generator=generator))]
@@ -58,4 +58,4 @@ class Random(Strategy):
         if isinstance(space, CellSpace):
             genotype = Genotype(normal=sample_cell(space, generator), reduce=sample_cell(space, generator))
             return Found(space.model_of(genotype))
-        return Found(space.model(draw(space.choices(data.shape, len(data.classes)), generator)))
+        return Found(space.model(sample(space.choices(data.shape, len(data.classes)), generator)))

@@ -20,14 +20,14 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Pseudo:
-    """A batch of pseudo-images and what is said of them; all tensors belong to the generator's graph.
+    """A batch of pseudo-images and the networks' outputs for them; all tensors belong to the generator's graph.
 
     Attributes:
         images: [N, C, H, W], normalised as the teacher reads them.
         targets: int64, [N], classes drawn evenly for this pseudo-batch, for losses that want images of given classes.
         student: the student's logits, [N, classes]; None where no loss of the list asks for them.
-        teacher: what the teacher says: its logits and the features that the loss asked for. Of several teachers: what
-            they say together, for a loss that reads no features.
+        teacher: its outputs: logits and the features that the loss asked for. Of several teachers: those of their
+            ensemble, for a loss that reads no features.
     """
 
     images: torch.Tensor
@@ -54,7 +54,7 @@ class GeneratorLoss(Component):
     """Base of all generator losses. One on images and logits defines `loss`; one that reads features, `bind`."""
 
     asks_student: ClassVar[bool] = False
-    """Whether it reads what the student says, so that gradients go through the student too."""
+    """Whether it reads the student's outputs, so that gradients go through the student too."""
 
     weight: float = Field(1.0, ge=0, description="what this term is multiplied by in the sum")
 

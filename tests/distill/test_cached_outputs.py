@@ -20,8 +20,8 @@ from nasdistill.data.augmentations import AUGMENTATIONS, Augmentation
 from nasdistill.data.base import ImageSet, Normalisation
 from nasdistill.data.loaders import Batches
 from nasdistill.distill import kept
-from nasdistill.distill.kept import TaughtBatches, rounded
-from nasdistill.distill.teacher import Faculty, FrozenTeacher, Teacher, unpacked
+from nasdistill.distill.cached_outputs import BatchesWithOutputs, rounded
+from nasdistill.distill.teacher import FrozenTeacher, Teacher, TeacherEnsemble, unpacked
 from nasdistill.errors import SpecError
 from nasdistill.storage import load_state
 from nasdistill.training.batches import Batch
@@ -45,7 +45,7 @@ def engine() -> Engine:
     return Engine(EngineSettings(accelerator="cpu", precision="32"))
 
 
-class Counted(Faculty):
+class Counted(TeacherEnsemble):
     """Counts how often it is asked."""
 
     asked = 0
@@ -55,7 +55,7 @@ class Counted(Faculty):
         return super().__call__(images)
 
 
-def faculty(engine: Engine, points: tuple[str, ...] = (), networks: tuple[nn.Module, ...] = ()) -> Counted:
+def teacher_ensemble(engine: Engine, points: tuple[str, ...] = (), networks: tuple[nn.Module, ...] = ()) -> Counted:
     torch.manual_seed(0)
     teachers = [
         FrozenTeacher(Teacher(network), SHAPE, points, NORMALISATION) for network in networks or (TwoMaps(channels=5),)
@@ -80,12 +80,14 @@ def views(engine: Engine, *augmentations: Augmentation, count: int | None = 2) -
     )
 
 
-def taught(engine: Engine, folder: Path, said_by: Faculty | None = None, **options: Any) -> TaughtBatches:
+def taught(engine: Engine, folder: Path, said_by: TeacherEnsemble | None = None, **options: Any) -> BatchesWithOutputs:
     plain = options.pop("batches", None) or views(engine)
-    return TaughtBatches(plain, said_by or faculty(engine), engine, folder, {"of": "test"}, **{"epochs": 5, **options})
+    return BatchesWithOutputs(
+        plain, said_by or teacher_ensemble(engine), engine, folder, {"of": "test"}, **{"epochs": 5, **options}
+    )
 
 
-def heard(batches: TaughtBatches, epochs: int = 2) -> list[Batch]:
+def heard(batches: BatchesWithOutputs, epochs: int = 2) -> list[Batch]:
     return [batch for epoch in range(epochs) for batch in batches.epoch(epoch)]
 
 
@@ -107,8 +109,8 @@ def test_outputs_are_what_the_teacher_says_of_these_views(precision: Any, tmp_pa
     """In five epochs of two views, first and second reader: numpy's half of the teacher's output on the very batch."""
     engine = Engine(EngineSettings(accelerator="cpu", precision=precision))
     for _reader in ("hears", "reads"):
-        batches = taught(engine, tmp_path, faculty(engine, ("first", "second")))
-        network = faculty(engine).teachers[0].network
+        batches = taught(engine, tmp_path, teacher_ensemble(engine, ("first", "second")))
+        network = teacher_ensemble(engine).teachers[0].network
         for epoch in range(5):
             plain = list(views(engine, count=None).epoch(epoch % 2))
             given = list(batches.epoch(epoch))
@@ -129,13 +131,13 @@ def test_outputs_are_what_the_teacher_says_of_these_views(precision: Any, tmp_pa
 
 
 def test_each_view_is_heard_once(engine: Engine, tmp_path: Path) -> None:
-    said_by = faculty(engine)
+    said_by = teacher_ensemble(engine)
     heard(taught(engine, tmp_path, said_by), epochs=5)
     assert said_by.asked == 2 + 2 * 7  # the rehearsal, and the batches of two views
-    again = faculty(engine)
+    again = teacher_ensemble(engine)
     heard(taught(engine, tmp_path, again), epochs=5)
     assert again.asked == 0
-    more = faculty(engine)
+    more = teacher_ensemble(engine)
     heard(taught(engine, tmp_path, more, batches=views(engine, count=3)), epochs=5)
     assert more.asked == 7  # a third view is added to the two that are there
 
@@ -159,7 +161,7 @@ def test_an_epoch_is_taken_up_at_any_batch(start: int, engine: Engine, tmp_path:
 
 def test_several_teachers_with_features(engine: Engine, tmp_path: Path) -> None:
     torch.manual_seed(1)
-    said_by = faculty(engine, ("second",), (TwoMaps(channels=5), TwoMaps(channels=7)))
+    said_by = teacher_ensemble(engine, ("second",), (TwoMaps(channels=5), TwoMaps(channels=7)))
     heard(taught(engine, tmp_path, said_by))
     for batch in heard(taught(engine, tmp_path, said_by)):
         for ours, theirs in zip(unpacked(batch.taught), said_by(batch.images), strict=True):
@@ -173,7 +175,7 @@ def test_the_size_is_told_before_and_is_what_lies_on_the_disk(
     engine: Engine, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.INFO)
-    batches = taught(engine, tmp_path, faculty(engine, ("second",)))
+    batches = taught(engine, tmp_path, teacher_ensemble(engine, ("second",)))
     assert batches.bytes_per_image == 2 * (CLASSES + 5 * 3 * 3)
     predicted = 2 * IMAGES * batches.bytes_per_image
     assert "2 views of 50 images takes 9.6 kB, of which 0 B are there" in caplog.text
@@ -182,7 +184,7 @@ def test_the_size_is_told_before_and_is_what_lies_on_the_disk(
     assert len(files(tmp_path)) == 6
     assert sum(tensor.nbytes for path in files(tmp_path) for tensor in load_file(path).values()) == predicted
     assert predicted < sum(path.stat().st_size for path in files(tmp_path)) < predicted + 6 * 512
-    taught(engine, tmp_path, faculty(engine, ("second",)))
+    taught(engine, tmp_path, teacher_ensemble(engine, ("second",)))
     assert "takes 9.6 kB, of which 9.6 kB are there" in caplog.text
 
 
@@ -208,7 +210,7 @@ def test_what_is_damaged_is_named_and_heard_again(
         data = bytearray(path.read_bytes())
         data[-3] ^= 1
         path.write_bytes(data[:-9] if how == "cut" else data)
-    said_by = faculty(engine)
+    said_by = teacher_ensemble(engine)
     assert same(heard(taught(engine, tmp_path, said_by)), whole)
     assert said_by.asked == (2 if how == "index" else 3)
     assert (path.name in caplog.text) == (how != "gone")
@@ -232,7 +234,7 @@ def test_killed_at_every_point_of_filling_it_goes_on(in_a_child: InAChild, engin
             break
         assert os.WTERMSIG(status) == signal.SIGKILL
         there = len(files(out))
-        said_by = faculty(engine)
+        said_by = teacher_ensemble(engine)
         heard(taught(engine, out, said_by), epochs=1)
         assert {path.name: path.read_bytes() for path in files(out)} == unbroken
         missing = sum([3, 3, 1][there:])
@@ -248,7 +250,7 @@ def test_values_beyond_half_precision_are_kept_in_single(engine: Engine, tmp_pat
     loud = TwoMaps(channels=5)
     with torch.no_grad():
         loud.classifier.bias[1] = 1e6
-    said_by = faculty(engine, (), (loud,))
+    said_by = teacher_ensemble(engine, (), (loud,))
     for _reader in range(2):
         for batch in heard(taught(engine, tmp_path, said_by)):
             assert torch.equal(batch.taught["0/logits"], said_by(batch.images)[0].logits)
@@ -262,7 +264,7 @@ class Careless(Augmentation):
 
     registered_name = "careless"
 
-    def draw(self, count: int, size: tuple[int, int], generator: torch.Generator) -> torch.Tensor:
+    def sample(self, count: int, size: tuple[int, int], generator: torch.Generator) -> torch.Tensor:
         return torch.randn(count, 1, 1, 1)
 
     def apply(self, images: torch.Tensor, drawn: torch.Tensor) -> torch.Tensor:
@@ -291,13 +293,13 @@ class Backwards(nn.Module):
 def refusal(*arguments: Any, **options: Any) -> str:
     with pytest.raises(SpecError) as error:
         taught(*arguments, **options)
-    assert error.value.path == ("keep_outputs",)
+    assert error.value.path == ("cache_outputs",)
     return error.value.problem
 
 
 def test_augmentations_that_make_other_views_are_refused(engine: Engine, tmp_path: Path) -> None:
     careless = views(engine, AUGMENTATIONS.parse("flip"), Careless())
-    said_by, state = faculty(engine), torch.get_rng_state()
+    said_by, state = teacher_ensemble(engine), torch.get_rng_state()
     problem = refusal(engine, tmp_path, said_by, batches=careless)
     assert "the augmentations (flip, careless) make another view of the same batch" in problem
     assert torch.equal(torch.get_rng_state(), state)
@@ -305,13 +307,13 @@ def test_augmentations_that_make_other_views_are_refused(engine: Engine, tmp_pat
 
 
 def test_a_teacher_that_draws_is_refused(engine: Engine, tmp_path: Path) -> None:
-    problem = refusal(engine, tmp_path, faculty(engine, (), (Noisy(),)))
+    problem = refusal(engine, tmp_path, teacher_ensemble(engine, (), (Noisy(),)))
     assert "output 0/logits differs by" in problem
     assert "draws random numbers" in problem
 
 
 def test_an_output_without_images_is_refused(engine: Engine, tmp_path: Path) -> None:
-    problem = refusal(engine, tmp_path, faculty(engine, ("inner",), (Backwards(),)))
+    problem = refusal(engine, tmp_path, teacher_ensemble(engine, ("inner",), (Backwards(),)))
     assert "output 0/features/inner is [36, 8] for 8 images" in problem
 
 

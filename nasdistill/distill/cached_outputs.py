@@ -1,4 +1,4 @@
-"""What teachers say of the training images, kept on disk and right under augmentation: each view is heard once."""
+"""Teacher outputs on the training images, cached on disk and right under augmentation: each view is computed once."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import Any
 import torch
 
 from nasdistill.data.loaders import Batches
-from nasdistill.distill.teacher import Faculty, packed
+from nasdistill.distill.teacher import TeacherEnsemble, packed
 from nasdistill.errors import DamagedFile, SpecError
 from nasdistill.storage import (
     load_state,
@@ -28,7 +28,7 @@ from nasdistill.words import size
 
 log = logging.getLogger(__name__)
 
-INDEX = "kept.json"
+INDEX = "outputs.json"
 SHARD_BATCHES = 32
 """Batches of a file at most: what a kill costs."""
 SHARD_BYTES = 64 << 20
@@ -37,43 +37,49 @@ ROUNDING = 0.01
 """By how much of its largest value an output may differ between two passes: bfloat16 on some devices does."""
 
 
-class TaughtBatches:
-    """Batches with what the teachers say of them: heard from the teachers the first time, then read from disk.
+class BatchesWithOutputs:
+    """Batches with the teachers' outputs: computed the first time, then read from disk.
 
     Batches, not images, are what outputs belong to: `Batches` makes the order and the augmentation of a view, one
-    epoch of `batches.views` different ones, from its seed again, bit for bit. What is heard in an epoch serves all that
-    see the same view: later epochs where there are fewer views than epochs, other students, a run that was killed.
+    epoch of `batches.views` different ones, from its seed again, bit for bit. An epoch's outputs serve all that see the
+    same view: later epochs where there are fewer views than epochs, other students, a run that was killed.
 
-    Outputs are rounded to half precision, those just heard as well, so that it makes no difference to a student whether
-    they were read; they are given in float32, features included, whatever the engine computes in. A tensor with a value
-    beyond 65504, the largest of half precision, is kept in float32.
+    Outputs are rounded to half precision, those just computed as well, so that it makes no difference to a student
+    whether they were read; they are given in float32, features included, whatever the engine computes in. A tensor with
+    a value beyond 65504, the largest of half precision, is written in float32.
 
-    On disk there is a folder for each `identity`, with the index `kept.json` and files
+    On disk there is a folder for each `identity`, with the index `outputs.json` and files
     `<view>-<shard>-<SHA-256>.safetensors`, each with the outputs of up to 32 batches that follow one another:
     name as in `packed` to [images, ...]. A folder may be deleted whenever no run uses it.
 
     Args:
         batches: of one process.
-        faculty: on the engine's device.
-        kept: where the folders of all identities lie.
-        identity: all that decides what the teachers say of a view and which views there are, as plain data.
+        teacher_ensemble: on the engine's device.
+        cache: where the folders of all identities lie.
+        identity: all that decides the teachers' outputs for a view and which views there are, as plain data.
         epochs: of the training, so that the size is known.
 
     Raises:
-        SpecError: at `keep_outputs`: several processes share each batch; the augmentations or the teachers do not
+        SpecError: at `cache_outputs`: several processes share each batch; the augmentations or the teachers do not
             repeat themselves; an output has no value per image; the disk has too little room.
     """
 
     def __init__(
-        self, batches: Batches, faculty: Faculty, engine: Engine, kept: Path, identity: Mapping[str, Any], epochs: int
+        self,
+        batches: Batches,
+        teacher_ensemble: TeacherEnsemble,
+        engine: Engine,
+        cache: Path,
+        identity: Mapping[str, Any],
+        epochs: int,
     ) -> None:
         if engine.processes > 1:
             raise _refused(f"{engine.processes} processes share each batch, so that none meets a whole view")
         self._batches = batches
-        self._faculty = faculty
+        self._teachers = teacher_ensemble
         self._engine = engine
         self.views = min(batches.views or epochs, epochs)
-        self.folder = kept / sha256_of_json(dict(identity))[:16]
+        self.folder = cache / sha256_of_json(dict(identity))[:16]
         self.folder.mkdir(parents=True, exist_ok=True)
         remove_leftovers(self.folder)
         index = self._index()
@@ -97,12 +103,12 @@ class TaughtBatches:
         return self._batches.labels
 
     def epoch(self, number: int, start: int = 0) -> Iterator[Batch]:
-        """The batches of epoch `number` from batch `start` on, with what was said of them in `taught`."""
+        """The batches of epoch `number` from batch `start` on, with the teachers' outputs in `taught`."""
         view = number % self.views
         known = self._read(view, start // self._per_shard)
-        # A file is written whole, so one that is missing is heard from its first batch on.
+        # A file is written whole, so one that is missing is computed from its first batch on.
         begin = start if known is not None else start - start % self._per_shard
-        heard: list[dict[str, torch.Tensor]] = []
+        computed: list[dict[str, torch.Tensor]] = []
         for step, batch in enumerate(self._batches.epoch(view, begin), begin):
             shard, place = divmod(step, self._per_shard)
             if place == 0 and step > begin:
@@ -112,17 +118,17 @@ class TaughtBatches:
                 taught = {name: tensor[first : first + len(batch.labels)] for name, tensor in known.items()}
             else:
                 taught = self._ask(batch.images)
-                heard.append(taught)
+                computed.append(taught)
                 if place == self._per_shard - 1 or step == len(self) - 1:
-                    self._write(view, shard, heard)
-                    heard = []
+                    self._write(view, shard, computed)
+                    computed = []
             if step >= start:
                 yield batch._replace(taught={name: self._given(tensor) for name, tensor in taught.items()})
 
     def _ask(self, images: torch.Tensor) -> dict[str, torch.Tensor]:
         with self._engine.autocast():
-            said = packed(self._faculty(images))
-        return {name: rounded(tensor) for name, tensor in said.items()}
+            outputs = packed(self._teachers(images))
+        return {name: rounded(tensor) for name, tensor in outputs.items()}
 
     def _given(self, tensor: torch.Tensor) -> torch.Tensor:
         """As a network would have put it out: sums over channels depend on their layout in their last bits."""
@@ -140,9 +146,12 @@ class TaughtBatches:
             return {name: tensor.to(self._engine.device) for name, tensor in known.items()}
         return None
 
-    def _write(self, view: int, shard: int, heard: list[dict[str, torch.Tensor]]) -> None:
+    def _write(self, view: int, shard: int, computed: list[dict[str, torch.Tensor]]) -> None:
         incoming = self.folder / "incoming"
-        digest = save_state(incoming, {name: torch.cat([said[name] for said in heard]) for name in heard[0]})
+        digest = save_state(
+            incoming,
+            {name: torch.cat([each[name] for each in computed]) for name in computed[0]},
+        )
         incoming.replace(self.folder / f"{_name(view, shard)}-{digest}.safetensors")
         sync_folder(self.folder)
 
@@ -167,8 +176,8 @@ class TaughtBatches:
                 f"the augmentations ({names}) make another view of the same batch each time, so that outputs would "
                 "belong to other images; an augmentation must draw from the generator that it is given alone"
             )
-        said, again = self._ask(views[0]), self._ask(views[0])
-        for name, tensor in said.items():
+        outputs, again = self._ask(views[0]), self._ask(views[0])
+        for name, tensor in outputs.items():
             if tensor.shape[:1] != views[0].shape[:1]:
                 raise _refused(
                     f"the teachers' output {name} is {list(tensor.shape)} for {len(views[0])} images: it has no first "
@@ -178,9 +187,9 @@ class TaughtBatches:
             if apart > ROUNDING * largest:
                 raise _refused(
                     f"the teachers' output {name} differs by {apart:.2g} between two passes over the same images, "
-                    f"where its largest value is {largest:.2g}; a teacher that draws random numbers cannot be kept"
+                    f"where its largest value is {largest:.2g}; a teacher that draws random numbers has none to cache"
                 )
-        return {name: list(tensor.shape[1:]) for name, tensor in said.items()}
+        return {name: list(tensor.shape[1:]) for name, tensor in outputs.items()}
 
     def _find_room(self) -> None:
         """Say how much disk all views take, and refuse what does not fit."""
@@ -195,13 +204,13 @@ class TaughtBatches:
         )
         whole = self.bytes_per_image * self.samples * self.views
         log.info(
-            "what the teachers say of %d views of %d images takes %s, of which %s are there, in %s",
+            "the teachers' outputs on %d views of %d images take %s, of which %s are there, in %s",
             *(self.views, self.samples, size(whole), size(whole - missing), self.folder),
         )
         free = shutil.disk_usage(self.folder).free
         if missing > free:
             raise _refused(
-                f"what the teachers say of {self.views} views of {self.samples} images takes {size(missing)} more in "
+                f"the teachers' outputs on {self.views} views of {self.samples} images take {size(missing)} more in "
                 f"{self.folder}, and {size(free)} are free; fewer views need less"
             )
 
@@ -217,4 +226,4 @@ def _name(view: int, shard: int) -> str:
 
 
 def _refused(reason: str) -> SpecError:
-    return SpecError(f"the teachers' outputs cannot be kept: {reason}", ("keep_outputs",))
+    return SpecError(f"the teachers' outputs cannot be cached: {reason}", ("cache_outputs",))
