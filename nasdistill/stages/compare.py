@@ -56,7 +56,7 @@ class Compare(Stage):
         1000, gt=0, description="test images to start from, drawn by the seed among those on which both agree"
     )
     steps: int = Field(100, gt=0, description="steps of each path")
-    rate: float = Field(1.0, gt=0, description="what the gradient is multiplied with in a step")
+    step_size: float = Field(1.0, gt=0, description="factor of the gradient in a step")
     batch_size: int = Field(250, gt=0, description="paths walked together; decides speed and memory alone")
     reduced_precision: Literal["none", "teacher", "both"] = Field(
         "none",
@@ -116,14 +116,14 @@ class Compare(Stage):
             our_answers[chosen],
             len(labels),
             steps=self.steps,
-            rate=self.rate,
+            step_size=self.step_size,
             batch_size=self.batch_size,
             checkpoints=context.checkpoints(),
             records=context.records,
         )
         error = curves.mean_transition_error
         if not math.isfinite(error):
-            raise SpecError(f"images grew beyond all bounds; take a rate below {self.rate:g}", ("rate",))
+            raise SpecError(f"images grew beyond all bounds; take a step_size below {self.step_size:g}", ("step_size",))
         told = curves.plain(labels)
         write_json(context.folder / TRANSITION, told)
         for step in range(self.steps):

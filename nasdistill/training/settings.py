@@ -83,7 +83,7 @@ class TrainingSettings(LoopSettings):
     )
     select: Select = Field(
         "accuracy",
-        description="the validation score that selects the epoch whose weights are saved, and that `patience` waits for; "
+        description="the validation score that selects the epoch whose weights are saved, and `patience` waits for; "
         "balanced-accuracy is the mean over the classes of the share of their images that are recognised",
     )
     label_smoothing: float = Field(0.0, ge=0, lt=1, description="share of each label spread evenly over all classes")

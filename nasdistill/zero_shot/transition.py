@@ -32,11 +32,11 @@ class Step(NamedTuple):
 
 
 def walk(
-    student: Network, teacher: Network, images: torch.Tensor, towards: torch.Tensor, steps: int, rate: float = 1.0
+    student: Network, teacher: Network, images: torch.Tensor, towards: torch.Tensor, steps: int, step_size: float = 1.0
 ) -> Iterator[Step]:
     """Change each image until the student takes it for a given class, and watch both networks.
 
-    x_{k+1} = x_k - rate * grad_x CE(student(x_k), j): no sign, no clipping, no projection. The student's probabilities
+    x_{k+1} = x_k - step_size * grad_x CE(student(x_k), j): no sign, no clipping, no projection. The student's probabilities
     come from the very pass that the gradient is taken of. Nobody asks what follows the last step, so that one leaves
     the images where they are.
 
@@ -52,7 +52,7 @@ def walk(
             ours = _log_probability(student(here), towards)
             if left:
                 (gradient,) = torch.autograd.grad(ours.sum(), here)  # minus that of the cross-entropies
-                images = here.detach() + rate * gradient
+                images = here.detach() + step_size * gradient
         with torch.no_grad():
             theirs = _log_probability(teacher(here), towards)
         yield Step(ours.detach().exp(), theirs.exp(), images)
@@ -123,7 +123,7 @@ def transition_curves(
     classes: int,
     *,
     steps: int = 100,
-    rate: float = 1.0,
+    step_size: float = 1.0,
     batch_size: int = 250,
     checkpoints: Checkpoints | None = None,
     records: Records | None = None,
@@ -161,7 +161,7 @@ def transition_curves(
         for batch, places in enumerate(batches[first:], first):
             start = images(places // (classes - 1))
             here = start if here is None else start.copy_(here)  # in the memory format that it had
-            for step in walk(student, teacher, here, towards[places].to(here.device), steps - len(ours), rate):
+            for step in walk(student, teacher, here, towards[places].to(here.device), steps - len(ours), step_size):
                 ours.append(step.student)
                 theirs.append(step.teacher)
                 here = step.images

@@ -171,6 +171,6 @@ def test_networks_of_other_classes_are_refused(tmp_path: Path, data: Data) -> No
     assert compare(context_in(tmp_path, data), pair)[1]["classes"][0]["label"] == "9"
 
 
-def test_a_rate_that_leads_nowhere_is_named(tmp_path: Path, data: Data, pair: dict[str, Artifact]) -> None:
-    with pytest.raises(SpecError, match="images grew beyond all bounds; take a rate below 1e"):
-        compare(context_in(tmp_path, data), pair, rate=1e45)
+def test_a_step_size_that_leads_nowhere_is_named(tmp_path: Path, data: Data, pair: dict[str, Artifact]) -> None:
+    with pytest.raises(SpecError, match="images grew beyond all bounds; take a step_size below 1e"):
+        compare(context_in(tmp_path, data), pair, step_size=1e45)

@@ -188,7 +188,7 @@ def on_digits(student: nn.Module, teacher: nn.Module, **options: Any) -> Loop:
 
 
 def test_a_collapse_that_really_happens_is_named_within_a_few_windows(tmp_path: Path, teacher: nn.Module) -> None:
-    """Padmanaban and Ioannidou 2019: the student gives one class for all images, and the generator pulls the teacher there.
+    """Padmanaban and Ioannidou 2019: the student gives all images one class, and the generator pulls the teacher there.
 
     A far too large rate kills the student's rectifiers; a generator with the wrong sign looks for agreement.
     """
