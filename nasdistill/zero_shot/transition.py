@@ -36,7 +36,7 @@ def walk(
 ) -> Iterator[Step]:
     """Change each image until the student takes it for a given class, and watch both networks.
 
-    x_{k+1} = x_k - step_size * grad_x CE(student(x_k), j): no sign, no clipping, no projection. The student's probabilities
+    x_{k+1} = x_k - step_size * grad_x CE(student(x_k), j): no sign, clipping or projection. The student's probabilities
     come from the very pass that the gradient is taken of. Nobody asks what follows the last step, so that one leaves
     the images where they are.
 

@@ -79,7 +79,7 @@ def frozen(module: nn.Module, own: Normalisation) -> Network:
 def walked(student: Network, teacher: Network, folder: Path, agreed: torch.Tensor, batch_size: int) -> Curves:
     images = normalised(pixels(), OURS)
     return transition_curves(
-        student, teacher, images.__getitem__, agreed, CLASSES, steps=STEPS, rate=RATE, batch_size=batch_size,
+        student, teacher, images.__getitem__, agreed, CLASSES, steps=STEPS, step_size=RATE, batch_size=batch_size,
         checkpoints=Checkpoints(folder), records=Records(folder, "test", quiet=True),
     )  # fmt: skip
 
@@ -110,7 +110,7 @@ def test_paths_walked_together_are_those_walked_one_by_one(tmp_path: Path, batch
 
 
 def test_linear_networks_follow_their_recursion() -> None:
-    """z = Wx: x_{k+1} = x_k - rate * W^T (softmax(Wx_k) - e_j)."""
+    """z = Wx: x_{k+1} = x_k - step_size * W^T (softmax(Wx_k) - e_j)."""
     draw = np.random.default_rng(0)
     ours, theirs, start = draw.normal(size=(4, 9)), draw.normal(size=(4, 9)), draw.normal(size=(3, 9))
     towards = np.array([2, 0, 3])
