@@ -20,13 +20,13 @@ _ROOT = Path(__file__).parent
 
 
 @dataclass(frozen=True)
-class _Source:
+class _Module:
     loaded: tuple[object, object] | None
     sha256: str
     imports: frozenset[str]
 
 
-_sources: dict[str, _Source] = {}
+_sources: dict[str, _Module] = {}
 
 
 def closure(modules: Iterable[str]) -> dict[str, str]:
@@ -144,7 +144,7 @@ def _python_file(path: str | None) -> str | None:
     return path if path and path.endswith(".py") and os.path.isfile(path) else None
 
 
-def _source(name: str, path: str) -> _Source:
+def _source(name: str, path: str) -> _Module:
     """A module's source as it runs: once loaded, later edits of the file do not count until it is loaded anew."""
     module = sys.modules.get(name)
     loaded = None if module is None else (module, module.__spec__)
@@ -157,7 +157,7 @@ def _source(name: str, path: str) -> _Source:
         imports = before.imports
     else:
         imports = _imports(text, name, os.path.basename(path) == "__init__.py")
-    _sources[path] = _Source(loaded, sha256, imports)
+    _sources[path] = _Module(loaded, sha256, imports)
     return _sources[path]
 
 

@@ -178,12 +178,11 @@ def run(recipe: str | Path | Mapping[str, Any], *overrides: str, out: str | Path
     """
     from nasdistill.recipes import runner
     from nasdistill.recipes.loading import load_recipe
-    from nasdistill.recipes.source import Source as Text
-    from nasdistill.recipes.source import parse
+    from nasdistill.recipes.source import Source, parse
 
-    text: str | Text = str(recipe)
+    text: str | Source = str(recipe)
     if isinstance(recipe, Mapping):
-        text = Text("the recipe", json.loads(json.dumps(recipe)))
+        text = Source("the recipe", json.loads(json.dumps(recipe)))
     elif "\n" in str(recipe):
         text = parse(str(recipe), "the recipe")
     loaded = load_recipe(text, overrides)

@@ -17,7 +17,7 @@ from torch import nn
 from nasdistill.api.options import Settings
 from nasdistill.api.results import Metrics, Result, load, result_of
 from nasdistill.artifacts import MANIFEST
-from nasdistill.data.base import Data, DataSet, Shape, Source
+from nasdistill.data.base import Data, DataSet, RawData, Shape
 from nasdistill.errors import UserError
 from nasdistill.models.base import Model, Network, NetworkSpec
 from nasdistill.registry import registry
@@ -85,7 +85,7 @@ def run_stage(
     dataset = DataSet(augmentations=list(data.augmentations)) if data else registry("datasets").parse("none")
     stage.check_data(dataset)
     seed = options.seed if options.seed is not None else data.seed if data else 0
-    shared = Shared(Source(data.train, data.test, data.classes, data.validation), (seed, data)) if data else Shared()
+    shared = Shared(RawData(data.train, data.test, data.classes, data.validation), (seed, data)) if data else Shared()
     identity = _identity(data) if data else {}
     with ExitStack() as stack:
         folder = options.folder or Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="nasdistill-")))

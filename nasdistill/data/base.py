@@ -91,7 +91,7 @@ Images = ImageSet | ImageFiles
 
 
 @dataclass(frozen=True)
-class Source:
+class RawData:
     """All images of a data set as its files hold them, before `limit` and the split.
 
     Attributes:
@@ -143,7 +143,7 @@ class DataSet(Component):
         """
         raise NotImplementedError(type(self).__name__)
 
-    def read(self) -> Source:
+    def read(self) -> RawData:
         """All images, as the files hold them.
 
         Raises:

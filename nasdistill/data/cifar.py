@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 import numpy as np
 import torch
 
-from nasdistill.data.base import ImageSet, Source
+from nasdistill.data.base import ImageSet, RawData
 from nasdistill.data.files import FileSet, Located
 from nasdistill.data.pickles import NotPlainData, read_plain_pickle
 from nasdistill.errors import UserError
@@ -29,7 +29,7 @@ class Cifar(FileSet):
     label_bytes: ClassVar[int]
     """Label bytes before each image in the binary version; the last one counts."""
 
-    def read(self) -> Source:
+    def read(self) -> RawData:
         located = self.locate()
         binary = located.layout is self.layouts[1]
         ending = ".bin" if binary else ""
@@ -38,7 +38,7 @@ class Cifar(FileSet):
         images, labels = (np.concatenate(arrays) for arrays in zip(*parts, strict=True))
         test_images, test_labels = read(located, self.test_file + ending)
         classes = self._classes(located, binary)
-        return Source(
+        return RawData(
             train=_image_set(images, labels, classes, located.folder),
             test=_image_set(test_images, test_labels, classes, located.folder),
             classes=classes,

@@ -11,7 +11,7 @@ from typing import ClassVar
 import numpy as np
 import torch
 
-from nasdistill.data.base import ImageSet, Source
+from nasdistill.data.base import ImageSet, RawData
 from nasdistill.data.files import FileSet, Located
 from nasdistill.errors import UserError
 
@@ -46,9 +46,9 @@ class IdxSet(FileSet):
 
     classes: ClassVar[tuple[str, ...]]
 
-    def read(self) -> Source:
+    def read(self) -> RawData:
         located = self.locate()
-        return Source(self._image_set(located, TRAIN), self._image_set(located, TEST), self.classes)
+        return RawData(self._image_set(located, TRAIN), self._image_set(located, TEST), self.classes)
 
     def _image_set(self, located: Located, names: tuple[str, str]) -> ImageSet:
         images, labels = (_array(located, name) for name in names)

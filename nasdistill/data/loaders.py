@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from nasdistill.training.engine import Engine
 
 
-class Batches:
+class ImageBatches:
     """The batches of one set of images, epoch by epoch.
 
     The order of epoch e is a pure function of (seed, e), the augmentation of its batch b one of (seed, e, b): an epoch
@@ -220,19 +220,19 @@ def training_batches(
     views: int | None = None,
     epoch_images: int | None = None,
     balance: Balance = "none",
-) -> Batches:
+) -> ImageBatches:
     """Shuffled batches to train on, shared by the engine's processes.
 
     Args:
         augment: apply the data set's augmentations.
         part: "validation" where a search trains on it too.
-        views: different epochs, see `Batches`.
-        epoch_images: of an epoch, see `Batches`.
-        balance: of classes, see `Batches`.
+        views: different epochs, see `ImageBatches`.
+        epoch_images: of an epoch, see `ImageBatches`.
+        balance: of classes, see `ImageBatches`.
     """
     images = data.train if part == "train" else data.validation
     of_epoch = max(len(images), epoch_images or 0)
-    return Batches(
+    return ImageBatches(
         images,
         data.normalisation,
         batch_size,
@@ -253,14 +253,16 @@ def training_batches(
     )
 
 
-def evaluation_batches(part: Images, data: Data, engine: Engine, batch_size: int = 500) -> Batches:
+def evaluation_batches(part: Images, data: Data, engine: Engine, batch_size: int = 500) -> ImageBatches:
     """All images of a part in their own order, without augmentation; every process sees them all."""
     return batches_in_order(part, data.normalisation, engine, batch_size)
 
 
-def batches_in_order(images: Images, normalisation: Normalisation, engine: Engine, batch_size: int = 500) -> Batches:
+def batches_in_order(
+    images: Images, normalisation: Normalisation, engine: Engine, batch_size: int = 500
+) -> ImageBatches:
     """As `evaluation_batches`, in a normalisation that need not be the data set's own."""
-    return Batches(
+    return ImageBatches(
         images,
         normalisation,
         batch_size,

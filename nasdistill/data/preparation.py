@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import torch
 
-from nasdistill.data.base import Data, DataSet, Images, ImageSet, Normalisation, Source
+from nasdistill.data.base import Data, DataSet, Images, ImageSet, Normalisation, RawData
 from nasdistill.data.splits import few_of_each, stratified
 from nasdistill.data.statistics import computed_normalisation
 from nasdistill.errors import SpecError, UserError, written_at
@@ -21,7 +21,7 @@ def load(dataset: DataSet, seed: int) -> Data:
     return prepare(dataset.read(), dataset, seed)
 
 
-def prepare(source: Source, options: DataSet, seed: int) -> Data:
+def prepare(source: RawData, options: DataSet, seed: int) -> Data:
     """Limit the training set, split off the validation set with `seed`, compute the normalisation.
 
     Raises:
@@ -47,7 +47,7 @@ def prepare(source: Source, options: DataSet, seed: int) -> Data:
     )
 
 
-def _require_bytes_and_classes(source: Source, options: DataSet) -> None:
+def _require_bytes_and_classes(source: RawData, options: DataSet) -> None:
     for part in (source.train, source.validation, source.test):
         if part is None:
             continue

@@ -30,7 +30,7 @@ LARGEST_IMAGE, LARGEST_WAVE, LARGEST_MAP = 64, 1024, 32
 """Pixels of the longer side as written; with at most 12 images this keeps the file below a megabyte."""
 
 
-class Pair(NamedTuple):
+class PointPair(NamedTuple):
     """A point of the student, one of a teacher, and which teacher that is."""
 
     student: str
@@ -91,7 +91,7 @@ def compare_attention(
         None where nothing is to be shown or the networks have no maps that match.
     """
     attention = next((objective for objective in objectives if isinstance(objective, Attention)), Attention())
-    pairs: list[Pair] = []
+    pairs: list[PointPair] = []
     if show:
         for number, teacher in enumerate(teachers):
             pairs += _pairs(student, teacher.network, number, attention, data.shape)
@@ -112,7 +112,7 @@ def compare_attention(
                 outputs = [network(batch.images) for network in frozen]
             yield batch.images, outputs
 
-    def maps(outputs: Sequence[Outputs], pair: Pair) -> tuple[torch.Tensor, torch.Tensor]:
+    def maps(outputs: Sequence[Outputs], pair: PointPair) -> tuple[torch.Tensor, torch.Tensor]:
         activations = outputs[0].features[pair.student], outputs[1 + pair.number].features[pair.teacher]
         ours, theirs = (attention_map(activation, attention.power).cpu() for activation in activations)
         return ours, theirs
@@ -147,7 +147,7 @@ def compare_attention(
     }
 
 
-def _pairs(student: nn.Module, teacher: nn.Module, number: int, attention: Attention, shape: Shape) -> list[Pair]:
+def _pairs(student: nn.Module, teacher: nn.Module, number: int, attention: Attention, shape: Shape) -> list[PointPair]:
     """The pairs of points that both are maps of more than one pixel."""
     try:
         matched = attention.pairs or match_points(student, teacher, shape)
@@ -158,7 +158,7 @@ def _pairs(student: nn.Module, teacher: nn.Module, number: int, attention: Atten
         log.info("no attention maps are kept for the report: %s", reason)
         return []
     found = [
-        Pair(one, other, number)
+        PointPair(one, other, number)
         for one, other in matched
         if all(len(size) == 3 and size[1] * size[2] > 1 for size in (ours[one], theirs[other]))
     ]

@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 
-from nasdistill.data.loaders import Batches
+from nasdistill.data.loaders import ImageBatches
 from nasdistill.distill.teacher import TeacherEnsemble, packed
 from nasdistill.errors import DamagedFile, SpecError
 from nasdistill.storage import (
@@ -40,7 +40,7 @@ ROUNDING = 0.01
 class BatchesWithOutputs:
     """Batches with the teachers' outputs: computed the first time, then read from disk.
 
-    Batches, not images, are what outputs belong to: `Batches` makes the order and the augmentation of a view, one
+    Batches, not images, are what outputs belong to: `ImageBatches` makes the order and the augmentation of a view, one
     epoch of `batches.views` different ones, from its seed again, bit for bit. An epoch's outputs serve all that see the
     same view: later epochs where there are fewer views than epochs, other students, a run that was killed.
 
@@ -66,7 +66,7 @@ class BatchesWithOutputs:
 
     def __init__(
         self,
-        batches: Batches,
+        batches: ImageBatches,
         teacher_ensemble: TeacherEnsemble,
         engine: Engine,
         cache: Path,

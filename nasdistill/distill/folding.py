@@ -19,7 +19,7 @@ log = logging.getLogger(__name__)
 TOLERANCE = 1e-9
 """Of the folded network's outputs in double precision, as a fraction of how far those of two images lie apart."""
 
-Pair = tuple[str, str]
+ConvNorm = tuple[str, str]
 """Paths of a convolution and of the batch norm that reads what it puts out."""
 
 
@@ -46,11 +46,11 @@ def folded(network: nn.Module, shape: Shape, keep: Iterable[str] = ()) -> nn.Mod
     return result.eval().requires_grad_(False)
 
 
-def _pairs(network: nn.Module, shape: Shape) -> list[Pair]:
+def _pairs(network: nn.Module, shape: Shape) -> list[ConvNorm]:
     """Convolutions and the batch norms that read what they put out, each called once in a pass, by nothing else."""
     made: dict[int, tuple[str, torch.Tensor]] = {}  # by the output's id; while a tensor lives, no other can have it
     calls: Counter[str] = Counter()
-    found: list[Pair] = []
+    found: list[ConvNorm] = []
 
     def after(path: str, module: nn.Module, inputs: tuple[object, ...], output: torch.Tensor) -> None:
         calls[path] += 1
@@ -73,14 +73,14 @@ def _pairs(network: nn.Module, shape: Shape) -> list[Pair]:
     return [(conv, norm) for conv, norm in found if calls[conv] == calls[norm] == readers[conv] == 1]
 
 
-def _harmless(network: nn.Module, pairs: list[Pair], shape: Shape, points: tuple[str, ...]) -> list[Pair]:
+def _harmless(network: nn.Module, pairs: list[ConvNorm], shape: Shape, points: tuple[str, ...]) -> list[ConvNorm]:
     """The pairs that can be folded without a change of the outputs."""
     if not pairs:
         return []
     plain = copy.deepcopy(network).cpu().double()  # some accelerators have no double precision
     images = torch.randn(2, *shape, generator=torch.Generator().manual_seed(0))
 
-    def change_nothing(tried: Sequence[Pair]) -> bool:
+    def change_nothing(tried: Sequence[ConvNorm]) -> bool:
         other = copy.deepcopy(plain)
         try:
             _fold(other, tried)
@@ -96,7 +96,7 @@ def _harmless(network: nn.Module, pairs: list[Pair], shape: Shape, points: tuple
     return pairs if change_nothing(pairs) else [pair for pair in pairs if change_nothing([pair])]
 
 
-def _fold(network: nn.Module, pairs: Sequence[Pair]) -> None:
+def _fold(network: nn.Module, pairs: Sequence[ConvNorm]) -> None:
     for conv, norm in pairs:
         convolution, batch_norm = network.get_submodule(conv), network.get_submodule(norm)
         assert isinstance(convolution, nn.Conv2d)

@@ -17,7 +17,7 @@ from nasdistill.models.base import NetworkSpec
 from nasdistill.models.growable import Point
 from nasdistill.training.engine import Engine
 
-Batches = Iterable[tuple[torch.Tensor, torch.Tensor]]
+LabelledImages = Iterable[tuple[torch.Tensor, torch.Tensor]]
 
 Read = Literal["output", "after-norm"]
 """Where a unit's activations are read: at its output, or after each batch norm that it passes.
@@ -43,7 +43,7 @@ def effect_of_scaling(activation: torch.Tensor, gradient: torch.Tensor) -> torch
 
 
 def channel_importance(
-    network: nn.Module, points: Sequence[str], batches: Batches, engine: Engine
+    network: nn.Module, points: Sequence[str], batches: LabelledImages, engine: Engine
 ) -> dict[str, torch.Tensor]:
     """Fisher scores Delta_c = 1/(2N) sum_n g_nc^2 of each channel of each point, over all images of `batches`.
 
@@ -161,7 +161,7 @@ def unit_points(spec: NetworkSpec, network: nn.Module, read: Read) -> dict[str, 
 
 
 def unit_importance(
-    spec: NetworkSpec, network: nn.Module, read: Read, batches: Batches, engine: Engine
+    spec: NetworkSpec, network: nn.Module, read: Read, batches: LabelledImages, engine: Engine
 ) -> dict[str, torch.Tensor]:
     """The Fisher scores of all channels of each unit, in one tensor per unit, on the CPU.
 
@@ -187,7 +187,7 @@ def is_trained(network: nn.Module) -> bool:
 
 
 @torch.no_grad()
-def estimate_statistics(network: nn.Module, batches: Batches, engine: Engine) -> None:
+def estimate_statistics(network: nn.Module, batches: LabelledImages, engine: Engine) -> None:
     """Give every batch norm the mean and variance of its input, averaged over `batches`.
 
     An untrained network needs them before it can be scored in evaluation mode: with the mean 0 and variance 1 of

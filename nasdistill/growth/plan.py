@@ -198,7 +198,7 @@ def channel_costs(spec: NetworkSpec, budget: Budget) -> dict[str, float]:
 
 
 @dataclass(frozen=True)
-class Step:
+class GrowthStep:
     """One step of a plan: the widened unit, the new spec, and if it reaches the target."""
 
     unit: str
@@ -208,7 +208,7 @@ class Step:
 
 def steps_to(
     target: Target, spec: NetworkSpec, widest: Mapping[str, int], step: float, order: Callable[[], Sequence[str]]
-) -> Iterator[Step]:
+) -> Iterator[GrowthStep]:
     """Widen one unit after the other until the target is reached or no unit can get closer.
 
     Args:
@@ -223,7 +223,7 @@ def steps_to(
 
 def next_step(
     spec: NetworkSpec, target: Target, order: Sequence[str], step: float, widest: Mapping[str, int]
-) -> Step | None:
+) -> GrowthStep | None:
     """Widen the first unit of `order` that can take a step.
 
     A step that would pass the target is shortened to the width that comes nearest to it, and is the last one if it
@@ -247,19 +247,19 @@ def next_step(
     return None
 
 
-def _step_of(spec: NetworkSpec, target: Target, unit: Unit, most: int) -> Step | None:
+def _step_of(spec: NetworkSpec, target: Target, unit: Unit, most: int) -> GrowthStep | None:
     """The widening of a unit by up to `most` of its smallest steps."""
 
     def make(number: int) -> NetworkSpec:
         return with_width(spec, unit.name, unit.width + number * unit.multiple)
 
     if target.ratio_of(make(most)) <= target.ratio:
-        return Step(unit.name, make(most), last=False)
+        return GrowthStep(unit.name, make(most), last=False)
     over = target.crossing(make, 0, most)
     nearest = min((over - 1, over), key=lambda number: target.distance(make(number)))
     if nearest > 0 and target.reached(make(nearest)):
-        return Step(unit.name, make(nearest), last=True)
-    return Step(unit.name, make(over - 1), last=False) if over > 1 else None
+        return GrowthStep(unit.name, make(nearest), last=True)
+    return GrowthStep(unit.name, make(over - 1), last=False) if over > 1 else None
 
 
 def record(spec: NetworkSpec, target: Target) -> dict[str, Any]:

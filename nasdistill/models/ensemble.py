@@ -32,7 +32,7 @@ class Member(Options):
 
 
 @MODELS.register("ensemble")
-class Ensemble(Model):
+class EnsembleModel(Model):
     """The average of several networks' outputs, as one network; the stage `ensemble` makes it of trained ones.
 
     Auxiliary heads and drop path belong to the training of a network alone: members have neither.
@@ -49,7 +49,7 @@ class Ensemble(Model):
     )
 
     @model_validator(mode="after")
-    def _binary_by_member(self) -> Ensemble:
+    def _binary_by_member(self) -> EnsembleModel:
         if self.binary is not None:
             raise SpecError("an ensemble is not made binary itself; its members can be binary models", ("binary",))
         return self

@@ -25,7 +25,7 @@ _NAMED_AT_MOST = 5
 
 
 @dataclass(frozen=True)
-class Pair:
+class TensorPair:
     """A tensor's name in the file and in the network, and its shape."""
 
     theirs: str
@@ -45,7 +45,7 @@ class Match:
     """
 
     how: How
-    pairs: tuple[Pair, ...]
+    pairs: tuple[TensorPair, ...]
     kept: tuple[str, ...]
 
     def lines(self) -> list[str]:
@@ -75,7 +75,7 @@ def match(theirs: Shapes, ours: Shapes, in_order: bool = True) -> Match:
         counter = f"{modules.get(_module(name))}.{COUNTER}"
         if name.endswith(COUNTER) and counter in theirs:
             names[name] = counter
-    pairs = tuple(Pair(names[our], our, shape) for our, shape in ours.items() if our in names)
+    pairs = tuple(TensorPair(names[our], our, shape) for our, shape in ours.items() if our in names)
     return Match(how, pairs, tuple(name for name in ours if name not in names))
 
 

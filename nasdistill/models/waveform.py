@@ -18,7 +18,7 @@ _SHORTHAND = re.compile(r"wave-(\d+)-(\d+)", re.IGNORECASE)
 KERNEL, STRIDE, POOL = 80, 4, 4
 
 
-class Plan(NamedTuple):
+class Layers(NamedTuple):
     """A row of the paper's table 1.
 
     Attributes:
@@ -30,11 +30,11 @@ class Plan(NamedTuple):
     last_pool: bool
 
 
-PLANS = {
-    3: Plan(((1, 1),), last_pool=True),
-    5: Plan(((1, 1), (1, 2), (1, 4)), last_pool=True),
-    11: Plan(((2, 1), (2, 2), (3, 4), (2, 8)), last_pool=False),
-    18: Plan(((4, 1), (4, 2), (4, 4), (4, 8)), last_pool=False),
+PUBLISHED = {
+    3: Layers(((1, 1),), last_pool=True),
+    5: Layers(((1, 1), (1, 2), (1, 4)), last_pool=True),
+    11: Layers(((2, 1), (2, 2), (3, 4), (2, 8)), last_pool=False),
+    18: Layers(((4, 1), (4, 2), (4, 4), (4, 8)), last_pool=False),
 }
 """The published networks M3, M5, M11 and M18, by their layers."""
 
@@ -55,8 +55,8 @@ class WaveCNN(Model):
     @field_validator("depth")
     @classmethod
     def _depth_exists(cls, depth: int) -> int:
-        if depth not in PLANS:
-            *most, last = PLANS
+        if depth not in PUBLISHED:
+            *most, last = PUBLISHED
             raise SpecError(f"a waveform network has {', '.join(map(str, most))} or {last} layers, not {depth}")
         return depth
 
@@ -67,7 +67,7 @@ class WaveCNN(Model):
 
     def build(self, shape: Shape, classes: int) -> nn.Module:
         require_waveforms("waveform network", shape, shortest=STRIDE)
-        return WaveNetwork(PLANS[self.depth], self.width, shape[0], classes)
+        return WaveNetwork(PUBLISHED[self.depth], self.width, shape[0], classes)
 
 
 class Convolution(nn.Sequential):
@@ -95,18 +95,18 @@ class WaveNetwork(nn.Module):
     The feature points are the outputs of the groups, maps of height 1.
     """
 
-    def __init__(self, plan: Plan, width: int, channels: int, classes: int) -> None:
+    def __init__(self, layers: Layers, width: int, channels: int, classes: int) -> None:
         super().__init__()
         self.stem = Convolution(channels, width, KERNEL, STRIDE)
         self.groups = nn.ModuleList()
         before = width
-        for layers, factor in plan.groups:
+        for count, factor in layers.groups:
             after = factor * width
-            convolutions = (Convolution(after if k else before, after, 3) for k in range(layers))
+            convolutions = (Convolution(after if k else before, after, 3) for k in range(count))
             self.groups.append(nn.Sequential(Pool(), *convolutions))
             before = after
         self.feature_points = tuple(f"groups.{group}" for group in range(len(self.groups)))
-        self.pool = Pool() if plan.last_pool else nn.Identity()
+        self.pool = Pool() if layers.last_pool else nn.Identity()
         self.classifier = nn.Linear(before, classes)
         self._draw_weights()
 

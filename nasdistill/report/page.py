@@ -146,7 +146,7 @@ def _overview(stages: Sequence[StageSummary]) -> list[Part]:
         pictures.append(plots.scatter(points, "Accuracy and size", "parameters", "test accuracy, %"))
     by_unit: dict[str, dict[str, list[plots.Curve]]] = {}
     for stage in stages:
-        for history in payloads.by_seed(payloads.History, stage.rows).values():
+        for history in payloads.by_seed(payloads.HistoryPayload, stage.rows).values():
             if curve := history.curves.get(TEST_ACCURACY):
                 by_unit.setdefault(history.x, {}).setdefault(stage.stage, []).append(curve)
     for unit, curves in by_unit.items():  # epochs and pseudo-batches share no axis

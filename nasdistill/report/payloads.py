@@ -26,7 +26,7 @@ class Payload(BaseModel):
     """Its name in the artifact's folder."""
 
 
-class History(Payload):
+class HistoryPayload(Payload):
     """`history.json`: how numbers went while a stage ran."""
 
     file = "history.json"
@@ -80,7 +80,7 @@ class FirstMembers(Score):
     members: int = Field(ge=2, description="How many.")
 
 
-class Ensemble(Payload):
+class EnsemblePayload(Payload):
     """`ensemble.json`: networks alone and together."""
 
     file = "ensemble.json"
@@ -92,7 +92,7 @@ class Ensemble(Payload):
     )
 
     @model_validator(mode="after")
-    def _consistent(self) -> Ensemble:
+    def _consistent(self) -> EnsemblePayload:
         count, members = len(self.networks), len(self.members)
         if len({network.name for network in self.networks}) != count:
             raise ValueError("the networks must have different names")

@@ -62,7 +62,7 @@ def _validation(row: Row) -> float | None:
         score: float = told["score"]
         return score
     try:
-        history = payloads.read(payloads.History, row.folder)
+        history = payloads.read(payloads.HistoryPayload, row.folder)
     except DamagedFile as error:
         log.warning("%s; the sweep's table leaves its validation score out", error)
         return None

@@ -101,7 +101,7 @@ def _accuracy_parts(stage: StageSummary, earlier: Sequence[StageSummary]) -> lis
 
 def _over_members(stage: StageSummary) -> list[str]:
     """What an ensemble gains over the best of its members, which may be another one with each seed."""
-    every = payloads.by_seed(payloads.Ensemble, stage.rows)
+    every = payloads.by_seed(payloads.EnsemblePayload, stage.rows)
     found = {seed: ensemble for seed, ensemble in every.items() if ensemble.ensembles}
     whole = {seed: ensemble.whole.accuracy for seed, ensemble in found.items()}
     best = {seed: max(member.accuracy for member in ensemble.members) for seed, ensemble in found.items()}

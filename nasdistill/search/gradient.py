@@ -19,16 +19,16 @@ from torch import nn
 from torch.nn import functional
 
 from nasdistill.data.augmentations import mixing
-from nasdistill.data.loaders import Batches, training_batches
+from nasdistill.data.loaders import ImageBatches, training_batches
 from nasdistill.data.seeds import derived_seed, seeded
 from nasdistill.data.splits import stratified
 from nasdistill.errors import SpecError, UserError
-from nasdistill.search.strategies import Found, Strategy
+from nasdistill.search.strategies import SearchResult, Strategy
 from nasdistill.search.weight_sharing import WeightSharing
 from nasdistill.training.batches import Batch
 from nasdistill.training.checkpoints import Checkpoints
 from nasdistill.training.history import History
-from nasdistill.training.loop import Course, Fields, Part, Resumable
+from nasdistill.training.loop import Course, Fields, Resumable, Stateful
 from nasdistill.training.losses import RunningLosses, naming_the_last_good
 from nasdistill.training.optimizers.adam import Adam
 from nasdistill.training.optimizers.sgd import SGD
@@ -113,11 +113,11 @@ class Learner:
         """What the architecture is after so many epochs, 0 included, by the names of curves."""
         raise NotImplementedError(type(self).__name__)
 
-    def found(self, architecture_batches: Batches) -> tuple[dict[str, Any], dict[str, Any]]:
+    def found(self, architecture_batches: ImageBatches) -> tuple[dict[str, Any], dict[str, Any]]:
         """The model in the end, as a recipe writes it, and metrics; `architecture_batches` taught no weights."""
         raise NotImplementedError(type(self).__name__)
 
-    def parts(self) -> dict[str, Part | None]:
+    def parts(self) -> dict[str, Stateful | None]:
         """What a checkpoint holds of it, by name."""
         return {"supernet": self.supernet, "sgd": self.sgd, "adam": self.adam}
 
@@ -162,7 +162,7 @@ class GradientSearch(Strategy):
         seed: int,
         checkpoints: Checkpoints | None = None,
         records: Records | None = None,
-    ) -> Found:
+    ) -> SearchResult:
         checkpoints, records = checkpoints or Checkpoints(), records or Records(title="search")
         torch.manual_seed(seed)
         learner = self.learner(space, data, engine, seed)
@@ -210,10 +210,10 @@ class GradientSearch(Strategy):
 
             model, metrics = learner.found(architecture_batches)
         metrics |= {"samples_per_second": course.samples / course.seconds, "epochs": course.epoch}
-        return Found(model, {"curves": history.curves}, metrics)
+        return SearchResult(model, {"curves": history.curves}, metrics)
 
 
-def halves(data: Data, batch_size: int, engine: Engine, seed: int) -> tuple[Batches, Batches]:
+def halves(data: Data, batch_size: int, engine: Engine, seed: int) -> tuple[ImageBatches, ImageBatches]:
     """Batches of the training images that train the weights, and of those that train or score the architecture.
 
     Both are drawn per class; cutout is left out, as published for DARTS, and so is what mixes labels: an architecture
@@ -228,7 +228,7 @@ def halves(data: Data, batch_size: int, engine: Engine, seed: int) -> tuple[Batc
     if len(one) < 2:
         raise UserError(f"a search needs at least 4 training images, got {len(data.train)}")
 
-    def batches(indices: torch.Tensor, half: str) -> Batches:
+    def batches(indices: torch.Tensor, half: str) -> ImageBatches:
         part = replace(data, train=data.train.subset(indices), augmentations=augmentations)
         return training_batches(part, batch_size, derived_seed(seed, half), engine)
 

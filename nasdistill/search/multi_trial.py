@@ -15,15 +15,15 @@ import torch
 from pydantic import Field, model_validator
 from torch import nn
 
-from nasdistill.data.loaders import Batches, evaluation_batches, training_batches
+from nasdistill.data.loaders import ImageBatches, evaluation_batches, training_batches
 from nasdistill.data.seeds import derived_seed
 from nasdistill.data.splits import stratified
 from nasdistill.errors import SpecError, UserError
 from nasdistill.models.inspection import count_parameters
 from nasdistill.registry import ComponentOf, build, registry
 from nasdistill.search.scoring import ScoredTraining, medians_of_means
-from nasdistill.search.strategies import Found, Strategy
-from nasdistill.search.trials import Trial, best_of, next_suggestion, replay
+from nasdistill.search.strategies import SearchResult, Strategy
+from nasdistill.search.trials import ArchitectureTrial, best_of, next_suggestion, replay
 from nasdistill.search.tuners import Tuner
 from nasdistill.storage import sha256_of_json
 from nasdistill.training.checkpoints import Checkpoints
@@ -94,7 +94,7 @@ class MultiTrial(Strategy):
         seed: int,
         checkpoints: Checkpoints | None = None,
         records: Records | None = None,
-    ) -> Found:
+    ) -> SearchResult:
         checkpoints, records = checkpoints or Checkpoints(), records or Records(title="search")
         choices = space.choices(data.shape, len(data.classes))
         open_choices = {label: len(each) for label, each in choices.items() if len(each) > 1}
@@ -114,7 +114,7 @@ class MultiTrial(Strategy):
             return sha256_of_json(registry("models").parse(space.model(chosen(alternatives))).spec())
 
         saved = checkpoints.load() or {"trials": [], "running": None}
-        trials, running = [Trial(**each) for each in saved["trials"]], saved["running"]
+        trials, running = [ArchitectureTrial(**each) for each in saved["trials"]], saved["running"]
         trained: dict[str, int] = {}
         for number, trial in enumerate(trials):
             replay(tuner, trial)
@@ -131,17 +131,19 @@ class MultiTrial(Strategy):
             number = len(trials)
             like = trained.setdefault(identity(suggestion.alternatives), number)
             if like < number:
-                trial = Trial(**vars(suggestion), curve=trials[like].curve, stopped=trials[like].stopped, like=like)
+                trial = ArchitectureTrial(
+                    **vars(suggestion), curve=trials[like].curve, stopped=trials[like].stopped, like=like
+                )
             else:
                 torch.manual_seed(seed)
                 network = _built(space.proxy(chosen(suggestion.alternatives)), data)
                 torch.manual_seed(seed)
-                part = Part(checkpoints, number * steps, running, state)
+                part = TrialCheckpoints(checkpoints, number * steps, running, state)
                 told = records.part(f"trial {number}")
                 curve, stopped = self._trained(
                     ScoredTraining(network, self.select, self._limits(trials)), training, scoring, engine, part, told
                 )
-                trial, running = Trial(**vars(suggestion), curve=curve, stopped=stopped), None
+                trial, running = ArchitectureTrial(**vars(suggestion), curve=curve, stopped=stopped), None
             tuner.tell(trial.score)
             trials.append(trial)
             if trial.like is None and checkpoints.writes:
@@ -151,7 +153,7 @@ class MultiTrial(Strategy):
         best = best_of(trials)
         if best is None:
             raise UserError(f"none of {len(trials)} trials has a score: all diverged; a lower learning rate may help")
-        return Found(
+        return SearchResult(
             space.model(chosen(trials[best].alternatives)),
             metrics={"trials": len(trials), "trained": len(trained), "score": trials[best].score},
             trials={
@@ -161,7 +163,7 @@ class MultiTrial(Strategy):
             },
         )
 
-    def _parts(self, data: Data, engine: Engine, seed: int) -> tuple[Batches, Batches]:
+    def _parts(self, data: Data, engine: Engine, seed: int) -> tuple[ImageBatches, ImageBatches]:
         """Batches of the training images that teach the trials, and of those that score them."""
         count = round(self.scoring * len(data.train))
         if not 0 < count < len(data.train) - 1:
@@ -175,7 +177,7 @@ class MultiTrial(Strategy):
             evaluation_batches(data.train.subset(held_back), data, engine),
         )
 
-    def _limits(self, trials: list[Trial]) -> list[float | None]:
+    def _limits(self, trials: list[ArchitectureTrial]) -> list[float | None]:
         """For each epoch what the best score of a trial must reach, or else it ends."""
         if self.stop_below_median is None:
             return [None] * self.epochs
@@ -186,10 +188,10 @@ class MultiTrial(Strategy):
     def _trained(
         self,
         task: ScoredTraining,
-        training: Batches,
-        scoring: Batches,
+        training: ImageBatches,
+        scoring: ImageBatches,
         engine: Engine,
-        checkpoints: Part,
+        checkpoints: TrialCheckpoints,
         records: Records,
     ) -> tuple[list[float], str | None]:
         """The scores of each epoch, none where training diverged, and why it ended early, if it did."""
@@ -205,7 +207,7 @@ class MultiTrial(Strategy):
         return [score for _epoch, score in fitted.history["curves"][task.curve]], fitted.stopped
 
 
-class Part(Checkpoints):
+class TrialCheckpoints(Checkpoints):
     """The checkpoints of the running trial, which are part of those of the whole search.
 
     Args:
@@ -237,7 +239,7 @@ def _built(model: dict[str, Any], data: Data) -> nn.Module:
     return network
 
 
-def _tell(trials: list[Trial], records: Records) -> None:
+def _tell(trials: list[ArchitectureTrial], records: Records) -> None:
     """Say how the last trial went."""
     number, trial = len(trials) - 1, trials[-1]
     best = best_of(trials)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import torch
 from torch import nn
 
-from nasdistill.data.loaders import Batches
+from nasdistill.data.loaders import ImageBatches
 from nasdistill.models.nni_hub import ThreeChannels, alternatives
 from nasdistill.search.gradient import GradientSearch, Learner
 from nasdistill.search.spaces import SearchSpace
@@ -95,7 +95,7 @@ class OneShot(GradientSearch):
         """Called before each forward pass, with a seed of its own; torch's global generator starts from it too."""
 
     def choose(
-        self, supernet: NniSupernet, choices: Choices, architecture_batches: Batches, engine: Engine, seed: int
+        self, supernet: NniSupernet, choices: Choices, architecture_batches: ImageBatches, engine: Engine, seed: int
     ) -> tuple[dict[str, Any], dict[str, Any]]:
         """The architecture that the trained supernet stands for, and metrics. No weights learned from these batches."""
         return supernet.chosen(), {}
@@ -141,7 +141,7 @@ class NniLearner(Learner):
             )
         return told | {f"entropy/{kind}": sum(values) / len(values) for kind, values in entropies.items()}
 
-    def found(self, architecture_batches: Batches) -> tuple[dict[str, Any], dict[str, Any]]:
+    def found(self, architecture_batches: ImageBatches) -> tuple[dict[str, Any], dict[str, Any]]:
         chosen, metrics = self.strategy.choose(
             self.supernet, self.choices, architecture_batches, self.engine, self.seed
         )

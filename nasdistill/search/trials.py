@@ -29,7 +29,7 @@ class Suggestion:
 
 
 @dataclass(frozen=True)
-class Trial:
+class ArchitectureTrial:
     """An architecture that was tried.
 
     Attributes:
@@ -87,7 +87,7 @@ def next_suggestion(
     return None
 
 
-def replay(tuner: Tuner, trial: Trial) -> None:
+def replay(tuner: Tuner, trial: ArchitectureTrial) -> None:
     """Bring a tuner to where it was after a trial.
 
     Raises:
@@ -104,7 +104,7 @@ def replay(tuner: Tuner, trial: Trial) -> None:
     tuner.tell(trial.score)
 
 
-def best_of(trials: Sequence[Trial]) -> int | None:
+def best_of(trials: Sequence[ArchitectureTrial]) -> int | None:
     """The number of the trial with the highest score: of equals the smallest network, and then the earliest."""
     scored = [
         (-trial.score, trial.parameters, number) for number, trial in enumerate(trials) if trial.score is not None

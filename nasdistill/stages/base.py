@@ -12,7 +12,7 @@ from nasdistill.errors import SpecError, UserError
 from nasdistill.registry import Component, Registry
 
 if TYPE_CHECKING:
-    from nasdistill.data.base import Data, DataSet, Source
+    from nasdistill.data.base import Data, DataSet, RawData
     from nasdistill.models.base import Network
     from nasdistill.training.checkpoints import Checkpoints
     from nasdistill.training.engine import Engine, EngineSettings
@@ -60,7 +60,7 @@ class Shared:
         split: the seed that was asked for last, and its data; of the others nothing stays in memory.
     """
 
-    images: Source | None = None
+    images: RawData | None = None
     split: tuple[int, Data] | None = None
     engine: Engine | None = None
 
@@ -107,7 +107,7 @@ class Context:
         return derived_seed(self.seed, "replicate", self.replicate) if self.replicate else self.seed
 
     @property
-    def source(self) -> Source:
+    def source(self) -> RawData:
         """All images as the files hold them, before any split."""
         if self.shared.images is None:
             self.shared.images = self.dataset.read()  # once for all seeds: only the split differs

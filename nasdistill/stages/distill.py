@@ -28,7 +28,7 @@ from nasdistill.versions import version
 
 if TYPE_CHECKING:
     from nasdistill.data.base import DataSet
-    from nasdistill.data.loaders import Batches
+    from nasdistill.data.loaders import ImageBatches
     from nasdistill.distill.cached_outputs import BatchesWithOutputs
     from nasdistill.distill.teacher import TeacherEnsemble
     from nasdistill.models.base import Network
@@ -157,7 +157,7 @@ class Distill(TaughtBy, DistillOptions, TrainsOnLabels):
         return outcome
 
     def _cached(
-        self, batches: Batches, teacher_ensemble: TeacherEnsemble, inputs: Mapping[str, Artifact], context: Context
+        self, batches: ImageBatches, teacher_ensemble: TeacherEnsemble, inputs: Mapping[str, Artifact], context: Context
     ) -> BatchesWithOutputs:
         """The batches with the teachers' outputs, which any stage of the run may have cached."""
         from nasdistill.distill.cached_outputs import BatchesWithOutputs

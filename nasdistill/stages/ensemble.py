@@ -65,8 +65,7 @@ class Ensemble(Stage):
         from nasdistill.born_again.agreement import ENSEMBLE, Answers, compared, together
         from nasdistill.data.loaders import batches_in_order
         from nasdistill.models.base import NetworkSpec, save_network
-        from nasdistill.models.ensemble import Ensemble as Model
-        from nasdistill.models.ensemble import Member
+        from nasdistill.models.ensemble import EnsembleModel, Member
         from nasdistill.models.inspection import described
         from nasdistill.training.history import SELECTED_BY, VALIDATION_LOSS, scores
         from nasdistill.training.metrics import logits_of, score
@@ -95,7 +94,7 @@ class Ensemble(Stage):
         warn_of_other_labels("the ensemble", labels, data.classes)
 
         images = members[0].normalisation
-        model = Model(members=tuple(members), average=self.average, normalisation=images)
+        model = EnsembleModel(members=tuple(members), average=self.average, normalisation=images)
         network = engine.place(model.of(modules))
         written = NetworkSpec(
             model=model, shape=data.shape, classes=len(data.classes), labels=labels, normalisation=images

@@ -18,7 +18,7 @@ from nasdistill.storage import write_json
 if TYPE_CHECKING:
     import torch
 
-    from nasdistill.data.loaders import Batches
+    from nasdistill.data.loaders import ImageBatches
     from nasdistill.models.base import NetworkSpec
 
 GROWTH = "growth.json"
@@ -127,7 +127,7 @@ class GrowTeacher(GrowOptions, Stage):
 class Again:
     """The same batches each time they are iterated over."""
 
-    def __init__(self, batches: Batches) -> None:
+    def __init__(self, batches: ImageBatches) -> None:
         self._batches = batches
 
     def __iter__(self) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:

@@ -57,11 +57,11 @@ def training_data(settings: LoopSettings, context: Context) -> Data:
 
 def batches_to_train_on(
     settings: LoopSettings, context: Context, views: int | None = None, balance: Balance = "none"
-) -> loaders.Batches:
+) -> loaders.ImageBatches:
     """Shuffled batches of `training_data`, as long an epoch as the settings want.
 
     Args:
-        views: different epochs, see `nasdistill.data.loaders.Batches`.
+        views: different epochs, see `nasdistill.data.loaders.ImageBatches`.
         balance: of classes, see there.
     """
     from nasdistill.data.loaders import training_batches

@@ -20,7 +20,7 @@ from nasdistill.zero_shot.settings import TransferSettings
 if TYPE_CHECKING:
     from torch import nn
 
-    from nasdistill.data.loaders import Batches
+    from nasdistill.data.loaders import ImageBatches
     from nasdistill.models.base import NetworkSpec
 
 PSEUDO = "pseudo.json"
@@ -149,7 +149,7 @@ class ZeroShot(TaughtBy, ZeroShotOptions, Stage):
             Network(written, network),
         )
 
-    def _test_images(self, spec: NetworkSpec, context: Context) -> Batches | None:
+    def _test_images(self, spec: NetworkSpec, context: Context) -> ImageBatches | None:
         """The data set's test images as the first teacher reads them, where there is a data set."""
         from nasdistill.data.loaders import batches_in_order
 

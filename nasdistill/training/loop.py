@@ -14,7 +14,7 @@ from nasdistill.training.checkpoints import Checkpoints, load_optimizer, random_
 from nasdistill.training.losses import refuse_broken_weights
 
 
-class Part(Protocol):
+class Stateful(Protocol):
     """Whatever a checkpoint holds: modules, optimisers and averages of torch are parts as they are."""
 
     def state_dict(self) -> dict[str, Any]:
@@ -50,7 +50,7 @@ class Resumable:
         parts: by the names under which checkpoints hold them; None is left out. Modules must stay finite.
     """
 
-    def __init__(self, checkpoints: Checkpoints, **parts: Part | None) -> None:
+    def __init__(self, checkpoints: Checkpoints, **parts: Stateful | None) -> None:
         self.checkpoints = checkpoints
         self.parts = {name: part for name, part in parts.items() if part is not None}
 

@@ -11,7 +11,7 @@ from nasdistill.errors import SpecError
 from nasdistill.registry import ComponentOf
 
 Balance = Literal["none", "sampling", "loss"]
-"""How classes of unequal size are made to count the same, see `nasdistill.data.loaders.Batches`."""
+"""How classes of unequal size are made to count the same, see `nasdistill.data.loaders.ImageBatches`."""
 Select = Literal["accuracy", "balanced-accuracy"]
 """The validation score that selects the kept epoch."""
 

@@ -55,7 +55,7 @@ def main(plan_folder: Path) -> int:
         except Timeout:
             if _deserted():
                 return 128 + signal.SIGTERM
-    return Trial(plan, plan_folder, place, values).run(nni)
+    return TrialRun(plan, plan_folder, place, values).run(nni)
 
 
 def place_of(plan: Plan) -> Path:
@@ -68,7 +68,7 @@ def place_of(plan: Plan) -> Path:
     return out if seen else Path.home() / plan.remote
 
 
-class Trial:
+class TrialRun:
     """A trial at its values.
 
     Attributes:

@@ -18,7 +18,7 @@ DIGITS = 5
 """Of a probability in a file; that of a mean over a thousand paths is known to fewer."""
 
 
-class Step(NamedTuple):
+class WalkStep(NamedTuple):
     """One step of several paths.
 
     Attributes:
@@ -33,7 +33,7 @@ class Step(NamedTuple):
 
 def walk(
     student: Network, teacher: Network, images: torch.Tensor, towards: torch.Tensor, steps: int, step_size: float = 1.0
-) -> Iterator[Step]:
+) -> Iterator[WalkStep]:
     """Change each image until the student takes it for a given class, and watch both networks.
 
     x_{k+1} = x_k - step_size * grad_x CE(student(x_k), j): no sign, clipping or projection. The student's probabilities
@@ -55,7 +55,7 @@ def walk(
                 images = here.detach() + step_size * gradient
         with torch.no_grad():
             theirs = _log_probability(teacher(here), towards)
-        yield Step(ours.detach().exp(), theirs.exp(), images)
+        yield WalkStep(ours.detach().exp(), theirs.exp(), images)
 
 
 def _log_probability(logits: torch.Tensor, classes: torch.Tensor) -> torch.Tensor:
@@ -69,7 +69,7 @@ def other_classes(agreed: torch.Tensor, classes: int) -> torch.Tensor:
 
 
 @dataclass(frozen=True)
-class Curves:
+class TransitionCurves:
     """The curves of many paths, added up by the class that they lead towards.
 
     Attributes:
@@ -82,7 +82,7 @@ class Curves:
     paths: torch.Tensor
 
     @classmethod
-    def none(cls, classes: int, steps: int) -> Curves:
+    def none(cls, classes: int, steps: int) -> TransitionCurves:
         return cls(torch.zeros(3, classes, steps, dtype=torch.float64), torch.zeros(classes, dtype=torch.int64))
 
     def add(self, towards: torch.Tensor, student: torch.Tensor, teacher: torch.Tensor) -> None:
@@ -127,7 +127,7 @@ def transition_curves(
     batch_size: int = 250,
     checkpoints: Checkpoints | None = None,
     records: Records | None = None,
-) -> Curves:
+) -> TransitionCurves:
     """Walk from each image towards every class but its own, many paths at a time.
 
     What was stopped goes on from its last checkpoint, in the middle of a path too, and ends, on a CPU, with the same
@@ -144,14 +144,14 @@ def transition_curves(
     checkpoints, records = checkpoints or Checkpoints(), records or Records(title="comparison")
     towards = other_classes(agreed, classes).flatten()
     batches = torch.split(torch.arange(len(towards)), batch_size)
-    curves = Curves.none(classes, steps)
+    curves = TransitionCurves.none(classes, steps)
     ours: list[torch.Tensor] = []
     theirs: list[torch.Tensor] = []
     first = 0
     here: torch.Tensor | None = None
     saved = checkpoints.load()
     if saved is not None:
-        first, here, curves = saved["batch"], saved["images"], Curves(saved["sums"], saved["paths"])
+        first, here, curves = saved["batch"], saved["images"], TransitionCurves(saved["sums"], saved["paths"])
         ours, theirs = saved["student"], saved["teacher"]
 
     def capture() -> dict[str, Any]:

@@ -14,7 +14,7 @@ from torch.utils.data import WeightedRandomSampler
 from nasdistill.data.augmentations import AUGMENTATIONS
 from nasdistill.data.balance import balanced_weights
 from nasdistill.data.base import ImageFiles, Images, ImageSet, Normalisation
-from nasdistill.data.loaders import Batches
+from nasdistill.data.loaders import ImageBatches
 from nasdistill.data.seeds import generator_for
 from nasdistill.data.statistics import pixel_sums
 from nasdistill.training.batches import Batch
@@ -31,9 +31,9 @@ def in_memory() -> ImageSet:
     return ImageSet(pixels, LABELS)
 
 
-def batches(images: Images | None = None, **options: Any) -> Batches:
+def batches(images: Images | None = None, **options: Any) -> ImageBatches:
     given = {"seed": 4, "shuffle": True, "augmentations": [AUGMENTATIONS.parse("flip")], **options}
-    return Batches(images or in_memory(), NORMALISATION, 10, **given)
+    return ImageBatches(images or in_memory(), NORMALISATION, 10, **given)
 
 
 def equal(first: list[Batch], second: list[Batch]) -> bool:

@@ -8,7 +8,7 @@ import torch
 
 from nasdistill.data.augmentations import AUGMENTATIONS
 from nasdistill.data.base import DATASETS, Data, ImageFiles, Images, ImageSet, Normalisation
-from nasdistill.data.loaders import Batches, evaluation_batches, training_batches
+from nasdistill.data.loaders import ImageBatches, evaluation_batches, training_batches
 from nasdistill.data.preparation import load
 from nasdistill.data.statistics import pixel_sums
 from nasdistill.errors import UserError
@@ -27,7 +27,7 @@ def in_memory(count: int = 53) -> ImageSet:
 
 @pytest.fixture(params=["memory", "files", "files by workers"])
 def batches_of(request: pytest.FixtureRequest, tmp_path: Path) -> Any:
-    """A function that makes `Batches` of 53 images, with the label of an image its number."""
+    """A function that makes `ImageBatches` of 53 images, with the label of an image its number."""
     images: Images = in_memory()
     if request.param != "memory":
         pictures = [write_picture(tmp_path / f"{k}.png", seed=k, size=(6, 6)) for k in range(53)]
@@ -36,9 +36,9 @@ def batches_of(request: pytest.FixtureRequest, tmp_path: Path) -> Any:
         images = ImageFiles(paths, torch.arange(53), (3, 6, 6), *pixel_sums(pixels), workers=0)
     workers = 2 if request.param == "files by workers" else 0
 
-    def make(**options: Any) -> Batches:
+    def make(**options: Any) -> ImageBatches:
         settings: dict[str, Any] = {"seed": 0, "shuffle": True, "augmentations": AUGMENTATIONS_IN_USE}
-        return Batches(images, NORMALISATION, 10, workers=workers, **{**settings, **options})
+        return ImageBatches(images, NORMALISATION, 10, workers=workers, **{**settings, **options})
 
     return make
 
@@ -51,13 +51,13 @@ def equal(first: list[Any], second: list[Any]) -> bool:
     )
 
 
-def labels_of(batches: Batches, epoch: int) -> list[int]:
+def labels_of(batches: ImageBatches, epoch: int) -> list[int]:
     return [int(label) for _, labels, *_ in batches.epoch(epoch) for label in labels]
 
 
 def test_pixels_are_normalised_as_the_formula_says() -> None:
     images = in_memory()
-    batches = Batches(images, NORMALISATION, 53, seed=0, shuffle=False)
+    batches = ImageBatches(images, NORMALISATION, 53, seed=0, shuffle=False)
     ((found, labels, *_),) = batches.epoch(0)
     mean, std = (torch.tensor(v).view(1, 3, 1, 1) for v in (NORMALISATION.mean, NORMALISATION.std))
     assert torch.allclose(found, (images.images / 255 - mean) / std, atol=1e-6)
@@ -112,7 +112,7 @@ def test_an_epoch_taken_up_again_goes_on_with_the_same_bits(batches_of: Any) -> 
 
 
 def test_augmentation_differs_from_epoch_to_epoch() -> None:
-    batches = Batches(in_memory(), NORMALISATION, 53, seed=0, shuffle=False, augmentations=AUGMENTATIONS_IN_USE)
+    batches = ImageBatches(in_memory(), NORMALISATION, 53, seed=0, shuffle=False, augmentations=AUGMENTATIONS_IN_USE)
     (first, *_), (second, *_) = next(batches.epoch(0)), next(batches.epoch(1))
     assert not torch.equal(first, second)
 
@@ -133,7 +133,7 @@ def test_workers_and_memory_give_the_same_bits(tmp_path: Path) -> None:
     for workers, memory_mb in ((0, 100), (0, 1), (2, 1)):
         data = load(DATASETS.parse({**spec, "workers": workers, "memory_mb": memory_mb}), 0)
         assert isinstance(data.train, ImageSet if memory_mb == 100 else ImageFiles)
-        batches = Batches(
+        batches = ImageBatches(
             data.train, data.normalisation, 32, seed=5, shuffle=True, augmentations=data.augmentations, workers=workers
         )
         found.append(list(batches.epoch(0, start=3)))
@@ -148,7 +148,7 @@ def test_augmentations_run_in_their_order_and_normalisation_just_before_one_that
 
     def colours(*specs: object) -> set[float]:
         augmentations = [AUGMENTATIONS.parse(spec) for spec in specs]
-        batches = Batches(images, NORMALISATION, 64, seed=0, shuffle=False, augmentations=augmentations)
+        batches = ImageBatches(images, NORMALISATION, 64, seed=0, shuffle=False, augmentations=augmentations)
         return {round(value, 4) for value in next(batches.epoch(0))[0][:, 0].unique().tolist()}
 
     cutout = {"name": "cutout", "size": 2}
@@ -167,9 +167,9 @@ def test_images_come_in_the_memory_format(batches_of: Any, memory_format: torch.
 
 @pytest.mark.parametrize("world_size", [2, 3, 4])
 def test_processes_share_each_batch_evenly(world_size: int) -> None:
-    alone = Batches(in_memory(), NORMALISATION, 10, seed=0, shuffle=True)
+    alone = ImageBatches(in_memory(), NORMALISATION, 10, seed=0, shuffle=True)
     shares = [
-        list(Batches(in_memory(), NORMALISATION, 10, seed=0, shuffle=True, rank=r, world_size=world_size).epoch(0))
+        list(ImageBatches(in_memory(), NORMALISATION, 10, seed=0, shuffle=True, rank=r, world_size=world_size).epoch(0))
         for r in range(world_size)
     ]
     for whole, *parts in zip(alone.epoch(0), *shares, strict=True):
@@ -184,7 +184,7 @@ def test_a_file_that_vanishes_is_named(tmp_path: Path) -> None:
     pixels = torch.zeros(2, 3, 6, 5, dtype=torch.uint8)
     paths = (tmp_path / "x.png", tmp_path / "gone.png")
     images = ImageFiles(paths, torch.arange(2), (3, 6, 5), *pixel_sums(pixels), workers=0)
-    batches = Batches(images, NORMALISATION, 1, seed=0, shuffle=False, workers=2)
+    batches = ImageBatches(images, NORMALISATION, 1, seed=0, shuffle=False, workers=2)
     with pytest.raises(UserError, match=r"gone\.png can no longer be read: FileNotFoundError"):
         list(batches.epoch(0))
 
@@ -230,8 +230,8 @@ class TestHelpers:
 @pytest.mark.gpu
 def test_an_accelerator_gives_the_same_batches() -> None:
     options: dict[str, Any] = {"seed": 0, "shuffle": True, "augmentations": AUGMENTATIONS_IN_USE}
-    here = Batches(in_memory(), NORMALISATION, 10, **options)
-    there = Batches(in_memory(), NORMALISATION, 10, device="cuda", **options)
+    here = ImageBatches(in_memory(), NORMALISATION, 10, **options)
+    there = ImageBatches(in_memory(), NORMALISATION, 10, device="cuda", **options)
     for (images, labels, *_), (moved, moved_labels, *_) in zip(here.epoch(0), there.epoch(0), strict=True):
         assert torch.allclose(images, moved.cpu(), atol=1e-6)
         assert torch.equal(labels, moved_labels.cpu())

@@ -15,7 +15,7 @@ from nasdistill.data.augmentations import AUGMENTATIONS, BatchAugmentation
 from nasdistill.data.augmentations.cutmix import boxes
 from nasdistill.data.balance import balanced_weights
 from nasdistill.data.base import DATASETS, ImageSet, Normalisation
-from nasdistill.data.loaders import Batches
+from nasdistill.data.loaders import ImageBatches
 from nasdistill.data.preparation import prepare
 from nasdistill.errors import UserError
 from nasdistill.training.batches import Batch
@@ -36,12 +36,12 @@ def make(spec: object) -> BatchAugmentation:
     return augmentation
 
 
-def batches(*augmentations: object, **options: Any) -> Batches:
+def batches(*augmentations: object, **options: Any) -> ImageBatches:
     """53 images; class 0 has 5 of them."""
     pixels = torch.randint(256, (53, 3, 8, 8), dtype=torch.uint8, generator=generator())
     images = ImageSet(pixels, torch.arange(53).sub(4).clamp(min=0) % (CLASSES - 1) + (torch.arange(53) > 4))
     given: dict[str, Any] = {"seed": 3, "shuffle": True, "classes": CLASSES, **options}
-    return Batches(
+    return ImageBatches(
         images, NORMALISATION, 10, augmentations=[AUGMENTATIONS.parse(each) for each in augmentations], **given
     )
 

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import torch
 
-from nasdistill.data.base import DataSet, ImageSet, Source
+from nasdistill.data.base import DataSet, ImageSet, RawData
 from nasdistill.data.preparation import load, with_few_images
 from nasdistill.errors import SpecError, UserError
 from nasdistill.registry import build
@@ -19,8 +19,8 @@ class Numbered(DataSet):
     def fingerprint(self) -> str:
         return hashlib.sha256(b"numbered").hexdigest()
 
-    def read(self) -> Source:
-        return Source(train=numbered(0, 200), test=numbered(200, 240), classes=("a", "b", "c", "d"))
+    def read(self) -> RawData:
+        return RawData(train=numbered(0, 200), test=numbered(200, 240), classes=("a", "b", "c", "d"))
 
 
 def numbered(first: int, last: int) -> ImageSet:

@@ -23,7 +23,7 @@ from nasdistill.errors import SpecError
 from nasdistill.models.base import MODELS
 from nasdistill.registry import build
 from nasdistill.report import payloads
-from nasdistill.report.sections.attention_maps import Attention
+from nasdistill.report.sections.attention_maps import AttentionPayload
 from nasdistill.stages import STAGES
 from nasdistill.training.engine import Engine, EngineSettings
 from tests.distill.nets import TwoMaps
@@ -89,7 +89,7 @@ def test_the_stage_writes_them_beside_the_student(options: dict[str, Any], shown
     metrics = build(STAGES.get("distill"), given).run({"teacher": teacher}, context).metrics
     assert (context.folder / "attention.json").is_file() == ("attention_similarity" in metrics) == bool(shown)
     if shown:
-        content = payloads.read(Attention, context.folder)  # what the report reads
+        content = payloads.read(AttentionPayload, context.folder)  # what the report reads
         assert content is not None
         assert len(content.images) == shown
         assert metrics["attention_similarity"] == pytest.approx(np.mean([pair.similarity for pair in content.pairs]))

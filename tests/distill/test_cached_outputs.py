@@ -18,7 +18,7 @@ from torch import nn
 
 from nasdistill.data.augmentations import AUGMENTATIONS, Augmentation
 from nasdistill.data.base import ImageSet, Normalisation
-from nasdistill.data.loaders import Batches
+from nasdistill.data.loaders import ImageBatches
 from nasdistill.distill import kept
 from nasdistill.distill.cached_outputs import BatchesWithOutputs, rounded
 from nasdistill.distill.teacher import FrozenTeacher, Teacher, TeacherEnsemble, unpacked
@@ -65,9 +65,9 @@ def teacher_ensemble(engine: Engine, points: tuple[str, ...] = (), networks: tup
     return Counted(teachers, [1.0] * len(teachers), "probabilities")
 
 
-def views(engine: Engine, *augmentations: Augmentation, count: int | None = 2) -> Batches:
+def views(engine: Engine, *augmentations: Augmentation, count: int | None = 2) -> ImageBatches:
     pixels = torch.randint(256, (IMAGES, *SHAPE), generator=torch.Generator().manual_seed(5), dtype=torch.uint8)
-    return Batches(
+    return ImageBatches(
         ImageSet(pixels, torch.arange(IMAGES) % CLASSES),
         NORMALISATION,
         BATCH,

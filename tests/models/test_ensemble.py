@@ -18,7 +18,7 @@ from nasdistill.distill.folding import folded
 from nasdistill.errors import SpecError, UserError
 from nasdistill.models.base import MODELS, NetworkSpec, load_network, save_network
 from nasdistill.models.binary import BinaryLayer
-from nasdistill.models.ensemble import Average, Ensemble, average_logits
+from nasdistill.models.ensemble import Average, EnsembleModel, average_logits
 from nasdistill.models.exporters import EXPORTERS
 from nasdistill.models.exporters.packed import load_packed
 from nasdistill.models.inspection import count_parameters, inspect, layers, multiply_adds, size_bytes
@@ -236,7 +236,7 @@ def test_binary_members_stay_binary_and_are_packed(tmp_path: Path) -> None:
 )
 def test_wrong_options_are_named(options: dict[str, Any], path: tuple[str | int, ...], problem: str) -> None:
     with pytest.raises(SpecError) as error:
-        build(Ensemble, options)
+        build(EnsembleModel, options)
     assert error.value.path == path
     assert problem in error.value.problem
 

@@ -59,8 +59,8 @@ THREE = [
 """Three seeds; the second one ended after two generations."""
 
 
-def ensembles(contents: Sequence[Any] = THREE) -> list[payloads.Ensemble]:
-    return [payloads.Ensemble.model_validate(copy.deepcopy(content)) for content in contents]
+def ensembles(contents: Sequence[Any] = THREE) -> list[payloads.EnsemblePayload]:
+    return [payloads.EnsemblePayload.model_validate(copy.deepcopy(content)) for content in contents]
 
 
 def changed(*path: str | int, to: Any) -> Any:
@@ -74,7 +74,7 @@ def changed(*path: str | int, to: Any) -> Any:
 
 def test_the_file_is_read(tmp_path: Path) -> None:
     (tmp_path / "ensemble.json").write_text(json.dumps(THREE[0]))
-    ensemble = payloads.read(payloads.Ensemble, tmp_path)
+    ensemble = payloads.read(payloads.EnsemblePayload, tmp_path)
     assert ensemble is not None
     assert [member.name for member in ensemble.members] == ["ban-1", "ban-2", "ban-3"]
     assert ensemble.whole.accuracy == 86
@@ -108,13 +108,13 @@ def test_the_file_is_read(tmp_path: Path) -> None:
 def test_damaged_files_are_refused(tmp_path: Path, content: Any, problem: str) -> None:
     (tmp_path / "ensemble.json").write_text(json.dumps(content))
     with pytest.raises(DamagedFile, match=rf"ensemble\.json cannot be shown: .*{problem}"):
-        payloads.read(payloads.Ensemble, tmp_path)
+        payloads.read(payloads.EnsemblePayload, tmp_path)
 
 
 def test_without_any_member_there_is_no_ensemble() -> None:
     content = content_of(80, [])
     with pytest.raises(ValueError, match="there must be members"):
-        payloads.Ensemble.model_validate(content)
+        payloads.EnsemblePayload.model_validate(content)
 
 
 def heights(root: ElementTree.Element, *of: tuple[float, float]) -> list[float]:

@@ -16,7 +16,7 @@ from PIL import Image
 
 from nasdistill.errors import DamagedFile
 from nasdistill.report import payloads
-from nasdistill.report.sections.attention_maps import Attention, draw_attention
+from nasdistill.report.sections.attention_maps import AttentionPayload, draw_attention
 
 SVG = "{http://www.w3.org/2000/svg}"
 HOSTILE = '</text><script>alert("1")</script>&'
@@ -35,19 +35,19 @@ ONE_TEACHER: dict[str, Any] = {
 }  # fmt: skip
 
 
-def attention(**changes: Any) -> Attention:
-    return Attention.model_validate({**copy.deepcopy(ONE_TEACHER), **changes})
+def attention(**changes: Any) -> AttentionPayload:
+    return AttentionPayload.model_validate({**copy.deepcopy(ONE_TEACHER), **changes})
 
 
-def two_teachers() -> Attention:
+def two_teachers() -> AttentionPayload:
     content = copy.deepcopy(ONE_TEACHER)
     for image in content["images"]:
         image["teachers"].append("bird")
     content["pairs"][1] |= {"student": "a", "number": 1}
-    return Attention.model_validate(content)
+    return AttentionPayload.model_validate(content)
 
 
-def drawn(given: Attention, number: int = 0) -> ElementTree.Element:
+def drawn(given: AttentionPayload, number: int = 0) -> ElementTree.Element:
     return ElementTree.fromstring(draw_attention(given, number))  # noqa: S314
 
 
@@ -117,7 +117,7 @@ def test_a_waveform_is_a_line_above_maps_as_wide() -> None:
     for image in content["images"]:
         image["pixels"] = [["00" * 4 + "ff" * 4]]
     content["pairs"] = [content["pairs"][1] | {"maps": [[["ff00"], ["00ff"]]] * 2}]
-    root = drawn(Attention.model_validate(content))
+    root = drawn(AttentionPayload.model_validate(content))
     image, *maps = root.iter(f"{SVG}image")
     picture = next(iter(pixels_of(root).values()))[..., 0]
     side = len(picture)
@@ -168,4 +168,4 @@ def test_a_file_that_cannot_be_drawn_is_named(path: list[Any], value: Any, probl
     place[path[-1]] = value
     (tmp_path / "attention.json").write_text(json.dumps(content))
     with pytest.raises(DamagedFile, match=rf"attention\.json cannot be shown: .*{problem}"):
-        payloads.read(Attention, tmp_path)
+        payloads.read(AttentionPayload, tmp_path)

@@ -18,7 +18,7 @@ from PIL import Image
 from nasdistill.errors import DamagedFile
 from nasdistill.report import payloads
 from nasdistill.report.pixels import LARGEST, tiles
-from nasdistill.report.sections.pseudo_images import Pseudo, draw_development, draw_picture
+from nasdistill.report.sections.pseudo_images import PseudoPayload, draw_development, draw_picture
 from nasdistill.training.waves import traced
 
 SVG = "{http://www.w3.org/2000/svg}"
@@ -53,8 +53,8 @@ COUNTS = [([30, 10, 0], [20, 10, 10]), ([14, 13, 13], [13, 13, 14])]
 CONTENT = content_of(GREY, COUNTS, ["cat", "dog", "bird"])
 
 
-def pseudo(content: dict[str, Any] = CONTENT) -> Pseudo:
-    return Pseudo.model_validate(copy.deepcopy(content))
+def pseudo(content: dict[str, Any] = CONTENT) -> PseudoPayload:
+    return PseudoPayload.model_validate(copy.deepcopy(content))
 
 
 def parsed(svg: str) -> ElementTree.Element:
@@ -220,7 +220,7 @@ def test_a_file_that_cannot_be_drawn_is_named(path: list[Any], value: Any, probl
     place[path[-1]] = value
     (tmp_path / "pseudo.json").write_text(json.dumps(content))
     with pytest.raises(DamagedFile, match=rf"pseudo\.json cannot be shown: .*{problem}"):
-        payloads.read(Pseudo, tmp_path)
+        payloads.read(PseudoPayload, tmp_path)
 
 
 def test_channels_of_two_sizes_are_named() -> None:

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from nasdistill.report.parts import Group, Part
-from nasdistill.report.payloads import History
+from nasdistill.report.payloads import HistoryPayload
 from nasdistill.report.records import RunRecord
 from nasdistill.report.sections import SECTIONS, Found, Section, sections
 from nasdistill.report.summaries import by_stage
@@ -168,9 +168,9 @@ def test_a_section_that_fails_costs_no_other(tmp_path: Path, monkeypatch: pytest
         """A plug-in with a mistake."""
 
         title = "Never shown"
-        payload = History
+        payload = HistoryPayload
 
-        def groups(self, found: Sequence[Found[History]]) -> list[Group]:
+        def groups(self, found: Sequence[Found[HistoryPayload]]) -> list[Group]:
             raise ZeroDivisionError(f"{len(found)} of nothing")
 
     SECTIONS.names()

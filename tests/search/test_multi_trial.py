@@ -14,15 +14,15 @@ import torch
 from torch.nn import functional
 
 from nasdistill.data.base import Data
-from nasdistill.data.loaders import Batches
+from nasdistill.data.loaders import ImageBatches
 from nasdistill.data.preparation import load
 from nasdistill.errors import SpecError, UserError
 from nasdistill.registry import build, registry
 from nasdistill.search import multi_trial
 from nasdistill.search.multi_trial import MultiTrial
 from nasdistill.search.spaces import SPACES, SearchSpace
-from nasdistill.search.strategies import Found
-from nasdistill.search.trials import Trial
+from nasdistill.search.strategies import SearchResult
+from nasdistill.search.trials import ArchitectureTrial
 from nasdistill.training.checkpoints import Checkpoints
 from nasdistill.training.losses import Diverged
 from nasdistill.training.records import Records
@@ -104,7 +104,7 @@ class Counted(Checkpoints):
 
 def search(
     searcher: MultiTrial, data: Data, folder: Path, space: SearchSpace | None = None, killed_after: int | None = None
-) -> tuple[Found, int]:
+) -> tuple[SearchResult, int]:
     """What is found, and the steps that it took."""
     checkpoints = Counted(folder / "checkpoints", killed_after)
     records = Records(folder / "tensorboard", "test", quiet=True)
@@ -148,7 +148,7 @@ def plain_curve(searcher: MultiTrial, chosen: Mapping[str, Any], data: Data) -> 
     return curve
 
 
-def pixels(batches: Batches) -> torch.Tensor:
+def pixels(batches: ImageBatches) -> torch.Tensor:
     return torch.cat([batch.images for batch in batches.epoch(0)]).flatten(1)
 
 
@@ -255,10 +255,14 @@ def test_a_trial_that_falls_behind_is_stopped(data: Data, tmp_path: Path) -> Non
 
 
 def test_trials_that_were_stopped_do_not_move_the_limit() -> None:
-    trials = [Trial({}, 1, 0, [50.0, 70.0]), Trial({}, 1, 0, [10.0], stopped="below"), Trial({}, 1, 0, [40.0, 60.0])]
+    trials = [
+        ArchitectureTrial({}, 1, 0, [50.0, 70.0]),
+        ArchitectureTrial({}, 1, 0, [10.0], stopped="below"),
+        ArchitectureTrial({}, 1, 0, [40.0, 60.0]),
+    ]
     # Means up to the second epoch are 60 and 50; their lower median is the limit.
     assert strategy(stop_below_median=2)._limits(trials) == [None, 50.0]
-    trials.append(Trial({}, 1, 0, [90.0, 90.0], like=0))
+    trials.append(ArchitectureTrial({}, 1, 0, [90.0, 90.0], like=0))
     assert strategy(stop_below_median=2)._limits(trials) == [None, 50.0]
 
 

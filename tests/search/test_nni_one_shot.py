@@ -14,7 +14,7 @@ import pytest
 import torch
 
 from nasdistill.data.base import Data
-from nasdistill.data.loaders import Batches
+from nasdistill.data.loaders import ImageBatches
 from nasdistill.data.preparation import load
 from nasdistill.errors import SpecError
 from nasdistill.models.nni_hub import alternatives
@@ -22,7 +22,7 @@ from nasdistill.registry import build, registry
 from nasdistill.search.gradient import gradients_of, halves, optimizer_step
 from nasdistill.search.one_shot import NniSupernet, OneShot, kind_of
 from nasdistill.search.spaces import SPACES
-from nasdistill.search.strategies import STRATEGIES, Found
+from nasdistill.search.strategies import STRATEGIES, SearchResult
 from nasdistill.search.strategies.nni_random_one_shot import accuracy
 from nasdistill.search.strategies.random import sample
 from nasdistill.stages import STAGES
@@ -76,10 +76,12 @@ def digits() -> Data:
     return dataclasses.replace(loaded, train=loaded.train.subset(torch.arange(96)))
 
 
-def search(space: Any, strategy: Any, data: Data, folder: Path, checkpoints: Checkpoints | None = None) -> Found:
+def search(space: Any, strategy: Any, data: Data, folder: Path, checkpoints: Checkpoints | None = None) -> SearchResult:
     records = Records(folder / "tensorboard", "test", quiet=True)
     checkpoints = checkpoints or Checkpoints(folder / "checkpoints")
-    found: Found = STRATEGIES.parse(strategy).search(SPACES.parse(space), data, engine(), 3, checkpoints, records)
+    found: SearchResult = STRATEGIES.parse(strategy).search(
+        SPACES.parse(space), data, engine(), 3, checkpoints, records
+    )
     records.close()
     return found
 
@@ -193,7 +195,7 @@ def test_the_best_of_the_drawn_candidates_is_found(
     scored: list[tuple[float, dict[str, Any]]] = []
     weight_batches, architecture_batches = halves(digits, 16, engine(), seed=3)
 
-    def told(_supernet: Any, chosen: dict[str, Any], batches: Batches, *_rest: Any) -> float:
+    def told(_supernet: Any, chosen: dict[str, Any], batches: ImageBatches, *_rest: Any) -> float:
         assert torch.equal(batches.labels, architecture_batches.labels)
         assert not torch.equal(batches.labels, weight_batches.labels)
         scored.append((next(scores), chosen))

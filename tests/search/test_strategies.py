@@ -22,7 +22,7 @@ from nasdistill.search.bilevel import second_order
 from nasdistill.search.gradient import gradients_of, halves, optimizer_step
 from nasdistill.search.mixture import Mixture, Moment
 from nasdistill.search.spaces import SPACES
-from nasdistill.search.strategies import STRATEGIES, Found
+from nasdistill.search.strategies import STRATEGIES, SearchResult
 from nasdistill.search.strategies.darts import DartsSearch
 from nasdistill.search.supernet import Supernet
 from nasdistill.training.checkpoints import Checkpoints
@@ -51,7 +51,7 @@ def data() -> Data:
 
 def search(
     strategy: DartsSearch, data: Data, folder: Path, killed_after: int | None = None, precision: str = "32"
-) -> tuple[Found, dict[str, Any]]:
+) -> tuple[SearchResult, dict[str, Any]]:
     checkpoints = Every(folder / "checkpoints", killed_after)
     records = Records(folder / "tensorboard", "test", quiet=True)
     found = strategy.search(SPACE, data, engine(precision), 3, checkpoints, records)
@@ -67,7 +67,7 @@ def test_nothing_is_on_disk_unless_asked_for(data: Data, tmp_path: Path, monkeyp
     assert cells_of(alone) == cells_of(search(darts(epochs=1), data, tmp_path)[0])
 
 
-def cells_of(found: Found) -> Genotype:
+def cells_of(found: SearchResult) -> Genotype:
     return Genotype.model_validate(found.model["genotype"])
 
 
@@ -232,10 +232,10 @@ def test_the_rate_must_fall() -> None:
         STRATEGIES.parse({"name": "darts", "lr": 0.01, "lr_end": 0.1})
 
 
-def drawn(seed: int, data: Data, tmp_path: Path) -> Found:
+def drawn(seed: int, data: Data, tmp_path: Path) -> SearchResult:
     space = SPACES.parse("darts")
     records = Records(tmp_path, "test", quiet=True)
-    found: Found = STRATEGIES.parse("random").search(space, data, engine(), seed, Checkpoints(tmp_path), records)
+    found: SearchResult = STRATEGIES.parse("random").search(space, data, engine(), seed, Checkpoints(tmp_path), records)
     return found
 
 

@@ -9,7 +9,7 @@ import pytest
 
 from nasdistill.errors import UserError
 from nasdistill.search.scoring import medians_of_means
-from nasdistill.search.trials import Trial, best_of, next_suggestion, replay
+from nasdistill.search.trials import ArchitectureTrial, best_of, next_suggestion, replay
 from nasdistill.search.tuners import Tuner
 
 
@@ -29,8 +29,8 @@ class InOrder(Tuner):
         self.told.append(score)
 
 
-def trial(score: float | None, parameters: int = 1) -> Trial:
-    return Trial({}, parameters, 0, [] if score is None else [score])
+def trial(score: float | None, parameters: int = 1) -> ArchitectureTrial:
+    return ArchitectureTrial({}, parameters, 0, [] if score is None else [score])
 
 
 def test_what_is_too_large_is_told_as_failed() -> None:
@@ -48,16 +48,16 @@ def test_a_limit_that_nothing_meets_is_told() -> None:
 
 
 def test_the_score_is_the_best_of_the_curve() -> None:
-    assert Trial({}, 1, 0, [5.0, 7.0, 6.0]).score == 7.0
-    assert Trial({}, 1, 0, []).score is None
+    assert ArchitectureTrial({}, 1, 0, [5.0, 7.0, 6.0]).score == 7.0
+    assert ArchitectureTrial({}, 1, 0, []).score is None
 
 
 def test_a_replay_asks_and_tells_what_was_asked_and_told() -> None:
     tuner = InOrder()
-    replay(tuner, Trial({"size": 2}, 1, 2, [5.0, 7.0]))
+    replay(tuner, ArchitectureTrial({"size": 2}, 1, 2, [5.0, 7.0]))
     assert tuner.told == [None, None, 7.0]
     with pytest.raises(UserError, match="no longer suggests"):
-        replay(tuner, Trial({"size": 9}, 1, 0, [5.0]))
+        replay(tuner, ArchitectureTrial({"size": 9}, 1, 0, [5.0]))
 
 
 @pytest.mark.parametrize(
@@ -70,7 +70,9 @@ def test_a_replay_asks_and_tells_what_was_asked_and_told() -> None:
         ([], None),
     ],
 )
-def test_the_best_has_the_highest_score_and_then_the_smallest_network(trials: list[Trial], best: int | None) -> None:
+def test_the_best_has_the_highest_score_and_then_the_smallest_network(
+    trials: list[ArchitectureTrial], best: int | None
+) -> None:
     assert best_of(trials) == best
 
 

@@ -11,7 +11,7 @@ import torch
 from safetensors.torch import load_file
 
 from nasdistill.artifacts import Artifact, Manifest, open_artifact
-from nasdistill.data.loaders import Batches
+from nasdistill.data.loaders import ImageBatches
 from nasdistill.distill.task import Distillation
 from nasdistill.errors import Interrupted, SpecError, UserError
 from nasdistill.interrupts import polite_stops
@@ -204,7 +204,7 @@ def test_every_generation_begins_with_weights_and_an_order_of_its_own(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     begun: list[tuple[torch.Tensor, list[int]]] = []
-    epoch = Batches.epoch
+    epoch = ImageBatches.epoch
     begin = Task.begin_epoch
 
     def noted(self: Task, number: int, epochs: int) -> None:
@@ -212,14 +212,14 @@ def test_every_generation_begins_with_weights_and_an_order_of_its_own(
             begun.append((self.network.get_parameter("stem.weight").detach().clone(), []))
         begin(self, number, epochs)
 
-    def listed(self: Batches, number: int, start: int = 0) -> Iterator[Batch]:
+    def listed(self: ImageBatches, number: int, start: int = 0) -> Iterator[Batch]:
         for batch in epoch(self, number, start):
             if self.batch_size == 64:
                 begun[-1][1].extend(batch.indices.tolist())
             yield batch
 
     monkeypatch.setattr(Task, "begin_epoch", noted)
-    monkeypatch.setattr(Batches, "epoch", listed)
+    monkeypatch.setattr(ImageBatches, "epoch", listed)
     ran(tmp_path, "stages.ban.epochs=1")
     first, second, third = begun
     for one, other in ((first, second), (first, third), (second, third)):
@@ -234,7 +234,7 @@ def test_generations_are_selected_by_the_same_images(tmp_path: Path, monkeypatch
     seen: list[torch.Tensor] = []
     score = Task.score
 
-    def noted(self: Task, network: Any, validation: Batches, *rest: Any) -> dict[str, float]:
+    def noted(self: Task, network: Any, validation: ImageBatches, *rest: Any) -> dict[str, float]:
         seen.append(next(validation.epoch(0)).images)
         return score(self, network, validation, *rest)
 

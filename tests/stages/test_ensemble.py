@@ -20,7 +20,7 @@ from nasdistill.models.base import load_network, load_spec
 from nasdistill.recipes.loading import load_recipe
 from nasdistill.recipes.runner import run
 from nasdistill.registry import build
-from nasdistill.report.payloads import Ensemble, read
+from nasdistill.report.payloads import EnsemblePayload, read
 from nasdistill.stages import STAGES
 from nasdistill.storage import read_json
 from tests.stages.parts import context_in, few_digits, network_artifact
@@ -92,7 +92,7 @@ def test_sizes_are_sums_of_the_members(tmp_path: Path, data: Data, four: dict[st
 
 def test_each_alone_and_the_first_ones_together(tmp_path: Path, data: Data, four: dict[str, Artifact]) -> None:
     metrics, folder = ensemble(tmp_path, data, four)
-    told = read(Ensemble, folder)
+    told = read(EnsemblePayload, folder)
     assert told is not None
     assert [(each.name, each.member) for each in told.networks] == [("t", False), ("a", True), ("b", True), ("c", True)]
     each = [probabilities(artifact, data) for artifact in four.values()]

@@ -12,7 +12,7 @@ from safetensors.torch import load_file
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from nasdistill.artifacts import Artifact
-from nasdistill.data.base import Data, ImageSet, Source
+from nasdistill.data.base import Data, ImageSet, RawData
 from nasdistill.errors import SpecError, UserError
 from nasdistill.models.base import load_network
 from nasdistill.registry import build, registry
@@ -58,7 +58,7 @@ def surroundings(folder: Path, data: Data, test: ImageSet | None = None, dataset
     made.dataset = registry("datasets").parse(dataset)
     if test is not None:
         untouchable: Any = Untouchable()
-        made.shared.images = Source(untouchable, test, data.classes)
+        made.shared.images = RawData(untouchable, test, data.classes)
     return made
 
 

@@ -19,7 +19,7 @@ from safetensors.torch import save_file
 from torch import nn
 
 from nasdistill.data.base import ImageSet, Normalisation
-from nasdistill.data.loaders import Batches
+from nasdistill.data.loaders import ImageBatches
 from nasdistill.interrupts import polite_stops
 from nasdistill.registry import build, registry
 from nasdistill.training.checkpoints import Checkpoints
@@ -69,11 +69,11 @@ def main(folder: Path, step: int, signal_number: int) -> None:
     augmentations = [registry("augmentations").parse(name) for name in ("crop", "flip")]
     normalisation = Normalisation(mean=(0.5, 0.4, 0.6), std=(0.2, 0.3, 0.25))
     common = {"memory_format": engine.memory_format, "seed": 5}
-    train = Batches(
+    train = ImageBatches(
         images(40, 1), normalisation, 16, shuffle=True, augmentations=augmentations, epoch_images=75, **common
     )
     assert len(train) == STEPS
-    others = [Batches(images(40, seed), normalisation, 16, shuffle=False, **common) for seed in (2, 3)]
+    others = [ImageBatches(images(40, seed), normalisation, 16, shuffle=False, **common) for seed in (2, 3)]
     torch.manual_seed(0)
     task = Supervised(network())
     checkpoints = MortalCheckpoints(folder / "checkpoints", step, signal_number)

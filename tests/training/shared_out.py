@@ -10,20 +10,20 @@ import torch
 from safetensors.torch import save_file
 
 from nasdistill.data.base import ImageSet, Normalisation
-from nasdistill.data.loaders import Batches
+from nasdistill.data.loaders import ImageBatches
 from nasdistill.training.engine import Engine, EngineSettings, is_first_process
 from nasdistill.training.fit import fit
 from nasdistill.training.tasks import Supervised
 from tests.training.parts import settings, surroundings, two_layers
 
 
-def batches(engine: Engine, shared: bool, seed: int) -> Batches:
+def batches(engine: Engine, shared: bool, seed: int) -> ImageBatches:
     generator = torch.Generator().manual_seed(seed)
     pixels = torch.randint(0, 256, (48, 1, 2, 2), generator=generator, dtype=torch.uint8)
     labels = pixels.flatten(1)[:, :3].argmax(1)
     normalisation = Normalisation(mean=(0.5,), std=(0.3,))
     rank, processes = (engine.fabric.global_rank, engine.processes) if shared else (0, 1)
-    return Batches(
+    return ImageBatches(
         ImageSet(pixels, labels),
         normalisation,
         16,

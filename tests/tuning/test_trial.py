@@ -15,7 +15,7 @@ from nasdistill.errors import Interrupted, ProcessLost, UserError
 from nasdistill.storage import read_json
 from nasdistill.tuning import trial, worker
 from nasdistill.tuning.plan import digest_of, read_plan
-from nasdistill.tuning.trial import MARKER, NOTE, Trial, place_of
+from nasdistill.tuning.trial import MARKER, NOTE, TrialRun, place_of
 from tests.tuning.parts import KEY, FakeNni, write_plan
 
 
@@ -30,7 +30,7 @@ def signals():
 
 def run(folder, plan, x: float) -> tuple[int, FakeNni]:
     nni = FakeNni(**{KEY: x})
-    return Trial(plan, folder / "plan", place_of(plan), plan.values(nni.values)).run(nni), nni
+    return TrialRun(plan, folder / "plan", place_of(plan), plan.values(nni.values)).run(nni), nni
 
 
 def stamps(folder) -> dict[str, int]:
@@ -110,7 +110,7 @@ def test_work_that_the_system_ends_is_started_again_so_often(statuses, told, pro
     """As a whole, or one of its processes where it has several."""
     plan = write_plan(tmp_path, tune={"attempts": 2})
     given = iter(statuses)
-    monkeypatch.setattr(Trial, "_attempt", lambda _self, _nni: next(given))
+    monkeypatch.setattr(TrialRun, "_attempt", lambda _self, _nni: next(given))
 
     status, nni = run(tmp_path, plan, 1.0)
 
@@ -161,7 +161,7 @@ def test_a_stop_lets_the_work_save_and_is_no_failure(tmp_path):
             os.kill(os.getpid(), signal.SIGINT)  # as nni stops a trial
 
     nni = Stopping(**{KEY: 1.0})
-    status = Trial(plan, tmp_path / "plan", place_of(plan), {KEY: 1.0}).run(nni)
+    status = TrialRun(plan, tmp_path / "plan", place_of(plan), {KEY: 1.0}).run(nni)
 
     assert status == -signal.SIGINT
     assert len(nni.intermediate) == 1
@@ -190,7 +190,7 @@ def test_work_ends_when_nobody_hears_it(tmp_path, monkeypatch):
 
     monkeypatch.setattr(subprocess, "Popen", Remembered)
     with pytest.raises(ConnectionError):
-        Trial(plan, tmp_path / "plan", place_of(plan), {KEY: 1.0}).run(Gone())
+        TrialRun(plan, tmp_path / "plan", place_of(plan), {KEY: 1.0}).run(Gone())
 
     assert [work.returncode for work in started] == [128 + signal.SIGTERM]
 
@@ -219,7 +219,7 @@ def test_trials_with_equal_values_run_one_after_the_other(tmp_path, monkeypatch)
         begun.append((self.values, self.place))
         return 0
 
-    monkeypatch.setattr(Trial, "run", begin)
+    monkeypatch.setattr(TrialRun, "run", begin)
     folder = tmp_path / "out" / "trials" / digest_of({KEY: 2.0})
     folder.mkdir(parents=True)
     other = FileLock(folder / "trial.lock")

@@ -14,7 +14,7 @@ from nasdistill.data.base import Normalisation
 from nasdistill.distill.teacher import FrozenTeacher, Teacher
 from nasdistill.training.checkpoints import Checkpoints
 from nasdistill.training.records import Records
-from nasdistill.zero_shot.transition import Curves, Network, other_classes, transition_curves, walk
+from nasdistill.zero_shot.transition import Network, TransitionCurves, other_classes, transition_curves, walk
 from tests.distill.nets import TwoMaps
 
 SHAPE = (1, 6, 6)
@@ -76,7 +76,7 @@ def frozen(module: nn.Module, own: Normalisation) -> Network:
     return lambda images: at_work(images).logits
 
 
-def walked(student: Network, teacher: Network, folder: Path, agreed: torch.Tensor, batch_size: int) -> Curves:
+def walked(student: Network, teacher: Network, folder: Path, agreed: torch.Tensor, batch_size: int) -> TransitionCurves:
     images = normalised(pixels(), OURS)
     return transition_curves(
         student, teacher, images.__getitem__, agreed, CLASSES, steps=STEPS, step_size=RATE, batch_size=batch_size,

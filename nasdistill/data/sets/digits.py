@@ -9,7 +9,7 @@ from typing import ClassVar
 import numpy as np
 import torch
 
-from nasdistill.data.base import DATASETS, DataSet, ImageSet, Source
+from nasdistill.data.base import DATASETS, DataSet, ImageSet, RawData
 from nasdistill.errors import UserError
 from nasdistill.storage import sha256_of
 
@@ -25,7 +25,7 @@ class Digits(DataSet):
     def fingerprint(self) -> str:
         return sha256_of(_file())
 
-    def read(self) -> Source:
+    def read(self) -> RawData:
         rows = np.loadtxt(_file(), delimiter=",", dtype=np.int64)
         # Pixels are counts 0..16 of a 4x4 block.
         pixels = np.rint(rows[:, :64] * (255 / 16)).astype(np.uint8).reshape(-1, 1, 8, 8)
@@ -34,7 +34,7 @@ class Digits(DataSet):
         for digit in range(10):
             test[np.flatnonzero(labels == digit)[TEST_EVERY - 1 :: TEST_EVERY]] = True
         train, held_out = (ImageSet(torch.tensor(pixels[part]), torch.tensor(labels[part])) for part in (~test, test))
-        return Source(train, held_out, classes=tuple(map(str, range(10))))
+        return RawData(train, held_out, classes=tuple(map(str, range(10))))
 
 
 def _file() -> Path:

@@ -13,7 +13,7 @@ from typing import Annotated, Any, ClassVar, Literal
 import torch
 from pydantic import BeforeValidator, Field, PlainSerializer
 
-from nasdistill.data.base import DATASETS, DataSet, ImageFiles, Images, ImageSet, Shape, Source
+from nasdistill.data.base import DATASETS, DataSet, ImageFiles, Images, ImageSet, RawData, Shape
 from nasdistill.data.decoding import SUFFIXES, Broken, Decoded, Header, decode_files, read_headers
 from nasdistill.data.files import fingerprint_of
 from nasdistill.data.preparation import split_off
@@ -80,7 +80,7 @@ class ImageFolder(DataSet):
     def fingerprint(self) -> str:
         return fingerprint_of(self.root, _image_files(self._root()))
 
-    def read(self) -> Source:
+    def read(self) -> RawData:
         listing = self._list()
         files = [file for part in listing.parts.values() for file in part]
         paths = [path for path, _ in files]
@@ -112,13 +112,13 @@ class ImageFolder(DataSet):
             first += len(part)
         return self._source(listing.classes, parts, skipped)
 
-    def _source(self, classes: tuple[str, ...], parts: dict[str, Images], skipped: tuple[str, ...]) -> Source:
+    def _source(self, classes: tuple[str, ...], parts: dict[str, Images], skipped: tuple[str, ...]) -> RawData:
         train = parts[TRAIN]
         if TEST in parts:
             test = parts[TEST]
         else:
             train, test = split_off(train, self.test, self.split_seed, classes)
-        return Source(train, test, classes, parts.get(VALIDATION), skipped)
+        return RawData(train, test, classes, parts.get(VALIDATION), skipped)
 
     def _images(self, paths: list[Path], labels: torch.Tensor, shape: Shape, decoded: Decoded) -> Images:
         if decoded.pixels is not None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from nasdistill.data.base import DATASETS, DataSet, Source
+from nasdistill.data.base import DATASETS, DataSet, RawData
 from nasdistill.errors import UserError
 
 
@@ -15,5 +15,5 @@ class NoImages(DataSet):
     def fingerprint(self) -> str:
         return "none"
 
-    def read(self) -> Source:
+    def read(self) -> RawData:
         raise UserError("this stage works on images, but the data set is 'none'; name one with `data`")

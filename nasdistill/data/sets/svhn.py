@@ -8,7 +8,7 @@ from typing import ClassVar
 import numpy as np
 import torch
 
-from nasdistill.data.base import DATASETS, ImageSet, Source
+from nasdistill.data.base import DATASETS, ImageSet, RawData
 from nasdistill.data.files import Download, FileSet, Layout, Located
 from nasdistill.errors import UserError
 
@@ -29,9 +29,9 @@ class Svhn(FileSet):
         Download((f"https://ufldl.stanford.edu/housenumbers/{name}",), md5, name) for name, md5 in MD5.items()
     )
 
-    def read(self) -> Source:
+    def read(self) -> RawData:
         located = self.locate()
-        return Source(
+        return RawData(
             train=_image_set(located, "train_32x32.mat"),
             test=_image_set(located, "test_32x32.mat"),
             classes=tuple(map(str, range(10))),

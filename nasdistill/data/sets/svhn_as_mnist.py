@@ -7,7 +7,7 @@ from dataclasses import replace
 import torch
 from torch.nn import functional
 
-from nasdistill.data.base import DATASETS, LUMA, Images, ImageSet, Source
+from nasdistill.data.base import DATASETS, LUMA, Images, ImageSet, RawData
 from nasdistill.data.sets.svhn import Svhn
 
 SIDE = 28
@@ -35,7 +35,7 @@ class SvhnAsMnist(Svhn):
     Grey is luma (ITU-R BT.601); the size is reached by a bilinear filter with antialiasing.
     """
 
-    def read(self) -> Source:
+    def read(self) -> RawData:
         source = super().read()
         return replace(source, train=_converted(source.train), test=_converted(source.test))
 

@@ -12,7 +12,7 @@ from numpy.random import RandomState
 from numpy.typing import NDArray
 from pydantic import Field
 
-from nasdistill.data.base import DATASETS, DataSet, ImageSet, Source
+from nasdistill.data.base import DATASETS, DataSet, ImageSet, RawData
 
 RATE = 8000
 """Samples a second, as in telephony."""
@@ -199,12 +199,12 @@ class SyntheticTones(DataSet):
             digest.update(images.tobytes())
         return digest.hexdigest()
 
-    def read(self) -> Source:
+    def read(self) -> RawData:
         train, test = (
             ImageSet(torch.from_numpy(images), torch.arange(len(KINDS)).repeat_interleave(len(images) // len(KINDS)))
             for images in self._images()
         )
-        return Source(train, test, classes=tuple(KINDS))
+        return RawData(train, test, classes=tuple(KINDS))
 
     def _images(self) -> list[NDArray[np.uint8]]:
         counts = self.train_per_class, self.test_per_class

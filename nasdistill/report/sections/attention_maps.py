@@ -55,7 +55,7 @@ class AttentionPair(BaseModel):
     maps: list[tuple[Grid, Grid]] = Field(description="Per image the student's map and the teacher's.")
 
 
-class Attention(Payload):
+class AttentionPayload(Payload):
     """`attention.json`: where a student and its teachers look."""
 
     file = "attention.json"
@@ -64,7 +64,7 @@ class Attention(Payload):
     pairs: list[AttentionPair] = Field(min_length=1, description="The points whose maps are shown.")
 
     @model_validator(mode="after")
-    def _complete(self) -> Attention:
+    def _complete(self) -> AttentionPayload:
         if any(len(pair.maps) != len(self.images) for pair in self.pairs):
             raise ValueError(f"each pair must have {len(self.images)} pairs of maps, one per image")
         teachers = {len(image.teachers) for image in self.images}
@@ -83,10 +83,10 @@ class AttentionMaps(Section):
         "where there is none, bright where a map has most. The similarity is the mean cosine of both maps over up to "
         "500 test images: 1 where they are the same, and never below 0."
     )
-    payload = Attention
+    payload = AttentionPayload
     place = 70
 
-    def groups(self, found: Sequence[Found[Attention]]) -> list[Group]:
+    def groups(self, found: Sequence[Found[AttentionPayload]]) -> list[Group]:
         groups = []
         alike: dict[tuple[str, str, str], list[float]] = {}
         for each in found:
@@ -105,7 +105,7 @@ class AttentionMaps(Section):
         return [*groups, Group("Who attends alike", table=Table(header, rows, words=3))]
 
 
-def draw_attention(attention: Attention, number: int) -> str:
+def draw_attention(attention: AttentionPayload, number: int) -> str:
     """Draw an image and the maps of all networks: a column per point of the student, a row per network.
 
     Args:
@@ -153,13 +153,13 @@ def draw_attention(attention: Attention, number: int) -> str:
     )
 
 
-def teacher_names(attention: Attention) -> list[str]:
+def teacher_names(attention: AttentionPayload) -> list[str]:
     """What the teachers are called: by their number where there are several."""
     count = len(attention.images[0].teachers)
     return ["teacher"] if count == 1 else [f"teacher {number + 1}" for number in range(count)]
 
 
-def _tiles(attention: Attention, number: int) -> dict[tuple[int, int], list[bytes]]:
+def _tiles(attention: AttentionPayload, number: int) -> dict[tuple[int, int], list[bytes]]:
     """The maps by (column, row): teachers share the column of a point of the student that all of them are beside."""
     columns: dict[tuple[str, int], int] = {}
     times: Counter[tuple[int, str]] = Counter()  # a teacher may have several points beside one of the student

@@ -12,7 +12,7 @@ from nasdistill.report.sections import SECTIONS, Found, Section
 from nasdistill.search.drawing import draw_cell
 
 
-class Genotype(Payload):
+class GenotypePayload(Payload):
     """`genotype.json`: a searched pair of cells, per inner node its edges (operation, input state)."""
 
     file = "genotype.json"
@@ -27,10 +27,10 @@ class Cells(Section):
 
     title = "The cells that were found"
     lead = "Boxes are operations, circles the sums of what they give; the output joins all circles (dashed)."
-    payload = Genotype
+    payload = GenotypePayload
     place = 50
 
-    def groups(self, found: Sequence[Found[Genotype]]) -> list[Group]:
+    def groups(self, found: Sequence[Found[GenotypePayload]]) -> list[Group]:
         groups = []
         for each in found:
             for number, (title, _row, genotype) in enumerate(each.headed()):

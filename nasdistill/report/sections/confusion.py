@@ -12,7 +12,7 @@ from nasdistill.report.payloads import Payload
 from nasdistill.report.sections import SECTIONS, Found, Section
 
 
-class Confusion(Payload):
+class ConfusionPayload(Payload):
     """`confusion.json`: counts of the test set, rows true and columns predicted."""
 
     file = "confusion.json"
@@ -21,7 +21,7 @@ class Confusion(Payload):
     matrix: list[list[float]] = Field(description="Square, in the order of the labels.")
 
     @model_validator(mode="after")
-    def _square(self) -> Confusion:
+    def _square(self) -> ConfusionPayload:
         if {len(self.matrix), *map(len, self.matrix)} != {len(self.labels)}:
             raise ValueError(f"the matrix must have {len(self.labels)} rows and columns, one per label")
         return self
@@ -33,10 +33,10 @@ class Confusions(Section):
 
     title = "What is confused with what"
     lead = "Test images by true and predicted class: blue is right, orange is wrong, stronger is a larger share."
-    payload = Confusion
+    payload = ConfusionPayload
     place = 90
 
-    def groups(self, found: Sequence[Found[Confusion]]) -> list[Group]:
+    def groups(self, found: Sequence[Found[ConfusionPayload]]) -> list[Group]:
         pictures = []
         for each in found:
             first, *others = each.by_seed.values()

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from nasdistill.report.parts import Group
-from nasdistill.report.payloads import History
+from nasdistill.report.payloads import HistoryPayload
 from nasdistill.report.plots import Curve, lines
 from nasdistill.report.sections import SECTIONS, Found, Section
 
@@ -26,10 +26,10 @@ class Curves(Section):
 
     title = "How it went"
     lead = "With several seeds the strong line is their mean and each seed is faint."
-    payload = History
+    payload = HistoryPayload
     place = 10
 
-    def groups(self, found: Sequence[Found[History]]) -> list[Group]:
+    def groups(self, found: Sequence[Found[HistoryPayload]]) -> list[Group]:
         groups = []
         for each in found:
             histories = list(each.by_seed.values())

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 
 from nasdistill.report import plots, tables, words
 from nasdistill.report.parts import Group
-from nasdistill.report.payloads import Ensemble, FirstMembers, OneNetwork, Score
+from nasdistill.report.payloads import EnsemblePayload, FirstMembers, OneNetwork, Score
 from nasdistill.report.sections import SECTIONS, Found, Section
 from nasdistill.report.summaries import summarise
 
@@ -29,10 +29,10 @@ class Ensembles(Section):
         "it is sure, its dots lie on the dashed line: below it is too sure, above it not sure enough. A larger dot "
         "stands for more images; the calibration error is the mean distance from the line over images."
     )
-    payload = Ensemble
+    payload = EnsemblePayload
     place = 20
 
-    def groups(self, found: Sequence[Found[Ensemble]]) -> list[Group]:
+    def groups(self, found: Sequence[Found[EnsemblePayload]]) -> list[Group]:
         groups = []
         for each in found:
             name, seeds = each.stage.stage, list(each.by_seed.values())
@@ -41,7 +41,7 @@ class Ensembles(Section):
         return groups
 
 
-def draw(found: Sequence[Ensemble]) -> tuple[str, str]:
+def draw(found: Sequence[EnsemblePayload]) -> tuple[str, str]:
     """Accuracy in order, of each network and of the first members together, and the agreement of each two; SVG.
 
     Args:
@@ -69,7 +69,7 @@ def draw(found: Sequence[Ensemble]) -> tuple[str, str]:
     )
 
 
-def draw_reliability(found: Sequence[Ensemble]) -> tuple[str, ...]:
+def draw_reliability(found: Sequence[EnsemblePayload]) -> tuple[str, ...]:
     """Accuracy over confidence of the first network, the last member and all members together; SVG.
 
     Args:
@@ -92,7 +92,7 @@ def draw_reliability(found: Sequence[Ensemble]) -> tuple[str, ...]:
     )
 
 
-def table(found: Sequence[Ensemble]) -> tables.Table:
+def table(found: Sequence[EnsemblePayload]) -> tables.Table:
     """A line per network, and per number of members together: what they score."""
     lines: list[tuple[str, str, Sequence[Score]]] = [
         (name + _behind(several, found), "" if several[0].member else "no member", several)
@@ -114,7 +114,7 @@ def table(found: Sequence[Ensemble]) -> tables.Table:
     return tables.Table(("network", "accuracy %", "loss, nats", "calibration error"), rows)
 
 
-def _alone(found: Sequence[Ensemble]) -> dict[str, list[OneNetwork]]:
+def _alone(found: Sequence[EnsemblePayload]) -> dict[str, list[OneNetwork]]:
     """Each network with every seed that has it; in the order of the seed that has most."""
     longest = max(found, key=lambda seed: len(seed.networks))
     several: dict[str, list[OneNetwork]] = {each.name: [] for each in longest.networks}
@@ -124,7 +124,7 @@ def _alone(found: Sequence[Ensemble]) -> dict[str, list[OneNetwork]]:
     return several
 
 
-def _together(found: Sequence[Ensemble]) -> dict[int, list[FirstMembers]]:
+def _together(found: Sequence[EnsemblePayload]) -> dict[int, list[FirstMembers]]:
     """The first 2, 3, ... members with every seed that has so many."""
     most = max(len(seed.ensembles) for seed in found)
     return {
@@ -132,7 +132,7 @@ def _together(found: Sequence[Ensemble]) -> dict[int, list[FirstMembers]]:
     }
 
 
-def _agreement(found: Sequence[Ensemble], names: Sequence[str]) -> list[list[float | None]]:
+def _agreement(found: Sequence[EnsemblePayload], names: Sequence[str]) -> list[list[float | None]]:
     """Mean agreement of each two networks over the seeds that have both; None where none has."""
     pairs: dict[tuple[str, str], list[float]] = {}
     for seed in found:
@@ -144,7 +144,7 @@ def _agreement(found: Sequence[Ensemble], names: Sequence[str]) -> list[list[flo
     ]
 
 
-def _behind(several: Sequence[Score], found: Sequence[Ensemble], unit: str = " seeds") -> str:
+def _behind(several: Sequence[Score], found: Sequence[EnsemblePayload], unit: str = " seeds") -> str:
     """How many seeds stand behind a value; nothing where all do."""
     return "" if len(several) == len(found) else f" ({len(several)} of {len(found)}{unit})"
 

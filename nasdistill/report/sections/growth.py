@@ -14,7 +14,7 @@ from nasdistill.report.sections import SECTIONS, Found, Section
 from nasdistill.report.tables import plain
 
 
-class Growth(Payload):
+class GrowthPayload(Payload):
     """`growth.json`: how a student became a teacher."""
 
     file = "growth.json"
@@ -31,10 +31,10 @@ class HowItGrew(Section):
 
     title = "How the teacher grew"
     lead = "Width and importance of each unit of channels, before and after, and the plan step by step."
-    payload = Growth
+    payload = GrowthPayload
     place = 60
 
-    def groups(self, found: Sequence[Found[Growth]]) -> list[Group]:
+    def groups(self, found: Sequence[Found[GrowthPayload]]) -> list[Group]:
         groups = []
         for each in found:
             for number, (title, _row, growth) in enumerate(each.headed()):

@@ -42,7 +42,7 @@ class PseudoPicture(BaseModel):
     teacher: list[Annotated[int, Field(ge=0)]] = Field(description="How often the teacher answered each class.")
 
 
-class Pseudo(Payload):
+class PseudoPayload(Payload):
     """`pseudo.json`: how what a generator makes up changed."""
 
     file = "pseudo.json"
@@ -51,7 +51,7 @@ class Pseudo(Payload):
     pictures: list[PseudoPicture] = Field(description="In the order in which they were taken.")
 
     @model_validator(mode="after")
-    def _of_one_kind(self) -> Pseudo:
+    def _of_one_kind(self) -> PseudoPayload:
         images = [image for picture in self.pictures for image in picture.images]
         kinds = {tuple((len(grid), len(grid[0])) for grid in image) for image in images}
         if len(kinds) > 1 or any(len(set(kind)) != 1 for kind in kinds):
@@ -72,10 +72,10 @@ class PseudoImages(Section):
         "What the generator made to find where student and teacher differ, from early to late; latents are drawn anew "
         "each time. Beside it how often each class was answered: bars of the student upwards, of the teacher downwards."
     )
-    payload = Pseudo
+    payload = PseudoPayload
     place = 30
 
-    def groups(self, found: Sequence[Found[Pseudo]]) -> list[Group]:
+    def groups(self, found: Sequence[Found[PseudoPayload]]) -> list[Group]:
         groups = []
         for each in found:
             for number, (title, row, pseudo) in enumerate(each.headed()):
@@ -88,7 +88,7 @@ class PseudoImages(Section):
         return groups
 
 
-def draw_development(pseudo: Pseudo, collapses: Sequence[int] = ()) -> str:
+def draw_development(pseudo: PseudoPayload, collapses: Sequence[int] = ()) -> str:
     """Draw every picture as a row: some of its images, and each class's share of the answers since the row before.
 
     Args:

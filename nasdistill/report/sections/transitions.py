@@ -34,7 +34,7 @@ class PathsToClass(Paths):
     label: str = Field(description="Its name.")
 
 
-class Transition(Paths, Payload):
+class TransitionPayload(Paths, Payload):
     """`transition.json`: two networks while images are changed from class to class."""
 
     file = "transition.json"
@@ -52,10 +52,10 @@ class Transitions(Section):
         "takes them for another: how sure both are of that other class, mean over images and classes. The mean "
         "transition error is how far the two are apart, mean over steps as well: 0 where they never differ, at most 1."
     )
-    payload = Transition
+    payload = TransitionPayload
     place = 80
 
-    def groups(self, found: Sequence[Found[Transition]]) -> list[Group]:
+    def groups(self, found: Sequence[Found[TransitionPayload]]) -> list[Group]:
         pictures, by_class = [], []
         for each in found:
             name, seeds = each.stage.stage, list(each.by_seed.values())
@@ -65,7 +65,7 @@ class Transitions(Section):
         return [Group("", tuple(pictures), tables.comparisons([each.stage for each in found])), *by_class]
 
 
-def _by_class(found: Sequence[Transition]) -> tables.Table:
+def _by_class(found: Sequence[TransitionPayload]) -> tables.Table:
     """A line per class that is walked to: the error, and how sure both networks are of it in the end."""
     lines: dict[str, list[PathsToClass]] = {}
     for each in (each for transition in found for each in transition.classes):

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Found:
+class SearchResult:
     """The outcome of a search.
 
     Attributes:
@@ -50,7 +50,7 @@ class Strategy(Component):
         seed: int,
         checkpoints: Checkpoints | None = None,
         records: Records | None = None,
-    ) -> Found:
+    ) -> SearchResult:
         """Search `space` on the training images of `data`; goes on from `checkpoints` if there are any.
 
         The validation and the test images stay unseen: they are for judging what was found.

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 import torch
 from pydantic import Field
 
-from nasdistill.data.loaders import Batches
+from nasdistill.data.loaders import ImageBatches
 from nasdistill.models.genotypes import Genotype
 from nasdistill.registry import ComponentOf
 from nasdistill.search.bilevel import second_order
@@ -20,7 +20,7 @@ from nasdistill.search.spaces.cells import CellSpace
 from nasdistill.search.strategies import STRATEGIES
 from nasdistill.search.supernet import Supernet
 from nasdistill.training.batches import Batch
-from nasdistill.training.loop import Fields, Part
+from nasdistill.training.loop import Fields, Stateful
 from nasdistill.training.processes import all_reduce_mean
 
 if TYPE_CHECKING:
@@ -173,10 +173,10 @@ class CellLearner(Learner):
             told[f"skips/{name}"] = float(count_skips(getattr(latest, name)))
         return told
 
-    def found(self, architecture_batches: Batches) -> tuple[dict[str, Any], dict[str, Any]]:
+    def found(self, architecture_batches: ImageBatches) -> tuple[dict[str, Any], dict[str, Any]]:
         return self.model, {}
 
-    def parts(self) -> dict[str, Part | None]:
+    def parts(self) -> dict[str, Stateful | None]:
         return {**super().parts(), "cells": Fields(self, "model", "stopped")}
 
     def _collapsed(self, genotype: Genotype, epoch: int) -> bool:

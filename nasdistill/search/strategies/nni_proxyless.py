@@ -10,7 +10,7 @@ from nasdistill.search.spaces.nni_hub import NniSpace
 from nasdistill.search.strategies import STRATEGIES
 
 if TYPE_CHECKING:
-    from nasdistill.data.loaders import Batches
+    from nasdistill.data.loaders import ImageBatches
     from nasdistill.training.engine import Engine
 
 
@@ -42,7 +42,7 @@ class NniProxyless(OneShot):
         supernet.follow({})
 
     def choose(
-        self, supernet: NniSupernet, choices: Choices, architecture_batches: Batches, engine: Engine, seed: int
+        self, supernet: NniSupernet, choices: Choices, architecture_batches: ImageBatches, engine: Engine, seed: int
     ) -> tuple[dict[str, Any], dict[str, Any]]:
         probabilities = supernet.probabilities()
         return {label: max(probabilities[label], key=probabilities[label].__getitem__) for label in choices}, {}

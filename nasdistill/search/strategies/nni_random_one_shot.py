@@ -16,7 +16,7 @@ from nasdistill.search.strategies.random import sample
 from nasdistill.training.processes import all_reduce_sum
 
 if TYPE_CHECKING:
-    from nasdistill.data.loaders import Batches
+    from nasdistill.data.loaders import ImageBatches
     from nasdistill.training.engine import Engine
 
 
@@ -41,7 +41,7 @@ class NniRandomOneShot(OneShot):
         supernet.follow(sample(choices, torch.Generator().manual_seed(seed)))
 
     def choose(
-        self, supernet: NniSupernet, choices: Choices, architecture_batches: Batches, engine: Engine, seed: int
+        self, supernet: NniSupernet, choices: Choices, architecture_batches: ImageBatches, engine: Engine, seed: int
     ) -> tuple[dict[str, Any], dict[str, Any]]:
         generator = generator_for(derived_seed(seed, "candidates"))
         drawn = [sample(choices, generator) for _ in range(self.candidates)]
@@ -52,7 +52,7 @@ class NniRandomOneShot(OneShot):
 
 
 @torch.no_grad()
-def accuracy(supernet: NniSupernet, chosen: dict[str, Any], batches: Batches, epoch: int, engine: Engine) -> float:
+def accuracy(supernet: NniSupernet, chosen: dict[str, Any], batches: ImageBatches, epoch: int, engine: Engine) -> float:
     """Accuracy in percent of one architecture with the supernet's weights, on one epoch's batches."""
     supernet.follow(chosen)
     supernet.eval()

@@ -11,7 +11,7 @@ from nasdistill.data.seeds import generator_for
 from nasdistill.models.genotypes import Cell, Genotype
 from nasdistill.search.spaces import SearchSpace
 from nasdistill.search.spaces.cells import NONE, CellSpace
-from nasdistill.search.strategies import STRATEGIES, Found, Strategy
+from nasdistill.search.strategies import STRATEGIES, SearchResult, Strategy
 
 if TYPE_CHECKING:
     from nasdistill.data.base import Data
@@ -53,9 +53,9 @@ class Random(Strategy):
         seed: int,
         checkpoints: Checkpoints | None = None,
         records: Records | None = None,
-    ) -> Found:
+    ) -> SearchResult:
         generator = generator_for(seed, "random architecture")
         if isinstance(space, CellSpace):
             genotype = Genotype(normal=sample_cell(space, generator), reduce=sample_cell(space, generator))
-            return Found(space.model_of(genotype))
-        return Found(space.model(sample(space.choices(data.shape, len(data.classes)), generator)))
+            return SearchResult(space.model_of(genotype))
+        return SearchResult(space.model(sample(space.choices(data.shape, len(data.classes)), generator)))
