@@ -19,7 +19,7 @@ from torch import nn
 from nasdistill.data.augmentations import AUGMENTATIONS, Augmentation
 from nasdistill.data.base import ImageSet, Normalisation
 from nasdistill.data.loaders import ImageBatches
-from nasdistill.distill import kept
+from nasdistill.distill import cached_outputs
 from nasdistill.distill.cached_outputs import BatchesWithOutputs, rounded
 from nasdistill.distill.teacher import FrozenTeacher, Teacher, TeacherEnsemble, unpacked
 from nasdistill.errors import SpecError
@@ -37,7 +37,7 @@ NORMALISATION = Normalisation(mean=(0.5,), std=(0.25,))
 @pytest.fixture(autouse=True)
 def small_files(monkeypatch: pytest.MonkeyPatch) -> None:
     """Three files for each view: of three batches, three, and one."""
-    monkeypatch.setattr(kept, "SHARD_BATCHES", 3)
+    monkeypatch.setattr(cached_outputs, "SHARD_BATCHES", 3)
 
 
 @pytest.fixture(scope="module")
@@ -178,7 +178,7 @@ def test_the_size_is_told_before_and_is_what_lies_on_the_disk(
     batches = taught(engine, tmp_path, teacher_ensemble(engine, ("second",)))
     assert batches.bytes_per_image == 2 * (CLASSES + 5 * 3 * 3)
     predicted = 2 * IMAGES * batches.bytes_per_image
-    assert "2 views of 50 images takes 9.6 kB, of which 0 B are there" in caplog.text
+    assert "2 views of 50 images take 9.6 kB, of which 0 B are there" in caplog.text
     assert files(tmp_path) == []
     heard(batches)
     assert len(files(tmp_path)) == 6
@@ -189,10 +189,10 @@ def test_the_size_is_told_before_and_is_what_lies_on_the_disk(
 
 
 def test_files_hold_as_many_batches_as_fit(engine: Engine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(kept, "SHARD_BYTES", 2 * BATCH * 2 * CLASSES)
+    monkeypatch.setattr(cached_outputs, "SHARD_BYTES", 2 * BATCH * 2 * CLASSES)
     heard(taught(engine, tmp_path), epochs=1)
     assert [len(load_state(path)["0/logits"]) for path in files(tmp_path)] == [16, 16, 16, 2]
-    monkeypatch.setattr(kept, "SHARD_BYTES", 1)
+    monkeypatch.setattr(cached_outputs, "SHARD_BYTES", 1)
     heard(taught(engine, tmp_path / "least"), epochs=1)
     assert len(files(tmp_path / "least")) == 7
 
@@ -203,7 +203,7 @@ def test_what_is_damaged_is_named_and_heard_again(
 ) -> None:
     whole = heard(taught(engine, tmp_path))
     before = {path.name: path.read_bytes() for path in files(tmp_path)}
-    path = files(tmp_path)[4] if how != "index" else next(tmp_path.glob("*/kept.json"))
+    path = files(tmp_path)[4] if how != "index" else next(tmp_path.glob("*/outputs.json"))
     if how == "gone":
         path.unlink()
     else:
@@ -239,7 +239,7 @@ def test_killed_at_every_point_of_filling_it_goes_on(in_a_child: InAChild, engin
         assert {path.name: path.read_bytes() for path in files(out)} == unbroken
         missing = sum([3, 3, 1][there:])
         assert said_by.asked in (missing, 2 + missing)  # the rehearsal, where no index was written
-        assert {path.name for path in out.glob("*/*")} == {*unbroken, "kept.json"}
+        assert {path.name for path in out.glob("*/*")} == {*unbroken, "outputs.json"}
         kills += 1
     assert kills > 10
 
@@ -329,7 +329,7 @@ def test_a_full_disk_is_refused_before_anything_is_written(
     usage = namedtuple("usage", "total used free")
     monkeypatch.setattr(shutil, "disk_usage", lambda _path: usage(600, 1, 599))
     problem = refusal(engine, tmp_path)
-    assert "2 views of 50 images takes 600 B more in" in problem
+    assert "2 views of 50 images take 600 B more in" in problem
     assert "599 B are free; fewer views need less" in problem
     assert not list(tmp_path.glob("*/*"))
     monkeypatch.setattr(shutil, "disk_usage", lambda _path: usage(600, 0, 600))

@@ -40,7 +40,7 @@ def separate() -> list[Teacher]:
 def taught(teachers: list[Teacher], spec: object) -> Distillation:
     torch.manual_seed(5)
     student = MODELS.parse("wrn-10-1").build(SHAPE, 4)
-    return Distillation(student, teachers, with_label_term([OBJECTIVES.parse(spec)]), SHAPE, images=DATA)
+    return Distillation(student, teachers, with_label_term([OBJECTIVES.parse(spec)]), SHAPE, normalisation=DATA)
 
 
 def batch() -> Batch:

@@ -126,7 +126,7 @@ def test_the_teacher_sees_the_students_views_and_nothing_is_remembered() -> None
 def test_the_teacher_gets_images_in_its_own_normalisation() -> None:
     data = Normalisation(mean=(0.2,), std=(0.5,))
     own = Normalisation(mean=(0.4,), std=(0.25,))
-    task = distillation("kd", own=own, images=data)
+    task = distillation("kd", own=own, normalisation=data)
     pixels = torch.rand(5, *SHAPE)
     taught = taught_by(task, (pixels - 0.2) / 0.5)
     torch.testing.assert_close(taught.logits, teacher_of(task)((pixels - 0.4) / 0.25).detach())
@@ -281,7 +281,8 @@ def test_drop_path_rises_as_it_does_without_a_teacher() -> None:
 
 
 def test_the_teachers_normalisation_moves_with_the_task() -> None:
-    task = distillation("kd", own=Normalisation(mean=(0.4,), std=(0.25,)), images=Normalisation(mean=(0,), std=(1,)))
+    own, of_images = Normalisation(mean=(0.4,), std=(0.25,)), Normalisation(mean=(0,), std=(1,))
+    task = distillation("kd", own=own, normalisation=of_images)
     assert taught_by(task.to("meta"), torch.empty(5, *SHAPE, device="meta")).logits.device.type == "meta"
 
 

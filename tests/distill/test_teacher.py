@@ -116,7 +116,7 @@ def test_outputs_that_were_kept_stand_for_the_teachers() -> None:
 def test_each_teacher_gets_images_in_its_own_normalisation() -> None:
     data, other = Normalisation(mean=(0.2,), std=(0.5,)), Normalisation(mean=(0.4,), std=(0.25,))
     listed = teachers(1, 1, own=(data, other))
-    task = taught(listed, "kd", "attention", images=data)
+    task = taught(listed, "kd", "attention", normalisation=data)
     pixels = torch.rand(5, *SHAPE)
     _together, *each = task.teacher_ensemble((pixels - 0.2) / 0.5)
     for said, teacher, images in zip(each, listed, ((pixels - 0.2) / 0.5, (pixels - 0.4) / 0.25), strict=True):
@@ -142,7 +142,7 @@ def test_all_teachers_are_frozen_and_none_is_saved() -> None:
 
 def test_all_teachers_move_with_the_task() -> None:
     data, other = Normalisation(mean=(0.2,), std=(0.5,)), Normalisation(mean=(0.4,), std=(0.25,))
-    task = taught(teachers(1, 1, own=(other, other)), "kd", images=data).to(torch.float64)
+    task = taught(teachers(1, 1, own=(other, other)), "kd", normalisation=data).to(torch.float64)
     assert {each.dtype for teacher in task.teacher_ensemble.teachers for each in teacher.network.parameters()} == {
         torch.float64
     }

@@ -25,6 +25,7 @@ from nasdistill.report.records import Row, RunRecord
 from nasdistill.report.sections import ensembles as generations
 from nasdistill.report.sections import sections
 from nasdistill.report.summaries import by_stage
+from nasdistill.report.words import gain
 from nasdistill.training.metrics import BINS
 from tests.report.fakes import fake_run, write_artifact
 from tests.report.test_page import assert_asks_for_nothing, page_of
@@ -339,7 +340,7 @@ def test_the_page_tells_what_each_generation_and_the_ensemble_gain(tmp_path: Pat
 
 def test_an_ensemble_of_one_gains_nothing_that_could_be_told(tmp_path: Path) -> None:
     *earlier, ensemble = by_stage(born_again(tmp_path, [content_of(80, [82])]).rows)
-    assert generations.gain(ensemble, earlier) == "82.00 %, 2.00 points over ban-0."
+    assert gain(ensemble, earlier) == "82.00 %, 2.00 points over ban-0."
 
 
 def test_a_damaged_file_is_named_and_left_out(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:

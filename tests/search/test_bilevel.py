@@ -65,7 +65,7 @@ class Problem:
             lambda: self.loss(1),
             self.weights,
             [self.network.alpha],
-            rate=RATE,
+            learning_rate=RATE,
             velocities=self.velocities,
             momentum=MOMENTUM,
             weight_decay=DECAY,
@@ -123,7 +123,7 @@ def test_a_flat_validation_loss_leaves_no_second_order_term() -> None:
         lambda: alpha.square().sum(),
         [weight],
         [alpha],
-        rate=0.1,
+        learning_rate=0.1,
         velocities=[torch.zeros(2)],
     )
     assert gradient.tolist() == [6.0]

@@ -102,7 +102,7 @@ def test_the_search_is_the_published_loop(data: Data, tmp_path: Path, order: int
                     lambda other=other: loss(other),
                     weights,
                     alphas,
-                    rate=rate,
+                    learning_rate=rate,
                     velocities=buffers,
                     momentum=0.9,
                     weight_decay=3e-4,

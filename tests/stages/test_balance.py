@@ -58,7 +58,7 @@ def teacher(tmp_path_factory: pytest.TempPathFactory, data: Data) -> Artifact:
 def run(folder: Path, uses: str, data: Data, teacher: Artifact, **options: Any) -> tuple[Path, Outcome]:
     """The payload of a stage; what teachers said is kept for all that run in folders beside each other."""
     stage = build(STAGES.get(uses), {**TRAINED[uses][0], **LOOP, **options})
-    context = context_in(folder, data, kept=folder.parent / "kept")
+    context = context_in(folder, data, cache=folder.parent / "cache")
     return context.folder, stage.run({"teacher": teacher}, context)
 
 
@@ -128,7 +128,7 @@ def test_kept_outputs_are_those_of_the_same_order(tmp_path: Path, data: Data, te
         for place in (lambda b: tmp_path / b / "run", lambda b: tmp_path / "together" / b)
     )
     assert all(equal(*pair) for pair in zip(alone, together, strict=True))
-    assert len(list((tmp_path / "together" / "kept").iterdir())) == 2
+    assert len(list((tmp_path / "together" / "cache").iterdir())) == 2
 
 
 @pytest.mark.parametrize(

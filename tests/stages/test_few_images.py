@@ -46,7 +46,7 @@ def teacher(tmp_path_factory: pytest.TempPathFactory, data: Data) -> Artifact:
 def run(folder: Path, uses: str, data: Data, teacher: Artifact, **options: Any) -> Path:
     """The payload of a stage; what teachers said is kept for all that run in folders beside each other."""
     stage = build(STAGES.get(uses), {**STAGES_THAT_TRAIN[uses][0], **LOOP, **options})
-    context = context_in(folder, data, kept=folder.parent / "kept")
+    context = context_in(folder, data, cache=folder.parent / "cache")
     stage.run({"teacher": teacher}, context)
     return context.folder
 
@@ -167,7 +167,7 @@ def test_kept_outputs_are_those_of_the_same_few(tmp_path: Path, data: Data, teac
     ]
     assert all(equal(*pair) for pair in zip(alone, together, strict=True))
     # Without a choice every epoch is a full one.
-    assert len(list((tmp_path / "together" / "kept").iterdir())) == len(choices) - 1
+    assert len(list((tmp_path / "together" / "cache").iterdir())) == len(choices) - 1
 
 
 @pytest.mark.parametrize("uses", STAGES_THAT_TRAIN)

@@ -43,7 +43,7 @@ def test_each_teacher_reads_pseudo_images_in_its_own_normalisation() -> None:
     made = Generation(
         *(GENERATORS.parse(GENERATOR), 8, network(1), teachers, [GENERATOR_LOSSES.parse("adversarial")]),
         *(SHAPE, CLASSES),
-        images=first,
+        normalisation=first,
     )
     latents, targets = made.sample(0)
     named = made(latents, targets)

@@ -196,7 +196,7 @@ def test_one_that_is_stopped_ends_with_the_same_bits(
         monkeypatch.setattr(interrupts, "_requested", 2 if done == 1 else None)
         return draw(seed, done, **share)
 
-    monkeypatch.setattr(stopped.generation, "draw", draw_and_ask_for_a_stop)
+    monkeypatch.setattr(stopped.generation, "sample", draw_and_ask_for_a_stop)
     with pytest.raises(Interrupted):
         stopped.run(tmp_path / "stopped")
     monkeypatch.setattr(interrupts, "_requested", None)

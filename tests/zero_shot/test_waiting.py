@@ -58,7 +58,7 @@ def each_iteration_starts_with(action: Callable[[int], None], of: Loop, monkeypa
         action(place[1])
         return draw(*place, **share)
 
-    monkeypatch.setattr(of.generation, "draw", drawn)
+    monkeypatch.setattr(of.generation, "sample", drawn)
 
 
 @pytest.mark.parametrize("teachers", [1, 2])

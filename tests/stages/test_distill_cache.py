@@ -1,4 +1,4 @@
-"""A student of kept teacher outputs is the student of the teacher itself, up to the rounding to half precision."""
+"""A student of cached teacher outputs is the student of the teacher itself, up to the rounding to half precision."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from nasdistill import closure
 from nasdistill.artifacts import Artifact
 from nasdistill.data.augmentations import AUGMENTATIONS
 from nasdistill.data.base import Data
-from nasdistill.distill import kept
+from nasdistill.distill import cached_outputs
 from nasdistill.distill.objectives import Outputs
 from nasdistill.distill.task import Distillation
 from nasdistill.distill.teacher import TeacherEnsemble
@@ -45,7 +45,7 @@ def teacher(tmp_path_factory: pytest.TempPathFactory, data: Data) -> Artifact:
 
 @pytest.fixture(autouse=True)
 def small_files(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(kept, "SHARD_BATCHES", 4)
+    monkeypatch.setattr(cached_outputs, "SHARD_BATCHES", 4)
 
 
 @pytest.fixture
@@ -65,14 +65,14 @@ def student(folder: Path, data: Data, teacher: Artifact, precision: Any = "32", 
     """The student's weights."""
     given = {"student": "wrn-10-1", "teacher": "teacher", "epochs": 4, "views": 2, "batch_size": 16, "show": []}
     stage = build(STAGES.get("distill"), {**given, "evaluate_every": 4, **options})
-    place = context_in(folder, data, kept=folder.parent / "kept")
+    place = context_in(folder, data, cache=folder.parent / "cache")
     place.engine_settings = EngineSettings(accelerator="cpu", precision=precision)
     stage.run({"teacher": teacher}, place)
     return load_file(place.folder / "weights.safetensors")
 
 
 def folders(tmp_path: Path) -> int:
-    return len(list((tmp_path / "kept").iterdir()))
+    return len(list((tmp_path / "cache").iterdir()))
 
 
 @pytest.mark.parametrize("precision", ["32", "bf16"])
@@ -147,16 +147,16 @@ def test_other_teachers_seeds_data_and_code_keep_others(
     stage = build(STAGES.get("distill"), {**options, "cache_outputs": True})
     changes: list[dict[str, Any]] = [{}, {"seed": 4}, {"data_identity": {"fingerprint": "0"}}]
     for number, change in enumerate(changes):
-        place = dataclasses.replace(context_in(tmp_path / str(number), data, kept=tmp_path / "kept"), **change)
+        place = dataclasses.replace(context_in(tmp_path / str(number), data, cache=tmp_path / "cache"), **change)
         place.shared.split = place.seed, data
         stage.run({"teacher": teacher}, place)
         assert folders(tmp_path) == number + 1
-    stage.run({"teacher": other}, context_in(tmp_path / "last", data, kept=tmp_path / "kept"))
+    stage.run({"teacher": other}, context_in(tmp_path / "last", data, cache=tmp_path / "cache"))
     assert folders(tmp_path) == len(changes) + 1
     monkeypatch.setattr(closure, "_sources", {})  # as in a process that starts after an edit
     read = Path.read_bytes
     monkeypatch.setattr(Path, "read_bytes", lambda path: read(path) + b"#" * (path.name == "wrn.py"))
-    stage.run({"teacher": teacher}, context_in(tmp_path / "edited", data, kept=tmp_path / "kept"))
+    stage.run({"teacher": teacher}, context_in(tmp_path / "edited", data, cache=tmp_path / "cache"))
     assert folders(tmp_path) == len(changes) + 2
 
 
@@ -194,7 +194,7 @@ def test_two_students_of_a_recipe_share_what_is_kept(tmp_path: Path, asked: list
     (tmp_path / "two-students.yaml").write_text(RECIPE)
     run(load_recipe(str(tmp_path / "two-students.yaml"), []), tmp_path / "out", "nasdistill run two-students.yaml")
     assert asked == [30] * (2 + 2 * 3)
-    (folder,) = (tmp_path / "out" / "kept").iterdir()
+    (folder,) = (tmp_path / "out" / "cache").iterdir()
     assert len(list(folder.glob("*.safetensors"))) == 2
     before = {path.name: path.stat().st_mtime_ns for path in folder.iterdir()}
     asked.clear()
