@@ -185,7 +185,7 @@ def test_the_size_is_told_before_and_is_what_lies_on_the_disk(
     assert sum(tensor.nbytes for path in files(tmp_path) for tensor in load_file(path).values()) == predicted
     assert predicted < sum(path.stat().st_size for path in files(tmp_path)) < predicted + 6 * 512
     taught(engine, tmp_path, teacher_ensemble(engine, ("second",)))
-    assert "takes 9.6 kB, of which 9.6 kB are there" in caplog.text
+    assert "take 9.6 kB, of which 9.6 kB are there" in caplog.text
 
 
 def test_files_hold_as_many_batches_as_fit(engine: Engine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
