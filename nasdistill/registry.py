@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import importlib
 import importlib.metadata
 import logging
@@ -10,6 +11,7 @@ import re
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, Generic, TypeVar
 
 from pydantic import GetCoreSchemaHandler, GetJsonSchemaHandler
@@ -24,7 +26,8 @@ from nasdistill.versions import origin_of
 log = logging.getLogger(__name__)
 
 # Each kind lives in one package: its `__init__` holds the base class and the registry, its modules one component each.
-# The packages import no torch, so that names and help are quick; the modules may.
+# The packages import no torch, so that names and help are quick; the modules may, but those that the quick start names
+# import it, and what computes with it, where they use it: what is cached is found without the seconds that it takes.
 KINDS = {
     "stages": "nasdistill.stages",
     "models": "nasdistill.models.base",
@@ -49,6 +52,7 @@ KINDS = {
     "sections": "nasdistill.report.sections",
 }
 _IRREGULAR = {"strategies": "strategy", "generator-losses": "generator-loss"}
+_REGISTERED = re.compile(r"\.register\(\s*\"([^\"]+)\"")
 
 
 C = TypeVar("C", bound=Component)
@@ -68,8 +72,8 @@ _registries: dict[str, Registry[Any]] = {}
 class Registry(Generic[C]):
     """Components of one kind by name.
 
-    Built-in components are found in the modules of `package`: one in the module of its own name is imported alone, all
-    of them when another name, or all names, are asked for.
+    Built-in components are found in the modules of `package`: the one whose source registers a name is imported alone,
+    all of them when another name, or all names, are asked for.
     Installed packages add theirs through the entry-point group `nasdistill.<kind>`; only the one asked for is imported.
     A plugin that makes a registry adds a kind; an installed one names the kind and the module that makes it in the
     entry-point group `nasdistill.kinds`.
@@ -130,23 +134,26 @@ class Registry(Generic[C]):
         self._load_builtin()
         return {name for name, component in self._components.items() if self._is_builtin(component)}
 
-    def _modules(self) -> list[str]:
-        package = importlib.import_module(self.package)
-        return [module.name for module in pkgutil.iter_modules(getattr(package, "__path__", ()))]
+    @functools.cached_property
+    def written(self) -> dict[str, str]:
+        """The built-in names that sources spell out, and the module of each; found without importing them."""
+        folders = getattr(importlib.import_module(self.package), "__path__", ())
+        files = [file for folder in folders for file in Path(folder).glob("*.py")]
+        return {name: f"{self.package}.{file.stem}" for file in files for name in _REGISTERED.findall(file.read_text())}
 
     def _load_module_of(self, name: str) -> None:
-        """Import the module that `name` would stand in if it were built in and had one to itself, if there is one."""
-        module = re.sub(r"\W", "_", name)
-        if not self._builtin_loaded and name not in self._components and module in self._modules():
-            importlib.import_module(f"{self.package}.{module}")
+        """Import the module whose source registers `name`, if there is one."""
+        if not self._builtin_loaded and name not in self._components and name in self.written:
+            importlib.import_module(self.written[name])
 
     def _load_builtin(self) -> None:
         if self._builtin_loaded:
             return
         self._builtin_loaded = True  # before the imports: a module may itself ask this registry
         try:
-            for module in self._modules():
-                importlib.import_module(f"{self.package}.{module}")
+            package = importlib.import_module(self.package)
+            for module in pkgutil.iter_modules(getattr(package, "__path__", ()), f"{self.package}."):
+                importlib.import_module(module.name)
         except BaseException:
             self._builtin_loaded = False
             raise

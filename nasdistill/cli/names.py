@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
-import re
 from collections.abc import Callable
 from importlib.metadata import entry_points
 from pathlib import Path
@@ -11,17 +9,11 @@ from pathlib import Path
 from nasdistill import resources
 from nasdistill.registry import kinds, registry
 
-_REGISTERED = re.compile(r"\.register\(\s*\"([^\"]+)\"")
-
 
 def component_names(kind: str) -> list[str]:
     """A kind's names: built-in ones as their modules register them, and those of installed plugins."""
     components = registry(kind)
-    names = {point.name for point in entry_points(group=components.group)}
-    spec = importlib.util.find_spec(components.package)
-    for folder in (spec.submodule_search_locations or []) if spec else []:
-        for module in Path(folder).glob("*.py"):
-            names.update(_REGISTERED.findall(module.read_text()))
+    names = {*components.written, *(point.name for point in entry_points(group=components.group))}
     if kind == "spaces":
         names.update(path.stem for path in resources.search_spaces().glob("*.yaml"))
     return sorted(names)
