@@ -62,19 +62,32 @@ def cpu_has_bf16() -> bool:
     return "avx512_bf16" in flags.split() or "amx_bf16" in flags.split()
 
 
+def gpus_possible() -> bool:
+    """Whether torch could find a GPU, told without importing it; it finds none on Linux where there is no driver.
+
+    CUDA's devices are seen through the driver's library or NVML's, ROCm's through `/dev/kfd`, both through `/dev/dxg`
+    in Windows' subsystem.
+    """
+    if sys.platform != "linux" or any(map(os.path.exists, ("/dev/kfd", "/dev/dxg"))):
+        return True
+    for library in ("libcuda.so.1", "libnvidia-ml.so.1"):
+        with contextlib.suppress(OSError):
+            ctypes.CDLL(library)
+            return True
+    return False
+
+
 def resolve(settings: EngineSettings) -> tuple[str, str]:
     """The accelerator and the precision ("32" or "bf16") that the settings mean on this machine.
 
     Raises:
         SpecError: the machine has no such accelerator, or too few of them.
     """
-    import torch
+    there = {"cuda": 0, "mps": 0, "cpu": os.cpu_count() or 1}
+    if settings.accelerator != "cpu" and gpus_possible():
+        import torch
 
-    there = {
-        "cuda": torch.cuda.device_count(),
-        "mps": int(torch.backends.mps.is_available()),
-        "cpu": os.cpu_count() or 1,
-    }
+        there |= {"cuda": torch.cuda.device_count(), "mps": int(torch.backends.mps.is_available())}
     available = [name for name, count in there.items() if count]
     accelerator: str = available[0] if settings.accelerator == "auto" else settings.accelerator
     if accelerator not in available:
@@ -88,9 +101,16 @@ def resolve(settings: EngineSettings) -> tuple[str, str]:
         )
     precision: str = settings.precision
     if precision == "auto":
-        has_bf16 = torch.cuda.is_bf16_supported() if accelerator == "cuda" else accelerator == "cpu" and cpu_has_bf16()
-        precision = "bf16" if has_bf16 else "32"
+        precision = "bf16" if _has_bf16(accelerator) else "32"
     return accelerator, precision
+
+
+def _has_bf16(accelerator: str) -> bool:
+    if accelerator == "cuda":
+        import torch
+
+        return torch.cuda.is_bf16_supported()
+    return accelerator == "cpu" and cpu_has_bf16()
 
 
 def keep_freed_memory() -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -12,7 +14,7 @@ from torch import nn
 from nasdistill.errors import SpecError
 from nasdistill.registry import build
 from nasdistill.training import engine as engine_module
-from nasdistill.training.engine import EngineSettings, is_first_process, resolve
+from nasdistill.training.engine import EngineSettings, gpus_possible, is_first_process, resolve
 from tests.together import torchrun
 from tests.training import shared_out
 from tests.training.parts import engine
@@ -76,8 +78,34 @@ def test_an_accelerator_that_is_not_there_is_refused(monkeypatch: pytest.MonkeyP
     with pytest.raises(SpecError, match=r"offers no cuda to torch \(it offers cpu\)"):
         resolve(EngineSettings(accelerator="cuda"))
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
+    monkeypatch.setattr(engine_module, "gpus_possible", lambda: True)
     with pytest.raises(SpecError, match="2 devices were asked for, the machine has 1 cuda"):
         resolve(EngineSettings(accelerator="cuda", devices=2))
+
+
+def test_torch_is_asked_for_gpus_wherever_it_may_find_some(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert gpus_possible() or torch.cuda.device_count() == 0
+
+    def loads(*there: str) -> Callable[[str], None]:
+        def load(library: str) -> None:
+            if library not in there:
+                raise OSError(library)
+
+        return load
+
+    def on(system: str, devices: tuple[str, ...] = (), libraries: tuple[str, ...] = ()) -> bool:
+        monkeypatch.setattr(sys, "platform", system)
+        monkeypatch.setattr(engine_module.os.path, "exists", devices.__contains__)
+        monkeypatch.setattr(engine_module.ctypes, "CDLL", loads(*libraries))
+        return gpus_possible()
+
+    assert not on("linux")
+    assert on("linux", libraries=("libcuda.so.1",))
+    assert on("linux", libraries=("libnvidia-ml.so.1",))
+    assert on("linux", devices=("/dev/kfd",))
+    assert on("linux", devices=("/dev/dxg",))
+    assert on("darwin")
+    assert on("win32")
 
 
 def test_a_wrong_setting_names_what_is_allowed() -> None:
