@@ -17,7 +17,8 @@ from torch.nn import functional
 from benchmarks.common import Comparison, Turn, arguments, compare, show, timed
 from benchmarks.images import CLASSES, SHAPE
 from benchmarks.training import BASELINE, BATCH, ours
-from nasdistill.distill.task import Distillation, with_label_term
+from nasdistill.distill.objectives.cross_entropy import with_label_term
+from nasdistill.distill.task import Distillation
 from nasdistill.distill.teacher import Teacher
 from nasdistill.models.base import MODELS
 from nasdistill.models.inspection import feature_points

@@ -42,7 +42,8 @@ from nasdistill.data.base import Data, ImageSet
 from nasdistill.data.loaders import evaluation_batches, training_batches
 from nasdistill.data.preparation import load
 from nasdistill.distill.cached_outputs import BatchesWithOutputs
-from nasdistill.distill.task import Distillation, with_label_term
+from nasdistill.distill.objectives.cross_entropy import with_label_term
+from nasdistill.distill.task import Distillation
 from nasdistill.distill.teacher import Teacher
 from nasdistill.models.base import load_network
 from nasdistill.registry import registry

@@ -16,7 +16,8 @@ from nasdistill.cli.main import main
 from nasdistill.closure import PLUGIN_FOLDER
 from nasdistill.data.preparation import load
 from nasdistill.distill.objectives import Outputs
-from nasdistill.distill.task import Distillation, with_label_term
+from nasdistill.distill.objectives.cross_entropy import with_label_term
+from nasdistill.distill.task import Distillation
 from nasdistill.distill.teacher import Teacher
 from nasdistill.growth.methods import GROWTH_METHODS
 from nasdistill.growth.student import Student
@@ -24,7 +25,7 @@ from nasdistill.models.base import MODELS, NetworkSpec
 from nasdistill.models.inspection import count_parameters
 from nasdistill.plugins import load_plugin
 from nasdistill.registry import plugins, registry
-from nasdistill.search.edges.dense import Fan
+from nasdistill.search.fan import Fan
 from nasdistill.search.mixture import Mixture, Moment
 from nasdistill.training.batches import Batch
 from nasdistill.training.engine import Engine, EngineSettings

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
-import torch
+from typing import TYPE_CHECKING
+
 from pydantic import Field
-from torch.nn import functional
 
 from nasdistill.distill.objectives import Objective, Outputs
-from nasdistill.training.batches import Batch
+
+if TYPE_CHECKING:
+    import torch
+
+    from nasdistill.training.batches import Batch
 
 
 class LogitObjective(Objective):
@@ -44,6 +48,8 @@ def standardised(logits: torch.Tensor) -> torch.Tensor:
 
     Source: Sun et al., Logit Standardization in Knowledge Distillation (2024), and its released code.
     """
+    import torch
+
     deviation, mean = torch.std_mean(logits, dim=1, keepdim=True)
     return (logits - mean) / (deviation + 1e-7)
 
@@ -56,5 +62,7 @@ def softened_divergence(student: torch.Tensor, teacher: torch.Tensor, temperatur
 
     Source: Hinton, Vinyals, Dean, Distilling the Knowledge in a Neural Network (2015), section 2.
     """
+    from torch.nn import functional
+
     ours, theirs = (functional.log_softmax(logits / temperature, dim=1) for logits in (student, teacher))
     return functional.kl_div(ours, theirs, reduction="none", log_target=True).sum(dim=1)

@@ -12,10 +12,9 @@ from torch import nn
 from nasdistill.data.base import Normalisation, Shape
 from nasdistill.distill.learned import LearnedLoss, Preview
 from nasdistill.distill.objectives import Objective, Outputs, Term
-from nasdistill.distill.objectives.cross_entropy import CrossEntropy
 from nasdistill.distill.taps import Taps
 from nasdistill.distill.teacher import FrozenTeacher, Teacher, TeacherEnsemble, unpacked
-from nasdistill.errors import SpecError, UserError, found_at, written_at
+from nasdistill.errors import UserError, found_at, written_at
 from nasdistill.models.ensemble import Average
 from nasdistill.training.batches import Batch, Batches
 from nasdistill.training.losses import checked_loss
@@ -23,37 +22,6 @@ from nasdistill.training.metrics import in_evaluation_mode
 from nasdistill.training.tasks import Task, label_loss, logits_with_auxiliary
 
 log = logging.getLogger(__name__)
-
-
-def with_label_term(objectives: Sequence[Objective], label_smoothing: float = 0.0) -> list[Objective]:
-    """The objectives with the label term that they imply.
-
-    Where no `cross-entropy` is listed, it is added with the weight 1 - (sum of the weights of the objectives that
-    replace labels, such as `kd`): `kd` of weight a alone becomes the published (1-a)*CE + a*T^2*KL, and `attention`
-    alone CE + beta*AT. A listed `cross-entropy`, of weight 0 too, has the last word.
-
-    Raises:
-        SpecError: the weights leave less than nothing to the labels; or label smoothing is asked for beside a listed
-            cross-entropy, which has its own.
-    """
-    if any(isinstance(objective, CrossEntropy) for objective in objectives):
-        if label_smoothing:
-            raise SpecError(
-                f"label_smoothing {label_smoothing:g} belongs into the listed objective "
-                f"{{name: cross-entropy, label_smoothing: {label_smoothing:g}}}",
-                ("label_smoothing",),
-            )
-        return list(objectives)
-    replaced = sum(objective.weight for objective in objectives if objective.replaces_labels)
-    # Decimal weights such as 0.7, 0.2 and 0.1 do not add up to 1 exactly.
-    left = 0.0 if abs(1 - replaced) < 1e-9 else 1 - replaced
-    if left < 0:
-        raise SpecError(
-            f"the weights of objectives that replace labels add up to {replaced:g}, which leaves {left:g} to the "
-            "labels; list {name: cross-entropy, weight: ...} to say what they weigh",
-            ("objectives",),
-        )
-    return [CrossEntropy(weight=left, label_smoothing=label_smoothing), *objectives] if left else list(objectives)
 
 
 class Distillation(Task):
@@ -70,7 +38,7 @@ class Distillation(Task):
     Args:
         network: the student.
         teachers: at least one; copies of them teach.
-        objectives: with the label term, see `with_label_term`; those of weight 0 are left out.
+        objectives: with the label term, see `objectives.cross_entropy.with_label_term`; those of weight 0 are left out.
         shape: channels, height and width of the images.
         normalisation: of the images; None where it is not known.
         average: of several teachers, see `nasdistill.models.ensemble.average_logits`.

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Literal
 
 import torch
 from torch import nn
@@ -12,19 +11,12 @@ from torch.nn import functional
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from nasdistill.errors import UserError, unknown
-from nasdistill.growth.plan import growable
+from nasdistill.growth.plan import Read, growable
 from nasdistill.models.base import NetworkSpec
 from nasdistill.models.growable import Point
 from nasdistill.training.engine import Engine
 
 LabelledImages = Iterable[tuple[torch.Tensor, torch.Tensor]]
-
-Read = Literal["output", "after-norm"]
-"""Where a unit's activations are read: at its output, or after each batch norm that it passes.
-
-After the batch norm is after the ReLU as well wherever the ReLU is the only reader, because
-x * [x > 0] * G = relu(x) * G; and DARTS operations begin with a ReLU.
-"""
 
 
 def effect_of_scaling(activation: torch.Tensor, gradient: torch.Tensor) -> torch.Tensor:

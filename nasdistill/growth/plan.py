@@ -11,15 +11,18 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
-import torch
-from torch import nn
-
 from nasdistill.errors import UserError
 from nasdistill.models.base import MODELS, NetworkSpec
 from nasdistill.models.growable import Growable, Unit
-from nasdistill.models.inspection import count_parameters, multiply_adds
 
 Budget = Literal["params", "flops"]
+
+Read = Literal["output", "after-norm"]
+"""Where a unit's activations are read: at its output, or after each batch norm that it passes.
+
+After the batch norm is after the ReLU as well wherever the ReLU is the only reader, because
+x * [x > 0] * G = relu(x) * G; and DARTS operations begin with a ReLU.
+"""
 
 FRACTIONS = 64
 """Fractions of a channel of the base width that `fitted` tries."""
@@ -66,6 +69,11 @@ def size(spec: NetworkSpec, budget: Budget) -> int:
 
 @functools.lru_cache(maxsize=4096)
 def _size(spec: str, budget: Budget) -> int:
+    import torch
+    from torch import nn
+
+    from nasdistill.models.inspection import count_parameters, multiply_adds
+
     network_spec = NetworkSpec.model_validate_json(spec)
     with torch.device("meta"):
         network = network_spec.build()

@@ -9,15 +9,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-import torch
 from pydantic import Field
 
 from nasdistill.errors import UserError, unknown, written_at
-from nasdistill.growth.importance import estimate_statistics, is_trained
 from nasdistill.growth.methods import Grown, GrowthMethod
 from nasdistill.growth.plan import growable, record, steps_to, widths_of, with_model
 from nasdistill.growth.student import Student
-from nasdistill.growth.widening import widen
 from nasdistill.models.base import NetworkSpec
 
 log = logging.getLogger(__name__)
@@ -73,6 +70,11 @@ class GrowthRule(Stepwise):
         raise NotImplementedError(type(self).__name__)
 
     def grow(self, student: Student) -> Grown:
+        import torch
+
+        from nasdistill.growth.importance import estimate_statistics, is_trained
+        from nasdistill.growth.widening import widen
+
         spec, target, checkpoints = student.spec, self.target(student.spec), student.checkpoints
         most = self.most(spec)
         generator = torch.Generator().manual_seed(student.seed)
@@ -154,6 +156,8 @@ def _number(score: Any) -> float:
 
 def _rebuilt(student: Student, state: Mapping[str, Any]) -> Student:
     """The student as it had grown at a checkpoint."""
+    import torch
+
     widths = dict(zip(widths_of(student.spec), state["widths"], strict=True))
     spec = with_model(student.spec, growable(student.spec).with_widths(widths))
     with torch.device("meta"):

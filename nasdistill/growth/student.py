@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-
-import torch
-from torch import nn
+from typing import TYPE_CHECKING
 
 from nasdistill.models.base import NetworkSpec
 from nasdistill.training.checkpoints import Checkpoints
 from nasdistill.training.engine import Engine
 from nasdistill.training.records import Records
+
+if TYPE_CHECKING:
+    import torch
+    from torch import nn
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from nasdistill.models.operations.convolutions import Depthwise
+from nasdistill.models.layers import Depthwise
 from nasdistill.models.packing import pack_signs, unpack_signs
 
 Form = Literal["weights", "xnor"]

@@ -10,14 +10,15 @@ import functools
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, TypeVar
-
-import torch
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from nasdistill.data.base import Shape
 from nasdistill.errors import UserError
 from nasdistill.models.base import Model
 from nasdistill.validation import build
+
+if TYPE_CHECKING:
+    import torch
 
 G = TypeVar("G", bound="Growable")
 
@@ -182,6 +183,8 @@ def _pattern(
 @functools.lru_cache(maxsize=4)  # the reference network is the same for all units
 def _shapes(family: type[Growable], options: str, shape: Shape, classes: int) -> dict[str, torch.Size]:
     """The shape of each tensor in the network's state."""
+    import torch
+
     with torch.device("meta"):
         network = family.model_validate_json(options).build(shape, classes)
     return {name: tensor.shape for name, tensor in network.state_dict().items()}

@@ -7,7 +7,7 @@ An edge from state x to a node carries the mixture of all its operations,
 and a node is the sum of its edges. Pools are followed by a batch norm; no batch norm learns a scale or a shift. Another
 sampler makes other weights of the alphas, other edges do something else with them.
 
-The edges that leave one state are computed together, a fan, see `nasdistill.search.edges.dense`. The terms of all nodes
+The edges that leave one state are computed together, a fan, see `nasdistill.search.fan`. The terms of all nodes
 that a state reaches lie beside each other, so adding a state to its nodes is one addition.
 
 Source: Liu et al. 2019, DARTS, section 2.2 and the released code.
@@ -23,8 +23,7 @@ from torch import nn
 from torch.nn import functional
 
 from nasdistill.data.base import Shape
-from nasdistill.models.operations.convolutions import ReLUConvNorm
-from nasdistill.models.operations.skip import FactorizedReduce
+from nasdistill.models.layers import FactorizedReduce, ReLUConvNorm
 from nasdistill.search.edges import Edges
 from nasdistill.search.edges.dense import Dense
 from nasdistill.search.mixture import Mixture, Moment

@@ -80,7 +80,7 @@ class DistillOptions(TeachingOptions, TrainingSettings):
         return self
 
     def _with_label_term(self) -> list[Any]:
-        from nasdistill.distill.task import with_label_term
+        from nasdistill.distill.objectives.cross_entropy import with_label_term
 
         return with_label_term(self.objectives, self.label_smoothing)
 

@@ -22,7 +22,8 @@ from nasdistill.distill.discriminator import (
 from nasdistill.distill.learned import Preview
 from nasdistill.distill.objectives import OBJECTIVES, Outputs
 from nasdistill.distill.objectives.adversarial import Adversarial, Adversary
-from nasdistill.distill.task import Distillation, with_label_term
+from nasdistill.distill.objectives.cross_entropy import with_label_term
+from nasdistill.distill.task import Distillation
 from nasdistill.distill.teacher import Teacher
 from nasdistill.errors import UserError
 from nasdistill.training.batches import Batch

@@ -12,7 +12,8 @@ from torch import nn
 
 from nasdistill.distill.objectives import OBJECTIVES
 from nasdistill.distill.objectives.dkd import decoupled_divergence
-from nasdistill.distill.task import Distillation, with_label_term
+from nasdistill.distill.objectives.cross_entropy import with_label_term
+from nasdistill.distill.task import Distillation
 from nasdistill.distill.teacher import Teacher
 from nasdistill.training.batches import Batch
 from tests.distill.losses import DOUBLE, logits, loss_of

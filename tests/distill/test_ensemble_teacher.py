@@ -8,7 +8,8 @@ from torch import nn
 
 from nasdistill.data.base import Normalisation
 from nasdistill.distill.objectives import OBJECTIVES
-from nasdistill.distill.task import Distillation, with_label_term
+from nasdistill.distill.objectives.cross_entropy import with_label_term
+from nasdistill.distill.task import Distillation
 from nasdistill.distill.teacher import Teacher
 from nasdistill.errors import SpecError
 from nasdistill.models.base import MODELS

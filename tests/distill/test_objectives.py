@@ -10,9 +10,10 @@ import pytest
 import torch
 from scipy.special import log_softmax, rel_entr, softmax
 
+from nasdistill.distill import attention
+from nasdistill.distill.attention import attention_distance, attention_map
 from nasdistill.distill.function import objective_of
-from nasdistill.distill.objectives import OBJECTIVES, Objective, Outputs, attention
-from nasdistill.distill.objectives.attention import attention_distance, attention_map
+from nasdistill.distill.objectives import OBJECTIVES, Objective, Outputs
 from nasdistill.distill.task import Distillation
 from nasdistill.distill.teacher import Teacher
 from nasdistill.errors import SpecError, UserError

@@ -14,7 +14,8 @@ from torch.nn import functional
 from nasdistill.data.base import Normalisation, Shape
 from nasdistill.distill.learned import LearnedLoss, Preview
 from nasdistill.distill.objectives import OBJECTIVES, Objective, Outputs, Term
-from nasdistill.distill.task import Distillation, with_label_term
+from nasdistill.distill.objectives.cross_entropy import with_label_term
+from nasdistill.distill.task import Distillation
 from nasdistill.distill.teacher import Teacher
 from nasdistill.errors import SpecError, UserError
 from nasdistill.training.batches import Batch

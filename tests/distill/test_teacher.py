@@ -14,7 +14,8 @@ from torch.nn import functional
 
 from nasdistill.data.base import Normalisation
 from nasdistill.distill.objectives import OBJECTIVES, Outputs
-from nasdistill.distill.task import Distillation, with_label_term
+from nasdistill.distill.objectives.cross_entropy import with_label_term
+from nasdistill.distill.task import Distillation
 from nasdistill.distill.teacher import Teacher, packed, unpacked
 from nasdistill.errors import SpecError, UserError
 from nasdistill.recipes.loading import load_recipe

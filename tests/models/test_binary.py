@@ -17,7 +17,7 @@ from nasdistill.models.base import MODELS, NetworkSpec, load_network, save_netwo
 from nasdistill.models.binarising import binarise
 from nasdistill.models.binary import BinaryLayer, Form, filter_scale, make_binary, scaled_signs, signs
 from nasdistill.models.inspection import count_parameters, inspect, layers, multiply_adds, size_bytes
-from nasdistill.models.operations.convolutions import Depthwise
+from nasdistill.models.layers import Depthwise
 
 FORMS: list[Form] = ["weights", "xnor"]
 

@@ -8,7 +8,7 @@ from torch import nn
 
 from nasdistill.errors import SpecError
 from nasdistill.models.base import MODELS, NetworkSpec
-from nasdistill.models.darts import DartsNetwork, drop_samples
+from nasdistill.models.cells import DartsNetwork, drop_samples
 from nasdistill.models.genotypes import DARTS_V1, DARTS_V2
 
 

@@ -10,7 +10,7 @@ import torch
 from scipy.special import log_softmax, rel_entr, softmax
 
 from nasdistill.distill.objectives import Outputs
-from nasdistill.distill.task import with_label_term
+from nasdistill.distill.objectives.cross_entropy import with_label_term
 from nasdistill.recipes.loading import load_recipe
 from nasdistill.recipes.runner import run
 from nasdistill.registry import registry

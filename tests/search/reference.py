@@ -6,10 +6,9 @@ import torch
 from torch import nn
 from torch.nn import functional
 
+from nasdistill.models.layers import FactorizedReduce, ReLUConvNorm
 from nasdistill.models.operations import OPERATIONS
-from nasdistill.models.operations.convolutions import ReLUConvNorm
-from nasdistill.models.operations.skip import FactorizedReduce
-from nasdistill.search.edges.dense import Convolutions, Fan, Reductions, Separate
+from nasdistill.search.fan import Convolutions, Fan, Reductions, Separate
 from nasdistill.search.spaces.cells import CellSpace
 from nasdistill.search.supernet import Supernet
 

@@ -18,7 +18,7 @@ from nasdistill.errors import SpecError, UserError
 from nasdistill.models.genotypes import Genotype
 from nasdistill.registry import build, registry
 from nasdistill.search.edges import EDGES
-from nasdistill.search.edges.dense import Convolutions, Fan
+from nasdistill.search.fan import Convolutions, Fan
 from nasdistill.search.mixture import Mixture, Moment
 from nasdistill.search.regularisers import REGULARISERS, Regulariser
 from nasdistill.search.samplers import SAMPLERS, Sampler

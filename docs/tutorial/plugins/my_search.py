@@ -7,7 +7,7 @@ from pydantic import Field
 from torch import nn
 
 from nasdistill.search.edges import EDGES, Edges
-from nasdistill.search.edges.dense import Fan
+from nasdistill.search.fan import Fan
 from nasdistill.search.mixture import Mixture, Moment
 from nasdistill.search.regularisers import REGULARISERS, Regulariser
 from nasdistill.search.samplers import SAMPLERS, Sampler

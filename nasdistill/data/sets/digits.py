@@ -6,9 +6,6 @@ import importlib.util
 from pathlib import Path
 from typing import ClassVar
 
-import numpy as np
-import torch
-
 from nasdistill.data.base import DATASETS, DataSet, ImageSet, RawData
 from nasdistill.errors import UserError
 from nasdistill.storage import sha256_of
@@ -26,6 +23,9 @@ class Digits(DataSet):
         return sha256_of(_file())
 
     def read(self) -> RawData:
+        import numpy as np
+        import torch
+
         rows = np.loadtxt(_file(), delimiter=",", dtype=np.int64)
         # Pixels are counts 0..16 of a 4x4 block.
         pixels = np.rint(rows[:, :64] * (255 / 16)).astype(np.uint8).reshape(-1, 1, 8, 8)

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
-import torch
+from typing import TYPE_CHECKING
+
 from pydantic import Field
 
 from nasdistill.distill.logits import LogitObjective, softened_divergence
 from nasdistill.distill.objectives import OBJECTIVES
+
+if TYPE_CHECKING:
+    import torch
 
 
 @OBJECTIVES.register("kd")

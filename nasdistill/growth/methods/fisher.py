@@ -6,9 +6,8 @@ from typing import ClassVar, Literal
 
 from pydantic import Field
 
-from nasdistill.growth.importance import Read, unit_importance
 from nasdistill.growth.methods import GROWTH_METHODS
-from nasdistill.growth.plan import Budget, channel_costs
+from nasdistill.growth.plan import Budget, Read, channel_costs
 from nasdistill.growth.stepwise import GrowthRule
 from nasdistill.growth.student import Student
 
@@ -38,6 +37,8 @@ class Fisher(GrowthRule):
     )
 
     def scores(self, student: Student) -> dict[str, float]:
+        from nasdistill.growth.importance import unit_importance
+
         spec = student.spec
         importance = unit_importance(spec, student.network, self.read, student.batches, student.engine)
         if self.per == "unit":

@@ -10,7 +10,7 @@ from torch import nn
 from torch.nn import functional
 
 from nasdistill.search.edges import EDGES, Edges
-from nasdistill.search.edges.dense import Fan
+from nasdistill.search.fan import Fan
 from nasdistill.search.mixture import Mixture
 from nasdistill.search.spaces.cells import CellSpace
 

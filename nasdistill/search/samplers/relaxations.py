@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
-import torch
 from pydantic import Field
-from torch.nn import functional
 
 from nasdistill.search.mixture import Moment
 from nasdistill.search.samplers import SAMPLERS, Annealed, Sampler
+
+if TYPE_CHECKING:
+    import torch
 
 
 @SAMPLERS.register("softmax")
@@ -47,6 +48,8 @@ class Gumbel(Annealed, Sampler):
     hard: bool = Field(True, description="draw one operation for each edge, instead of a mixture near it")
 
     def weights(self, alphas: torch.Tensor, moment: Moment) -> torch.Tensor:
+        from torch.nn import functional
+
         if not moment.half:
             return alphas.softmax(dim=1)
         return functional.gumbel_softmax(alphas, self.temperature_at(moment.progress), self.hard, dim=1)
@@ -62,7 +65,9 @@ class Dirichlet(Sampler):
     source: ClassVar[str] = "Chen et al. 2021, DrNAS (arXiv:2006.10355)"
 
     def weights(self, alphas: torch.Tensor, moment: Moment) -> torch.Tensor:
-        concentration = functional.elu(alphas) + 1
+        import torch
+
+        concentration = torch.nn.functional.elu(alphas) + 1
         if not moment.half:
             return concentration / concentration.sum(dim=1, keepdim=True)
         drawn: torch.Tensor = torch.distributions.Dirichlet(concentration, validate_args=False).rsample()

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
-import torch
 from pydantic import Field
 
 from nasdistill.models.genotypes import Cell
 from nasdistill.search.mixture import Mixture
 from nasdistill.search.selections import SELECTIONS, Selection
 from nasdistill.search.spaces.cells import NONE, SKIP, CellSpace
+
+if TYPE_CHECKING:
+    import torch
 
 
 def strongest_cell(space: CellSpace, strengths: torch.Tensor) -> Cell:

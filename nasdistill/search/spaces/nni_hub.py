@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Annotated, Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
 from pydantic import Field, model_validator
 
 from nasdistill.data.base import Shape
 from nasdistill.errors import SpecError
 from nasdistill.models.genotypes import Genotype
-from nasdistill.models.nni_hub import HubSpace, alternatives, hub_space
 from nasdistill.search.spaces import SPACES, SearchSpace
 from nasdistill.search.spaces.cells import CELLS
+
+if TYPE_CHECKING:
+    from nasdistill.models.nni_hub import HubSpace
 
 Several = Annotated[tuple[Annotated[float, Field(gt=0)], ...], Field(min_length=1)]
 
@@ -43,11 +45,15 @@ class NniSpace(SearchSpace):
         Raises:
             UserError: nni is not installed, or does not take the arguments.
         """
+        from nasdistill.models.nni_hub import hub_space
+
         return hub_space(self.hub, self.arguments_while_searching(), classes)
 
     def choices(self, shape: Shape, classes: int) -> dict[str, tuple[Any, ...]]:
         """By nni's label the alternatives; that of a layer which a chosen depth leaves out is chosen in vain."""
         import torch
+
+        from nasdistill.models.nni_hub import alternatives
 
         with torch.device("meta"):
             return alternatives(self.build(classes))
