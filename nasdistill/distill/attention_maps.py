@@ -12,9 +12,9 @@ from torch.nn import functional
 
 from nasdistill.data.base import Data, Shape
 from nasdistill.data.loaders import evaluation_batches
+from nasdistill.distill.attention import attention_map
 from nasdistill.distill.matching import match_points
 from nasdistill.distill.objectives import Objective, Outputs
-from nasdistill.distill.attention import attention_map
 from nasdistill.distill.objectives.attention import Attention
 from nasdistill.distill.taps import output_shapes
 from nasdistill.distill.teacher import FrozenTeacher, Teacher

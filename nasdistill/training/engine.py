@@ -109,7 +109,7 @@ def _has_bf16(accelerator: str) -> bool:
     if accelerator == "cuda":
         import torch
 
-        return torch.cuda.is_bf16_supported()
+        return bool(torch.cuda.is_bf16_supported())
     return accelerator == "cpu" and cpu_has_bf16()
 
 

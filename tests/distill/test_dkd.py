@@ -11,8 +11,8 @@ from scipy.special import rel_entr, softmax
 from torch import nn
 
 from nasdistill.distill.objectives import OBJECTIVES
-from nasdistill.distill.objectives.dkd import decoupled_divergence
 from nasdistill.distill.objectives.cross_entropy import with_label_term
+from nasdistill.distill.objectives.dkd import decoupled_divergence
 from nasdistill.distill.task import Distillation
 from nasdistill.distill.teacher import Teacher
 from nasdistill.training.batches import Batch
