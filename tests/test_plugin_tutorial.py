@@ -4,14 +4,19 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from numpy.typing import NDArray
+from safetensors import safe_open
+from safetensors.numpy import load_file
 from torch import nn
 
+import nasdistill.registry as registry_module
 from nasdistill.cli.main import main
 from nasdistill.closure import PLUGIN_FOLDER
 from nasdistill.data.preparation import load
@@ -19,6 +24,7 @@ from nasdistill.distill.objectives import Outputs
 from nasdistill.distill.objectives.cross_entropy import with_label_term
 from nasdistill.distill.task import Distillation
 from nasdistill.distill.teacher import Teacher
+from nasdistill.errors import UserError
 from nasdistill.growth.methods import GROWTH_METHODS
 from nasdistill.growth.student import Student
 from nasdistill.models.base import MODELS, NetworkSpec
@@ -34,33 +40,202 @@ from nasdistill.zero_shot.generator_losses import Pseudo
 REPOSITORY = Path(__file__).parent.parent
 PAGE = REPOSITORY / "docs/tutorial/plugins.md"
 FOLDER = REPOSITORY / "docs/tutorial/plugins"
-KINDS = ("objectives", "augmentations", "growth-methods", "spaces", "divergences", "generator-losses")
-KINDS += ("samplers", "edges", "regularisers", "stages", "sections", "loggers")
+KINDS = [kind for kind, place in registry_module.KINDS.items() if place.startswith("nasdistill.")]
 
 
-@pytest.fixture(autouse=True)
-def _loaded(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    for kind in KINDS:
-        registry(kind).names()
-        monkeypatch.setattr(
-            registry(kind), "_components", {name: registry(kind).get(name) for name in registry(kind).loaded()}
-        )
-    monkeypatch.setattr(plugins, "broken", {})
-    for file in (
-        "my_objective.py",
-        "my_growth_method.py",
-        "my_space.py",
-        "my_zero_shot.py",
-        "my_search.py",
-        "my_batch_augmentation.py",
-        "my_section.py",
-        "my_logger.py",
-    ):
-        load_plugin(file, FOLDER)
-    assert plugins.broken == {}
-    yield
+@pytest.fixture(autouse=True, scope="module")
+def _loaded() -> Iterator[None]:
+    with pytest.MonkeyPatch.context() as patch:
+        for kind in KINDS:
+            patch.setattr(
+                registry(kind), "_components", {name: registry(kind).get(name) for name in registry(kind).loaded()}
+            )
+        patch.setattr(registry_module, "KINDS", dict(registry_module.KINDS))
+        patch.setattr(registry_module, "_registries", dict(registry_module._registries))
+        patch.setattr(plugins, "broken", {})
+        for file in sorted(FOLDER.glob("*.py")):
+            load_plugin(str(file))
+        assert plugins.broken == {}
+        yield
     for name in [name for name in sys.modules if name.startswith(PLUGIN_FOLDER)]:
         del sys.modules[name]
+
+
+def function(kind: str, component: str, name: str) -> Callable[..., Any]:
+    """A function that stands in the file of a component."""
+    found: Callable[..., Any] = getattr(sys.modules[registry(kind).get(component).__module__], name)
+    return found
+
+
+def stripes(count: int) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
+    """Images [N, 8, 8] whose stripes lie (class 0) or stand (class 1), of many contrasts and the same mean."""
+    labels = np.arange(count) % 2
+    lying = np.where(np.arange(8) % 2, 1, -1)[:, None].repeat(8, axis=1)
+    images = 128 + np.stack([lying, lying.T])[labels] * (40 + np.arange(count))[:, None, None]
+    return images.astype(np.uint8), labels
+
+
+RECIPE = """
+name: examples
+plugins: [{plugins}]
+data: {{name: npz, file: {file}}}
+stages:
+  - name: teacher
+    uses: train
+    with:
+      model: {{name: conv-mixer, width: 8, depth: 1, kernel: 3}}
+      epochs: 10
+      batch_size: 10
+      optimizer: {{name: lion, lr: 0.01}}
+      schedule: {{name: stable-decay, cooldown: 0.5}}
+  - {{name: product, uses: export, with: {{network: teacher, format: half}}}}
+  - {{name: grey, uses: robustness, with: {{network: teacher, corruption: {{name: contrast, left: 0}}}}}}
+  - {{name: same, uses: robustness, with: {{network: teacher, corruption: {{name: contrast, left: 1}}}}}}
+  - name: arch
+    uses: search
+    with:
+      space: {{name: frugal, operations: [inverted_residual_3x3], nodes: 1}}
+      strategy: {{name: training-free, samples: 2, images: 8}}
+  - name: student
+    uses: zero-shot
+    with:
+      teacher: teacher
+      student: mlp-8
+      generator: {{name: transposed, channels: 8}}
+      pseudo_batches: 2
+      batch_size: 16
+      watch_every: 1
+      objectives: [divergence]
+"""
+
+
+@pytest.fixture(scope="module")
+def examples(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a run of `RECIPE` on stripes."""
+    folder = tmp_path_factory.mktemp("examples")
+    arrays = {}
+    for part, count in (("train", 60), ("val", 20), ("test", 30)):
+        arrays[f"{part}_images"], arrays[f"{part}_labels"] = stripes(count)
+    np.savez(folder / "stripes.npz", **arrays)
+    files = ("dataset", "network", "training", "exporter", "kind", "space", "strategy", "generator")
+    paths = ", ".join(str(FOLDER / f"my_{name}.py") for name in files)
+    (folder / "recipe.yaml").write_text(RECIPE.format(plugins=paths, file=folder / "stripes.npz"))
+    assert main(["run", str(folder / "recipe.yaml"), "--out", str(folder / "out")]) == 0
+    return folder / "out"
+
+
+def metrics(run: Path, stage: str) -> dict[str, Any]:
+    found: dict[str, Any] = json.loads((run / "stages" / stage / "artifact.json").read_text())["metrics"]
+    return found
+
+
+def test_every_kind_has_an_example() -> None:
+    ours = {each.registered_kind for each in registry_module.loaded() if each.__module__.startswith(PLUGIN_FOLDER)}
+    assert ours == {*KINDS, "corruptions"}
+
+
+def test_the_model_has_the_papers_number_of_weights_and_learns_stripes(examples: Path) -> None:
+    width, kernel, classes = 8, 3, 2
+    stem = (1 + 1 + 2) * width
+    block = (kernel**2 + 1 + 2) * width + (width + 1 + 2) * width
+    assert metrics(examples, "teacher")["parameters"] == stem + block + (width + 1) * classes
+    assert metrics(examples, "teacher")["accuracy"]["last"] == 100
+
+
+def test_the_operation_is_an_inverted_residual(examples: Path) -> None:
+    operation = registry("operations").parse("inverted_residual_3x3")
+    same, half = (operation.build(4, stride, True) for stride in (1, 2))
+    assert count_parameters(same) == 4 * 12 + 9 * 12 + 12 * 4 + 2 * (12 + 12 + 4)
+    nn.init.zeros_(same[-1].weight)
+    images = torch.randn(2, 4, 7, 7)
+    assert torch.equal(same(images), images)
+    assert half(images).shape == (2, 4, 4, 4)
+    genotype = json.loads((examples / "stages/arch/genotype.json").read_text())
+    assert {operation for cell in genotype.values() for operation, _state in cell[0]} == {"inverted_residual_3x3"}
+
+
+def test_the_data_set_reads_what_numpy_wrote(examples: Path) -> None:
+    data = load(registry("datasets").parse({"name": "npz", "file": str(examples.parent / "stripes.npz")}), 0)
+    assert (len(data.train), len(data.validation), len(data.test)) == (60, 20, 30)
+    assert (data.classes, data.shape) == (("0", "1"), (1, 8, 8))
+    images, labels = stripes(30)
+    np.testing.assert_array_equal(data.test.images[:, 0], images)
+    np.testing.assert_array_equal(data.test.labels, labels)
+    colours = np.arange(2 * 4 * 5 * 3, dtype=np.uint8).reshape(2, 4, 5, 3)
+    read = function("datasets", "npz", "images_in")({"a_images": colours, "a_labels": np.array([[1], [0]])}, "a")
+    assert read.shape == (3, 4, 5)
+    np.testing.assert_array_equal(read.images[:, 2], colours[..., 2])
+
+
+def test_the_strategy_keeps_the_highest_score(examples: Path) -> None:
+    codes = torch.tensor([[1, 1, 0, 0], [1, 1, 1, 0], [0, 0, 1, 1]]).double()
+    score = function("strategies", "training-free", "log_determinant")(codes)
+    assert score == pytest.approx(np.log(np.linalg.det([[4, 3, 0], [3, 4, 1], [0, 1, 4]])))
+    data = load(registry("datasets").parse({"name": "npz", "file": str(examples.parent / "stripes.npz")}), 0)
+    space = registry("spaces").parse({"name": "frugal", "nodes": 1})
+    engine = Engine(EngineSettings(accelerator="cpu", precision="32"))
+    found = [
+        registry("strategies")
+        .parse({"name": "training-free", "samples": samples, "images": 8})
+        .search(space, data, engine, 0)
+        for samples in (1, 2, 4)
+    ]
+    scores = [each.metrics["score"] for each in found]
+    assert scores == sorted(scores)
+    assert scores[0] < scores[-1]
+    assert found[0].model != found[-1].model
+
+
+def test_the_optimizer_steps_as_worked_out_by_hand() -> None:
+    weight = nn.Parameter(torch.tensor([1.0]))
+    optimizer = registry("optimizers").parse({"name": "lion", "lr": 0.1, "weight_decay": 0.5}).build([weight])
+    # m = 0, then 0.005: at the second step 0.9 * 0.005 - 0.1 * 0.04 > 0, against the gradient.
+    for gradient, expected in ((0.5, 1 - 0.1 * (1 + 0.5)), (-0.04, 0.85 - 0.1 * (1 + 0.425))):
+        weight.grad = torch.tensor([gradient])
+        optimizer.step()
+        assert weight.item() == pytest.approx(expected)
+    assert optimizer.state[weight]["momentum"].item() == pytest.approx(0.99 * 0.005 - 0.01 * 0.04)
+
+
+def test_the_schedule_is_flat_and_then_a_line(examples: Path) -> None:
+    curves = json.loads((examples / "stages/teacher/history.json").read_text())["curves"]
+    last_steps = range(5, 60, 6)
+    expected = [0.01 * min(1, (60 - step) / 30) for step in last_steps]
+    assert [rate for _epoch, rate in curves["learning rate"]] == pytest.approx(expected)
+
+
+def test_the_export_holds_the_weights_in_half_precision(examples: Path) -> None:
+    exported = examples / "stages/product/half.safetensors"
+    weights, halves = load_file(examples / "stages/teacher/weights.safetensors"), load_file(exported)
+    assert halves.keys() == weights.keys()
+    for name, value in weights.items():
+        if value.dtype == np.float32:
+            assert halves[name].dtype == np.float16
+            np.testing.assert_allclose(halves[name].astype(np.float32), value, rtol=2**-11, atol=2**-25)
+    with safe_open(exported, "numpy") as file:
+        assert json.loads(file.metadata()["labels"]) == ["0", "1"]
+
+
+def test_the_generator_makes_normalised_images(examples: Path) -> None:
+    generator = registry("generators").parse({"name": "transposed", "channels": 8})
+    network = generator.build((1, 8, 12), 64)
+    assert count_parameters(network) == 101 * 8 * 2 * 3 + 2 * 8 + (8 * 16 + 1) * 4 + 2 * 4 + 4 * 16 + 1
+    images = network(torch.randn(64, generator.latent((1, 8, 12))))
+    assert images.shape == (64, 1, 8, 12)
+    assert images.mean().item() == pytest.approx(0, abs=1e-5)
+    assert images.var(unbiased=False).item() == pytest.approx(1, abs=1e-3)
+    with pytest.raises(UserError, match="multiples of 4, not 30x32"):
+        generator.build((3, 30, 32), 1)
+    assert metrics(examples, "student")["parameters"] == 65 * 8 + 9 * 2
+    pictures = json.loads((examples / "stages/student/pseudo.json").read_text())["pictures"]
+    assert len(pictures[0]["images"][0][0]) == 8
+
+
+def test_a_kind_of_ones_own_is_listed_and_scores_a_network(examples: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["list", "corruptions"]) == 0
+    assert "Brings each image closer to its mean" in capsys.readouterr().out
+    assert metrics(examples, "same")["robustness"] == metrics(examples, "teacher")["accuracy"]["selected"]
+    assert metrics(examples, "grey")["robustness"] == 50  # all images are alike, and half of them of each class
 
 
 def test_the_objective_is_pearsons_correlation_and_trains_a_student() -> None:
@@ -136,13 +311,27 @@ def test_the_parts_of_a_search_do_what_they_say() -> None:
     torch.testing.assert_close(added, 0.75 * torch.cat([state, state], dim=1), atol=1e-6, rtol=0)
 
 
+def test_the_selection_drops_weak_edges() -> None:
+    space = registry("spaces").parse({"name": "frugal", "nodes": 2})
+    weights = torch.tensor([[0.0, 0.9, 0, 0.1], [0, 0, 0.3, 0.7], [0, 0.2, 0, 0.8], [0, 0, 0.8, 0.2], [1, 0, 0, 0]])
+    mixture = Mixture("normal", Moment(1.0), weights.log(), weights)
+    selection = registry("selections").parse({"name": "above-threshold", "threshold": 0.75})
+    assert selection.cell(space, mixture) == (
+        (("skip_connect", 0),),
+        (("sep_conv_3x3", 0), ("avg_pool_3x3", 1)),
+    )
+
+
 def test_a_search_of_these_parts_runs(tmp_path: Path) -> None:
-    parts = "sampler: perturbed, edges: auxiliary-skip, regularisers: [{name: entropy, weight: 0.1}]"
+    parts = "sampler: perturbed, edges: auxiliary-skip, regularisers: [{name: entropy, weight: 0.1}], "
+    parts += "selection: {name: above-threshold, threshold: 1}"
     strategy = f"{{name: darts, epochs: 1, batch_size: 16, {parts}}}"
     options = ["--space", "{name: darts-tiny, search_channels: 4, search_cells: 3}", "--strategy", strategy]
     plugin = ["--plugin", str(FOLDER / "my_search.py"), "--data", "{name: digits, limit: 60}"]
     assert main(["search", *options, *plugin, "--out", str(tmp_path)]) == 0
     (history,) = tmp_path.rglob("history.json")
+    genotype = json.loads(history.with_name("genotype.json").read_text())
+    assert [len(edges) for cell in genotype.values() for edges in cell] == [1] * 6
     curves = json.loads(history.read_text())["curves"]
     assert curves["regulariser/entropy"] == [[1, pytest.approx(0.1 * np.log(5), rel=0.01)]]
 

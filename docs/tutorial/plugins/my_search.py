@@ -1,4 +1,4 @@
-"""Seams of a search: a sampler that perturbs the architecture, a regulariser, and edges with a skip of their own."""
+"""Parts of a search: a sampler that perturbs the architecture, a regulariser, edges with a skip, and a selection."""
 
 from __future__ import annotations
 
@@ -6,11 +6,14 @@ import torch
 from pydantic import Field
 from torch import nn
 
+from nasdistill.models.genotypes import Cell
 from nasdistill.search.edges import EDGES, Edges
 from nasdistill.search.fan import Fan
 from nasdistill.search.mixture import Mixture, Moment
 from nasdistill.search.regularisers import REGULARISERS, Regulariser
 from nasdistill.search.samplers import SAMPLERS, Sampler
+from nasdistill.search.selections import SELECTIONS, Selection
+from nasdistill.search.selections.strongest import strongest_cell
 from nasdistill.search.spaces.cells import CellSpace
 
 
@@ -52,3 +55,25 @@ class AuxiliarySkip(Edges):
 
     def fan(self, space: CellSpace, channels: int, edges: int, stride: int) -> nn.Module:
         return WithSkip(space, channels, edges, stride)
+
+
+@SELECTIONS.register("above-threshold")
+class AboveThreshold(Selection):
+    """As `strongest`, without the edges that are too weak; each node keeps its strongest one."""
+
+    source = "Chu et al. 2020, Fair DARTS (arXiv:1911.12126)"
+
+    threshold: float = Field(
+        0.85, ge=0, le=1, description="the least strength of a node's second edge and further ones"
+    )
+
+    def cell(self, space: CellSpace, mixture: Mixture) -> Cell:
+        strengths = mixture.strengths()
+
+        def strength(node: int, operation: str, state: int) -> float:
+            return float(strengths[space.edges().index((state, node)), space.operations.index(operation)])
+
+        return tuple(
+            (first, *(edge for edge in others if strength(node, *edge) >= self.threshold))
+            for node, (first, *others) in enumerate(strongest_cell(space, strengths))
+        )
