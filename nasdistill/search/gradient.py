@@ -11,10 +11,9 @@ import time
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any
 
 import torch
-from pydantic import Field, model_validator
 from torch import nn
 from torch.nn import functional
 
@@ -22,8 +21,9 @@ from nasdistill.data.augmentations import mixing
 from nasdistill.data.loaders import ImageBatches, training_batches
 from nasdistill.data.seeds import derived_seed, seeded
 from nasdistill.data.splits import stratified
-from nasdistill.errors import SpecError, UserError
-from nasdistill.search.strategies import SearchResult, Strategy
+from nasdistill.errors import UserError
+from nasdistill.search.settings import GradientOptions
+from nasdistill.search.strategies import SearchResult
 from nasdistill.search.weight_sharing import WeightSharing
 from nasdistill.training.batches import Batch
 from nasdistill.training.checkpoints import Checkpoints
@@ -37,7 +37,6 @@ from nasdistill.training.records import Records
 
 if TYPE_CHECKING:
     from nasdistill.data.base import Data
-    from nasdistill.search.spaces import SearchSpace
     from nasdistill.training.engine import Engine
 
 STEPS_BETWEEN_READINGS = 50
@@ -60,18 +59,20 @@ class Learner:
         stopped: whether the search ends before its last epoch.
     """
 
-    def __init__(self, search: GradientSearch, supernet: WeightSharing, engine: Engine, seed: int, exact: bool) -> None:
+    def __init__(
+        self, options: GradientOptions, supernet: WeightSharing, engine: Engine, seed: int, exact: bool
+    ) -> None:
         """`exact` computes in 32 bits, whatever the engine's precision."""
         engine.place(supernet.train())
         self.supernet = supernet
         self.device = engine.device
         self.seed = seed
         self.weights, self.alphas = supernet.weights(), supernet.alphas()
-        sgd = SGD(lr=search.lr, momentum=search.momentum, nesterov=False, weight_decay=search.weight_decay)
-        adam = Adam(lr=search.alpha_lr, betas=(0.5, 0.999), weight_decay=search.alpha_weight_decay)
+        sgd = SGD(lr=options.lr, momentum=options.momentum, nesterov=False, weight_decay=options.weight_decay)
+        adam = Adam(lr=options.alpha_lr, betas=(0.5, 0.999), weight_decay=options.alpha_weight_decay)
         self.sgd = sgd.build(self.weights)
         self.adam = adam.build(self.alphas) if self.alphas else None
-        self.clip = search.clip
+        self.clip = options.clip
         self.precision = contextlib.nullcontext() if exact else engine.autocast()
         self.seen: dict[str, torch.Tensor] = {}
         self.stopped = False
@@ -122,95 +123,61 @@ class Learner:
         return {"supernet": self.supernet, "sgd": self.sgd, "adam": self.adam}
 
 
-class GradientSearch(Strategy):
-    """Base of the strategies that learn an architecture by gradient, beside the weights; their loop.
+def learn(
+    learner: Learner,
+    options: GradientOptions,
+    data: Data,
+    engine: Engine,
+    checkpoints: Checkpoints | None = None,
+    records: Records | None = None,
+) -> SearchResult:
+    """The loop: goes on from `checkpoints` if there are any, see `Strategy.search`."""
+    checkpoints, records = checkpoints or Checkpoints(), records or Records(title="search")
+    weight_batches, architecture_batches = halves(data, options.batch_size, engine, learner.seed)
+    used = [weight_batches, architecture_batches] if learner.alphas else [weight_batches]
+    losses, history, course = RunningLosses(), History(), Course(min(map(len, used)))
+    state = Resumable(
+        checkpoints,
+        losses=losses,
+        **learner.parts(),
+        course=Fields(course),
+        history=Fields(history, "curves"),
+    )
+    if not state.resume():
+        history.add(learner.curves(0), 0)
+    engine.diversify_random_state()
 
-    Several processes average the gradients of weights and architecture, so that all learn the same one.
-    """
-
-    has_epochs: ClassVar[bool] = True
-
-    epochs: int = Field(50, gt=0, description="passes over the half of the training images that teaches the weights")
-    batch_size: int = Field(64, gt=1, description="images of a step, of each half, over all processes together")
-    lr: float = Field(0.025, gt=0, description="learning rate of the weights at the start")
-    lr_end: float = Field(0.001, ge=0, description="learning rate of the weights at the end of its cosine")
-    momentum: float = Field(0.9, ge=0, lt=1, description="momentum of the weights")
-    weight_decay: float = Field(3e-4, ge=0, description="weight decay of the weights")
-    clip: float = Field(5.0, gt=0, description="largest norm of the gradient of all weights together")
-    alpha_lr: float = Field(3e-4, gt=0, description="learning rate of the architecture (Adam, betas 0.5 and 0.999)")
-    alpha_weight_decay: float = Field(1e-3, ge=0, description="weight decay of the architecture")
-
-    @model_validator(mode="after")
-    def _rate_falls(self) -> GradientSearch:
-        if self.lr_end > self.lr:
-            raise SpecError(f"the learning rate falls from lr {self.lr} to lr_end, got {self.lr_end}", ("lr_end",))
-        return self
-
-    def learning_rate(self, epoch: int) -> float:
-        """Half a cosine from `lr` to `lr_end`, constant within an epoch."""
-        return self.lr_end + (self.lr - self.lr_end) * (1 + math.cos(math.pi * epoch / self.epochs)) / 2
-
-    def learner(self, space: SearchSpace, data: Data, engine: Engine, seed: int) -> Learner:
-        """What the search of a space that is not refused trains."""
-        raise NotImplementedError(type(self).__name__)
-
-    def search(
-        self,
-        space: SearchSpace,
-        data: Data,
-        engine: Engine,
-        seed: int,
-        checkpoints: Checkpoints | None = None,
-        records: Records | None = None,
-    ) -> SearchResult:
-        checkpoints, records = checkpoints or Checkpoints(), records or Records(title="search")
-        torch.manual_seed(seed)
-        learner = self.learner(space, data, engine, seed)
-        weight_batches, architecture_batches = halves(data, self.batch_size, engine, seed)
-        used = [weight_batches, architecture_batches] if learner.alphas else [weight_batches]
-        losses, history, course = RunningLosses(), History(), Course(min(map(len, used)))
-        state = Resumable(
-            checkpoints,
-            losses=losses,
-            **learner.parts(),
-            course=Fields(course),
-            history=Fields(history, "curves"),
-        )
-        if not state.resume():
-            history.add(learner.curves(0), 0)
-        engine.diversify_random_state()
-
-        with (
-            naming_the_last_good(checkpoints),
-            engine.shared_statistics(),
-            records.progress(self.epochs * course.steps_per_epoch, course.done) as progress,
-        ):
-            while course.epoch < self.epochs and not learner.stopped:
-                learning_rate = learner.sgd.param_groups[0]["lr"] = self.learning_rate(course.epoch)
-                learner.begin_epoch(course.epoch)
-                clock = time.perf_counter()
-                for batches in zip(*(half.epoch(course.epoch, course.position) for half in used), strict=False):
-                    learner.step(course.done, *batches)
-                    course.position += 1
-                    course.samples += sum(len(batch.labels) for batch in batches) * engine.processes
-                    losses.add(course.done, learner.seen)
-                    if course.position % STEPS_BETWEEN_READINGS == 0 or course.position == course.steps_per_epoch:
-                        losses.read()
-                    course.seconds, clock = course.seconds + time.perf_counter() - clock, time.perf_counter()
-                    state.step(course.done, course.number)
-                    progress.step(f"epoch {course.epoch + 1}")
-
-                course.end_epoch()
-                refuse_difference(learner.alphas or learner.weights[:1], f"the architecture after epoch {course.epoch}")
-                news = {CURVES.get(name, name): mean for name, mean in losses.take_means().items()}
-                news |= {"learning rate": learning_rate, **learner.curves(course.epoch)}
-                history.add(news, course.epoch)
-                records.scalars(news, course.done)
+    with (
+        naming_the_last_good(checkpoints),
+        engine.shared_statistics(),
+        records.progress(options.epochs * course.steps_per_epoch, course.done) as progress,
+    ):
+        while course.epoch < options.epochs and not learner.stopped:
+            learning_rate = learner.sgd.param_groups[0]["lr"] = options.learning_rate(course.epoch)
+            learner.begin_epoch(course.epoch)
+            clock = time.perf_counter()
+            for batches in zip(*(half.epoch(course.epoch, course.position) for half in used), strict=False):
+                learner.step(course.done, *batches)
+                course.position += 1
+                course.samples += sum(len(batch.labels) for batch in batches) * engine.processes
+                losses.add(course.done, learner.seen)
+                if course.position % STEPS_BETWEEN_READINGS == 0 or course.position == course.steps_per_epoch:
+                    losses.read()
+                course.seconds, clock = course.seconds + time.perf_counter() - clock, time.perf_counter()
                 state.step(course.done, course.number)
+                progress.step(f"epoch {course.epoch + 1}")
 
-            model, metrics = learner.found(architecture_batches)
-        metrics |= {"samples_per_second": course.samples / course.seconds, "epochs": course.epoch}
-        return SearchResult(model, {"curves": history.curves}, metrics)
+            course.end_epoch()
+            refuse_difference(learner.alphas or learner.weights[:1], f"the architecture after epoch {course.epoch}")
+            news = {CURVES.get(name, name): mean for name, mean in losses.take_means().items()}
+            news |= {"learning rate": learning_rate, **learner.curves(course.epoch)}
+            history.add(news, course.epoch)
+            records.scalars(news, course.done)
+            state.step(course.done, course.number)
+
+        model, metrics = learner.found(architecture_batches)
+    metrics |= {"samples_per_second": course.samples / course.seconds, "epochs": course.epoch}
+    return SearchResult(model, {"curves": history.curves}, metrics)
 
 
 def halves(data: Data, batch_size: int, engine: Engine, seed: int) -> tuple[ImageBatches, ImageBatches]:

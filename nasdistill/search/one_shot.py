@@ -12,7 +12,8 @@ from torch import nn
 
 from nasdistill.data.loaders import ImageBatches
 from nasdistill.models.nni_hub import ThreeChannels, alternatives
-from nasdistill.search.gradient import GradientSearch, Learner
+from nasdistill.search.gradient import Learner
+from nasdistill.search.gradient_search import GradientSearch
 from nasdistill.search.spaces import SearchSpace
 from nasdistill.search.spaces.nni_hub import NniSpace
 from nasdistill.search.weight_sharing import WeightSharing

@@ -1,0 +1,141 @@
+"""What DARTS trains: the supernet of a space of cells."""
+
+from __future__ import annotations
+
+import logging
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from nasdistill.data.loaders import ImageBatches
+from nasdistill.models.genotypes import Genotype
+from nasdistill.search.bilevel import second_order
+from nasdistill.search.gradient import Gradients, Learner
+from nasdistill.search.mixture import Mixture, Moment
+from nasdistill.search.selections.strongest import count_skips
+from nasdistill.search.settings import CellOptions
+from nasdistill.search.spaces.cells import CellSpace
+from nasdistill.search.supernet import Supernet
+from nasdistill.training.batches import Batch
+from nasdistill.training.loop import Fields, Stateful
+from nasdistill.training.processes import all_reduce_mean
+
+if TYPE_CHECKING:
+    from nasdistill.data.base import Data
+    from nasdistill.training.engine import Engine
+
+log = logging.getLogger(__name__)
+
+
+class CellLearner(Learner):
+    """The supernet of a space of cells.
+
+    Attributes:
+        model: what would be found now, as a recipe writes it.
+        progress: share of the epochs that were done when the present one began.
+    """
+
+    supernet: Supernet
+    model: dict[str, Any]
+
+    def __init__(self, options: CellOptions, space: CellSpace, data: Data, engine: Engine, seed: int) -> None:
+        self.options = options
+        self.space = space
+        self.progress = 0.0
+        super().__init__(options, self.make_supernet(data), engine, seed, options.order == 2)
+
+    def make_supernet(self, data: Data) -> Supernet:
+        """The supernet of these options."""
+        return Supernet(
+            self.space,
+            data.shape,
+            len(data.classes),
+            sampler=self.options.sampler,
+            edges=self.options.edges,
+            edge_normalisation=self.options.edge_normalisation,
+        )
+
+    def begin_epoch(self, epoch: int) -> None:
+        self.progress = epoch / self.options.epochs
+
+    def mixture(self, half: str, number: int) -> tuple[Mixture, ...]:
+        """What the pass on that half in that step reads: the same whenever it is asked for."""
+        with self.noise(half, number):
+            return self.supernet.mixture(Moment(self.progress, half))
+
+    def logits(self, half: str, images: torch.Tensor, number: int) -> torch.Tensor:
+        logits: torch.Tensor = self.supernet(images, self.mixture(half, number))
+        return logits
+
+    def loss(self, half: str, batch: Batch, number: int) -> torch.Tensor:
+        value = super().loss(half, batch, number)
+        if half == "validation" and self.options.regularisers:
+            mixtures = self.mixture(half, number)
+            for term in self.options.regularisers:
+                terms = [term.checked(self.space, mixture) for mixture in mixtures]
+                added = term.weight * torch.stack(terms).mean()
+                self.seen[f"regulariser/{term.registered_name}"] = added.detach()
+                value = value + added
+        return value
+
+    def alpha_gradients(self, number: int, weight_batch: Batch, architecture_batch: Batch) -> Gradients:
+        if self.options.order == 1:
+            return super().alpha_gradients(number, weight_batch, architecture_batch)
+        return second_order(
+            lambda: self.loss("training", weight_batch, number),
+            lambda: self.loss("validation", architecture_batch, number),
+            self.weights,
+            self.alphas,
+            learning_rate=self.sgd.param_groups[0]["lr"],
+            velocities=self._velocities(),
+            momentum=self.options.momentum,
+            weight_decay=self.options.weight_decay,
+            combine=all_reduce_mean,
+        )
+
+    @torch.no_grad()
+    def curves(self, epoch: int) -> dict[str, float]:
+        """Each operation's weight on each edge, their entropy, the edges' shares, and the skip connections."""
+        mixtures = self.supernet.mixture(Moment(epoch / self.options.epochs))
+        latest = Genotype(**{mixture.cell: self.options.selection.cell(self.space, mixture) for mixture in mixtures})
+        self.stopped = epoch > 0 and self._collapsed(latest, epoch) and self.options.on_collapse == "stop"
+        if not self.stopped or epoch == 1:
+            self.model = self.space.model_of(latest)
+        told: dict[str, float] = {}
+        for mixture in mixtures:
+            name = mixture.cell
+            for edge, row in enumerate(mixture.weights.tolist()):
+                weights = zip(self.space.operations, row, strict=True)
+                told |= {f"alpha/{name}/{edge}/{operation}": weight for operation, weight in weights}
+            if mixture.shares is not None:
+                shares = enumerate(mixture.shares.tolist())
+                told |= {f"alpha/{name}/{edge}/share of the node": share for edge, share in shares}
+            told[f"entropy/{name}"] = mixture.entropy()
+            told[f"skips/{name}"] = float(count_skips(getattr(latest, name)))
+        return told
+
+    def found(self, architecture_batches: ImageBatches) -> tuple[dict[str, Any], dict[str, Any]]:
+        return self.model, {}
+
+    def parts(self) -> dict[str, Stateful | None]:
+        return {**super().parts(), "cells": Fields(self, "model", "stopped")}
+
+    def _collapsed(self, genotype: Genotype, epoch: int) -> bool:
+        edges = sum(map(len, genotype.normal))
+        skips = count_skips(genotype.normal)
+        collapsed = skips > (edges // 2 if self.options.max_skips is None else self.options.max_skips)
+        if collapsed:
+            log.warning(
+                "the search collapses: after epoch %d, %d of the %d edges of the normal cell are skip connections%s",
+                epoch,
+                skips,
+                edges,
+                "; it stops here" if self.options.on_collapse == "stop" else "",
+            )
+        return collapsed
+
+    def _velocities(self) -> list[torch.Tensor]:
+        """The momentum buffers; zeros where there is no momentum."""
+        if self.options.momentum == 0:
+            return [torch.zeros_like(weight) for weight in self.weights]
+        return [self.sgd.state[weight]["momentum_buffer"] for weight in self.weights]

@@ -1,0 +1,43 @@
+"""Strategies that learn an architecture by gradient; what they compute with is imported when they search."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from nasdistill.search.settings import GradientOptions
+from nasdistill.search.strategies import SearchResult
+
+if TYPE_CHECKING:
+    from nasdistill.data.base import Data
+    from nasdistill.search.gradient import Learner
+    from nasdistill.search.spaces import SearchSpace
+    from nasdistill.training.checkpoints import Checkpoints
+    from nasdistill.training.engine import Engine
+    from nasdistill.training.records import Records
+
+
+class GradientSearch(GradientOptions):
+    """Base of the strategies that learn an architecture by gradient, beside the weights.
+
+    Several processes average the gradients of weights and architecture, so that all learn the same one.
+    """
+
+    def learner(self, space: SearchSpace, data: Data, engine: Engine, seed: int) -> Learner:
+        """What the search of a space that is not refused trains."""
+        raise NotImplementedError(type(self).__name__)
+
+    def search(
+        self,
+        space: SearchSpace,
+        data: Data,
+        engine: Engine,
+        seed: int,
+        checkpoints: Checkpoints | None = None,
+        records: Records | None = None,
+    ) -> SearchResult:
+        import torch
+
+        from nasdistill.search.gradient import learn
+
+        torch.manual_seed(seed)
+        return learn(self.learner(space, data, engine, seed), self, data, engine, checkpoints, records)
