@@ -212,7 +212,7 @@ def test_an_artifact_says_which_plugin_it_lacks(tmp_path: Path) -> None:
         ("search/drawing.py", "search"),
         ("data/sets/svhn.py", "svhn"),
         ("models/wrn.py", "wrn"),
-        ("models/operations/pooling.py", "search"),
+        ("models/operations/darts.py", "search"),
         ("distill/objectives/hints.py", ""),
         ("training/fit.py", "wrn mlp"),
         ("training/optimizers/adamw.py", ""),
