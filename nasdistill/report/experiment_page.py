@@ -56,7 +56,7 @@ def _key_figures(experiment: Experiment) -> list[tuple[str, str]]:
     figures = [(trial_tables.number(best.score), f"{experiment.metric}, trial {best.number}")]
     kind = next((kind for kind in tables.SHOWN if kind in best.accuracy), None)
     if kind is not None:
-        figures.append((f"{best.accuracy[kind]:.1f} %", f"test accuracy of {words.judged('that trial', kind)}"))
+        figures.append((f"{best.accuracy[kind]:.1f} %", f"test accuracy of {words.with_weights('that trial', kind)}"))
     return [*figures, trials]
 
 

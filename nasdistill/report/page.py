@@ -60,9 +60,9 @@ def write_comparison(records: Sequence[RunRecord], path: Path) -> None:
     pairs = _pairs_across(runs)
     points = {
         run: [
-            (size.mean, accuracy.mean)
+            (size, accuracy.mean)
             for stage in found
-            if (size := stage.numbers("parameters")) and (accuracy := stage.accuracy())
+            if (size := stage.mean("parameters")) is not None and (accuracy := stage.accuracy())
         ]
         for run, found in runs.items()
     }
@@ -190,12 +190,12 @@ def _key_figures(stage: StageSummary | None) -> list[tuple[str, str]]:
     """What a hurried reader wants to know of the network that a run came to."""
     if stage is None:
         return []
-    accuracy, cost, latency = stage.accuracy(), stage.numbers("multiply_adds"), stage.numbers("latency_ms")
+    latency = stage.mean("latency_ms")
     shown = [
-        (f"{words.spread(accuracy, 1)} %", f"test accuracy of {words.judged(stage.stage, stage.counts)}"),
+        (f"{words.spread(stage.accuracy(), 1)} %", f"test accuracy of {words.with_weights(stage.stage, stage.counts)}"),
         (words.counted(stage.numbers("parameters")), "parameters"),
-        (short(cost.mean if cost else None), "multiply-adds"),
-        (f"{latency.mean:.2f} ms" if latency else NONE, "for one image"),
+        (short(stage.mean("multiply_adds")), "multiply-adds"),
+        (NONE if latency is None else f"{latency:.2f} ms", "for one image"),
     ]
     return [(figure, meaning) for figure, meaning in shown if not figure.startswith(NONE)]
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import statistics
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import combinations
 
@@ -34,6 +34,12 @@ def summarise(values: Sequence[float]) -> Summary:
     """Mean and sample standard deviation of at least one number."""
     deviation = statistics.stdev(values) if len(values) > 1 else None
     return Summary(statistics.fmean(values), deviation, tuple(values))
+
+
+def summary_of(values: Iterable[float | None]) -> Summary | None:
+    """The summary of the numbers that are there; None where none is."""
+    known = [value for value in values if value is not None]
+    return summarise(known) if known else None
 
 
 @dataclass(frozen=True)
@@ -91,8 +97,11 @@ class StageSummary:
 
     def numbers(self, field: str) -> Summary | None:
         """A field of the rows such as `parameters`, over the seeds that have it."""
-        values = [value for row in self.rows if (value := getattr(row, field)) is not None]
-        return summarise(values) if values else None
+        return summary_of(getattr(row, field) for row in self.rows)
+
+    def mean(self, field: str) -> float | None:
+        summary = self.numbers(field)
+        return summary.mean if summary else None
 
     @property
     def counts(self) -> str:
@@ -110,13 +119,11 @@ class StageSummary:
         return {seed: value for seed, value in found.items() if value is not None}
 
     def accuracy(self, kind: str | None = None) -> Summary | None:
-        values = list(self.accuracies(kind).values())
-        return summarise(values) if values else None
+        return summary_of(self.accuracies(kind).values())
 
     def accuracy_on(self, part: str) -> Summary | None:
         """Of a stage that evaluates on those of `OTHER_IMAGES`, in percent."""
-        values = [row.metrics["accuracy"]["last"] for row in self.rows if row.metrics.get("part") == part]
-        return summarise(values) if values else None
+        return summary_of(row.metrics["accuracy"]["last"] for row in self.rows if row.metrics.get("part") == part)
 
     def over(self, other: StageSummary) -> Difference | None:
         """How many points of accuracy this stage has over `other`, by paired seeds."""

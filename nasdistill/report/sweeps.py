@@ -13,8 +13,8 @@ from nasdistill.report import payloads, tables, words
 from nasdistill.report.parts import Group, Part
 from nasdistill.report.points import value_in_words
 from nasdistill.report.records import Row, RunRecord
-from nasdistill.report.summaries import StageSummary, Summary, by_stage, summarise
-from nasdistill.report.tables import SHOWN, Cell, Table
+from nasdistill.report.summaries import StageSummary, by_stage, summarise, summary_of
+from nasdistill.report.tables import SHOWN, Cell, Table, over_seeds, raw
 from nasdistill.storage import write_text
 from nasdistill.words import NONE, duration, size
 
@@ -33,7 +33,7 @@ class Line:
 
     Attributes:
         point: the swept keys that reach the stage, with their values.
-        validation: score of the kept weights on the validation images in percent by seed; those that told it.
+        validation: score of the kept weights on the validation images in percent by seed, where there is one.
         best: whether validation prefers it to the same stage at other points.
     """
 
@@ -49,18 +49,16 @@ def lines(record: RunRecord) -> list[Line]:
     found = []
     for summary in by_stage(record.rows):
         first = summary.rows[0]
-        told = {row.seed: accuracy for row in summary.rows if (accuracy := _validation(row)) is not None}
-        found.append(Line(first.point, first.stage, summary, told))
+        scores = {row.seed: score for row in summary.rows if (score := _validation(row)) is not None}
+        found.append(Line(first.point, first.stage, summary, scores))
     stages = list(dict.fromkeys(line.stage for line in found))
     return _marked(sorted(found, key=lambda line: stages.index(line.stage)), record.sweep)
 
 
 def _validation(row: Row) -> float | None:
     """The validation score that selects, of the kept weights; else the highest validation accuracy, if there is any."""
-    told = row.metrics.get("validation")
-    if told is not None:
-        score: float = told["score"]
-        return score
+    if (selected := row.metrics.get("validation")) is not None:
+        return float(selected["score"])
     try:
         history = payloads.read(payloads.HistoryPayload, row.folder)
     except DamagedFile as error:
@@ -108,31 +106,23 @@ def outcome(record: RunRecord) -> Table:
         "time",
         "validation score %",
     )
-    rows = []
-    for line in lines(record):
-        weights, seconds = line.summary.numbers("bytes"), line.summary.numbers("seconds")
-        accuracies = (line.summary.accuracy(kind) for kind in SHOWN)
-        validation = _validation_summary(line)
-        rows.append(
-            (
-                *(Cell(value_in_words(line.point[key]) if key in line.point else ALL) for key in record.sweep),
-                Cell(line.stage),
-                Cell(BEST if line.best else ""),
-                *(Cell(words.spread(accuracy), words.each(accuracy)) for accuracy in accuracies),
-                Cell(words.counted(line.summary.numbers("parameters"))),
-                Cell(size(weights.mean if weights else None)),
-                Cell(duration(seconds.mean if seconds else None)),
-                Cell(words.spread(validation), words.each(validation)),
-            )
+    rows = tuple(
+        (
+            *(Cell(value_in_words(line.point[key]) if key in line.point else ALL) for key in record.sweep),
+            Cell(line.stage),
+            Cell(BEST if line.best else ""),
+            *(over_seeds(line.summary.accuracy(kind)) for kind in SHOWN),
+            Cell(words.counted(line.summary.numbers("parameters"))),
+            Cell(size(line.summary.mean("bytes"))),
+            Cell(duration(line.summary.mean("seconds"))),
+            over_seeds(summary_of(line.validation.values())),
         )
-    return Table(header, tuple(rows), words=len(record.sweep) + 2)
+        for line in lines(record)
+    )
+    return Table(header, rows, words=len(record.sweep) + 2)
 
 
-def _validation_summary(line: Line) -> Summary | None:
-    return summarise(list(line.validation.values())) if line.validation else None
-
-
-def grid(record: RunRecord) -> Table | None:
+def grid(record: RunRecord) -> Group | None:
     """With two swept keys: accuracy of the last stage they reach, a row per value of the first key."""
     found = lines(record)
     last = final_stage(found)
@@ -143,15 +133,16 @@ def grid(record: RunRecord) -> Table | None:
     def cell(point: Mapping[str, Any]) -> Cell:
         for line in found:
             if line.stage == last and all(point[key] == value for key, value in line.point.items()):
-                accuracy = line.summary.accuracy()
-                mark = f" ({BEST})" if line.best else ""
-                return Cell(words.spread(accuracy) + mark, words.each(accuracy))
+                accuracy = over_seeds(line.summary.accuracy())
+                return replace(accuracy, text=f"{accuracy.text} ({BEST})") if line.best else accuracy
         return Cell(NONE)
 
-    return Table(
+    kind = next(line.summary.counts for line in found if line.stage == last)
+    table = Table(
         (f"{down} / {across}", *map(value_in_words, columns)),
         tuple((Cell(value_in_words(row)), *(cell({down: row, across: column}) for column in columns)) for row in rows),
     )
+    return Group(f"{kind.capitalize()} test accuracy of {last}, %", table=table)
 
 
 def numbers(record: RunRecord) -> Table:
@@ -163,46 +154,31 @@ def numbers(record: RunRecord) -> Table:
     rows = []
     for line in lines(record):
         by_seed = [*(line.summary.accuracies(kind) for kind in SHOWN), line.validation]
-        means = [line.summary.numbers(cost) for cost in costs]
-        values = [
-            *(value_in_words(line.point[key]) if key in line.point else "" for key in record.sweep),
-            line.stage,
-            line.summary.uses,
-            *(value for accuracies in by_seed for value in _raw(accuracies, record.seeds)),
-            *(summary.mean if summary else None for summary in means),
-            int(line.best),
-        ]
-        rows.append(tuple(Cell("" if value is None else str(value)) for value in values))
-    return Table(header, tuple(rows), words=0)
+        rows.append(
+            [
+                *(value_in_words(line.point[key]) if key in line.point else "" for key in record.sweep),
+                line.stage,
+                line.summary.uses,
+                *(value for accuracies in by_seed for value in _over_seeds(accuracies, record.seeds)),
+                *map(line.summary.mean, costs),
+                int(line.best),
+            ]
+        )
+    return raw(header, rows)
 
 
-def _raw(accuracies: Mapping[int, float], seeds: Sequence[int]) -> list[float | None]:
-    summary = summarise(list(accuracies.values())) if accuracies else None
-    told = [None, None] if summary is None else [summary.mean, summary.deviation]
-    return [*told, len(accuracies), *(accuracies.get(seed) for seed in seeds)]
+def _over_seeds(accuracies: Mapping[int, float], seeds: Sequence[int]) -> list[float | None]:
+    summary = summary_of(accuracies.values())
+    mean, deviation = (summary.mean, summary.deviation) if summary else (None, None)
+    return [mean, deviation, len(accuracies), *(accuracies.get(seed) for seed in seeds)]
 
 
 def part(record: RunRecord) -> Part:
     """The part of the page that joins the points."""
-    groups = [Group("", table=outcome(record))]
-    pairs = grid(record)
-    if pairs is not None:
-        groups.insert(0, Group(_title_of_grid(record), table=pairs))
-    return Part("The sweep", _lead(record), tuple(groups))
-
-
-def _title_of_grid(record: RunRecord) -> str:
-    found = lines(record)
-    last = final_stage(found)
-    kind = next(line.summary.counts for line in found if line.stage == last)
-    return f"{kind.capitalize()} test accuracy of {last}, %"
-
-
-def _lead(record: RunRecord) -> str:
-    text = f'"{ALL}" stands where a swept value does not reach a stage: it ran once for all of them.'
+    lead = f'"{ALL}" stands where a swept value does not reach a stage: it ran once for all of them.'
     if any(line.best for line in lines(record)):
-        return text + f' "{BEST}" is what the validation images prefer; test accuracy selects nothing.'
-    return text
+        lead += f' "{BEST}" is what the validation images prefer; test accuracy selects nothing.'
+    return Part("The sweep", lead, tuple(filter(None, (grid(record), Group("", table=outcome(record))))))
 
 
 def write_sweep(record: RunRecord, folder: Path) -> None:
@@ -213,7 +189,7 @@ def write_sweep(record: RunRecord, folder: Path) -> None:
         return
     text = f"# {record.name}\n\n"
     pairs = grid(record)
-    if pairs is not None:
-        text += f"{_title_of_grid(record)}:\n\n{tables.markdown(pairs)}\n"
-    write_text(folder / MARKDOWN, f"{text}{_lead(record)}\n\n{tables.markdown(outcome(record))}")
+    if pairs and pairs.table:
+        text += f"{pairs.title}:\n\n{tables.markdown(pairs.table)}\n"
+    write_text(folder / MARKDOWN, f"{text}{part(record).lead}\n\n{tables.markdown(outcome(record))}")
     write_text(folder / CSV, tables.to_csv(numbers(record)))

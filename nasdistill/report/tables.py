@@ -5,12 +5,12 @@ from __future__ import annotations
 import csv
 import html
 import io
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from nasdistill.report import words
-from nasdistill.report.summaries import OTHER_IMAGES, Difference, StageSummary, summarise
+from nasdistill.report.summaries import OTHER_IMAGES, Difference, StageSummary, Summary, summary_of
 from nasdistill.words import NONE, duration, short, size, whole
 
 SHOWN = ("selected", "last", "best")
@@ -79,23 +79,21 @@ def results(stages: Sequence[StageSummary]) -> Table:
 
 def _result(stage: StageSummary, others: Sequence[str], over_classes: Sequence[str]) -> tuple[Cell, ...]:
     accuracies = (*(stage.accuracy(kind) for kind in SHOWN), *(stage.accuracy_on(part) for part in others))
-    weights, cost, latency, seconds = map(stage.numbers, ("bytes", "multiply_adds", "latency_ms", "seconds"))
     return (
         Cell(stage.stage),
-        *(Cell(words.spread(accuracy), words.each(accuracy)) for accuracy in accuracies),
-        *(_measured(stage, *OVER_CLASSES[name]) for name in over_classes),
+        *map(over_seeds, accuracies),
+        *(_metric(stage, *OVER_CLASSES[name]) for name in over_classes),
         Cell(words.counted(stage.numbers("parameters"))),
-        Cell(size(weights.mean if weights else None)),
-        Cell(short(cost.mean if cost else None)),
-        Cell(words.spread(latency)),
-        Cell(duration(seconds.mean if seconds else None)),
+        Cell(size(stage.mean("bytes"))),
+        Cell(short(stage.mean("multiply_adds"))),
+        Cell(words.spread(stage.numbers("latency_ms"))),
+        Cell(duration(stage.mean("seconds"))),
         Cell(stage.uses),
     )
 
 
-def _measured(stage: StageSummary, metric: str, digits: int) -> Cell:
-    values = [row.metrics[metric] for row in stage.rows if metric in row.metrics]
-    return over_seeds(values, digits) if values else Cell(NONE)
+def _metric(stage: StageSummary, metric: str, digits: int) -> Cell:
+    return over_seeds(summary_of(row.metrics.get(metric) for row in stage.rows), digits)
 
 
 def differences(pairs: Sequence[tuple[str, str, Difference]]) -> Table:
@@ -119,20 +117,22 @@ def differences(pairs: Sequence[tuple[str, str, Difference]]) -> Table:
 def comparisons(stages: Sequence[StageSummary]) -> Table | None:
     """How close the two networks are that each stage of this kind compared; None where no stage did."""
     rows = tuple(
-        (
-            Cell(stage.stage),
-            *(over_seeds([row.metrics[metric] for row in stage.rows], digits) for metric, digits in COMPARED.values()),
-        )
+        (Cell(stage.stage), *(_metric(stage, *shown) for shown in COMPARED.values()))
         for stage in stages
         if all(words.TRANSITION_ERROR in row.metrics for row in stage.rows)
     )
     return Table(("stage", *COMPARED), rows) if rows else None
 
 
-def over_seeds(values: Sequence[float], digits: int) -> Cell:
+def over_seeds(summary: Summary | None, digits: int = 2) -> Cell:
     """Mean ± sample deviation, and each seed's value below."""
-    summary = summarise(values)
     return Cell(words.spread(summary, digits), words.each(summary, digits))
+
+
+def raw(header: Sequence[str], rows: Iterable[Sequence[Any]]) -> Table:
+    """A table for programs: every value as it is, nothing where there is none."""
+    cells = (tuple(Cell("" if value is None else str(value)) for value in row) for row in rows)
+    return Table(tuple(header), tuple(cells), words=0)
 
 
 def plain(records: Sequence[Mapping[str, Any]]) -> Table:

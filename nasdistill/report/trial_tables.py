@@ -6,7 +6,7 @@ from typing import Any
 
 from nasdistill.report.experiments import Experiment, State, Trial
 from nasdistill.report.points import value_in_words
-from nasdistill.report.tables import SHOWN, Cell, Table
+from nasdistill.report.tables import SHOWN, Cell, Table, raw
 from nasdistill.words import NONE, duration, whole
 
 BEST = "best"
@@ -40,7 +40,7 @@ def trials(experiment: Experiment) -> Table:
         (
             Cell(_name(trial, experiment)),
             Cell(number(trial.score)),
-            *(Cell(_value(trial, key)) for key in experiment.varied),
+            *(Cell(value_shown(trial.values[key]) if key in trial.values else NONE) for key in experiment.varied),
             *(Cell(f"{trial.accuracy[kind]:.2f}" if kind in trial.accuracy else NONE) for kind in kinds),
             *([Cell(whole(trial.parameters))] if sized else []),
             Cell(duration(trial.seconds)),
@@ -54,10 +54,6 @@ def _name(trial: Trial, experiment: Experiment) -> str:
     """`7`, `7, best` or `7, stopped early`."""
     state = BEST if trial.number == experiment.best else trial.state
     return str(trial.number) if state == "succeeded" else f"{trial.number}, {state}"
-
-
-def _value(trial: Trial, key: str) -> str:
-    return value_shown(trial.values[key]) if key in trial.values else NONE
 
 
 def value_shown(value: Any) -> str:
@@ -96,9 +92,8 @@ def numbers(experiment: Experiment) -> Table:
         "trial", "state", BEST, *experiment.varied, "score", "intermediate", *(f"accuracy_{kind}" for kind in SHOWN),
         "parameters", "seconds", "folder", "problem",
     )  # fmt: skip
-    rows = []
-    for trial in experiment.trials:
-        values = [
+    rows = (
+        (
             trial.number,
             trial.state,
             int(trial.number == experiment.best),
@@ -110,6 +105,7 @@ def numbers(experiment: Experiment) -> Table:
             trial.seconds,
             trial.folder,
             trial.problem,
-        ]
-        rows.append(tuple(Cell("" if value is None else str(value)) for value in values))
-    return Table(header, tuple(rows), words=0)
+        )
+        for trial in experiment.trials
+    )
+    return raw(header, rows)

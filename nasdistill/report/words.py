@@ -42,7 +42,7 @@ def interval(difference: Difference) -> str:
     return f"{difference.low:+.2f} to {difference.high:+.2f}"
 
 
-def judged(what: str, kind: str) -> str:
+def with_weights(what: str, kind: str) -> str:
     """`student (last weights)`; nothing is added where validation selected them, which goes without saying."""
     return what if kind == "selected" else f"{what} ({kind} weights)"
 
@@ -76,7 +76,7 @@ def _accuracy_parts(stage: StageSummary, earlier: Sequence[StageSummary]) -> lis
     """The accuracy; the differences to the first network and to teachers of the same size, of an ensemble to its best
     member; what a larger network that it read reaches, and a teacher of another size."""
     trained = [other for other in earlier if other.accuracies()]
-    text = judged(f"{spread(stage.accuracy())} %", stage.counts)
+    text = with_weights(f"{spread(stage.accuracy())} %", stage.counts)
     weights = stage.numbers("bytes")
     if weights is not None:
         text += f" with {size(weights.mean)} of weights"
@@ -86,7 +86,7 @@ def _accuracy_parts(stage: StageSummary, earlier: Sequence[StageSummary]) -> lis
         taught = stage.reads(other, "teacher")
         difference = stage.over(other) if number == 0 or taught else None
         if difference is not None:
-            name = judged(other.stage, difference.kind)
+            name = with_weights(other.stage, difference.kind)
             compared.append(against(f"its teacher {name}" if taught else name, difference))
     compared += _over_members(stage)
     parts = [", ".join([text, *compared[:1]]), *compared[1:]]
@@ -95,7 +95,7 @@ def _accuracy_parts(stage: StageSummary, earlier: Sequence[StageSummary]) -> lis
         if times is not None and (stage.reads(other, "teacher") or (stage.reads(other) and times > 1)):
             kind = stage.counts_beside(other)
             accuracy = spread(other.accuracy(kind))
-            parts.append(f"{judged(other.stage, kind)}, {times:.2f} times as large, has {accuracy} %")
+            parts.append(f"{with_weights(other.stage, kind)}, {times:.2f} times as large, has {accuracy} %")
     return parts
 
 

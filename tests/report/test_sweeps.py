@@ -138,7 +138,9 @@ def test_nothing_is_marked_where_points_differ_in_their_data(record: RunRecord) 
 
 
 def test_two_keys_make_a_grid(record: RunRecord) -> None:
-    table = sweeps.grid(record)
+    group = sweeps.grid(record)
+    assert group is not None
+    table = group.table
     assert table is not None
     assert table.header == (f"{MODEL} / {LOSS}", "[kd]", "[kd, attention]")
     assert [[cell.text for cell in line] for line in table.rows] == [

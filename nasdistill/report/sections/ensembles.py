@@ -105,9 +105,9 @@ def table(found: Sequence[EnsemblePayload]) -> tables.Table:
     rows = tuple(
         (
             tables.Cell(name, detail),
-            tables.over_seeds([score.accuracy for score in several], 2),
-            tables.over_seeds([score.loss for score in several], 4),
-            tables.over_seeds([score.calibration_error for score in several], 4),
+            tables.over_seeds(summarise([score.accuracy for score in several])),
+            tables.over_seeds(summarise([score.loss for score in several]), 4),
+            tables.over_seeds(summarise([score.calibration_error for score in several]), 4),
         )
         for name, detail, several in lines
     )

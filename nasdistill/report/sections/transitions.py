@@ -11,6 +11,7 @@ from nasdistill.report import plots, tables
 from nasdistill.report.parts import Group
 from nasdistill.report.payloads import Payload
 from nasdistill.report.sections import SECTIONS, Found, Section
+from nasdistill.report.summaries import summarise
 
 
 class Paths(BaseModel):
@@ -70,13 +71,9 @@ def _by_class(found: Sequence[TransitionPayload]) -> tables.Table:
     lines: dict[str, list[PathsToClass]] = {}
     for each in (each for transition in found for each in transition.classes):
         lines.setdefault(each.label, []).append(each)
-    rows = [
-        (
-            tables.Cell(label),
-            tables.over_seeds([statistics.fmean(each.error) for each in several], 4),
-            tables.over_seeds([each.student[-1] for each in several], 4),
-            tables.over_seeds([each.teacher[-1] for each in several], 4),
-        )
-        for label, several in lines.items()
-    ]
+    rows = []
+    for label, several in lines.items():
+        values = ((statistics.fmean(each.error), each.student[-1], each.teacher[-1]) for each in several)
+        cells = (tables.over_seeds(summarise(of_seeds), 4) for of_seeds in zip(*values, strict=True))
+        rows.append((tables.Cell(label), *cells))
     return tables.Table(("to class", "transition error", "student, last step", "teacher, last step"), tuple(rows))
