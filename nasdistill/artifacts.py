@@ -10,21 +10,11 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from nasdistill.errors import DamagedFile, UserError
 from nasdistill.storage import files_below, publish_folder, read_sealed, sha256_of, sha256_of_json, write_sealed
-from nasdistill.validation import sentence
+from nasdistill.validation import first_mistake
 
 MANIFEST = "artifact.json"
 NETWORK_FILES = ("spec.json", "weights.safetensors")
 FORMAT = 1
-
-# What an artifact of a kind can also stand for: a trained network has an architecture.
-KINDS = {
-    "architecture": "a model's spec without weights",
-    "network": "a model's spec with trained weights",
-    "metrics": "an evaluation",
-    "export": "a network in a format of another program",
-    "comparison": "how close two networks are",
-}
-ALSO = {"network": ("architecture",)}
 
 
 class Manifest(BaseModel):
@@ -34,6 +24,7 @@ class Manifest(BaseModel):
 
     format: int = FORMAT
     kind: str
+    """`architecture`, a spec; `network`, one with weights; `metrics`, `export`, `comparison`, or a plug-in's."""
     stage: str
     uses: str
     key: str
@@ -103,7 +94,7 @@ def open_artifact(folder: Path, verify: bool = True) -> Artifact:
     try:
         manifest = Manifest.model_validate(content)
     except ValidationError as error:
-        raise DamagedFile(f"{path} is damaged: {sentence(error.errors()[0])} at {error.errors()[0]['loc']}") from None
+        raise DamagedFile(f"{path} is damaged: {first_mistake(error)}") from None
     # A manifest may come from another system, so both kinds of path count.
     if any(
         kind(name).is_absolute() or kind(name).drive or ".." in kind(name).parts
@@ -131,5 +122,5 @@ def publish(prepared: Path, place: Path, **manifest: Any) -> Artifact:
 
 
 def fits(kind: str, wanted: str) -> bool:
-    """Whether an artifact of `kind` can be read where `wanted` is asked for."""
-    return kind == wanted or wanted in ALSO.get(kind, ())
+    """Whether an artifact of `kind` can be read where `wanted` is asked for: a trained network has an architecture."""
+    return kind == wanted or (kind, wanted) == ("network", "architecture")

@@ -93,6 +93,12 @@ def sentence(finding: ErrorDetails) -> str:
     return ours.format_map(context) if ours else finding["msg"][:1].lower() + finding["msg"][1:]
 
 
+def first_mistake(error: ValidationError) -> str:
+    """What is wrong first in a file, and where."""
+    first = error.errors()[0]
+    return f"{sentence(first)} at {'.'.join(map(str, first['loc'])) or 'the top'}"
+
+
 def _fields_at(model: type[BaseModel], path: tuple[str | int, ...]) -> list[str]:
     """The keys that are known where `path` leads, or none where that is no mapping with fixed keys."""
     current: Any = model

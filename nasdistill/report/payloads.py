@@ -12,7 +12,7 @@ from pydantic import BaseModel, Field, ValidationError, model_validator
 from nasdistill.errors import DamagedFile
 from nasdistill.report.records import Row
 from nasdistill.storage import read_json
-from nasdistill.validation import sentence
+from nasdistill.validation import first_mistake
 
 log = logging.getLogger(__name__)
 
@@ -127,9 +127,7 @@ def read(kind: type[P], folder: Path | None) -> P | None:
     try:
         return kind.model_validate(read_json(path))
     except ValidationError as error:
-        first = error.errors()[0]
-        place = ".".join(str(part) for part in first["loc"]) or "the top"
-        raise DamagedFile(f"{path} cannot be shown: {sentence(first)} at {place}") from None
+        raise DamagedFile(f"{path} cannot be shown: {first_mistake(error)}") from None
 
 
 def by_seed(kind: type[P], rows: Sequence[Row], problems: list[str] | None = None) -> dict[int, P]:

@@ -1,4 +1,4 @@
-"""The files of a run that tell its results: `results.json` for other programs, `run.json` for reports."""
+"""The files of a run with its results: `results.json` for other programs, `run.json` for reports."""
 
 from __future__ import annotations
 
@@ -11,15 +11,14 @@ from pydantic import TypeAdapter, ValidationError
 
 from nasdistill.errors import DamagedFile, UserError
 from nasdistill.report.records import ACCURACIES, Row, RunRecord
-from nasdistill.storage import read_json, read_sealed, write_json, write_sealed
-from nasdistill.validation import sentence
+from nasdistill.storage import read_sealed, write_json, write_sealed
+from nasdistill.validation import first_mistake
 
 RESULTS = "results.json"
 RUN = "run.json"
 FORMAT = 1
 T = TypeVar("T")
 
-_ROW = TypeAdapter(Row)
 _RUN = TypeAdapter(RunRecord)
 
 
@@ -42,7 +41,7 @@ def load_run(folder: Path) -> RunRecord:
 
 
 def read_record(adapter: TypeAdapter[T], folder: Path, name: str, what: str) -> T:
-    """Read the sealed file of `folder` that tells all of a run, or of whatever else `what` says with its article.
+    """Read the sealed file of `folder` that records all of a run, or of whatever else `what` says with its article.
 
     Raises:
         UserError: `folder` holds no such file, or one of another format.
@@ -57,30 +56,15 @@ def read_record(adapter: TypeAdapter[T], folder: Path, name: str, what: str) -> 
     found = content.get("format")
     if found != FORMAT:
         raise UserError(f"{path} has format {found!r}; this version reads format {FORMAT}")
-    return _validated(adapter, content, path)
+    try:
+        return adapter.validate_python(content)
+    except ValidationError as error:
+        raise DamagedFile(f"{path} is damaged: {first_mistake(error)}") from None
 
 
 def write_results(rows: tuple[Row, ...], folder: Path) -> None:
     """Write `results.json`: a list, one mapping per stage, seed and point; null where a stage has no such number."""
     write_json(folder / RESULTS, [_result(row, folder) for row in rows])
-
-
-def read_results(folder: Path) -> tuple[Row, ...]:
-    """The rows of `results.json`.
-
-    Raises:
-        UserError: there is no such file.
-        DamagedFile: it is not what was written.
-    """
-    path = folder / RESULTS
-    if not path.is_file():
-        raise UserError(f"{folder} holds no {RESULTS}")
-    content = read_json(path)
-    if not isinstance(content, list) or not all(isinstance(item, dict) for item in content):
-        raise DamagedFile(f"{path} is damaged: it must hold a list of rows")
-    return tuple(
-        _placed(_validated(_ROW, {**item, "folder": item.get("artifact")}, path), folder, path) for item in content
-    )
 
 
 def _result(row: Row, folder: Path) -> dict[str, Any]:
@@ -98,15 +82,6 @@ def _result(row: Row, folder: Path) -> dict[str, Any]:
         "point": dict(row.point),
         "metrics": dict(row.metrics),
     }
-
-
-def _validated(adapter: TypeAdapter[T], content: Any, path: Path) -> T:
-    try:
-        return adapter.validate_python(content)
-    except ValidationError as error:
-        first = error.errors()[0]
-        place = ".".join(str(part) for part in first["loc"])
-        raise DamagedFile(f"{path} is damaged: {sentence(first)} at {place or 'the top'}") from None
 
 
 def _inside(artifact: Path | None, folder: Path) -> str | None:

@@ -9,7 +9,7 @@ import pytest
 
 from nasdistill.errors import DamagedFile, UserError
 from nasdistill.report.records import Row, RunRecord
-from nasdistill.report.results import load_run, read_results, save_run, write_results
+from nasdistill.report.results import load_run, save_run, write_results
 from nasdistill.storage import read_sealed, write_sealed
 
 Run = tuple[RunRecord, Path]
@@ -46,12 +46,6 @@ def test_a_run_comes_back_as_it_was(three_seeds: Run) -> None:
     assert load_run(out) == record
 
 
-def test_results_come_back_but_for_what_they_leave_out(three_seeds: Run) -> None:
-    record, out = three_seeds
-    save_run(record, out)
-    assert list(read_results(out)) == [replace(row, content=None, inputs={}) for row in record.rows]
-
-
 def test_a_run_can_be_moved_as_a_whole(one_seed: Run, tmp_path: Path) -> None:
     record, out = one_seed
     save_run(record, out)
@@ -66,8 +60,6 @@ def test_folders_that_are_no_runs_are_named(tmp_path: Path) -> None:
         load_run(tmp_path / "nowhere")
     with pytest.raises(UserError, match=r"is not a run: it holds no run\.json"):
         load_run(tmp_path)
-    with pytest.raises(UserError, match=r"holds no results\.json"):
-        read_results(tmp_path)
 
 
 @pytest.mark.parametrize(
@@ -95,10 +87,3 @@ def test_a_record_changed_by_hand_is_refused(one_seed: Run, tmp_path: Path) -> N
     path.write_text(path.read_text().replace("quickstart", "slowstart", 1))
     with pytest.raises(DamagedFile, match=r"run\.json is damaged"):
         load_run(tmp_path)
-
-
-@pytest.mark.parametrize("text", ["{}", "[1]", "[", '[{"stage": "a"}]'])
-def test_damaged_results_are_named(tmp_path: Path, text: str) -> None:
-    (tmp_path / "results.json").write_text(text)
-    with pytest.raises(DamagedFile, match=r"results\.json is damaged"):
-        read_results(tmp_path)
