@@ -151,8 +151,8 @@ def test_a_changed_manifest_is_named(tmp_path: Path, old: str, new: str) -> None
         ({"format": FORMAT + 1}, f"has format {FORMAT + 1}; this version reads format {FORMAT}"),
         ({"format": None}, f"has format None; this version reads format {FORMAT}"),
         ({"seed": "many"}, r"artifact\.json is damaged: .*integer.* at seed"),
-        ({"files": ["spec.json"]}, r"artifact\.json is damaged: .* at \('files',\)"),
-        ({"run": "rm -rf"}, r"artifact\.json is damaged: .* at \('run',\)"),
+        ({"files": ["spec.json"]}, r"artifact\.json is damaged: .* at files"),
+        ({"run": "rm -rf"}, r"artifact\.json is damaged: .* at run"),
     ],
 )
 def test_a_manifest_of_another_form_is_refused(tmp_path: Path, changes: dict[str, Any], problem: str) -> None:

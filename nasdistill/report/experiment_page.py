@@ -8,17 +8,16 @@ from pathlib import Path
 
 from nasdistill.report import tables, trial_plots, trial_tables, words
 from nasdistill.report.experiments import Experiment
-from nasdistill.report.importance import importance
 from nasdistill.report.page import moment, render
 from nasdistill.report.parts import Group, Part
-from nasdistill.report.trial_axes import axis
+from nasdistill.report.trial_axes import importance_of
 from nasdistill.storage import write_text
 from nasdistill.words import duration
 
 MARKDOWN = "trials.md"
 CSV = "trials.csv"
 ENOUGH = 10
-"""Trials that succeeded, from which on importance is told."""
+"""Trials that succeeded, from which on importance is estimated."""
 
 
 def write_experiment(experiment: Experiment, folder: Path, page: Path | None = None) -> None:
@@ -112,22 +111,15 @@ def _pictures(experiment: Experiment) -> Part | None:
 
 
 def _importance(experiment: Experiment) -> Part | None:
-    """Told of two settings or more, as the only one explains all that is explained."""
+    """Of two settings or more, as the only one explains all that is explained."""
     title = "What mattered"
-    scored = [
-        (trial, trial.score)
-        for trial in trial_plots.drawn(experiment)
-        if trial.state == "succeeded" and trial.score is not None
-    ]
+    scored = [trial for trial in trial_plots.drawn(experiment) if trial.state == "succeeded" and trial.score is not None]
     if len(experiment.varied) < 2 or not scored:
         return None
     if len(scored) < ENOUGH:
         lead = f"The importance of each setting is told from {ENOUGH} trials on that succeeded; here are {len(scored)}."
         return Part(title, lead)
-    places = [
-        axis([trial.values[key] for trial, _ in scored], experiment.scales[key]).places for key in experiment.varied
-    ]
-    found = importance(list(zip(*places, strict=True)), [score for _, score in scored])
+    found = importance_of(experiment, scored)
     if found is None:
         return Part(title, "All trials have the same score.")
     lead = (

@@ -26,7 +26,7 @@ class Trial:
         number: in the order of submission, from 0.
         values: by varied key; plain data.
         score: finite; of a trial that was stopped early its last intermediate one.
-        intermediate: the scores that it told on its way, finite, for the assessor.
+        intermediate: the scores that it reported on its way, finite, for the assessor.
         accuracy: `last`, `best` and `selected` on the test set in percent, means over seeds; nothing where unknown.
         seconds: wall time.
         folder: of its run, relative to the experiment's.
@@ -45,19 +45,34 @@ class Trial:
     problem: str | None = None
 
 
-@dataclass(frozen=True)
-class Experiment:
+@dataclass(frozen=True, kw_only=True)
+class Trials:
+    """Trials with the same keys varied.
+
+    Attributes:
+        metric: in words, with its unit, e.g. `validation score of student, %`.
+        varied: what each varied key is drawn from, as it was written, e.g. `loguniform(10, 3000)`.
+        scales: how the values of each varied key lie: on a line, on a logarithmic one, or as choices without order.
+        best: the number of the best trial of those that succeeded; None if none did.
+    """
+
+    metric: str
+    higher_is_better: bool
+    varied: Mapping[str, str]
+    scales: Mapping[str, Scale]
+    trials: tuple[Trial, ...]
+    best: int | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Experiment(Trials):
     """A recipe run many times with other values of its keys.
 
     Attributes:
         name: of the experiment.
         recipe: the resolved recipe before anything is varied, as YAML text.
         command: what to type to do it again.
-        metric: in words, with its unit, e.g. `validation score of student, %`.
-        varied: what each varied key is drawn from, as it was written, e.g. `loguniform(10, 3000)`.
-        scales: how the values of each varied key lie: on a line, on a logarithmic one, or as choices without order.
         tuner, assessor: in words.
-        best: the number of the best trial of those that succeeded; None if none did.
         versions: of this package, Python and the libraries.
         device: the machine in words.
         started: when, as ISO 8601 with a time zone.
@@ -67,14 +82,8 @@ class Experiment:
     name: str
     recipe: str
     command: str
-    metric: str
-    higher_is_better: bool
-    varied: Mapping[str, str]
-    scales: Mapping[str, Scale]
     tuner: str
     assessor: str | None
-    trials: tuple[Trial, ...]
-    best: int | None
     versions: Mapping[str, str]
     device: str
     started: str

@@ -9,7 +9,8 @@ from typing import Any
 
 from matplotlib.ticker import MaxNLocator
 
-from nasdistill.report.experiments import Scale
+from nasdistill.report.experiments import Scale, Trial, Trials
+from nasdistill.report.importance import Importance, importance
 from nasdistill.report.points import value_in_words
 from nasdistill.report.trial_tables import value_shown
 
@@ -38,6 +39,17 @@ def axis(values: Sequence[Any], scale: Scale) -> Axis:
         ticks = _decades(min(values), max(values)) or _even(values)
         return _placed([math.log(value) for value in values], [(math.log(tick), _name(tick)) for tick in ticks])
     return _placed(values, [(tick, _name(tick)) for tick in _even(values)])
+
+
+def axes_of(experiment: Trials, trials: Sequence[Trial]) -> dict[str, Axis]:
+    """The axis of each varied key with the values of some of the trials, at least one."""
+    return {key: axis([trial.values[key] for trial in trials], experiment.scales[key]) for key in experiment.varied}
+
+
+def importance_of(experiment: Trials, scored: Sequence[Trial]) -> Importance | None:
+    """How important each varied key is for the score of trials that have one; None where all have the same."""
+    places = zip(*(axis.places for axis in axes_of(experiment, scored).values()), strict=True)
+    return importance(list(places), [trial.score or 0.0 for trial in scored])
 
 
 def _is_number(value: Any) -> bool:

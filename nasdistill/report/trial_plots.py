@@ -11,10 +11,10 @@ from typing import Any
 from matplotlib.axes import Axes
 from matplotlib.ticker import MaxNLocator
 
-from nasdistill.report.experiments import Experiment, State, Trial
+from nasdistill.report.experiments import State, Trial, Trials
 from nasdistill.report.importance import Importance
 from nasdistill.report.plots import GRID, INK, PAPER, SCALE, SERIES, legend, picture, scale_upright, shortened, wide
-from nasdistill.report.trial_axes import Axis, axis
+from nasdistill.report.trial_axes import Axis, axes_of, axis
 
 MARKERS: dict[State, str] = {"succeeded": "o", "stopped early": "v", "failed": "x"}
 STYLES: dict[State, str] = {"succeeded": "-", "stopped early": "--", "failed": ":"}
@@ -23,7 +23,7 @@ BELOW = -0.12
 LONGEST_LINE = 20
 
 
-def drawn(experiment: Experiment) -> list[Trial]:
+def drawn(experiment: Trials) -> list[Trial]:
     """The trials that have ended, those without a score first and the best last, so that it is on top."""
     ended = [
         trial
@@ -38,10 +38,10 @@ def drawn(experiment: Experiment) -> list[Trial]:
     return sorted(ended, key=place)
 
 
-def parallel(experiment: Experiment) -> str:
+def parallel(experiment: Trials) -> str:
     """Parallel coordinates: a line per trial through its values and its score."""
     trials = drawn(experiment)
-    axes_of = [axis([trial.values[key] for trial in trials], experiment.scales[key]) for key in experiment.varied]
+    settings = list(axes_of(experiment, trials).values())
     scores = _score_axis(trials)
     heights = iter(scores.places)
     ends = {trial.number: BELOW if trial.score is None else next(heights) for trial in trials}
@@ -49,23 +49,23 @@ def parallel(experiment: Experiment) -> str:
 
     def draw(axes: Axes) -> None:
         for at, trial in enumerate(trials):
-            line = [*(each.places[at] for each in axes_of), ends[trial.number]]
+            line = [*(each.places[at] for each in settings), ends[trial.number]]
             width = 3.0 if trial.number == experiment.best else 1.3
             style: Any = {"color": colours[trial.number], "linestyle": STYLES[trial.state], "linewidth": width}
             axes.plot(range(len(line)), line, **style, alpha=0.9, solid_capstyle="round")
-        _upright(axes, [*axes_of, scores])
+        _upright(axes, [*settings, scores])
         names = [*map(_folded, experiment.varied), "score"]
         axes.set_xticks(range(len(names)), names)
         axes.xaxis.tick_top()
         axes.tick_params(length=0)
         if any(trial.score is None for trial in trials):
-            _label(axes, len(axes_of), BELOW, "failed")
+            _label(axes, len(settings), BELOW, "failed")
         _legend_of_states(axes, trials, lines=True)
 
-    return picture(f"Values and {experiment.metric}", draw, (max(9.0, 1.7 * (len(axes_of) + 1)), 4.2), legible=True)
+    return picture(f"Values and {experiment.metric}", draw, (max(9.0, 1.7 * (len(settings) + 1)), 4.2), legible=True)
 
 
-def progress(experiment: Experiment) -> str:
+def progress(experiment: Trials) -> str:
     """The score of each trial in the order of submission, and the best so far of those that succeeded."""
     trials = sorted(drawn(experiment), key=lambda trial: trial.number)
     better = max if experiment.higher_is_better else min
@@ -84,10 +84,10 @@ def progress(experiment: Experiment) -> str:
     return picture("Score over trials, and the best so far", draw)
 
 
-def over(experiment: Experiment, key: str) -> str:
+def over(experiment: Trials, key: str) -> str:
     """The score over the values of one varied key."""
     trials = drawn(experiment)
-    values = axis([trial.values[key] for trial in trials], experiment.scales[key])
+    values = axes_of(experiment, trials)[key]
 
     def draw(axes: Axes) -> None:
         _score_points(axes, experiment, trials, values.places)
@@ -101,8 +101,8 @@ def over(experiment: Experiment, key: str) -> str:
     return picture(key.removeprefix("stages."), draw)
 
 
-def curves(experiment: Experiment) -> str:
-    """The scores that each trial told on its way."""
+def curves(experiment: Trials) -> str:
+    """The intermediate scores of each trial."""
     trials = [trial for trial in drawn(experiment) if trial.intermediate]
     colours = _colours(experiment)
 
@@ -137,7 +137,7 @@ def bars(found: Importance, names: Sequence[str]) -> str:
     return picture("Importance of each setting", draw, (4.8, 1.4 + 0.38 * len(names)))
 
 
-def _score_points(axes: Axes, experiment: Experiment, trials: Sequence[Trial], xs: Sequence[float]) -> None:
+def _score_points(axes: Axes, experiment: Trials, trials: Sequence[Trial], xs: Sequence[float]) -> None:
     """A mark per trial at its score, of those that failed at the foot of the picture."""
     colours = _colours(experiment)
     for trial, x in zip(trials, xs, strict=True):
@@ -151,13 +151,13 @@ def _score_points(axes: Axes, experiment: Experiment, trials: Sequence[Trial], x
     _legend_of_states(axes, trials)
 
 
-def _point(axes: Axes, x: float, y: float, trial: Trial, experiment: Experiment, colours: dict[int, str]) -> None:
+def _point(axes: Axes, x: float, y: float, trial: Trial, experiment: Trials, colours: dict[int, str]) -> None:
     best = trial.number == experiment.best
     marker, size = ("*", 150) if best else (MARKERS[trial.state], 34)
     axes.scatter(x, y, size, color=colours[trial.number], marker=marker, zorder=4 if best else 3)
 
 
-def _colours(experiment: Experiment) -> dict[int, str]:
+def _colours(experiment: Trials) -> dict[int, str]:
     """By number of the trial: fifths of the different scores from worst to best, grey where there is none."""
     scores = sorted({trial.score for trial in experiment.trials if trial.score is not None})
 

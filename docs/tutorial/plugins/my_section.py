@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 
 from pydantic import Field
 
 from nasdistill.artifacts import Artifact
 from nasdistill.report.parts import Group
 from nasdistill.report.payloads import Payload
-from nasdistill.report.sections import SECTIONS, Found, Section
+from nasdistill.report.records import Row
+from nasdistill.report.sections import SECTIONS, Section
 from nasdistill.stages import STAGES, Context, Outcome, Stage
 from nasdistill.storage import write_json
 
@@ -44,11 +45,8 @@ class BrightnessOfClasses(Section):
     lead = "The mean pixel of the test images of each class: 0 is black, 1 is white."
     payload = Brightness
 
-    def groups(self, found: Sequence[Found[Brightness]]) -> list[Group]:
+    def of_seed(self, heading: str, payload: Brightness, row: Row) -> list[Group]:
         from nasdistill.report.plots import bars  # matplotlib is needed for pictures alone
 
-        return [
-            Group(heading, (bars({"mean": list(bright.classes.values())}, list(bright.classes), heading, "class", ""),))
-            for stage in found
-            for heading, _row, bright in stage.headed()
-        ]
+        means = {"mean": list(payload.classes.values())}
+        return [Group(heading, (bars(means, list(payload.classes), heading, "class", ""),))]

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any, ClassVar, Generic, TypeVar
 
 from nasdistill.registry import Component, Registry
@@ -25,16 +25,12 @@ class Found(Generic[P]):
     stage: StageSummary
     by_seed: Mapping[int, P]
 
-    def headed(self) -> Iterator[tuple[str, Row, P]]:
-        """Each payload behind a heading for it, the stage and of several seeds the seed, and its row of results."""
-        for row in self.stage.rows:
-            if row.seed in self.by_seed:
-                heading = self.stage.stage if len(self.stage.rows) == 1 else f"{self.stage.stage}, seed {row.seed}"
-                yield heading, row, self.by_seed[row.seed]
-
 
 class Section(Component):
-    """Base of all sections: pictures and tables of one kind of payload, of all stages that left it."""
+    """Base of all sections: pictures and tables of one kind of payload, of all stages that left it.
+
+    A subclass defines `of_seed`, or `groups` where it joins seeds or stages.
+    """
 
     title: ClassVar[str]
     lead: ClassVar[str] = ""
@@ -45,7 +41,23 @@ class Section(Component):
     """Sections stand in this order; of equals by name."""
 
     def groups(self, found: Sequence[Found[Any]]) -> Sequence[Group]:
-        """What is shown of the stages found, at least one, in the order of work."""
+        """What is shown of the stages found, at least one, in order; all seeds of a stage but the first are folded."""
+        shown = []
+        for each in found:
+            rows = [row for row in each.stage.rows if row.seed in each.by_seed]
+            for number, row in enumerate(rows):
+                heading = each.stage.stage if len(each.stage.rows) == 1 else f"{each.stage.stage}, seed {row.seed}"
+                of_seed = self.of_seed(heading, each.by_seed[row.seed], row)
+                shown += [replace(group, folded=number > 0) for group in of_seed]
+        return shown
+
+    def of_seed(self, heading: str, payload: Any, row: Row) -> Sequence[Group]:
+        """What is shown of one stage with one seed.
+
+        Args:
+            heading: the stage, and of several seeds the seed.
+            row: its results.
+        """
         raise NotImplementedError(type(self).__name__)
 
 

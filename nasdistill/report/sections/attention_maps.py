@@ -10,14 +10,14 @@ import matplotlib
 import numpy as np
 from pydantic import BaseModel, Field, model_validator
 
-from nasdistill.report import words
 from nasdistill.report.parts import Group
 from nasdistill.report.payloads import Payload
 from nasdistill.report.pixels import Grid, as_png
 from nasdistill.report.plots import shortened
+from nasdistill.report.records import Row
 from nasdistill.report.sections import SECTIONS, Found, Section
 from nasdistill.report.summaries import summarise
-from nasdistill.report.tables import Cell, Table
+from nasdistill.report.tables import Cell, Table, over_seeds
 from nasdistill.training.waves import traced
 
 COLOURS = "viridis"  # lightness rises evenly, so that it reads without colour as well
@@ -87,22 +87,19 @@ class AttentionMaps(Section):
     place = 70
 
     def groups(self, found: Sequence[Found[AttentionPayload]]) -> list[Group]:
-        groups = []
         alike: dict[tuple[str, str, str], list[float]] = {}
         for each in found:
-            for number, (title, _row, attention) in enumerate(each.headed()):
-                pictures = tuple(draw_attention(attention, image) for image in range(len(attention.images)))
-                groups.append(Group(title, pictures, folded=number > 0))
+            for attention in each.by_seed.values():
                 names = teacher_names(attention)
                 for pair in attention.pairs:
                     theirs = pair.teacher if len(names) == 1 else f"{names[pair.number]}: {pair.teacher}"
                     alike.setdefault((each.stage.stage, pair.student, theirs), []).append(pair.similarity)
         header = ("stage", "student's module", "teacher's module", "similarity")
-        rows = tuple(
-            (*map(Cell, names), Cell(words.spread(seeds, 3), words.each(seeds, 3)))
-            for names, seeds in ((names, summarise(values)) for names, values in alike.items())
-        )
-        return [*groups, Group("Who attends alike", table=Table(header, rows, words=3))]
+        rows = tuple((*map(Cell, names), over_seeds(summarise(values), 3)) for names, values in alike.items())
+        return [*super().groups(found), Group("Who attends alike", table=Table(header, rows, words=3))]
+
+    def of_seed(self, heading: str, payload: AttentionPayload, row: Row) -> list[Group]:
+        return [Group(heading, tuple(draw_attention(payload, number) for number in range(len(payload.images))))]
 
 
 def draw_attention(attention: AttentionPayload, number: int) -> str:

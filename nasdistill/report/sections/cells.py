@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 from pydantic import Field
 
 from nasdistill.report.parts import Group
 from nasdistill.report.payloads import Payload
-from nasdistill.report.sections import SECTIONS, Found, Section
+from nasdistill.report.records import Row
+from nasdistill.report.sections import SECTIONS, Section
 from nasdistill.search.drawing import draw_cell
 
 
@@ -30,10 +29,6 @@ class Cells(Section):
     payload = GenotypePayload
     place = 50
 
-    def groups(self, found: Sequence[Found[GenotypePayload]]) -> list[Group]:
-        groups = []
-        for each in found:
-            for number, (title, _row, genotype) in enumerate(each.headed()):
-                drawn = (draw_cell(genotype.normal, "normal cell"), draw_cell(genotype.reduce, "reduction cell"))
-                groups.append(Group(title, drawn, wide=True, folded=number > 0))
-        return groups
+    def of_seed(self, heading: str, payload: GenotypePayload, row: Row) -> list[Group]:
+        drawn = (draw_cell(payload.normal, "normal cell"), draw_cell(payload.reduce, "reduction cell"))
+        return [Group(heading, drawn, wide=True)]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any
 
 from pydantic import Field
@@ -10,7 +9,8 @@ from pydantic import Field
 from nasdistill.report.parts import Group
 from nasdistill.report.payloads import Payload
 from nasdistill.report.plots import bars
-from nasdistill.report.sections import SECTIONS, Found, Section
+from nasdistill.report.records import Row
+from nasdistill.report.sections import SECTIONS, Section
 from nasdistill.report.tables import plain
 
 
@@ -34,18 +34,13 @@ class HowItGrew(Section):
     payload = GrowthPayload
     place = 60
 
-    def groups(self, found: Sequence[Found[GrowthPayload]]) -> list[Group]:
-        groups = []
-        for each in found:
-            for number, (title, _row, growth) in enumerate(each.headed()):
-                pictures = tuple(
-                    bars(values, growth.units or list(map(str, range(most))), name, "unit", y)
-                    for values, name, y in (
-                        (growth.widths, "Width of each unit", "channels"),
-                        (growth.importance, "Importance of each unit", "importance"),
-                    )
-                    if (most := max(map(len, values.values()), default=0))
-                )
-                table = plain(growth.steps) if growth.steps else None
-                groups.append(Group(title, pictures, table, folded=number > 0))
-        return groups
+    def of_seed(self, heading: str, payload: GrowthPayload, row: Row) -> list[Group]:
+        pictures = tuple(
+            bars(values, payload.units or list(map(str, range(most))), name, "unit", y)
+            for values, name, y in (
+                (payload.widths, "Width of each unit", "channels"),
+                (payload.importance, "Importance of each unit", "importance"),
+            )
+            if (most := max(map(len, values.values()), default=0))
+        )
+        return [Group(heading, pictures, plain(payload.steps) if payload.steps else None)]

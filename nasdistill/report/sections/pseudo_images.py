@@ -14,7 +14,8 @@ from nasdistill.report.parts import Group
 from nasdistill.report.payloads import Payload
 from nasdistill.report.pixels import Grid, Pixels, as_png, montage, tiles
 from nasdistill.report.plots import shortened
-from nasdistill.report.sections import SECTIONS, Found, Section
+from nasdistill.report.records import Row
+from nasdistill.report.sections import SECTIONS, Section
 
 # Sizes in drawing units, which are pixels at full size.
 WIDTH = 1040
@@ -75,17 +76,15 @@ class PseudoImages(Section):
     payload = PseudoPayload
     place = 30
 
-    def groups(self, found: Sequence[Found[PseudoPayload]]) -> list[Group]:
-        groups = []
-        for each in found:
-            for number, (title, row, pseudo) in enumerate(each.headed()):
-                if pseudo.pictures:
-                    last = pseudo.pictures[-1]
-                    drawn = (draw_development(pseudo, row.collapses),)
-                    groups.append(Group(title, drawn, wide=True, folded=number > 0))
-                    title = f"{title}: all {len(last.images)} images after {last.done:,} pseudo-batches"
-                    groups.append(Group(title, (draw_picture(last),), wide=True, folded=number > 0))
-        return groups
+    def of_seed(self, heading: str, payload: PseudoPayload, row: Row) -> list[Group]:
+        if not payload.pictures:
+            return []
+        last = payload.pictures[-1]
+        all_of_last = f"{heading}: all {len(last.images)} images after {last.done:,} pseudo-batches"
+        return [
+            Group(heading, (draw_development(payload, row.collapses),), wide=True),
+            Group(all_of_last, (draw_picture(last),), wide=True),
+        ]
 
 
 def draw_development(pseudo: PseudoPayload, collapses: Sequence[int] = ()) -> str:

@@ -1,20 +1,19 @@
-"""The trials of a search, seen as an experiment that varies the choices of its space."""
+"""The trials of a search, drawn as those of an experiment that varies the choices of its space."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any
 
 from pydantic import BaseModel, Field, model_validator
 
 from nasdistill.report import plots, tables, trial_plots
-from nasdistill.report.experiments import Experiment, State, Trial
-from nasdistill.report.importance import importance
+from nasdistill.report.experiments import Trial, Trials
 from nasdistill.report.parts import Group
 from nasdistill.report.payloads import Payload, Percent
 from nasdistill.report.points import value_in_words
-from nasdistill.report.sections import SECTIONS, Found, Section
-from nasdistill.report.trial_axes import axis
+from nasdistill.report.records import Row
+from nasdistill.report.sections import SECTIONS, Section
+from nasdistill.report.trial_axes import importance_of
 from nasdistill.words import whole
 
 SHOWN = 10
@@ -22,7 +21,7 @@ SHOWN = 10
 FEW_CHOICES = 8
 """Up to so many have a column each."""
 ENOUGH = 10
-"""Different architectures with a score, from which on the importance of choices is told."""
+"""Different architectures with a score, from which on the importance of choices is estimated."""
 MATTERED = (
     "The share of the scores' variance that each choice explains in a random forest; it is shown where the forest "
     "tells the scores of trials that its trees have not seen (out-of-bag R² over 0)."
@@ -63,7 +62,7 @@ class SearchTrials(Payload):
 
 
 @SECTIONS.register("trials")
-class Trials(Section):
+class TrialsOfSearch(Section):
     """The architectures that a search trained one by one."""
 
     title = "What was tried"
@@ -74,20 +73,17 @@ class Trials(Section):
     payload = SearchTrials
     place = 40
 
-    def groups(self, found: Sequence[Found[SearchTrials]]) -> list[Group]:
-        groups = []
-        for each in found:
-            for number, (title, _row, trials) in enumerate(each.headed()):
-                groups.append(Group(title, draw(trials), table(trials), folded=number > 0))
-                mattered = draw_importance(trials)
-                if mattered is not None:
-                    groups.append(Group(f"{title}: what mattered", (mattered,), note=MATTERED, folded=number > 0))
+    def of_seed(self, heading: str, payload: SearchTrials, row: Row) -> list[Group]:
+        groups = [Group(heading, draw(payload), table(payload))]
+        mattered = draw_importance(payload)
+        if mattered is not None:
+            groups.append(Group(f"{heading}: what mattered", (mattered,), note=MATTERED))
         return groups
 
 
 def draw(found: SearchTrials) -> tuple[str, ...]:
     """Score over trials, over size, and over epochs where there are several; SVG."""
-    experiment = as_experiment(found)
+    experiment = as_trials(found)
     sized: dict[str, list[tuple[float, float]]] = {"trials": [], "found": []}
     for number, trial in enumerate(found.trials):
         if trial.score is not None:
@@ -104,14 +100,12 @@ def draw(found: SearchTrials) -> tuple[str, ...]:
 
 def draw_importance(found: SearchTrials) -> str | None:
     """How much of the score's variance each choice explains; SVG. None where too little is known to tell."""
-    experiment = as_experiment(found)
+    experiment = as_trials(found)
     once = [experiment.trials[number] for number, trial in enumerate(found.trials) if trial.like is None]
-    trials = [trial for trial in once if trial.state == "succeeded"]
-    scores = [trial.score for trial in trials if trial.score is not None]
-    if len(trials) < ENOUGH or len(experiment.varied) < 2:
+    scored = [trial for trial in once if trial.state == "succeeded"]
+    if len(scored) < ENOUGH or len(experiment.varied) < 2:
         return None
-    places = [axis([trial.values[key] for trial in trials], "choice").places for key in experiment.varied]
-    shares = importance(list(zip(*places, strict=True)), scores)
+    shares = importance_of(experiment, scored)
     if shares is None or shares.out_of_bag <= 0:
         return None
     return trial_plots.bars(shares, list(experiment.varied))
@@ -137,27 +131,24 @@ def table(found: SearchTrials) -> tables.Table:
     return tables.Table(("trial", f"{found.score} %", "parameters", "epochs", *shown), rows)
 
 
-def as_experiment(found: SearchTrials) -> Experiment:
+def as_trials(found: SearchTrials) -> Trials:
     """The same trials; those that have another's architecture have its score as well."""
-    return Experiment(
-        name="search",
-        recipe="",
-        command="",
+    return Trials(
         metric=f"{found.score}, %",
         higher_is_better=True,
         varied=dict.fromkeys(_varied(found), "choice"),
         scales=dict.fromkeys(_varied(found), "choice"),
-        tuner="",
-        assessor=None,
         trials=tuple(
-            Trial(number, trial.chosen, _state(trial), trial.score, tuple(trial.curve), parameters=trial.parameters)
+            Trial(
+                number,
+                trial.chosen,
+                "failed" if trial.score is None else "succeeded" if trial.stopped is None else "stopped early",
+                trial.score,
+                tuple(trial.curve),
+            )
             for number, trial in enumerate(found.trials)
         ),
         best=found.best,
-        versions={},
-        device="",
-        started="",
-        seconds=0.0,
     )
 
 
@@ -165,9 +156,3 @@ def _varied(found: SearchTrials) -> list[str]:
     """The labels for which not all trials chose the same."""
     first = found.trials[0].chosen
     return [label for label in first if any(trial.chosen[label] != first[label] for trial in found.trials)]
-
-
-def _state(trial: SearchTrial) -> State:
-    if trial.score is None:
-        return "failed"
-    return "succeeded" if trial.stopped is None else "stopped early"
