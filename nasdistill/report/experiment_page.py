@@ -113,7 +113,9 @@ def _pictures(experiment: Experiment) -> Part | None:
 def _importance(experiment: Experiment) -> Part | None:
     """Of two settings or more, as the only one explains all that is explained."""
     title = "What mattered"
-    scored = [trial for trial in trial_plots.drawn(experiment) if trial.state == "succeeded" and trial.score is not None]
+    scored = [
+        trial for trial in trial_plots.drawn(experiment) if trial.state == "succeeded" and trial.score is not None
+    ]
     if len(experiment.varied) < 2 or not scored:
         return None
     if len(scored) < ENOUGH:

@@ -17,8 +17,8 @@ from PIL import Image
 
 from nasdistill.errors import DamagedFile
 from nasdistill.report import payloads
-from nasdistill.report.pixels import LARGEST, tiles
 from nasdistill.report.sections.pseudo_images import PseudoPayload, draw_development, draw_picture
+from nasdistill.report.svg import LARGEST, tiles
 from nasdistill.training.waves import traced
 
 SVG = "{http://www.w3.org/2000/svg}"

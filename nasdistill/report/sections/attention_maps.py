@@ -12,11 +12,11 @@ from pydantic import BaseModel, Field, model_validator
 
 from nasdistill.report.parts import Group
 from nasdistill.report.payloads import Payload
-from nasdistill.report.pixels import Grid, as_png
 from nasdistill.report.plots import shortened
 from nasdistill.report.records import Row
 from nasdistill.report.sections import SECTIONS, Found, Section
 from nasdistill.report.summaries import summarise
+from nasdistill.report.svg import Grid, Pixels, image, pixels_of, svg, text
 from nasdistill.report.tables import Cell, Table, over_seeds
 from nasdistill.training.waves import traced
 
@@ -111,25 +111,23 @@ def draw_attention(attention: AttentionPayload, number: int) -> str:
     Returns:
         one SVG element that stands alone or within a page.
     """
-    image = attention.images[number]
+    shown = attention.images[number]
     tiles = _tiles(attention, number)
     columns = 1 + max(column for column, _row in tiles)
     networks = ["student", *teacher_names(attention)]
-    answers = dict(zip(networks, [image.student, *image.teachers], strict=True))
+    answers = dict(zip(networks, [shown.student, *shown.teachers], strict=True))
     top = LINE * (len(networks) + 2)
     width = IMAGE + NAMES + columns * (TILE + GAP) - GAP
     height = top + max(IMAGE, len(networks) * (TILE + GAP) - GAP)
 
-    parts = [_text(0, 15, image.label, "start", 'font-size="15" font-weight="600"')]
+    parts = [text(0, 15, shortened(shown.label), 'font-size="15" font-weight="600"')]
     for row, (network, answer) in enumerate(answers.items()):
-        middle = top + row * (TILE + GAP) + TILE / 2
+        x, middle = IMAGE + NAMES - 7, top + row * (TILE + GAP) + TILE / 2
         parts += [
-            _answer(LINE * (row + 2) - 3, network, answer, answer == image.label),
-            _text(
-                IMAGE + NAMES - 7, middle, network, "middle", f'transform="rotate(-90 {IMAGE + NAMES - 7} {middle})"'
-            ),
+            _answer(LINE * (row + 2) - 3, network, answer, answer == shown.label),
+            text(x, middle, network, f'text-anchor="middle" transform="rotate(-90 {x} {middle})"'),
         ]
-    pixels = np.stack([_values(grid) for grid in image.pixels])
+    pixels = pixels_of(shown.pixels)
     if pixels.shape[1] == 1:  # a waveform
         pixels = traced(pixels, IMAGE, IMAGE)
     parts.append(_picture(np.moveaxis(pixels, 0, -1), 0, top, IMAGE))
@@ -137,17 +135,12 @@ def draw_attention(attention: AttentionPayload, number: int) -> str:
         x, y = IMAGE + NAMES + column * (TILE + GAP), top + row * (TILE + GAP)
         if row == 0:
             size = f"{len(grid)}x{len(grid[0])}"
-            parts.append(_text(x + TILE / 2, top - 6, size, "middle"))
-        parts.append(_picture(_values(grid), x, y, TILE))
+            parts.append(text(x + TILE / 2, top - 6, size, 'text-anchor="middle"'))
+        parts.append(_picture(pixels_of([grid])[0], x, y, TILE))
 
     answered = ", ".join(f"the {network} says {answer}" for network, answer in answers.items())
-    told = f"A test image of class {image.label}: {answered}. Beside it their attention maps, {columns} of each."
-    return (
-        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}" role="img" '
-        f'aria-label="{escape(told)}" font-family="system-ui, sans-serif" font-size="12" fill="currentColor">'
-        + "".join(parts)
-        + "</svg>"
-    )
+    label = f"A test image of class {shown.label}: {answered}. Beside it their attention maps, {columns} of each."
+    return svg(width, height, label, parts)
 
 
 def teacher_names(attention: AttentionPayload) -> list[str]:
@@ -181,25 +174,14 @@ def _answer(y: float, network: str, answer: str, right: bool) -> str:
     )
 
 
-def _text(x: float, y: float, text: str, anchor: str, style: str = "") -> str:
-    return f'<text x="{x:g}" y="{y:g}" text-anchor="{anchor}" {style}>{escape(shortened(text))}</text>'
-
-
-def _values(grid: Sequence[bytes]) -> np.ndarray:
-    return np.array([list(row) for row in grid], dtype=np.uint8)
-
-
-def _picture(values: np.ndarray, x: float, y: float, side: float) -> str:
+def _picture(values: Pixels, x: float, y: float, side: float) -> str:
     """Pixels of 0 to 255 in a square: colours, [H, W, 3], grey values, [H, W, 1], or a map, [H, W], in its palette.
 
     A map of one row fills the square, so that its places stand below those of the waveform.
     """
-    stretched = ' preserveAspectRatio="none"' if len(values) == 1 else ""
+    stretched = 'preserveAspectRatio="none"' if len(values) == 1 else ""
     if values.ndim == 2:
         values = matplotlib.colormaps[COLOURS](values, bytes=True)
     elif values.shape[2] != 3:
         values = np.repeat(values[:, :, :1], 3, axis=2)
-    return (
-        f'<image x="{x:g}" y="{y:g}" width="{side:g}" height="{side:g}"{stretched} style="image-rendering: pixelated" '
-        f'href="{as_png(values)}"/>'
-    )
+    return image(values, x, y, side, side, stretched)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from html import escape
 from itertools import pairwise
 from typing import Annotated, NamedTuple
 
@@ -12,10 +11,10 @@ from pydantic import BaseModel, Field, model_validator
 
 from nasdistill.report.parts import Group
 from nasdistill.report.payloads import Payload
-from nasdistill.report.pixels import Grid, Pixels, as_png, montage, tiles
 from nasdistill.report.plots import shortened
 from nasdistill.report.records import Row
 from nasdistill.report.sections import SECTIONS, Section
+from nasdistill.report.svg import Grid, Pixels, image, montage, pixels_of, svg, text, tiles
 
 # Sizes in drawing units, which are pixels at full size.
 WIDTH = 1040
@@ -31,7 +30,9 @@ MOST_NAMES = 12  # of classes, that fit below their bars
 TALLEST = 4  # times the share of a class where all are alike; taller bars would leave those of the others no height
 
 _COLOURS = {"student": "var(--series-0, #0072b2)", "teacher": "var(--series-1, #c65600)"}
-_WARNING = "var(--series-7, #8a2c5a)"
+_BOLD = 'font-weight="600"'
+_SOFT = 'style="fill: var(--soft, #5a6472)"'
+_WARNING = 'font-weight="600" style="fill: var(--series-7, #8a2c5a)"'
 
 
 class PseudoPicture(BaseModel):
@@ -102,33 +103,34 @@ def draw_development(pseudo: PseudoPayload, collapses: Sequence[int] = ()) -> st
     full = min(highest or 1.0, TALLEST / len(pseudo.classes))
     chart = _Chart(MOMENT + IMAGES + SPACE, len(pseudo.classes), full)
     parts = [
-        _text(0, 14, "pseudo-batches", weight=600),
-        _text(MOMENT, 14, "pseudo-images made then", weight=600),
-        _text(chart.left, 14, "answers since the row above", weight=600),
-        _text(chart.left, 14 + LINE, f"{chart.scale(highest)}; dotted: all classes alike", soft=True),
-        _text(chart.left + CHART + SPACE, 14, "most answered", weight=600),
+        text(0, 14, "pseudo-batches", _BOLD),
+        text(MOMENT, 14, "pseudo-images made then", _BOLD),
+        text(chart.left, 14, "answers since the row above", _BOLD),
+        text(chart.left, 14 + LINE, f"{chart.scale(highest)}; dotted: all classes alike", _SOFT),
+        text(chart.left + CHART + SPACE, 14, "most answered", _BOLD),
     ]
     before = 0
     for number, (picture, share) in enumerate(zip(pseudo.pictures, shares, strict=True)):
         top = TOP + number * ROW
-        parts.append(_text(0, top + LINE, f"{picture.done:,}", weight=600))
-        parts += _told(top + 2 * LINE, [at for at in collapses if before < at <= picture.done])
+        parts.append(text(0, top + LINE, f"{picture.done:,}", _BOLD))
+        parts += _collapses(top + 2 * LINE, [at for at in collapses if before < at <= picture.done])
         parts += [_strip(picture, top), *chart.drawn(share, top)]
         for line, (who, colour) in enumerate(_COLOURS.items()):
             most = int(share[who].argmax())
             words = f"{shortened(pseudo.classes[most], 12)}, {100 * share[who][most]:.0f} %"
-            parts.append(_text(chart.left + CHART + SPACE, top + 16 + 20 * line, f"{who}: {words}", colour=colour))
+            words = f"{who}: {words}"
+            parts.append(text(chart.left + CHART + SPACE, top + 16 + 20 * line, words, f'style="fill: {colour}"'))
         before = picture.done
     bottom = TOP + len(pseudo.pictures) * ROW
     parts += chart.names(pseudo.classes, bottom)
     late = [at for at in collapses if at > before]
-    parts += _told(bottom + LINE, late)
+    parts += _collapses(bottom + LINE, late)
     height = bottom + max(chart.room_for_names(pseudo.classes), 2 * LINE if late else 0)
     moments = ", ".join(f"{picture.done:,}" for picture in pseudo.pictures)
-    told = f"Pseudo-images after {moments} pseudo-batches, and how often student and teacher answered each class."
+    label = f"Pseudo-images after {moments} pseudo-batches, and how often student and teacher answered each class."
     if collapses:
-        told += f" Collapses after {', '.join(f'{at:,}' for at in collapses)}."
-    return _svg(height, told, parts, narrowest=840)
+        label += f" Collapses after {', '.join(f'{at:,}' for at in collapses)}."
+    return svg(WIDTH, height, label, parts, _wide(height, 840))
 
 
 def draw_picture(picture: PseudoPicture) -> str:
@@ -141,8 +143,8 @@ def draw_picture(picture: PseudoPicture) -> str:
     _count, height, width, _colours = pixels.shape
     made = montage(pixels, max(1, round(16 * height / width)))
     shown = WIDTH * made.shape[0] / made.shape[1]
-    told = f"{len(pixels)} pseudo-images after {picture.done:,} pseudo-batches"
-    return _svg(shown, told, [_image(made, 0, 0, WIDTH, shown)], narrowest=600)
+    label = f"{len(pixels)} pseudo-images after {picture.done:,} pseudo-batches"
+    return svg(WIDTH, shown, label, [image(made, 0, 0, WIDTH, shown)], _wide(shown, 600))
 
 
 class _Chart(NamedTuple):
@@ -179,14 +181,12 @@ class _Chart(NamedTuple):
         if len(classes) > MOST_NAMES:
             first, last = shortened(classes[0], 12), shortened(classes[-1], 12)
             words = f"{len(classes)} classes, {first} to {last}"
-            return [_text(self.left + CHART / 2, top, words, "middle", soft=True)]
-        places = [self.left + (number + 0.5) * pitch for number in range(len(classes))]
+            return [text(self.left + CHART / 2, top, words, f'text-anchor="middle" {_SOFT}')]
+        places = [(self.left + (number + 0.5) * pitch, shortened(name, 12)) for number, name in enumerate(classes)]
         if self.room_for_names(classes) == LINE:
-            return [_text(x, top, shortened(name, 12), "middle") for x, name in zip(places, classes, strict=True)]
-        return [
-            _text(x + 4, top - 6, shortened(name, 12), "end", turned=-45)
-            for x, name in zip(places, classes, strict=True)
-        ]
+            return [text(x, top, name, 'text-anchor="middle"') for x, name in places]
+        turned = 'text-anchor="end" transform="rotate(-45 {:.2f} {:.2f})"'
+        return [text(x + 4, top - 6, name, turned.format(x + 4, top - 6)) for x, name in places]
 
     def room_for_names(self, classes: Sequence[str]) -> float:
         crowded = len(classes) <= MOST_NAMES and 7 * max(map(len, classes)) > CHART / len(classes)
@@ -207,7 +207,7 @@ def _shares(counts: Sequence[int]) -> np.ndarray:
 
 
 def _pixels(picture: PseudoPicture) -> Pixels:
-    return np.array([[[list(row) for row in grid] for grid in image] for image in picture.images], dtype=np.uint8)
+    return np.stack([pixels_of(grids) for grids in picture.images])
 
 
 def _strip(picture: PseudoPicture, top: float) -> str:
@@ -216,46 +216,16 @@ def _strip(picture: PseudoPicture, top: float) -> str:
     _count, height, width, _colours = pixels.shape
     fit = max(1, int(IMAGES / (HEIGHT * (width / height + 1 / 16))))
     made = montage(pixels[:fit], fit)
-    return _image(made, MOMENT, top, min(HEIGHT * made.shape[1] / made.shape[0], IMAGES), HEIGHT)
+    return image(made, MOMENT, top, min(HEIGHT * made.shape[1] / made.shape[0], IMAGES), HEIGHT)
 
 
-def _told(y: float, collapses: Sequence[int]) -> list[str]:
+def _collapses(y: float, collapses: Sequence[int]) -> list[str]:
     if not collapses:
         return []
     words = [f"collapse at {collapses[0]:,}", *([f"and {len(collapses) - 1} more"] if len(collapses) > 1 else [])]
-    return [_text(0, y + number * 14, text, colour=_WARNING, weight=600) for number, text in enumerate(words)]
+    return [text(0, y + number * 14, line, _WARNING) for number, line in enumerate(words)]
 
 
-def _image(pixels: Pixels, x: float, y: float, width: float, height: float) -> str:
-    return (
-        f'<image x="{x:g}" y="{y:g}" width="{width:.2f}" height="{height:.2f}" style="image-rendering: pixelated" '
-        f'href="{as_png(pixels)}"/>'
-    )
-
-
-def _text(
-    x: float,
-    y: float,
-    text: str,
-    anchor: str = "start",
-    *,
-    weight: int = 400,
-    colour: str = "currentColor",
-    soft: bool = False,
-    turned: float = 0,
-) -> str:
-    turn = f' transform="rotate({turned:g} {x:.2f} {y:.2f})"' if turned else ""
-    colour = "var(--soft, #5a6472)" if soft else colour
-    return (
-        f'<text x="{x:.2f}" y="{y:.2f}" text-anchor="{anchor}" font-weight="{weight}"{turn} style="fill: {colour}">'
-        f"{escape(text)}</text>"
-    )
-
-
-def _svg(height: float, told: str, parts: Sequence[str], narrowest: int) -> str:
+def _wide(height: float, narrowest: int) -> str:
     """`narrowest` is the width in pixels at which it can still be read; a narrower page scrolls it."""
-    return (
-        f'<svg xmlns="http://www.w3.org/2000/svg" width="{WIDTH}" height="{height:.0f}" '
-        f'viewBox="0 0 {WIDTH} {height:.0f}" role="img" aria-label="{escape(told)}" style="min-width: {narrowest}px" '
-        'font-family="system-ui, sans-serif" font-size="12">' + "".join(parts) + "</svg>"
-    )
+    return f'width="{WIDTH}" height="{height:.0f}" style="min-width: {narrowest}px"'

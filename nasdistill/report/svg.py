@@ -1,10 +1,11 @@
-"""Images within SVG: pixels as PNG, small enough to be embedded."""
+"""SVG written by hand: text, and images of pixels as PNG, small enough to be embedded."""
 
 from __future__ import annotations
 
 import base64
 import io
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from html import escape
 from typing import Annotated
 
 import numpy as np
@@ -35,11 +36,36 @@ Grid = Annotated[list[Annotated[bytes, BeforeValidator(_bytes)]], AfterValidator
 """Rows of values 0 to 255, two hexadecimal digits each in the file."""
 
 
-def as_png(pixels: Pixels) -> str:
-    """Values of 0 to 255, [H, W, 3] or with opacity [H, W, 4], as what an `href` may hold."""
+def pixels_of(grids: Iterable[Sequence[bytes]]) -> Pixels:
+    """An image of a grid per channel, [C, H, W]."""
+    return np.array([[list(row) for row in grid] for grid in grids], dtype=np.uint8)
+
+
+def svg(width: float, height: float, label: str, parts: Iterable[str], attributes: str = "") -> str:
+    """One SVG element that stands alone or within a page.
+
+    Args:
+        label: the picture in words.
+    """
+    return (
+        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width:.0f} {height:.0f}" role="img" '
+        f'aria-label="{escape(label)}" font-family="system-ui, sans-serif" font-size="12" fill="currentColor" '
+        f"{attributes}>{''.join(parts)}</svg>"
+    )
+
+
+def text(x: float, y: float, words: str, attributes: str = "") -> str:
+    return f'<text x="{x:.2f}" y="{y:.2f}" {attributes}>{escape(words)}</text>'
+
+
+def image(pixels: Pixels, x: float, y: float, width: float, height: float, attributes: str = "") -> str:
+    """Values of 0 to 255, [H, W, 3] or with opacity [H, W, 4]."""
     buffer = io.BytesIO()
     Image.fromarray(pixels).save(buffer, "PNG", optimize=True)
-    return "data:image/png;base64," + base64.b64encode(buffer.getvalue()).decode()
+    return (
+        f'<image x="{x:g}" y="{y:g}" width="{width:.2f}" height="{height:.2f}" style="image-rendering: pixelated" '
+        f'href="data:image/png;base64,{base64.b64encode(buffer.getvalue()).decode()}" {attributes}/>'
+    )
 
 
 def tiles(images: Pixels) -> Pixels:
