@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from nasdistill.errors import DamagedFile
-from nasdistill.report import payloads
+from nasdistill.report import payloads, trial_axes
 from nasdistill.report.parts import Part
 from nasdistill.report.records import RunRecord
 from nasdistill.report.sections import sections, trials
@@ -137,7 +137,7 @@ def test_an_architecture_that_came_again_counts_once_for_importance(monkeypatch:
     for each in content["trials"][12:]:
         each["like"] = 0
     told: list[tuple[Any, Any]] = []
-    monkeypatch.setattr(trials, "importance", lambda *given: told.append(given))
+    monkeypatch.setattr(trial_axes, "importance", lambda *given: told.append(given))
     trials.draw_importance(found(content))
     ((places, scores),) = told
     assert len(places) == 12
