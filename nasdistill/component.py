@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from typing import Any, ClassVar
+from pathlib import Path
+from typing import Any, ClassVar, get_args
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, model_validator
+
+from nasdistill.errors import found_at
+from nasdistill.paths import all_located
 
 
 class Options(BaseModel):
@@ -13,6 +17,20 @@ class Options(BaseModel):
 
     # Validators are built when an instance is first made: help and lists make none, and read fields alone.
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, defer_build=True)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _locate_paths(cls, options: Any) -> Any:
+        """What a `Path` holds starts where it was written, in a field of a plug-in too."""
+        if not isinstance(options, Mapping):
+            return options
+        found = dict(options)
+        for name in found.keys() & cls.model_fields.keys():
+            accepted = [cls.model_fields[name].annotation, *parts_of(cls.model_fields[name].annotation)]
+            if Path in accepted and found[name] not in accepted:  # it may accept a word as well
+                with found_at(name):
+                    found[name] = all_located(found[name])
+        return found
 
 
 class Component(Options):
@@ -43,6 +61,13 @@ class Component(Options):
     def looked_up(self) -> Iterator[type[Component]]:
         """The components that it looks up by name, beside those in its fields; their code decides results as well."""
         return iter(())
+
+
+def parts_of(annotation: Any) -> Iterator[Any]:
+    """What an annotation is made of, at any depth: of `list[Path] | None` also `Path`."""
+    for part in get_args(annotation):
+        yield part
+        yield from parts_of(part)
 
 
 def classes_in(value: Any) -> Iterator[type[Component]]:

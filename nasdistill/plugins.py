@@ -21,7 +21,7 @@ from nasdistill.registry import left_out, nothing_left_behind, plugins
 log = logging.getLogger(__name__)
 
 
-def load_plugin(plugin: str, relative_to: Path | None = None) -> None:
+def load_plugin(plugin: str) -> None:
     """Import a plugin named in a recipe or on the command line: a `.py` file or a module.
 
     A file can import those beside it as a script can (`import helper`), and as a module of a package can
@@ -34,7 +34,7 @@ def load_plugin(plugin: str, relative_to: Path | None = None) -> None:
     before = set(sys.modules)
     try:
         with nothing_left_behind():
-            name = _load_file((relative_to or Path.cwd()) / plugin) if plugin.endswith(".py") else plugin
+            name = _load_file(Path(plugin)) if plugin.endswith(".py") else plugin
             importlib.import_module(name)
     except (Exception, SystemExit) as error:  # a plugin may fail in any way, and must not take the rest down
         left_out(plugin, f"{type(error).__name__}: {error}")

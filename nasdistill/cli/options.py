@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import types
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal, Union, cast, get_args, get_origin
@@ -11,7 +11,8 @@ from typing import Annotated, Any, Literal, Union, cast, get_args, get_origin
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
-from nasdistill.registry import Component, ComponentOf
+from nasdistill.component import Component, parts_of
+from nasdistill.registry import ComponentOf
 
 SIMPLE = {str: "text", int: "whole number", float: "number", bool: "yes or no", Path: "path"}
 
@@ -52,7 +53,7 @@ class Option:
     @property
     def component_kind(self) -> str | None:
         """The kind of the component, or of the components in the list, that this option holds."""
-        return next((part.kind for part in _parts(self.annotation) if isinstance(part, ComponentOf)), None)
+        return next((part.kind for part in parts_of(self.annotation) if isinstance(part, ComponentOf)), None)
 
 
 def flag_of(field: str) -> str:
@@ -136,9 +137,3 @@ def _plain(value: Any) -> Any:
     if isinstance(value, Mapping):
         return {key: _plain(item) for key, item in value.items()}
     return str(value) if isinstance(value, Path) else value
-
-
-def _parts(annotation: Any) -> Iterator[Any]:
-    for part in get_args(annotation):
-        yield part
-        yield from _parts(part)

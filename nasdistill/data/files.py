@@ -15,7 +15,7 @@ from typing import ClassVar
 from pydantic import Field
 
 from nasdistill.data.base import DataSet
-from nasdistill.errors import UserError
+from nasdistill.errors import SpecError, UserError
 from nasdistill.storage import sha256_of, sha256_of_json, write_bytes
 
 LARGEST_MEMBER = 1 << 30
@@ -100,10 +100,11 @@ class FileSet(DataSet):
         if located is None:
             first = self.layouts[0]
             looked = dict.fromkeys(str(folder) for folder in (*(self.root / x.folder for x in self.layouts), self.root))
-            raise UserError(
+            raise SpecError(
                 f"the files of {self.registered_name!r} are missing: looked in {', '.join(looked)}; "
                 f"set data.download=true to fetch them, data.root to the folder that holds them, "
-                f"or put {', '.join(first.md5)} into {self.root / first.folder}"
+                f"or put {', '.join(first.md5)} into {self.root / first.folder}",
+                ("root",),
             )
         return located
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import graphlib
+import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -75,7 +76,7 @@ def _check_reference(
                 name, field, f"{value!r} is {_a(by)} stage and makes {_a(made)}, but {_a(reference.kind)} is read"
             )
         return
-    if isinstance(value, str) and (Path(value) / MANIFEST).is_file():
+    if is_artifact(value):
         try:
             found = open_artifact(Path(value), verify=False).kind
         except UserError as error:
@@ -98,6 +99,11 @@ def _check_reference(
     what = "stage, artifact folder or model" if reference.or_model else "stage or artifact folder"
     known = [*stages, *(registry("models").names() if reference.or_model else []), *_artifacts_beside(str(value))]
     raise problem(name, field, unknown(what, str(value), [other for other in known if other != name]))
+
+
+def is_artifact(value: Any) -> bool:
+    """Whether a reference in a recipe is the folder of an artifact; any other word may be a folder's name as well."""
+    return isinstance(value, str) and os.path.isabs(value) and (Path(value) / MANIFEST).is_file()
 
 
 def _artifacts_beside(path: str) -> list[str]:

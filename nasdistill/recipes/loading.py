@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-import copy
-from collections.abc import Iterable, Mapping
+import os
+from collections.abc import Container, Iterable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
@@ -12,21 +13,25 @@ from typing import Any
 from pydantic import BaseModel
 
 from nasdistill import resources
-from nasdistill.errors import SpecError, nearest, unknown
+from nasdistill.artifacts import MANIFEST
+from nasdistill.errors import SpecError, found_at, nearest, unknown
+from nasdistill.paths import Written, located, settled, starting_at
 from nasdistill.plugins import load_plugin
 from nasdistill.recipes.graph import check_graph
-from nasdistill.recipes.schema import RecipeFile
+from nasdistill.recipes.schema import RecipeFile, file_or_module
 from nasdistill.recipes.source import Key, RecipeError, Source, dump, parse, read_source
-from nasdistill.registry import build
+from nasdistill.registry import build, registry
 from nasdistill.report.points import value_in_words
 from nasdistill.stages import STAGES, Stage
-from nasdistill.stages.base import path_of
+from nasdistill.stages.base import path_of, references
 
 
 class CommandLine(Source):
     """A recipe that was typed as the options of a command."""
 
     def address(self, key: Key) -> str:
+        if key == ("data", "root"):
+            return "--data-root"
         path = key[3:] if key[:3] == ("stages", 0, "with") else key[1:] if key[:1] == ("engine",) else key
         return "--" + ".".join([str(path[0]).replace("_", "-"), *map(str, path[1:])]) if path else ""
 
@@ -51,9 +56,14 @@ class Recipe:
     def seeds(self) -> tuple[int, ...]:
         return self.settings.seeds or (self.settings.seed or 0,)
 
+    @property
+    def data(self) -> dict[str, Any]:
+        """The recipe as it runs, overrides included, with absolute paths."""
+        found: dict[str, Any] = settled(self.source.data)
+        return found
+
     def text(self) -> str:
-        """The recipe as it runs, overrides included."""
-        return dump(self.source.data)
+        return dump(self.data)
 
     def error(self, stage: str, wrong: SpecError) -> RecipeError:
         """The sentence for what showed to be wrong with a stage's config only when it ran."""
@@ -97,18 +107,20 @@ def load_recipe(
         RecipeError: one sentence with file, line, key, what was allowed and what was probably meant.
     """
     if isinstance(name, Source):
-        source, folder = name, Path.cwd()
+        source, start = name, Path.cwd()
     else:
         path = find_recipe(name)
-        source, folder = read_source(path), path.parent
-    _load_plugins(source, folder, plugins)
+        # one that comes along lies inside the package
+        source, start = read_source(path), path.parent.resolve() if path == Path(name) else Path.cwd()
+    source.data = starting_at(start, source.data)
+    _load_plugins(source, plugins)
     for override in overrides:
         _override(source, override, f"override {override!r}")
     for name, setting in tune.items():
         _set_up(source, name, setting)
     for key, value in swept.items():
         _assign(source, key, value, f"{by} {key}={value_in_words(value)}")
-    _load_plugins(source, folder, ())
+    _load_plugins(source)
     return check(source)
 
 
@@ -132,8 +144,9 @@ def recipe_of_stage(
     kind = STAGES.get(uses)
     name = kind.command or uses
     stage = {"name": name, "uses": uses, "with": dict(options)}
-    source = CommandLine("the command line", {"name": name, "data": kind.default_data, **given, "stages": [stage]})
-    _load_plugins(source, Path.cwd(), plugins)
+    data = {"name": name, "data": kind.default_data, **given, "stages": [stage]}
+    source = CommandLine("the command line", starting_at(Path.cwd(), data))
+    _load_plugins(source, plugins)
     for override in overrides:
         _override(source, f"stages.{name}.{override}", f"--set {override!r}")
     return check(source)
@@ -158,7 +171,8 @@ def check(source: Source) -> Recipe:
         except SpecError as error:
             raise source.error(("stages", index, "uses"), error.problem) from None
         try:
-            written[entry.name] = build(kind, entry.options)
+            options = _with_folders(kind, entry.options, {*(each.name for each in settings.stages), *stages})
+            written[entry.name] = build(kind, options)
             parts = written[entry.name].parts(entry.name)
             for stage in parts.values():
                 stage.check_data(settings.data)
@@ -181,14 +195,32 @@ def _options_key(entry: int) -> Key:
     return ("stages", entry, "with")
 
 
-def _load_plugins(source: Source, folder: Path, more: Iterable[str]) -> None:
+def _with_folders(kind: type[Stage], options: Mapping[str, Any], stages: Container[str]) -> dict[str, Any]:
+    """A stage's options, in which what names an artifact's folder says where it lies."""
+
+    def is_folder(value: Any) -> bool:
+        if not isinstance(value, Written) or value in stages:
+            return False
+        if (value.start / value / MANIFEST).is_file():
+            return True
+        there = any(os.path.exists(place) for place in (value.start / value, value))
+        return ("/" in value or there) and not registry("models").recognises(value)
+
+    found = dict(options)
+    for field in references(kind).keys() & options.keys():
+        value, several = options[field], isinstance(options[field], list)
+        with found_at(field):
+            items = [str(located(each)) if is_folder(each) else each for each in (value if several else [value])]
+        found[field] = items if several else items[0]
+    return found
+
+
+def _load_plugins(source: Source, more: Iterable[str] = ()) -> None:
     named = source.data.get("plugins", ()) if isinstance(source.data, dict) else ()
-    if isinstance(named, list | tuple):
-        for plugin in named:
-            if isinstance(plugin, str):
-                load_plugin(plugin, relative_to=folder)
-    for plugin in more:
-        load_plugin(plugin)
+    for plugin in (*(named if isinstance(named, list) else ()), *more):
+        if isinstance(plugin, str):
+            with suppress(SpecError):  # which is told when the recipe is checked
+                load_plugin(file_or_module(plugin))
 
 
 def _override(source: Source, text: str, shown: str) -> None:
@@ -213,7 +245,7 @@ def _set_up(source: Source, name: str, setting: Any) -> None:
     varied = section.get("vary")
     if name == "vary":
         setting = {**(varied if isinstance(varied, dict) else {}), **setting}
-    section[name] = setting
+    section[name] = starting_at(Path.cwd(), setting)
     source.set(("tune", name), f"--{name.replace('_', '-')}")
 
 
@@ -229,7 +261,7 @@ def _assign(source: Source, dotted: str, value: Any, shown: str) -> None:
     """Set the value at each path of a key; see `each_path`."""
     for path in each_path(dotted):
         # a copy for each, because what is set at a longer key lands inside
-        _assign_at(source, path, copy.deepcopy(value), shown)
+        _assign_at(source, path, starting_at(Path.cwd(), value), shown)
 
 
 def _assign_at(source: Source, dotted: str, value: Any, shown: str) -> None:

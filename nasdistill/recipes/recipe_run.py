@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from nasdistill.artifacts import MANIFEST, Artifact, open_artifact, publish
+from nasdistill.artifacts import Artifact, open_artifact, publish
 from nasdistill.component import Component, classes_in
 from nasdistill.data.base import DataSet
 from nasdistill.errors import Interrupted, ProcessLost, SpecError, UserError
@@ -22,6 +22,7 @@ from nasdistill.interrupts import leave_if_requested
 from nasdistill.models.base import load_spec
 from nasdistill.recipes.blame import blaming_plugins, checked
 from nasdistill.recipes.cost import Meter
+from nasdistill.recipes.graph import is_artifact
 from nasdistill.recipes.loading import Recipe
 from nasdistill.recipes.lock import stage_lock
 from nasdistill.recipes.provenance import (
@@ -119,7 +120,10 @@ class RecipeRun:
     def data_identity(self) -> dict[str, Any]:
         """The data set's options, bytes and code, without where they lie."""
         if self._fingerprint is None:
-            self._fingerprint = self.dataset.fingerprint()
+            try:
+                self._fingerprint = self.dataset.fingerprint()
+            except SpecError as error:
+                raise self.recipe.source.error(("data", *error.path), error.problem) from None
         options = {name: value for name, value in self.dataset.spec().items() if name not in self.dataset.access}
         return {**options, "fingerprint": self._fingerprint, "code": version(classes_in(self.dataset))}
 
@@ -132,7 +136,7 @@ class RecipeRun:
             if value in self.recipe.stages:
                 if value in done:
                     found[field] = done[value]
-            elif (Path(value) / MANIFEST).is_file():
+            elif is_artifact(value):
                 found[field] = open_artifact(Path(value))
         return found
 

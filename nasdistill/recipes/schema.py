@@ -5,8 +5,9 @@ from __future__ import annotations
 import re
 from typing import Annotated, Any
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
 
+from nasdistill.paths import located
 from nasdistill.recipes.experiment import TuneSettings
 from nasdistill.registry import ComponentOf
 from nasdistill.training.engine import EngineSettings
@@ -25,9 +26,16 @@ def _each_once(seeds: tuple[int, ...]) -> tuple[int, ...]:
     return seeds
 
 
+def file_or_module(plugin: Any) -> Any:
+    """A plugin as it is loaded, wherever it was written."""
+    return str(located(plugin)) if isinstance(plugin, str) and plugin.endswith(".py") else plugin
+
+
 # Names become folders, so they are words that every file system takes.
 Name = Annotated[str, AfterValidator(_word_for_a_folder)]
 Seeds = Annotated[tuple[Annotated[int, Field(ge=0)], ...], Field(min_length=1), AfterValidator(_each_once)]
+
+Plugin = Annotated[str, BeforeValidator(file_or_module)]
 
 
 class StageEntry(BaseModel):
@@ -56,7 +64,7 @@ class RecipeFile(BaseModel):
     loggers: tuple[Annotated[Any, ComponentOf("loggers")], ...] = Field(
         ("tensorboard",), validate_default=True, description="where the curves of a stage go while it runs"
     )
-    plugins: tuple[str, ...] = Field((), description="Python files (beside the recipe) or modules that add components")
+    plugins: tuple[Plugin, ...] = Field((), description="Python files or modules that add components")
     tune: TuneSettings | None = Field(
         None, description="what `nasdistill tune` varies; `nasdistill run` leaves it aside"
     )

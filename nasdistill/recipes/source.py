@@ -7,6 +7,7 @@ a way to run code, to eat memory or to hide a mistake. Scalars follow YAML 1.2's
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -16,6 +17,7 @@ from typing import Any
 import yaml
 
 from nasdistill.errors import UserError
+from nasdistill.paths import Written
 
 MAX_BYTES = 1_000_000
 MAX_DEPTH = 20
@@ -71,8 +73,19 @@ class Source:
             del parts[2]
         return ".".join(str(part) for part in parts)
 
+    def _at(self, key: Key) -> Any:
+        value = self.data
+        for step in key:
+            try:
+                value = value[step]
+            except (LookupError, TypeError):
+                return None
+        return value
+
     def error(self, key: Key, problem: str) -> RecipeError:
-        address = self.address(key)
+        address, value = self.address(key), self._at(key)
+        if isinstance(value, Written) and value.place and value.start != Path.cwd() and not os.path.isabs(value):
+            problem += f" ({value!r} starts at {value.start})"
         return RecipeError(f"{self.where(key)}: {address}: {problem}" if address else f"{self.where(key)}: {problem}")
 
 

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, model_validator
 
 from nasdistill.component import Options
 from nasdistill.errors import SpecError, UserError, unknown
+from nasdistill.paths import Written, starting_at
 from nasdistill.recipes.source import parse
 from nasdistill.report.points import value_in_words
 
@@ -124,7 +126,8 @@ def _read(given: Any) -> Any:
             f"(known: {', '.join(PARAMETERS)})"
         )
     try:
-        return {"kind": written[1], "arguments": parse(f"[{written[2]}]").data}
+        start = given.start if isinstance(given, Written) else Path.cwd()
+        return {"kind": written[1], "arguments": starting_at(start, parse(f"[{written[2]}]").data)}
     except UserError:
         raise SpecError(f"{given!r}: what stands between the brackets is no list of values") from None
 

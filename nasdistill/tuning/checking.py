@@ -8,8 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from nasdistill.errors import UserError, unknown
+from nasdistill.paths import settled
 from nasdistill.recipes.experiment import Metric, TuneSettings
-from nasdistill.recipes.loading import Recipe, find_recipe, load_recipe
+from nasdistill.recipes.loading import Recipe, load_recipe
 from nasdistill.recipes.source import RecipeError
 from nasdistill.stages import Stage
 from nasdistill.training.history import VALIDATION_LOSS
@@ -66,7 +67,12 @@ def load_tuned(name: str, overrides: Sequence[str], plugins: Sequence[str], tune
         raise recipe.source.error(
             ("tune", "assessor"), f"{stage!r} tells nothing before it ends, so nothing can be assessed"
         )
-    return Tuned(recipe, settings, stage, _plugins_of(recipe, find_recipe(name).parent, plugins))
+    # trials know nothing of where a choice that is a path was written
+    vary = {
+        key: varied.model_copy(update={"arguments": tuple(settled(varied.arguments))})
+        for key, varied in settings.vary.items()
+    }
+    return Tuned(recipe, settings.model_copy(update={"vary": vary}), stage, _plugins_of(recipe, plugins))
 
 
 def scored_stage(recipe: Recipe, settings: TuneSettings) -> str:
@@ -101,10 +107,10 @@ def curve_of(stage: Stage, metric: Metric) -> str | None:
     return VALIDATION_LOSS if curve is not None and metric == "validation.loss" else curve
 
 
-def _plugins_of(recipe: Recipe, folder: Path, more: Sequence[str]) -> tuple[str, ...]:
-    """The plugins of a recipe in `folder`, where its files start, and those of the command line."""
-    start = {**dict.fromkeys(more, Path.cwd()), **dict.fromkeys(recipe.settings.plugins, folder)}
-    found = [str((place / name).resolve()) if name.endswith(".py") else name for name, place in start.items()]
+def _plugins_of(recipe: Recipe, more: Sequence[str]) -> tuple[str, ...]:
+    """The plugins of a recipe, and those of the command line."""
+    named = (*more, *recipe.settings.plugins)
+    found = [str(Path(name).resolve()) if name.endswith(".py") else name for name in named]
     names = [Path(plugin).name for plugin in dict.fromkeys(found)]
     for name in names:
         if names.count(name) > 1:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -60,10 +61,9 @@ def write_best(folder: Path, out: Path, trial: Trial, metric: str) -> Path:
         folder: of the plan, below `out`.
     """
     recipe = recipe_at(folder, trial.values)
-    data = {key: value for key, value in recipe.source.data.items() if key != "tune"}
-    if "plugins" in data:
-        beside = folder.relative_to(out)
-        data["plugins"] = [str(beside / name) if name.endswith(".py") else name for name in data["plugins"]]
+    data = {key: value for key, value in recipe.data.items() if key != "tune"}
+    if "plugins" in data:  # those in the plan move with the experiment's folder
+        data["plugins"] = [os.path.relpath(name, out) if name.endswith(".py") else name for name in data["plugins"]]
     head = f"# The best of the trials of {recipe.settings.name}: trial {trial.number}, {metric}: {trial.score:.6g}\n"
     if trial.folder is not None:
         head += f"# Its run, with all that it made: {trial.folder}\n"

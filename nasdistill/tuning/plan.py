@@ -31,7 +31,8 @@ class Plan(BaseModel):
         experiment: its name for this folder; tells whether a machine sees the experiment's own folder.
         out: the experiment's folder, as an absolute path.
         remote: where trials work on a machine that does not see `out`, below its home unless absolute.
-        directory: where the experiment was started; relative paths in the recipe start there if it exists.
+        directory: where the experiment was started; paths that no recipe holds, as that of `data/`, start there if it
+            exists.
         stage: the stage whose metric counts.
         budget_key: takes the budget of a trial.
         threads: per trial on this machine; None leaves it to torch.

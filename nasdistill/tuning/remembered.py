@@ -65,7 +65,7 @@ class Remembered:
 
 
 def _lasting(recipe: Recipe) -> dict[str, Any]:
-    data: dict[str, Any] = dict(recipe.source.data)
+    data: dict[str, Any] = dict(recipe.source.data)  # as it is written: a folder may be moved
     data["tune"] = {key: value for key, value in (data.get("tune") or {}).items() if key not in FREE}
     return data
 

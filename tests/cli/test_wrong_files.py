@@ -49,7 +49,7 @@ MISTAKES: Mapping[str, Mistake] = {
     "link to nowhere": (
         f"nasdistill train mlp {FOLDER}",
         photos(lambda: os.symlink("gone", "photos/ant/zz.png")),
-        "cannot use photos/ant/zz.png: no such file",
+        "cannot use /home/you/photos/ant/zz.png: no such file",
     ),
     "MNIST cut": (
         "nasdistill train mlp --data mnist",
@@ -65,7 +65,11 @@ MISTAKES: Mapping[str, Mistake] = {
         "net/weights.safetensors is damaged",
     ),
     "spec missing": ("nasdistill evaluate net", network(Path("net/spec.json").unlink), "net/spec.json is missing"),
-    "another shape": ("nasdistill evaluate net", network(pixels="3x8x8"), "--network: the network 'net' is made for"),
+    "another shape": (
+        "nasdistill evaluate net",
+        network(pixels="3x8x8"),
+        "--network: the network '/home/you/net' is made for",
+    ),
     "manifest cut": (
         "nasdistill evaluate net",
         network(lambda: cut("net/artifact.json", 99)),
@@ -76,7 +80,7 @@ MISTAKES: Mapping[str, Mistake] = {
         network(network_of_another_spec),
         "other/weights.safetensors does not fit its spec.json: size mismatch for classifier",
     ),
-    "architecture alone": ("nasdistill evaluate mine", architecture(), "--network: 'mine' is no artifact"),
+    "architecture alone": ("nasdistill evaluate mine", architecture(), "--network: '/home/you/mine' is no artifact"),
     "spec is a list": (
         "nasdistill inspect mine",
         lambda _: write_json(Path("mine/spec.json"), []),
@@ -97,7 +101,7 @@ MISTAKES: Mapping[str, Mistake] = {
     "the neighbour of an artifact": (
         "nasdistill evaluate ./nett",
         network(),
-        "unknown stage or artifact folder './nett'; did you mean 'net'? (known: ...)",
+        "unknown stage or artifact folder '/home/you/nett'; did you mean '/home/you/net'? (known: ...)",
     ),
     "no run to report": ("nasdistill report nowhere", nothing, "nowhere is not a run: there is no such folder"),
 }

@@ -124,13 +124,13 @@ def written(path: Path, text: str) -> Path:
 def test_an_edited_helper_makes_another_key_and_is_loaded_anew(how: str, tmp_path: Path) -> None:
     written(tmp_path / "loss.py", LOSS.format(name="scaled").replace("import helper", how))
     written(tmp_path / "helper.py", "FACTOR = 2\n")
-    load_plugin("loss.py", tmp_path)
+    load_plugin(str(tmp_path / "loss.py"))
     assert plugins.broken == {}
     before = distilled("scaled")
     assert distilled("scaled") == before
     written(tmp_path / "helper.py", "FACTOR = 3\n")
     assert distilled("scaled") == before, "what is loaded is what will run"
-    load_plugin("loss.py", tmp_path)
+    load_plugin(str(tmp_path / "loss.py"))
     assert OBJECTIVES.parse("scaled").factor() == 3  # type: ignore[attr-defined]
     assert distilled("scaled") != before
 
@@ -139,7 +139,7 @@ def test_helpers_of_one_name_are_each_their_own_plugins(tmp_path: Path) -> None:
     for name, factor in (("first", 1), ("second", 2)):
         written(tmp_path / name / "loss.py", LOSS.format(name=name))
         written(tmp_path / name / "helper.py", f"FACTOR = {factor}\n")
-        load_plugin(f"{name}/loss.py", tmp_path)
+        load_plugin(str(tmp_path / f"{name}/loss.py"))
     assert [OBJECTIVES.parse(name).factor() for name in ("first", "second")] == [1, 2]  # type: ignore[attr-defined]
     assert "helper" not in sys.modules
 
@@ -150,7 +150,7 @@ def test_where_a_plugin_lies_decides_nothing(tmp_path: Path) -> None:
         written(tmp_path / place / "model.py", MODEL)
         with pytest.MonkeyPatch.context() as before:
             before.setattr(MODELS, "_components", {name: MODELS.get(name) for name in MODELS.loaded()})
-            load_plugin(f"{place}/model.py", tmp_path)
+            load_plugin(str(tmp_path / f"{place}/model.py"))
             keys.append(key("train", model="one-layer"))
     assert keys[0] == keys[1]
 
@@ -161,7 +161,7 @@ def test_an_edited_operation_makes_another_key_of_a_search_and_of_what_it_found(
     found: list[list[str]] = []
     for activation in ("ReLU", "Tanh"):
         written(tmp_path / "bend.py", OPERATION.replace("ReLU", activation))
-        load_plugin("bend.py", tmp_path)
+        load_plugin(str(tmp_path / "bend.py"))
         space = {"name": "darts-tiny", "operations": ["none", "bend"]}
         model = {"name": "darts", "genotype": genotype}
         keys = [key("search", space=space, strategy="random"), key("train", model=model)]
@@ -183,7 +183,7 @@ def test_an_edited_model_in_an_input_makes_another_key_of_who_reads_it(tmp_path:
     keys, contents = [], []
     for edition in ("", "# edited\n"):
         written(tmp_path / "model.py", MODEL + edition)
-        load_plugin("model.py", tmp_path)
+        load_plugin(str(tmp_path / "model.py"))
         artifact = imported(tmp_path / f"run{len(keys)}")
         keys.append(key("train", {"model": artifact}, model="imported"))
         contents.append(artifact.content)
@@ -195,7 +195,7 @@ def test_an_artifact_says_which_plugin_it_lacks(tmp_path: Path) -> None:
     plugin = written(tmp_path / "model.py", MODEL)
     with pytest.MonkeyPatch.context() as before:
         before.setattr(MODELS, "_components", {name: MODELS.get(name) for name in MODELS.loaded()})
-        load_plugin("model.py", tmp_path)
+        load_plugin(str(tmp_path / "model.py"))
         artifact = imported(tmp_path / "run")
     with pytest.raises(UserError, match=rf"unknown model 'one-layer'.*; it was made with --plugin {plugin}$"):
         load_spec(artifact.folder)
@@ -244,7 +244,7 @@ def test_the_order_of_loading_decides_nothing(tmp_path: Path) -> None:
             for known in (MODELS, OBJECTIVES):
                 before.setattr(known, "_components", {name: known.get(name) for name in known.loaded()})
             for file in order:
-                load_plugin(file, tmp_path)
+                load_plugin(str(tmp_path / file))
             classes = [MODELS.get("one-layer"), OBJECTIVES.get("scaled")]
             found.append((key("train", model="one-layer"), distilled("scaled"), origins(classes)))
     assert found[0] == found[1] == found[2]

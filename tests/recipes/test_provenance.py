@@ -31,7 +31,7 @@ def test_a_model_that_a_stage_names_is_a_part_of_it(tmp_path: Path, monkeypatch:
     models.names()
     monkeypatch.setattr(models, "_components", {name: models.get(name) for name in models.loaded()})
     (tmp_path / "one_layer.py").write_text(MODEL)
-    load_plugin("one_layer.py", tmp_path)
+    load_plugin(str(tmp_path / "one_layer.py"))
     for model in ("one-layer", {"name": "one-layer"}):
         found = origins(classes_of(build(STAGES.get("train"), {"model": model}), {}))
         assert list(found) == ["models/one-layer"]

@@ -134,7 +134,7 @@ def test_a_plan_takes_plugins_along_and_its_recipe_runs_elsewhere(tmp_path):
     recipe = recipe_at(tmp_path / "there", {KEY: 4.0})
 
     assert recipe.stages["score"].x == 4.0
-    assert recipe.settings.plugins == ("parabola.py",)
+    assert recipe.settings.plugins == (str(tmp_path / "there" / "parabola.py"),)
     assert (tmp_path / "there" / "parabola.py").read_bytes() == PLUGIN.read_bytes()
 
 
@@ -151,8 +151,8 @@ def test_a_plan_takes_along_what_a_plugin_imports_from_beside_it(tmp_path):
 
     names = {path.name for path in (tmp_path / "plan").glob("*.py")}
     assert names == {"mine.py", "helper.py"}
-    load_plugin("mine.py", tmp_path / "plan")
-    assert "mine.py" not in plugins.broken
+    load_plugin(str(tmp_path / "plan" / "mine.py"))
+    assert str(tmp_path / "plan" / "mine.py") not in plugins.broken
 
 
 def test_two_plugins_of_one_name_are_refused(tmp_path):

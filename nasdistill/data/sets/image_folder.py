@@ -153,7 +153,8 @@ class ImageFolder(DataSet):
 
     def _root(self) -> Path:
         if not self.root.is_dir():
-            raise UserError(f"there is no folder {self.root}; set data.root to the folder that holds the class folders")
+            problem = f"there is no folder {self.root}; set data.root to the folder that holds the class folders"
+            raise SpecError(problem, ("root",))
         return self.root
 
     def _list(self) -> _Listing:

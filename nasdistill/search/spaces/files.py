@@ -10,6 +10,7 @@ from pydantic import create_model
 
 from nasdistill import resources
 from nasdistill.errors import SpecError, UserError, unknown
+from nasdistill.paths import located
 from nasdistill.search.spaces import SPACES
 from nasdistill.search.spaces.cells import CellSpace
 
@@ -72,7 +73,7 @@ class Custom(CellSpace):
         if not text.endswith(SUFFIXES):
             return None
         try:
-            content = read_space(Path(text))
+            content = read_space(located(text))
         except UserError as error:
             raise SpecError(str(error)) from None
         return {key: value for key, value in content.items() if key in cls.model_fields}
