@@ -40,19 +40,43 @@ def test_help_is_quick_imports_nothing_heavy_and_gives_an_example(command: tuple
     assert processor_seconds() - before < 5 * (before - start)
 
 
-PLAN_WITHOUT_WHAT_COMPUTES = """
+RUN_WITHOUT_WHAT_COMPUTES = """
 import sys
 from nasdistill.cli.main import main
-status = main(["run", "quickstart", "--dry-run", "--out", sys.argv[1]])
-heavy = {"torchvision", "lightning", "sklearn", "scipy", "matplotlib", "nni", "networkx", "triton"} & set(sys.modules)
-assert status == 0 and not heavy, (status, heavy)
+status = main(["run", *sys.argv[1:]])
+heavy = {"torch", "numpy", "torchvision", "lightning", "sklearn", "scipy", "matplotlib", "nni", "networkx", "triton"}
+assert status == 0 and not heavy & set(sys.modules), (status, heavy & set(sys.modules))
+"""
+SMALL = """name: small
+data: {name: digits, limit: 60}
+stages:
+  - name: teacher
+    uses: train
+    with: {model: {name: darts, genotype: DARTS_V2, channels: 4, cells: 3}, epochs: 1}
+  - name: student
+    uses: distill
+    with: {student: teacher, teacher: teacher, fresh: true, epochs: 1, objectives: [kd, attention]}
 """
 
 
-def test_what_is_done_is_found_without_the_libraries_that_compute_or_draw(tmp_path: Path) -> None:
-    command = [sys.executable, "-c", PLAN_WITHOUT_WHAT_COMPUTES, str(tmp_path / "out")]
+def run_without_what_computes(*arguments: str) -> str:
+    command = [sys.executable, "-c", RUN_WITHOUT_WHAT_COMPUTES, *arguments]
     done = subprocess.run(command, capture_output=True, text=True, timeout=120)
     assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def test_the_quick_start_is_planned_without_the_libraries_that_compute_or_draw(tmp_path: Path) -> None:
+    assert "5 of 5 stages to do" in run_without_what_computes("quickstart", "--dry-run", "--out", str(tmp_path))
+
+
+def test_what_is_done_is_shown_without_them(nasdistill: Command, tmp_path: Path) -> None:
+    (tmp_path / "small.yaml").write_text(SMALL)
+    run = ("small.yaml", "--out", str(tmp_path / "out"))
+    done = nasdistill("run", *run)
+    assert done.returncode == 0, done.stderr
+    again = run_without_what_computes(str(tmp_path / run[0]), *run[1:])
+    assert [line.split()[-1] for line in again.splitlines() if "distill" in line or "train" in line] == ["yes", "yes"]
 
 
 def processor_seconds() -> float:
