@@ -1,4 +1,4 @@
-"""The YAML that comes along: `search_spaces/` and `recipes/`, in a checkout or installed inside the package."""
+"""YAML that is installed with the package: `search_spaces/` and `recipes/`, in a checkout or inside the package."""
 
 from __future__ import annotations
 

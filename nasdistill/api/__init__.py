@@ -172,7 +172,7 @@ def run(recipe: str | Path | Mapping[str, Any], *overrides: str, out: str | Path
     """Run the stages of a recipe that are not done yet, as `nasdistill run` does.
 
     Args:
-        recipe: a file, the name of one that comes along, YAML text, or what such a text says.
+        recipe: a file, the name of a built-in one, YAML text, or its content as plain data.
         overrides: any of its values, e.g. `stages.teacher.epochs=20`.
         out: folder of the run; runs/<name> if left out.
     """

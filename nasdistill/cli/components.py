@@ -25,7 +25,7 @@ def list_components(
 ) -> None:
     """List all components, or those of a kind.
 
-    Each with what it is and where it comes from. Plugins that do not load are named with their error.
+    Each with its description and origin. Plugins that do not load are listed with their error.
     """
     from nasdistill.cli.tables import show, show_table
 

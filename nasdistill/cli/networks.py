@@ -81,9 +81,10 @@ def import_network(
     input_shape: Input = None,
     classes: Classes = None,
     mean: Annotated[
-        str | None, typer.Option(help="what its images were normalised with, per channel", metavar="<float,...>")
+        str | None,
+        typer.Option(help="mean of the normalisation that it was trained with, per channel", metavar="<float,...>"),
     ] = None,
-    std: Annotated[str | None, typer.Option(help="the same, the deviation", metavar="<float,...>")] = None,
+    std: Annotated[str | None, typer.Option(help="its standard deviation, per channel", metavar="<float,...>")] = None,
     labels: Annotated[str | None, typer.Option(help="names of the classes, in order", metavar="<name,...>")] = None,
     assignments: Assignments = None,
 ) -> None:

@@ -26,7 +26,10 @@ def run(
     context: typer.Context,
     recipe: Annotated[
         str,
-        typer.Argument(help="a YAML file, or the name of one that comes along", autocompletion=complete_recipe),
+        typer.Argument(
+            help="a YAML file, or the name of a built-in recipe",
+            autocompletion=complete_recipe,
+        ),
     ],
     overrides: Annotated[
         list[str] | None,

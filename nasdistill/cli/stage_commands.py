@@ -54,7 +54,7 @@ SHARED = (
     _shared(
         "seed",
         str,
-        "decides every random draw; several as 0,1,2 repeat the work and report the spread",
+        "seed of all random numbers; several as 0,1,2 repeat the work and report the spread",
         "--seed",
         "--seeds",
         metavar="<int,...>",

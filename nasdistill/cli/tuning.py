@@ -43,7 +43,10 @@ OWN = (
         "recipe",
         str,
         inspect.Parameter.empty,
-        typer.Argument(help="a YAML file, or the name of one that comes along", autocompletion=complete_recipe),
+        typer.Argument(
+            help="a YAML file, or the name of a built-in recipe",
+            autocompletion=complete_recipe,
+        ),
     ),
     declare(
         "overrides",

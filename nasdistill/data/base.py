@@ -132,7 +132,7 @@ class DataSet(Component):
     limit: int | None = Field(
         None,
         gt=0,
-        description="take only so many images of the training set, stratified by class, before validation is split off",
+        description="take only this many training images, stratified by class, before validation is split off",
     )
 
     def fingerprint(self) -> str:

@@ -43,7 +43,7 @@ class EnsembleModel(Model):
     )
 
     members: tuple[Member, ...] = Field(min_length=1, description="the networks")
-    average: Average = Field("probabilities", description="of what the mean is taken")
+    average: Average = Field("probabilities", description="what is averaged")
     normalisation: Normalisation | None = Field(
         None, description="what the images that the ensemble reads are normalised with, if that is known"
     )

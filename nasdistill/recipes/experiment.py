@@ -44,7 +44,7 @@ class TuneSettings(Options):
     )
     metric: Metric = Field(
         "validation.score",
-        description="of the kept weights, on the validation images: the score that selects, or the loss; mean over "
+        description="of the saved weights, on the validation images: the score that selects, or the loss; mean over "
         "the seeds",
     )
     duration: Time = Field(None, description="start no trial after this time, e.g. 8h")
@@ -52,7 +52,7 @@ class TuneSettings(Options):
     budget_key: str | None = Field(
         None, description="key that takes the budget of Hyperband or BOHB, e.g. stages.student.epochs"
     )
-    attempts: int = Field(3, gt=0, description="how often a trial starts that is killed by the system, all in all")
+    attempts: int = Field(3, gt=0, description="how often a trial is started at most, if the system kills it")
 
     @property
     def higher_is_better(self) -> bool:

@@ -71,7 +71,7 @@ class Recipe:
 
 
 def find_recipe(name: str) -> Path:
-    """The file of a recipe: a path, or the name of one that comes along.
+    """The file of a recipe: a path, or the name of a built-in one.
 
     Raises:
         RecipeError: there is none; names those that come along.
@@ -96,7 +96,7 @@ def load_recipe(
     """Read and check a recipe.
 
     Args:
-        name: a file, the name of a recipe that comes along, or text that was read already.
+        name: a file, the name of a built-in recipe, or text that was read already.
         overrides: `stages.teacher.epochs=20`, `stages.a,b.epochs=20`, `data.root=/images`, `seeds=[0,1]`.
         plugins: files or modules beside those that the recipe names.
         swept: the values of one point of a sweep, set after the overrides.

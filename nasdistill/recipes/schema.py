@@ -53,9 +53,11 @@ class RecipeFile(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    name: Name = Field(description="of the recipe; the default folder of its runs is called so")
-    seed: int | None = Field(None, ge=0, description="decides every random draw")
-    seeds: Seeds | None = Field(None, description="repeat the recipe once for each, and report mean and deviation")
+    name: Name = Field(description="name of the recipe, and of the default folder of its runs")
+    seed: int | None = Field(None, ge=0, description="seed of all random numbers")
+    seeds: Seeds | None = Field(
+        None, description="repeat the recipe once for each, and report mean and standard deviation"
+    )
     data: Annotated[Any, ComponentOf("datasets")] = Field(
         "digits", validate_default=True, description="the data set that every stage works on"
     )
@@ -65,7 +67,5 @@ class RecipeFile(BaseModel):
         ("tensorboard",), validate_default=True, description="where the curves of a stage go while it runs"
     )
     plugins: tuple[Plugin, ...] = Field((), description="Python files or modules that add components")
-    tune: TuneSettings | None = Field(
-        None, description="what `nasdistill tune` varies; `nasdistill run` leaves it aside"
-    )
-    stages: tuple[StageEntry, ...] = Field(min_length=1, description="what is done")
+    tune: TuneSettings | None = Field(None, description="what `nasdistill tune` varies; `nasdistill run` ignores it")
+    stages: tuple[StageEntry, ...] = Field(min_length=1, description="the stages, in any order")

@@ -119,15 +119,15 @@ def _importance(experiment: Experiment) -> Part | None:
     if len(experiment.varied) < 2 or not scored:
         return None
     if len(scored) < ENOUGH:
-        lead = f"The importance of each setting is told from {ENOUGH} trials on that succeeded; here are {len(scored)}."
+        lead = f"The importance of settings needs {ENOUGH} trials that succeeded; here are {len(scored)}."
         return Part(title, lead)
     found = importance_of(experiment, scored)
     if found is None:
         return Part(title, "All trials have the same score.")
     lead = (
         f"A random forest was fitted to the {len(scored)} trials that succeeded. The out-of-bag R² of the forest, on "
-        f"trials that its trees have not seen, is {found.out_of_bag:.2f}: 1 where it tells their scores, 0 where it is "
-        "no better than their mean. "
+        f"trials that its trees have not seen, is {found.out_of_bag:.2f}: 1 where it predicts their scores, 0 where it "
+        "is no better than their mean. "
     )
     if found.out_of_bag <= 0:
         return Part(title, lead + "So it knows nothing of how the score depends on the settings.")
@@ -151,7 +151,7 @@ def _trials(experiment: Experiment) -> Part | None:
 def _lead(experiment: Experiment) -> str:
     text = f"Best first. The score is the {experiment.metric}; test accuracy selects nothing."
     if any(trial.state == "stopped early" for trial in experiment.trials):
-        text += " The score of a trial that was stopped early is the last that it told."
+        text += " The score of a trial that was stopped early is the last that it reported."
     return text
 
 

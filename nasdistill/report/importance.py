@@ -26,7 +26,7 @@ class Importance:
     Attributes:
         alone: explained by the setting whatever the others are.
         total: explained by it alone or in its interplay with others; where all act alone, both are the same.
-        out_of_bag: R² of the forest on trials that its trees have not seen: 1 where it tells their scores, 0 where
+        out_of_bag: R² of the forest on trials that its trees have not seen: 1 where it predicts their scores, 0 where
             it is no better than their mean.
     """
 

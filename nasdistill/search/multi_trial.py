@@ -45,7 +45,7 @@ class MultiTrial(Strategy):
 
     has_epochs: ClassVar[bool] = True
     drawn_first: ClassVar[str | None] = None
-    """The field that says how many trials are drawn by lot before the tuner learns."""
+    """The field that says how many trials are random before the tuner learns."""
 
     trials: int = Field(50, gt=0, description="architectures to try; equal ones are trained once")
     epochs: int = Field(5, gt=0, description="epochs of a trial, at most")
@@ -67,14 +67,14 @@ class MultiTrial(Strategy):
         "earlier trials had up to the same epoch; stopped ones do not count",
     )
     max_parameters: int | None = Field(
-        None, gt=0, description="largest network to find; larger ones are told to the tuner as failed, and not trained"
+        None, gt=0, description="largest network to find; larger ones are failures to the tuner, and not trained"
     )
 
     @model_validator(mode="after")
     def _learns(self) -> MultiTrial:
         if self.drawn_first is not None and getattr(self, self.drawn_first) >= self.trials:
             drawn = getattr(self, self.drawn_first)
-            problem = f"{drawn} trials are drawn by lot before the tuner learns anything, of {self.trials} trials"
+            problem = f"{drawn} trials are random before the tuner learns anything, of {self.trials} trials"
             raise SpecError(f"{problem}: fewer must be", (self.drawn_first,))
         return self
 

@@ -20,8 +20,8 @@ log = logging.getLogger(__name__)
 class Adapt(Stage):
     """Fit a trained network to the data's classes, image size, channels and normalisation, and keep its weights.
 
-    The result is a network for `train`, `distill` and `evaluate`. In another normalisation it answers to the same
-    pixels as before; a grey image counts as one of three equal colours, a colour image as its luma.
+    The result is a network for `train`, `distill` and `evaluate`. With another normalisation it has the same logits for
+    the same pixels; a grey image is read as three equal colours, a colour image as its luma.
     """
 
     source = "luma: ITU-R BT.601, section 2.5.1"

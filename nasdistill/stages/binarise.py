@@ -16,7 +16,7 @@ from nasdistill.stages.networks import network_for_data
 
 @STAGES.register("binarise")
 class Binarise(Stage):
-    """Make an architecture binary, e.g. one that a search found: all layers but the first and the last.
+    """Make an architecture binary, such as one that a search found: all layers but the first and the last.
 
     The result is an architecture without weights, the same spec with `binary` set. A model that is named in a recipe
     needs no such stage: `{name: wrn-16-1, binary: xnor}` is binary already.

@@ -22,7 +22,7 @@ class BornAgain(TrainingSettings, Stage):
 
     It stands for stages that could be written by hand. Called `ban`: `ban-0` trains the teacher, where none is given;
     `ban-1` to `ban-N` are the generations, each with new weights, another order and other augmentation, and a network
-    of its own; `ban` is the ensemble of the generations. More generations later begin where the last one ended.
+    of its own; `ban` is the ensemble of the generations. A later run with more generations starts where this one ended.
     """
 
     source = "Furlanello et al., Born-Again Neural Networks (2018, arXiv:1805.04770)"
@@ -34,9 +34,9 @@ class BornAgain(TrainingSettings, Stage):
     ] = Field(
         None,
         min_length=1,
-        description="what every generation is: a model such as wrn-28-1, a stage, or an artifact's folder; or one for "
-        "each generation. The first one is also the teacher's, where none is given; if left out, all are as the "
-        "teacher is",
+        description="the model of every generation: a name such as wrn-28-1, a stage, or an artifact's folder; or one "
+        "for each generation. The first one is also the teacher's, where none is given; if left out, all have the "
+        "teacher's model",
         examples=["wrn-28-1"],
     )
     teacher: Annotated[str | None, Reference("network")] = Field(
@@ -53,16 +53,16 @@ class BornAgain(TrainingSettings, Stage):
         min_length=1,
         validate_default=True,
         description="what each generation minimises: ban (the teacher's outputs alone), ban+label, cwtm, dkpp, "
-        "{name: kd, weight: 1, temperature: 4}, logits-mse, or any others; of a weight under 1 the rest is left to the "
-        "labels, e.g. {name: ban, weight: 0.7} for a ground-truth weight of 0.3",
+        "{name: kd, weight: 1, temperature: 4}, logits-mse, or any others; with a weight under 1 the labels get the "
+        "rest, e.g. {name: ban, weight: 0.7} for a ground-truth weight of 0.3",
     )
     while_better: bool = Field(
         False,
-        description="go on only while a generation scores better on the validation images than all before it (than a "
-        "teacher that was given it need not); the rest is left out",
+        description="go on only while a generation scores better on the validation images than all before it (a "
+        "given teacher need not be beaten); the rest is left out",
     )
     average: Literal["probabilities", "logits"] = Field(
-        "probabilities", description="of what the mean is taken in the ensemble, and of several teachers"
+        "probabilities", description="what the ensemble averages, and what is averaged over several teachers"
     )
 
     @model_validator(mode="after")

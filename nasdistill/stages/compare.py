@@ -33,9 +33,9 @@ TRANSITION = "transition.json"
 class Compare(Stage):
     """Measure how close two trained networks are: transition curves and their mean error, agreement, divergence.
 
-    Test images that both take for the same class are changed, step by step, until the student takes them for another.
-    How sure the teacher becomes of that class on the way tells whether its decision boundaries lie where the student's
-    do. The student's gradient is followed, so the order of the two matters. Nothing is trained and nothing selected.
+    Test images that both assign to the same class are changed, step by step, until the student assigns them to another.
+    The teacher's probability of that class on the way shows whether its decision boundaries are where the student's
+    are. The student's gradient is followed, so the order of the two matters. Nothing is trained and nothing selected.
     """
 
     source = (
@@ -46,7 +46,7 @@ class Compare(Stage):
     positional: ClassVar[tuple[str, ...]] = ("student", "teacher")
 
     student: Annotated[str, Reference("network")] = Field(
-        description="whose gradient is followed: a stage or an artifact's folder with a trained network",
+        description="the network whose gradient is followed: a stage or an artifact's folder with a trained network",
         examples=["runs/distill/stages/distill"],
     )
     teacher: Annotated[str, Reference("network")] = Field(
@@ -57,7 +57,7 @@ class Compare(Stage):
     )
     steps: int = Field(100, gt=0, description="steps of each path")
     step_size: float = Field(1.0, gt=0, description="factor of the gradient in a step")
-    batch_size: int = Field(250, gt=0, description="paths walked together; decides speed and memory alone")
+    batch_size: int = Field(250, gt=0, description="paths walked together; affects only speed and memory")
     reduced_precision: Literal["none", "teacher", "both"] = Field(
         "none",
         description="whose passes take the engine's precision instead of float32; `teacher` leaves the paths alone",

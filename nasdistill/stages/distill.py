@@ -92,7 +92,7 @@ class Distill(TaughtBy, DistillOptions, TrainsOnLabels):
     Objectives are a weighted list. Where it holds no `cross-entropy`, the labels keep the weight 1 - (sum of the
     weights of the objectives that replace them, such as `kd`): `kd` of weight a trains on the published
     (1-a)*CE + a*T^2*KL, `attention` alone on CE + beta*AT, both on (1-a)*CE + a*T^2*KL + beta*AT. A listed
-    `{name: cross-entropy, weight: ...}` has the last word. The resolved sum is logged.
+    `{name: cross-entropy, weight: ...}` takes precedence. The resulting sum is logged.
     """
 
     source = "Hinton, Vinyals, Dean 2015; Zagoruyko, Komodakis 2017"
@@ -101,7 +101,7 @@ class Distill(TaughtBy, DistillOptions, TrainsOnLabels):
     better_than: Annotated[list[str] | None, Reference("network", condition=True)] = Field(
         None,
         description="leave this stage out, and those that need it, unless the teacher (the last of several) scores "
-        "better on the validation images than each of these networks; how a chain of generations comes to its end",
+        "better on the validation images than each of these networks; this ends a chain of generations",
     )
 
     def check_data(self, dataset: DataSet) -> None:

@@ -23,7 +23,7 @@ class Ensemble(Stage):
     """Make one network of several trained ones: the average of their outputs.
 
     The result is a network like any other, to evaluate, export, or teach with. Each network runs once over the test
-    images, in its own normalisation; what it said there tells how each does alone, how the first two, three, ... do
+    images, in its own normalisation; the outputs give the scores of each alone and of the first two, three, ...
     together, and how often they agree. Nothing is trained and nothing is selected. Where the validation images are
     those of all members, the ensemble has a score on them too, of the kind that selected the members' weights.
     """
@@ -41,9 +41,9 @@ class Ensemble(Stage):
         examples=[["runs/first/stages/train", "runs/second/stages/train"]],
     )
     weights: list[Annotated[float, Field(gt=0)]] | None = Field(
-        None, description="what each member weighs, e.g. [2, 1]; all the same if left out"
+        None, description="weights of the members, e.g. [2, 1]; equal if left out"
     )
-    average: Literal["probabilities", "logits"] = Field("probabilities", description="of what the mean is taken")
+    average: Literal["probabilities", "logits"] = Field("probabilities", description="what is averaged")
     beside: Annotated[list[str], Reference("network", if_made=True)] = Field(
         [],
         description="networks that are compared with the members and are no part of the ensemble, e.g. their teacher",

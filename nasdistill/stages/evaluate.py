@@ -19,7 +19,7 @@ class EvaluateOptions(Options):
     """Options of the stage beside the network."""
 
     part: Literal["test", "validation", "train"] = Field("test", description="which images of the data set")
-    batch_size: int = Field(500, gt=0, description="images at a time; decides speed and memory alone")
+    batch_size: int = Field(500, gt=0, description="images at a time; affects only speed and memory")
 
 
 @STAGES.register("evaluate")

@@ -24,10 +24,10 @@ class TeachingOptions(Options):
 
     fresh: bool = Field(False, description="draw new weights even where the student comes with trained ones")
     teacher_weights: list[float] | None = Field(
-        None, description="what each of several teachers weighs, e.g. [2, 1]; all the same if left out"
+        None, description="weights of several teachers, e.g. [2, 1]; equal if left out"
     )
     average: Literal["probabilities", "logits"] = Field(
-        "probabilities", description="of what the mean is taken where several teachers speak together"
+        "probabilities", description="what is averaged over several teachers"
     )
 
 

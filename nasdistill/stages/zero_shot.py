@@ -64,9 +64,9 @@ class ZeroShotOptions(TeachingOptions, TransferSettings):
 class ZeroShot(TaughtBy, ZeroShotOptions, Stage):
     """Teach a student what a trained network knows, where its data are gone.
 
-    A generator makes up images on which student and teacher disagree; the student learns the teacher's outputs on them.
-    Nothing else is learned from: of a data set that is named, the test images alone are looked at, to tell the accuracy
-    along the way, and they select nothing. The last weights are kept.
+    A generator makes images on which student and teacher disagree; the student learns the teacher's outputs on them and
+    sees no others. Of a data set, only the test images are used, for the accuracy along the way; they select nothing.
+    The last weights are kept.
     """
 
     source = "Micaelli, Storkey 2019, Zero-shot Knowledge Transfer via Adversarial Belief Matching (arXiv:1905.09768)"

@@ -35,20 +35,21 @@ class LoopSettings(Options):
     images_per_class: int | None = Field(
         None,
         gt=0,
-        description="train on only so many images of each class, drawn by the seed: the same in all stages, and fewer "
-        "are among more; validation and test images stay",
+        description="train on only this many images of each class, drawn by the seed: the same in all stages, "
+        "smaller sets within larger ones; validation and test images stay",
     )
     full_epochs: bool = Field(
         True,
-        description="with `images_per_class`, an epoch is as many images as all training images, the few again and "
-        "again, so that schedule and number of samples are those of a full run; if false, it sees each of the few once",
+        description="with `images_per_class`, an epoch has as many images as the whole training set, the few "
+        "repeated, so that schedule and number of samples are those of a full run; if false, it has each "
+        "of the few once",
     )
     ema: float | None = Field(
         None, gt=0, lt=1, description="decay per step of an average of the weights, which is then what is evaluated"
     )
     evaluate_every: int = Field(1, gt=0, description="epochs between evaluations; the last epoch always has one")
     patience: int | None = Field(
-        None, gt=0, description="stop after so many evaluations without a better validation score"
+        None, gt=0, description="stop after this many evaluations without a better validation score"
     )
     keep: Literal["selected", "last"] = Field(
         "selected", description="which weights to keep: of the epoch best on the validation images, or the last"
@@ -83,15 +84,15 @@ class TrainingSettings(LoopSettings):
     )
     select: Select = Field(
         "accuracy",
-        description="the validation score that selects the epoch whose weights are saved, and `patience` waits for; "
+        description="the validation score that selects the epoch whose weights are saved, and that `patience` reads; "
         "balanced-accuracy is the mean over the classes of the share of their images that are recognised",
     )
     label_smoothing: float = Field(0.0, ge=0, lt=1, description="share of each label spread evenly over all classes")
     replicate: int = Field(
         0,
         ge=0,
-        description="another number: other initial weights, order, augmentation and dropout, on the seed's split. "
-        "Stages of one seed and replicate begin alike, which pairs a student with one trained alone; one that "
-        "learns from its own kind needs another replicate than its teacher had",
+        description="another number gives other initial weights, order, augmentation and dropout, on the seed's "
+        "split. Stages of one seed and replicate start from the same weights, which pairs a student with "
+        "one trained alone; a student with its teacher's model needs another replicate than its teacher",
     )
     auxiliary_weight: float = Field(0.4, ge=0, description="weight of the auxiliary head's loss, in networks with one")

@@ -65,7 +65,7 @@ def load_tuned(name: str, overrides: Sequence[str], plugins: Sequence[str], tune
     stage = scored_stage(recipe, settings)
     if settings.assessor is not None and curve_of(recipe.stages[stage], settings.metric) is None:
         raise recipe.source.error(
-            ("tune", "assessor"), f"{stage!r} tells nothing before it ends, so nothing can be assessed"
+            ("tune", "assessor"), f"{stage!r} reports no score before it ends, so nothing can be assessed"
         )
     # trials know nothing of where a choice that is a path was written
     vary = {

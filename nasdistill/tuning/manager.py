@@ -119,7 +119,7 @@ class Manager:
         return str(self._get("/check-status")["status"])
 
     def problem(self) -> str:
-        return "; ".join(map(str, self._get("/check-status").get("errors", []))) or "no reason told"
+        return "; ".join(map(str, self._get("/check-status").get("errors", []))) or "no reason given"
 
     def jobs(self) -> list[Job]:
         """All trials, in the order in which they first started."""

@@ -51,17 +51,20 @@ class TransferSettings(Options):
         5.0, gt=0, description="largest norm of the gradients of each network; longer ones are scaled"
     )
     evaluate_every: int = Field(
-        1000, gt=0, description="iterations between looks at the test images, if there are any; they select nothing"
+        1000,
+        gt=0,
+        description="iterations between evaluations on the test images, if there are any; they select nothing",
     )
     watch_every: int = Field(
-        50, gt=0, description="iterations over which losses and answers are averaged and a collapse is looked for"
+        50, gt=0, description="iterations that each point of the curves averages, and between checks for a collapse"
     )
     collapse_below: float = Field(
         0.1,
         ge=0,
         lt=1,
-        description="a collapse is named where the entropy of the student's or the teacher's answers in a pseudo-batch "
-        "falls below this fraction of its largest value; with 10 classes 0.1 is 97 % of images in one class",
+        description="a collapse is reported where the entropy of the student's or the teacher's predictions in a "
+        "pseudo-batch is below this fraction of its largest value; with 10 classes 0.1 is 97 % of images "
+        "in one class",
     )
     on_collapse: Literal["warn", "stop", "restart"] = Field(
         "warn", description="what to do then: warn, end there, or go on with a generator drawn anew"

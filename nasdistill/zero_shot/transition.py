@@ -136,7 +136,7 @@ def transition_curves(
     Args:
         images: those at places, int64, [M] with values below N, as in `walk`; the paths of an image follow one another.
         agreed: int64, [N], on the CPU: what both networks take each image for.
-        batch_size: paths that are walked together; decides speed and memory alone.
+        batch_size: paths that are walked together; affects only speed and memory.
 
     Raises:
         Interrupted: a stop was asked for; everything is on disk.

@@ -173,7 +173,7 @@ def test_it_is_trained_first_and_says_how_well(caplog: pytest.LogCaptureFixture)
     adversary = Adversary(settings(), CLASSES)
     with caplog.at_level("INFO", logger="nasdistill"):
         adversary.prepare(preview(logits(1), logits(2) + 10))
-    assert caplog.messages == ["adversarial: the discriminator tells 100.0 % of outputs held out apart"]
+    assert caplog.messages == ["adversarial: the discriminator's accuracy on held-out outputs is 100.0 %"]
     assert adversary.stop_reason() is None
     scores = adversary.discriminator(logits(3)), adversary.discriminator(logits(4) + 10)
     assert float(scores[0].detach().min()) > 0 > float(scores[1].detach().max())

@@ -143,7 +143,7 @@ def test_the_page_tells_the_whole_experiment(tmp_path: Path) -> None:
         f"{experiment.best_trial.accuracy['selected']:.1f} % test accuracy",
     ):  # fmt: skip
         assert words in page.reads, words
-    assert re.search(r"have not seen, is 0\.[789]\d: 1 where it tells their scores", page.reads)
+    assert re.search(r"have not seen, is 0\.[789]\d: 1 where it predicts their scores", page.reads)
     # parallel coordinates, the score over trials and over three settings, the curves, the importance
     assert page.count("svg") == 1 + 1 + 3 + 1 + 1
     assert page.count("table") == 3
@@ -154,8 +154,8 @@ def test_the_page_tells_the_whole_experiment(tmp_path: Path) -> None:
     [
         (0, 6, 0, "No trial succeeded, so that none is best."),
         (1, 1, 0, "1 of 1 trials succeeded"),
-        (3, 2, 1 + 1 + 2 + 1, "is told from 10 trials on that succeeded; here are 3."),
-        (30, 1, 1 + 1 + 1 + 1, "The score of a trial that was stopped early is the last that it told."),
+        (3, 2, 1 + 1 + 2 + 1, "importance of settings needs 10 trials that succeeded; here are 3."),
+        (30, 1, 1 + 1 + 1 + 1, "The score of a trial that was stopped early is the last that it reported."),
     ],
 )
 def test_few_trials_and_one_setting(trials: int, keys: int, svgs: int, told: str, tmp_path: Path) -> None:

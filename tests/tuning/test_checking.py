@@ -62,7 +62,7 @@ def test_the_last_stage_with_a_validation_score_counts(tmp_path):
         ({"vary": VARY, "stage": "chek"}, "unknown stage 'chek'; did you mean 'check'"),
         ({"vary": VARY, "stage": "test"}, "'test' has no validation score"),
         ({"vary": VARY, "metric": "accuracy.best"}, "'validation.score' or 'validation.loss'"),
-        ({"vary": VARY, "assessor": "Medianstop"}, "'check' tells nothing before it ends"),
+        ({"vary": VARY, "assessor": "Medianstop"}, "'check' reports no score before it ends"),
         ({"vary": VARY, "budget_key": "stages.student.epoch"}, "--budget-key stages.student.epoch=1"),
         ({"vary": VARY, "concurrency": 2}, "leave concurrency or devices at 1"),
         ({"vary": VARY, "duration": "8 hours"}, "a time is a whole number with s, m, h or d"),

@@ -1,4 +1,4 @@
-"""Divergences: how far what a student believes lies from what its teacher believes."""
+"""Divergences: how far a student's predictions lie from its teacher's."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 class Divergence(Component):
     """Base of all divergences. A student minimises one; the generator of zero-shot transfer maximises it.
 
-    A divergence is 0 where both believe the same, gradients reach both, and a subclass defines `of_images`.
+    A divergence is 0 where both predict the same, gradients reach both, and a subclass defines `of_images`.
     """
 
     reduction: Literal["mean", "batchmean"] = Field(

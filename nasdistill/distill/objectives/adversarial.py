@@ -32,8 +32,8 @@ log = logging.getLogger(__name__)
 class Adversarial(Objective):
     """The student fools a discriminator that was trained to tell its logits from the teacher's.
 
-    Before training starts, the discriminator learns from both networks' outputs on the training images; those held out
-    tell how well. The student is meant to be trained already. `fixed` is the published form; in `alternating` the
+    Before training starts, the discriminator learns from both networks' outputs on the training images; held-out images
+    measure its accuracy. The student should be trained already. `fixed` is the published form; in `alternating` the
     discriminator goes on learning, with the student and by the same optimiser. Its accuracy is reported with each
     epoch; below `stop_below` there is nothing left to learn from it, and training ends.
     """
@@ -60,7 +60,7 @@ class Adversarial(Objective):
         0.55,
         ge=0,
         lt=1,
-        description="end where the discriminator tells a smaller share of outputs apart (0.5 is chance); 0 never does",
+        description="end where the discriminator's accuracy is below this (0.5 is chance); 0 never does",
     )
 
     def bind(self, student: nn.Module, teacher: nn.Module, shape: Shape) -> Term:
@@ -115,7 +115,7 @@ class Adversary(LearnedLoss):
         self._freeze()
         self.accuracy.fill_(accuracy)
         self.accuracy_at_first.fill_(accuracy)
-        log.info("adversarial: the discriminator tells %.1f %% of outputs held out apart", 100 * accuracy)
+        log.info("adversarial: the discriminator's accuracy on held-out outputs is %.1f %%", 100 * accuracy)
         if (reason := self.stop_reason()) is not None:
             raise UserError(f"there is nothing to learn from the adversarial objective: {reason}")
 

@@ -26,11 +26,11 @@ log = logging.getLogger(__name__)
 
 @OBJECTIVES.register("crd")
 class ContrastiveRepresentationDistillation(Objective):
-    """The student's embedding of an image is told from those of other classes by the teacher's, and the other way.
+    """Contrasts the student's embedding of an image with the teacher's embeddings of other classes, and the reverse.
 
     Linear layers map both networks' embeddings to vectors of length 1; they are learned with the student and are no
     part of what is kept of it. A memory of each network holds such a vector of every training image. A vector of one
-    network is to pick its own image among `negatives` images of other classes in the memory of the other.
+    network must identify its own image among `negatives` images of other classes in the memory of the other.
 
     Negatives are drawn independently, as the paper's loss assumes; the released code draws none of them twice where
     enough images are of other classes. Of the published ways to choose the positive this is `exact`: the image itself.
@@ -46,7 +46,7 @@ class ContrastiveRepresentationDistillation(Objective):
     negatives: int = Field(16384, gt=0, description="images of other classes that each image is contrasted with")
     temperature: float = Field(0.07, gt=0, description="T, which products of vectors are divided by")
     momentum: float = Field(
-        0.5, ge=0, lt=1, description="what a vector in memory keeps of itself when its image is seen again"
+        0.5, ge=0, lt=1, description="share of a vector in memory that stays when its image is seen again"
     )
     pair: tuple[str, str] | None = Field(
         None, description="points, [student's, teacher's]; by default the input of each network's last linear layer"

@@ -38,7 +38,7 @@ def with_label_term(objectives: Sequence[Objective], label_smoothing: float = 0.
 
     Where no `cross-entropy` is listed, it is added with the weight 1 - (sum of the weights of the objectives that
     replace labels, such as `kd`): `kd` of weight a alone becomes the published (1-a)*CE + a*T^2*KL, and `attention`
-    alone CE + beta*AT. A listed `cross-entropy`, of weight 0 too, has the last word.
+    alone CE + beta*AT. A listed `cross-entropy`, of weight 0 too, takes precedence.
 
     Raises:
         SpecError: the weights leave less than nothing to the labels; or label smoothing is asked for beside a listed

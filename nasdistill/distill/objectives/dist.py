@@ -26,7 +26,7 @@ class Dist(LogitObjective):
 
     inter: 1 - the correlation of an image's probabilities over the classes, mean over the images;
     intra: 1 - the correlation of a class's probabilities over the batch, mean over the classes.
-    Unlike a divergence neither asks the student to be as sure as the teacher. T^2 stands in the released code.
+    Unlike a divergence, neither makes the student match the teacher's confidence. T^2 stands in the released code.
     """
 
     source = "Huang et al., Knowledge Distillation from A Stronger Teacher (2022), section 4, and its released code"

@@ -14,7 +14,7 @@ from nasdistill.training.batches import Batch
 
 @OBJECTIVES.register("divergence")
 class BeliefDivergence(Objective):
-    """A divergence between what the student and what the teacher believe, at temperature 1."""
+    """A divergence between the predictions of student and teacher, at temperature 1."""
 
     source = "Micaelli, Storkey, Zero-shot Knowledge Transfer via Adversarial Belief Matching (2019), algorithm 1"
     replaces_labels = True

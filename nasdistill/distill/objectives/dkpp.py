@@ -27,8 +27,8 @@ def permuted_predictions(probabilities: torch.Tensor) -> torch.Tensor:
 class PermutedPredictions(LogitObjective):
     """Cross-entropy with the teacher's probabilities, all but the largest of each image shuffled anew at each step.
 
-    A control: how much of a born-again student's gain comes from what its teacher says of wrong classes. The likeliest
-    class and all sizes stay; which wrong class is how likely is lost.
+    A control: how much of a born-again student's gain comes from its teacher's probabilities of wrong classes. The
+    likeliest class and all values stay; which value belongs to which wrong class is lost.
     """
 
     source = "Furlanello et al., Born-Again Neural Networks (2018): DKPP"

@@ -22,7 +22,7 @@ log = logging.getLogger(__name__)
 
 @OBJECTIVES.register("hints")
 class Hints(HintOptions, Objective):
-    """Squared error between a layer of the teacher and what a regressor makes of a layer of the student.
+    """Squared error between a layer of the teacher and its prediction by a regressor from a layer of the student.
 
     The regressor (a convolution, for vectors a linear layer) is trained with the student and is no part of what is
     kept of it. As published hints come first and alone: that is the stage `hints`. Beside other objectives they are a

@@ -20,7 +20,7 @@ FILE = "network.onnx"
 
 @EXPORTERS.register("onnx")
 class Onnx(Exporter):
-    """`network.onnx`, from `images` (float, normalised, any batch) to `logits`; labels and normalisation lie in it.
+    """`network.onnx`, from `images` (float, normalised, any batch) to `logits`, with labels and normalisation.
 
     They are JSON texts in the model's `metadata_props`: `labels`, `normalisation`, `input_shape`, `classes`, `spec`.
     """

@@ -20,7 +20,7 @@ FILE = "network.pt2"
 
 @EXPORTERS.register("torch")
 class Torch(Exporter):
-    """`network.pt2`, read by `torch.export.load` without nasdistill; labels and normalisation lie in it.
+    """`network.pt2`, read by `torch.export.load` without nasdistill, with labels and normalisation.
 
     They are JSON texts in the archive's extra files: `labels`, `normalisation`, `input_shape`, `classes`, `spec`.
     """

@@ -22,7 +22,7 @@ UNITS = {"accuracy": "%", BALANCED: "%", "agreement": "%", SPREADS: "entropy, sh
 
 @SECTIONS.register("curves")
 class Curves(Section):
-    """Losses, accuracies and whatever else went its way while a stage ran."""
+    """Curves of a stage: losses, accuracies and others."""
 
     title = "How it went"
     lead = "With several seeds the strong line is their mean and each seed is faint."

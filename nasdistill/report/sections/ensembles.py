@@ -20,7 +20,7 @@ LONGEST_NAME = 14  # in a picture; its end is kept, in which generations differ
 
 @SECTIONS.register("ensembles")
 class Ensembles(Section):
-    """The networks of an ensemble, or of generations, each alone and together."""
+    """The networks of an ensemble, or generations, alone and together."""
 
     title = "Alone and together"
     lead = (

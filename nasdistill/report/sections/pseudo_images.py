@@ -67,7 +67,7 @@ class PseudoPayload(Payload):
 
 @SECTIONS.register("pseudo-images")
 class PseudoImages(Section):
-    """What a generator made up, and what student and teacher answered."""
+    """Pseudo-images, and the predictions of student and teacher for them."""
 
     title = "What was made up"
     lead = (

@@ -45,7 +45,7 @@ class TransitionPayload(Paths, Payload):
 
 @SECTIONS.register("transitions")
 class Transitions(Section):
-    """How student and teacher change their minds on the way to another class."""
+    """Probabilities of student and teacher on paths to another class."""
 
     title = "Across decision boundaries"
     lead = (

@@ -24,7 +24,7 @@ ENOUGH = 10
 """Different architectures with a score, from which on the importance of choices is estimated."""
 MATTERED = (
     "The share of the scores' variance that each choice explains in a random forest; it is shown where the forest "
-    "tells the scores of trials that its trees have not seen (out-of-bag R² over 0)."
+    "predicts the scores of trials that its trees have not seen (out-of-bag R² over 0)."
 )
 
 

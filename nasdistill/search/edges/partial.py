@@ -38,7 +38,7 @@ class Partial(Edges):
 
     source: ClassVar[str] = "Xu et al. 2020, PC-DARTS (arXiv:1907.05737), section 3.2"
 
-    divisor: int = Field(4, gt=1, description="one of so many channels goes through the operations")
+    divisor: int = Field(4, gt=1, description="1/divisor of the channels goes through the operations")
 
     def reason_to_refuse(self, space: CellSpace) -> str | None:
         part, rest = divmod(space.search_channels, self.divisor)

@@ -16,7 +16,7 @@ from nasdistill.search.spaces.cells import CellSpace
 
 @REGULARISERS.register("beta-decay")
 class BetaDecay(Regulariser):
-    """progress * mean over edges of logsumexp(alphas): holds the softmax weights together, ever more so."""
+    """progress * mean over edges of logsumexp(alphas): keeps the softmax weights close, more so towards the end."""
 
     source: ClassVar[str] = "Ye et al. 2022, beta-DARTS (arXiv:2203.01665)"
 

@@ -17,7 +17,7 @@ from nasdistill.search.tuners import Tuner
 class Evolution(MultiTrial):
     """Train architectures one by one: change one choice of the best of a few, and let the oldest die.
 
-    nni's tuner RegularizedEvolution on any space. The first population is drawn by lot; from then on each trial is a
+    nni's tuner RegularizedEvolution on any space. The first population is random; from then on each trial is a
     mutation of the best among `sample` members, drawn with replacement, and takes the place of the oldest member.
     """
 

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 @STRATEGIES.register("nni:random-one-shot")
 class NniRandomOneShot(OneShot):
-    """Train one path a step, all alike likely; then take the best of some drawn architectures, with the shared weights.
+    """Train one random path a step; then take the best of some random architectures, with the shared weights.
 
     They are compared on the half of the training images that taught no weights, with the statistics of each batch in
     batch norm, as those of the training are of a mixture of paths.

@@ -13,7 +13,7 @@ from nasdistill.search.tuners import Tuner
 
 @STRATEGIES.register("nni:random-search")
 class RandomSearch(MultiTrial):
-    """Train architectures drawn by lot, no two alike, and keep the best: what other tuners must beat.
+    """Train random architectures, no two alike, and keep the best: the baseline that other tuners must beat.
 
     nni's tuner Random on any space. It ends early where it has tried all architectures.
     """

@@ -21,8 +21,8 @@ REDRAWS = 100
 class Tpe(MultiTrial):
     """Train architectures one by one; prefer alternatives that are more frequent among good trials than among others.
 
-    nni's tuner TPE on any space. It models each choice by itself, after some trials that are drawn by lot. What it has
-    suggested before is drawn anew.
+    nni's tuner TPE on any space. It models each choice by itself, after some random trials. Repeated suggestions are
+    drawn anew.
     """
 
     source: ClassVar[str] = "Bergstra et al. 2011, Algorithms for Hyper-Parameter Optimization; nni 3.0's tuner TPE"
@@ -32,16 +32,18 @@ class Tpe(MultiTrial):
     drawn: int = Field(
         20,
         gt=0,
-        description="architectures that are drawn by lot before the tuner models what is good, those included that are "
-        "too large; so many at least that not all of them are good",
+        description="random architectures before the tuner models which are good, too large ones included; enough of "
+        "them that some are bad",
     )
     candidates: int = Field(
         4,
         gt=0,
         description="alternatives of a choice that are drawn as good trials have them, of which it takes the most "
-        "promising; with many, as nni's 24, it hardly leaves what it knows",
+        "promising; with many, as nni's 24, it hardly explores",
     )
-    gamma: float = Field(1.0, gt=0, description="so many times the root of the number of trials are good; nni has 0.25")
+    gamma: float = Field(
+        1.0, gt=0, description="this times the square root of the number of trials count as good; nni has 0.25"
+    )
 
     def tuner(self, alternatives: Mapping[str, int], seed: int) -> Tuner:
         require_nni(f"the strategy {self.registered_name!r}", ("nni",))

@@ -1,4 +1,4 @@
-"""The control: an architecture drawn by lot."""
+"""The control: a random architecture."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def sample(choices: Mapping[str, tuple[Any, ...]], generator: torch.Generator) -
 
 @STRATEGIES.register("random")
 class Random(Strategy):
-    """Draw the architecture by lot, as a function of the seed alone: what a search must beat to be worth its time."""
+    """A random architecture, a function of the seed alone: the baseline that a search must beat."""
 
     source: ClassVar[str] = "Li and Talwalkar 2019, Random Search and Reproducibility for NAS (arXiv:1902.07638)"
 

@@ -12,7 +12,7 @@ from nasdistill.training.loggers import LOGGERS, Log, Logger
 
 @LOGGERS.register("jsonl")
 class JsonLines(Logger):
-    """Scalars and histograms, a file a stage: `tensorboard/STAGE.jsonl`, an object with its `step` a line."""
+    """Scalars and histograms as JSON lines: `tensorboard/STAGE.jsonl`, one object with its `step` a line."""
 
     def open(self, place: Path, step: int) -> Log:
         return Lines(Path(f"{place}.jsonl"), step)

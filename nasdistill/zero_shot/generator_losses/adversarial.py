@@ -13,7 +13,7 @@ from nasdistill.zero_shot.generator_losses import GENERATOR_LOSSES, GeneratorLos
 
 @GENERATOR_LOSSES.register("adversarial")
 class AdversarialBelief(GeneratorLoss):
-    """Minus the divergence between what student and teacher believe, through both networks."""
+    """Minus the divergence between the predictions of student and teacher; gradients pass through both."""
 
     source = (
         "Micaelli, Storkey, Zero-shot Knowledge Transfer via Adversarial Belief Matching (2019), algorithm 1; with l1 "
@@ -27,7 +27,7 @@ class AdversarialBelief(GeneratorLoss):
 
     logarithm: bool = Field(
         False,
-        description="-log(1 + divergence) instead, which pulls the less, the further the two are apart already; DFAD's "
+        description="-log(1 + divergence) instead, whose gradient is smaller where the two differ more; DFAD's "
         "released code has it for segmentation, not for CIFAR-10",
     )
 

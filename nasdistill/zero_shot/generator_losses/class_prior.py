@@ -13,7 +13,7 @@ class ClassPrior(GeneratorLoss):
     """The teacher's cross-entropy with classes drawn evenly for the pseudo-batch, mean over images.
 
     Published weight: 1. It is for generators that start over for each pseudo-batch: one that learns over all of them
-    is not told the classes.
+    does not know the classes.
     """
 
     source = "Yin et al., Dreaming to Distill: Data-Free Knowledge Transfer via DeepInversion (2020), equation 2"

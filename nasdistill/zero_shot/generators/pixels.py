@@ -26,8 +26,8 @@ class Pixels(Generator):
     jitter: int = Field(
         0,
         ge=0,
-        description="in each step the losses see all images moved along, by at most so many pixels each way and round "
-        "the edges; in the released code 2 for CIFAR-10, 30 for ImageNet",
+        description="in each step the losses see all images shifted by at most this many pixels each way, wrapped "
+        "round the edges; in the released code 2 for CIFAR-10, 30 for ImageNet",
     )
     flip: bool = Field(
         False, description="and in half of the steps mirrored, as the released code can for ImageNet, not for CIFAR-10"
