@@ -18,7 +18,7 @@ from typing import Any, Literal, cast
 
 import torch
 
-from nasdistill.api.calls import Given, images_of, run_stage, teachers
+from nasdistill.api.calls import Given, run_stage, teachers
 from nasdistill.api.options import (
     DistilSettings,
     EvaluateSettings,
@@ -77,7 +77,7 @@ def load_data(name: str | DataSet, seed: int = 0, **options: Any) -> Data:
 
 def build(model: str | Mapping[str, Any] | Model, data: Data, seed: int | None = None) -> Network:
     """A model's network for the images and classes of `data`, with the weights that training draws by the same seed."""
-    spec = NetworkSpec(model=registry("models").parse(model), **images_of(data))
+    spec = NetworkSpec.for_data(model, data)
     with torch.random.fork_rng(devices=()):
         torch.manual_seed(data.seed if seed is None else seed)
         return Network(spec, spec.build(), trained=False)

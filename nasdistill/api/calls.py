@@ -50,16 +50,10 @@ def _network(given: Given, field_name: str, data: Data | None) -> Network | str 
     if isinstance(given, nn.Module):
         if data is None:
             raise UserError(f"a module alone does not tell which images the {field_name} reads; give `data` as well")
-        return Network(NetworkSpec(model=OwnModule(), **images_of(data)), given)
+        return Network(NetworkSpec.for_data(OwnModule(), data), given)
     if isinstance(given, Path) or (isinstance(given, str) and (Path(given) / MANIFEST).is_file()):
         return load(given)
     return dict(given) if isinstance(given, Mapping) else given
-
-
-def images_of(data: Data) -> dict[str, Any]:
-    """The fields of a spec that describe the images that a network reads."""
-    known = {"labels": data.classes, "normalisation": data.normalisation}
-    return {"shape": data.shape, "classes": len(data.classes), **known}
 
 
 def teachers(teacher: Given | Sequence[Given]) -> dict[str, Given]:

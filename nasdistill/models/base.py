@@ -19,6 +19,7 @@ from nasdistill.words import whole
 if TYPE_CHECKING:
     from torch import nn
 
+    from nasdistill.data.base import Data
     from nasdistill.models.genotypes import Genotype
 
 SPEC, WEIGHTS = NETWORK_FILES
@@ -72,6 +73,24 @@ class NetworkSpec(BaseModel):
     classes: int = Field(gt=1, description="number of classes")
     labels: tuple[str, ...] | None = Field(None, description="names of the classes, in order")
     normalisation: Normalisation | None = Field(None, description="what images must be normalised with")
+
+    @classmethod
+    def for_data(cls, model: Any, data: Data) -> NetworkSpec:
+        """A model for the images and classes of a data set.
+
+        Args:
+            model: or its name, shorthand, or mapping.
+
+        Raises:
+            SpecError: there is no such model.
+        """
+        return cls(
+            model=MODELS.parse(model),
+            shape=data.shape,
+            classes=len(data.classes),
+            labels=data.classes,
+            normalisation=data.normalisation,
+        )
 
     def build(self) -> nn.Module:
         """The network with freshly drawn weights, made binary where the model says so.

@@ -13,12 +13,12 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
 import torch
 from pydantic import Field, model_validator
-from torch import nn
 
 from nasdistill.data.loaders import ImageBatches, evaluation_batches, training_batches
 from nasdistill.data.seeds import derived_seed
 from nasdistill.data.splits import stratified
 from nasdistill.errors import SpecError, UserError
+from nasdistill.models.base import NetworkSpec
 from nasdistill.models.inspection import count_parameters
 from nasdistill.registry import ComponentOf, build, registry
 from nasdistill.search.scoring import ScoredTraining, medians_of_means
@@ -108,7 +108,7 @@ class MultiTrial(Strategy):
             return {label: each[alternatives.get(label, 0)] for label, each in choices.items()}
 
         def parameters(alternatives: Mapping[str, int]) -> int:
-            return count_parameters(_built(space.model(chosen(alternatives)), data))
+            return count_parameters(NetworkSpec.for_data(space.model(chosen(alternatives)), data).build())
 
         def identity(alternatives: Mapping[str, int]) -> str:
             return sha256_of_json(registry("models").parse(space.model(chosen(alternatives))).spec())
@@ -136,7 +136,7 @@ class MultiTrial(Strategy):
                 )
             else:
                 torch.manual_seed(seed)
-                network = _built(space.proxy(chosen(suggestion.alternatives)), data)
+                network = NetworkSpec.for_data(space.proxy(chosen(suggestion.alternatives)), data).build()
                 torch.manual_seed(seed)
                 part = TrialCheckpoints(checkpoints, number * steps, running, state)
                 told = records.part(f"trial {number}")
@@ -232,11 +232,6 @@ class TrialCheckpoints(Checkpoints):
 
     def step(self, number: int, capture: Callable[[], Mapping[str, Any]]) -> None:
         self._whole.step(self._first + number, lambda: self._around(capture()))
-
-
-def _built(model: dict[str, Any], data: Data) -> nn.Module:
-    network: nn.Module = registry("models").parse(model).build(data.shape, len(data.classes))
-    return network
 
 
 def _tell(trials: list[ArchitectureTrial], records: Records) -> None:
