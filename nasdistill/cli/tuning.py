@@ -108,6 +108,7 @@ def tune(given: dict[str, Any], settings: dict[str, Any], general: General) -> N
     from nasdistill.tuning.checking import load_tuned
 
     require_nni("nasdistill tune")
+    from nasdistill.recipes import runner
     from nasdistill.tuning import experiment as experiments
     from nasdistill.tuning.algorithms import algorithms_of
     from nasdistill.tuning.experiment import Portal
@@ -122,6 +123,9 @@ def tune(given: dict[str, Any], settings: dict[str, Any], general: General) -> N
     service = read_service(given["service"]) if "service" in given else None
     if given.get("dry_run"):
         algorithms_of(tuned.recipe, tuned.settings)
+        if service is None:  # else the data may lie where the trials run
+            for recipe in (tuned.recipe, *tuned.examples):
+                runner.plan(recipe, out)
         show_plan(tuned, out)
         return
     portal = Portal(given.get("portal", Portal.host), given.get("port"))

@@ -24,6 +24,29 @@ from nasdistill.training.tasks import Task, label_loss, logits_with_auxiliary
 log = logging.getLogger(__name__)
 
 
+def bindings(
+    objectives: Sequence[Objective], student: nn.Module, teachers: Sequence[nn.Module], shape: Shape
+) -> Iterator[tuple[Objective, Term, int | None]]:
+    """Each objective that counts with its term; of several teachers, with one for each whose features it reads.
+
+    The number is that teacher's; None where the term reads what all teachers say together, or the only one.
+
+    Raises:
+        SpecError: an objective does not apply to these networks.
+    """
+    for objective in objectives:
+        if not objective.weight:
+            continue
+        for number, teacher in enumerate(teachers):
+            which = f" (teacher {number})" if len(teachers) > 1 else ""
+            with found_at(by=objective.registered_name + which):
+                term = objective.bind(student, teacher, shape)
+            if not term.teacher_points or len(teachers) == 1:
+                yield objective, term, None
+                break
+            yield objective, term, number
+
+
 class Distillation(Task):
     """The weighted losses of a student that learns from one frozen teacher or several.
 
@@ -76,23 +99,13 @@ class Distillation(Task):
         self._teacher_index: dict[str, int] = {}
         self._rise: dict[str, float] = {}
 
-        def add(objective: Objective, term: Term, teacher_index: int, share: float) -> None:
-            name = _unused(objective.registered_name, self.terms)
-            self.weights[name] = share * objective.weight
-            self.terms[name], self._teacher_index[name] = term, teacher_index
-            self._objectives[name], self._rise[name] = objective, 1.0
-
-        for objective in objectives:
-            if not objective.weight:
-                continue
-            for number, teacher in enumerate(teachers):
-                which = f" (teacher {number})" if len(teachers) > 1 else ""
-                with found_at("objectives", by=objective.registered_name + which):
-                    term = objective.bind(network, teacher.network, shape)
-                if not term.teacher_points or len(teachers) == 1:
-                    add(objective, term, 0, 1.0)
-                    break
-                add(objective, term, 1 + number, teacher.weight / total)
+        with found_at("objectives"):
+            for objective, term, number in bindings(objectives, network, [each.network for each in teachers], shape):
+                name = _unused(objective.registered_name, self.terms)
+                share = 1.0 if number is None else teachers[number].weight / total
+                self.weights[name] = share * objective.weight
+                self.terms[name], self._teacher_index[name] = term, 0 if number is None else 1 + number
+                self._objectives[name], self._rise[name] = objective, 1.0
         if not self.terms:
             raise UserError("nothing is to be learned: every objective has weight 0")
         log.info(

@@ -17,9 +17,9 @@ from typing import Any
 from nasdistill.artifacts import Artifact, open_artifact, publish
 from nasdistill.component import Component, classes_in
 from nasdistill.data.base import DataSet
-from nasdistill.errors import Interrupted, ProcessLost, SpecError, UserError
+from nasdistill.errors import Interrupted, ProcessLost, SpecError, UserError, found_at
 from nasdistill.interrupts import leave_if_requested
-from nasdistill.models.base import load_spec
+from nasdistill.models.base import SPEC, load_spec
 from nasdistill.recipes.blame import blaming_plugins, checked
 from nasdistill.recipes.cost import Meter
 from nasdistill.recipes.graph import is_artifact
@@ -35,7 +35,7 @@ from nasdistill.recipes.provenance import (
     versions,
 )
 from nasdistill.stages import Context, Stage
-from nasdistill.stages.base import Shared, references_in
+from nasdistill.stages.base import Foreseen, Shared, path_of, references_in
 from nasdistill.training.engine import resolve
 from nasdistill.training.processes import world_size
 from nasdistill.training.records import Records
@@ -75,6 +75,25 @@ class PlannedStage:
     @property
     def cached(self) -> bool:
         return self.artifact is not None
+
+
+@dataclass(frozen=True)
+class Promised:
+    """What stands in place of an artifact that is yet to be made.
+
+    Attributes:
+        identity: as of its `PlannedStage`.
+        network: what is known of it.
+        sure: False where the stage may yet be left out.
+    """
+
+    identity: str
+    network: Foreseen = None
+    sure: bool = True
+
+
+Made = Mapping[str, Artifact | Promised]
+"""By stage, what was made, and of what is yet to be made the promise."""
 
 
 def engine_of(recipe: Recipe) -> dict[str, Any]:
@@ -127,9 +146,9 @@ class RecipeRun:
         options = {name: value for name, value in self.dataset.spec().items() if name not in self.dataset.access}
         return {**options, "fingerprint": self._fingerprint, "code": version(classes_in(self.dataset))}
 
-    def inputs(self, stage: Stage, done: Mapping[str, Artifact | str]) -> dict[str, str | Artifact]:
-        """Per reference field that names one: the artifact, or the identity of what a stage is yet to make."""
-        found: dict[str, str | Artifact] = {}
+    def inputs(self, stage: Stage, done: Made) -> dict[str, Artifact | Promised]:
+        """Per reference field that names one: the artifact, or what a stage promises to make."""
+        found: dict[str, Artifact | Promised] = {}
         for field, _reference, value in references_in(stage):
             if not isinstance(value, str):
                 continue
@@ -140,7 +159,7 @@ class RecipeRun:
                 found[field] = open_artifact(Path(value))
         return found
 
-    def reason_to_leave_out(self, name: str, done: Mapping[str, Artifact | str]) -> str | None:
+    def reason_to_leave_out(self, name: str, done: Made) -> str | None:
         """Why a stage is not run though all before it are done, or None; nobody knows while an input is to be made.
 
         Args:
@@ -157,15 +176,41 @@ class RecipeRun:
         except SpecError as error:
             raise self.recipe.error(name, error) from None
 
-    def planned(self, name: str, seed: int, done: Mapping[str, Artifact | str]) -> PlannedStage:
+    def planned(self, name: str, seed: int, done: Made) -> PlannedStage:
         stage = self.recipe.stages[name]
-        inputs = self.inputs(stage, done)
+        found = self.inputs(stage, done)
+        inputs = {field: each.identity if isinstance(each, Promised) else each for field, each in found.items()}
         shown = {field: str(value) for field, _reference, value in references_in(stage) if field in inputs}
         data = self.data_identity() if stage.reads_data else None
         identity = key_of(stage, inputs, data, self.engine, seed)
-        if any(isinstance(found, str) for found in inputs.values()):
+        if any(isinstance(each, Promised) for each in found.values()):
             return PlannedStage(name, stage.registered_name, seed, shown, identity, None, None)
         return PlannedStage(name, stage.registered_name, seed, shown, identity, identity, self.finished(identity))
+
+    def foreseen(self, planned: PlannedStage, done: Made) -> Artifact | Promised:
+        """The artifact of a stage, or what it promises, checked as far as can be before anything runs.
+
+        Raises:
+            RecipeError: the stage refuses what it reads.
+        """
+        if planned.artifact is not None:
+            return planned.artifact
+        name = planned.name
+        stage = self.recipe.stages[name]
+        inputs = self.inputs(stage, done)
+        promises = [each for each in inputs.values() if isinstance(each, Promised)]
+        conditional = any(reference.condition for _field, reference, _value in references_in(stage))
+        if any(conditional or not each.sure for each in promises):
+            return Promised(planned.identity, sure=False)
+        # What the images look like does not depend on the split, so that one is made for all seeds.
+        first = dataclasses.replace(planned, seed=self.recipe.seeds[0])
+        try:
+            specs = {field: _known_of(field, each) for field, each in inputs.items()}
+            with blaming_plugins(name, stage):
+                network = stage.foresee(specs, self.context(first, self.work(first)))
+        except SpecError as error:
+            raise self.recipe.error(name, error) from None
+        return Promised(planned.identity, network)
 
     def finished(self, key: str) -> Artifact | None:
         """The artifact with this key, under whatever name, if every byte of it is as written."""
@@ -282,6 +327,14 @@ class RecipeRun:
         )
         shutil.rmtree(work)
         return artifact
+
+
+def _known_of(field: str, found: Artifact | Promised) -> Foreseen:
+    """What is known of the network that a field reads."""
+    if isinstance(found, Promised):
+        return found.network
+    with found_at(*path_of(field)):
+        return load_spec(found.folder) if (found.folder / SPEC).is_file() else None
 
 
 def _model_in(payload: Path) -> list[type[Component]]:

@@ -19,7 +19,7 @@ from nasdistill.recipes.graph import order
 from nasdistill.recipes.loading import Recipe
 from nasdistill.recipes.lock import run_lock
 from nasdistill.recipes.provenance import device_in_words, versions
-from nasdistill.recipes.recipe_run import PlannedStage, RecipeRun, StageListener, engine_of
+from nasdistill.recipes.recipe_run import PlannedStage, Promised, RecipeRun, StageListener, engine_of
 from nasdistill.recipes.sweep import Point, Sweep, joined, reached
 from nasdistill.report.points import folder_name, in_words
 from nasdistill.report.records import LeftOut, Row, RunRecord
@@ -33,15 +33,22 @@ log = logging.getLogger(__name__)
 REPORT = "report.html"
 
 
-def plan(recipe: Recipe | Sweep, out: Path) -> list[PlannedStage]:
-    """What `run` would do, stage by stage, without doing it; what several points share stands there once."""
+def plan(recipe: Recipe | Sweep, out: Path, before: RecipeRun | None = None) -> list[PlannedStage]:
+    """What `run` would do, stage by stage, without doing it; what several points share stands there once.
+
+    Args:
+        before: whose data are used where they are the same.
+
+    Raises:
+        UserError: a stage refuses what it would read.
+    """
     found: list[PlannedStage] = []
-    for point, seed, this_run in _visits(_sweep(recipe), out):
-        done: dict[str, Artifact | str] = {}
+    for point, seed, this_run in _visits(_sweep(recipe), out, before=before):
+        done: dict[str, Artifact | Promised] = {}
         for name in order(point.recipe.stages):
             if this_run.reason_to_leave_out(name, done) is None:
                 planned = replace(this_run.planned(name, seed, done), point=point.values)
-                done[name] = planned.artifact or planned.identity
+                done[name] = this_run.foreseen(planned, done)
                 found.append(planned)
     places = reached([(planned.name, planned.seed, planned.point, planned.identity) for planned in found])
     return [replace(found[at], point=point) for at, point in places]
@@ -75,6 +82,7 @@ def run(recipe: Recipe | Sweep, out: Path, command: str, listen: StageListener |
         write_text(out / "recipe.yaml", text)
         rows: list[Row] = []
         left_out: list[LeftOut] = []
+        foreseen = False
         for point, seed, this_run in _visits(sweep, out, listen):
             if point.values:
                 log.info("point %d of %d: %s", sweep.points.index(point) + 1, len(sweep.points), in_words(point.values))
@@ -88,6 +96,9 @@ def run(recipe: Recipe | Sweep, out: Path, command: str, listen: StageListener |
                 planned = this_run.planned(name, seed, done)
                 if planned.cached:
                     shutil.rmtree(this_run.work(planned), ignore_errors=True)  # killed right after publishing
+                elif not foreseen:
+                    plan(sweep, out, this_run)  # what a later stage refuses is told before hours of work
+                    foreseen = True
                 done[name] = planned.artifact or this_run.execute(planned, done)
                 rows.append(replace(Row.of(done[name], planned.cached), stage=name, point=point.values))
                 if not sweep.grid:  # else the names are known when all points are
@@ -146,6 +157,7 @@ def link_stages(rows: Iterable[Row], seeds: Sequence[int], out: Path) -> None:
 
 def follow(recipe: Recipe | Sweep, out: Path) -> None:
     """What all but the first process of a run on several devices do: compute their share, leave the folder alone."""
+    foreseen = False
     with naming_the_lost():
         for point, seed, this_run in _visits(_sweep(recipe), out):
             done: dict[str, Artifact] = {}
@@ -153,6 +165,9 @@ def follow(recipe: Recipe | Sweep, out: Path) -> None:
                 leave_if_requested()
                 if this_run.reason_to_leave_out(name, done) is None:
                     planned = this_run.planned(name, seed, done)
+                    if not (planned.cached or foreseen):
+                        plan(recipe, out, this_run)
+                        foreseen = True
                     done[name] = planned.artifact or this_run.accompany(planned, done)
 
 
@@ -160,12 +175,13 @@ def _sweep(recipe: Recipe | Sweep) -> Sweep:
     return Sweep.of(recipe) if isinstance(recipe, Recipe) else recipe
 
 
-def _visits(sweep: Sweep, out: Path, listen: StageListener | None = None) -> Iterator[tuple[Point, int, RecipeRun]]:
+def _visits(
+    sweep: Sweep, out: Path, listen: StageListener | None = None, before: RecipeRun | None = None
+) -> Iterator[tuple[Point, int, RecipeRun]]:
     """Every point with every seed, in the order of work."""
     for point in sweep.points:
         engine_of(point.recipe)  # what this machine has not is told before anything runs
-    this_run: RecipeRun | None = None
     for point in sweep.points:
-        this_run = RecipeRun(point.recipe, out, this_run, in_sweep=len(sweep.points) > 1, listen=listen)
+        before = this_run = RecipeRun(point.recipe, out, before, in_sweep=len(sweep.points) > 1, listen=listen)
         for seed in point.recipe.seeds:
             yield point, seed, this_run

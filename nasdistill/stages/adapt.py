@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 from pydantic import Field
 
 from nasdistill.artifacts import Artifact
 from nasdistill.errors import SpecError, found_at
-from nasdistill.stages.base import STAGES, Context, Outcome, Reference, Stage
-from nasdistill.stages.networks import network_for
+from nasdistill.stages.base import STAGES, Context, Outcome, Reference, Specs, Stage
+from nasdistill.stages.networks import network_for, spec_for
+
+if TYPE_CHECKING:
+    from nasdistill.data.base import Data
+    from nasdistill.models.base import NetworkSpec
 
 log = logging.getLogger(__name__)
 
@@ -34,13 +38,44 @@ class Adapt(Stage):
         "keep", description="new: draw the layers that depend on the number of classes anew; keep: they are the same"
     )
 
+    def foresee(self, specs: Specs, context: Context) -> NetworkSpec | None:
+        from nasdistill.models.adapted import refitted
+        from nasdistill.models.foresight import tentatively
+
+        data = context.data
+        spec = spec_for("network", self.network, specs, context)
+        if spec is None:
+            return None
+        written = self._adapted(spec, data)
+        with found_at("network"), tentatively():
+            refitted(spec, spec.build(), data.shape[1:], len(data.classes), self.head == "new")
+        return written
+
     def run(self, inputs: Mapping[str, Artifact], context: Context) -> Outcome:
-        from nasdistill.models.adapted import Adapted, refitted
+        from nasdistill.models.adapted import refitted
         from nasdistill.models.base import save_network
         from nasdistill.models.inspection import described
 
         data = context.data
         spec, network = network_for("network", self.network, inputs, context, "trained")
+        written = self._adapted(spec, data)
+        with found_at("network"):
+            _fitted, network, drawn = refitted(spec, network, data.shape[1:], len(data.classes), self.head == "new")
+        if written.model is not spec.model:
+            network = written.model.of(network)
+        log.info("drawn anew: %s; all other weights are those of %r", ", ".join(drawn) or "nothing", self.network)
+        save_network(context.folder, written, network)
+        return Outcome({"drawn": drawn, **described(network, data.shape, timed=True)})
+
+    def _adapted(self, spec: NetworkSpec, data: Data) -> NetworkSpec:
+        """The spec of the network after it was adapted.
+
+        Raises:
+            SpecError: it cannot be: its classes are others, or nobody knows how it reads other channels.
+        """
+        from nasdistill.models.adapted import Adapted
+        from nasdistill.models.base import NetworkSpec
+
         if self.head == "keep" and (spec.classes != len(data.classes) or (spec.labels or data.classes) != data.classes):
             names = list(spec.labels or [f"{spec.classes} classes"])
             problem = f"{self.network!r} knows {names}, the data set has {list(data.classes)}; `new` fits it to them"
@@ -52,20 +87,7 @@ class Adapt(Stage):
                 "images were normalised with must be known for that (`import --mean --std`)",
                 ("network",),
             )
-        with found_at("network"):
-            fitted, network, drawn = refitted(spec, network, data.shape[1:], len(data.classes), self.head == "new")
-        model = fitted.model
+        model = spec.model
         if own is not None and own != data.normalisation:
             model = Adapted(model=model, own=own, normalisation=data.normalisation)
-            network = model.of(network)
-        log.info("drawn anew: %s; all other weights are those of %r", ", ".join(drawn) or "nothing", self.network)
-        written = fitted.model_copy(
-            update={
-                "model": model,
-                "shape": data.shape,
-                "labels": data.classes,
-                "normalisation": data.normalisation,
-            }
-        )
-        save_network(context.folder, written, network)
-        return Outcome({"drawn": drawn, **described(network, data.shape, timed=True)})
+        return NetworkSpec.for_data(model, data)

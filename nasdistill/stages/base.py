@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, Union
 
 from nasdistill.artifacts import Artifact
 from nasdistill.errors import SpecError, UserError
@@ -13,10 +13,23 @@ from nasdistill.registry import Component, Registry
 
 if TYPE_CHECKING:
     from nasdistill.data.base import Data, DataSet, RawData
-    from nasdistill.models.base import Network
+    from nasdistill.models.base import Network, NetworkSpec
     from nasdistill.training.checkpoints import Checkpoints
     from nasdistill.training.engine import Engine, EngineSettings
     from nasdistill.training.records import Records
+
+
+@dataclass(frozen=True)
+class Like:
+    """Of a network that is yet to be found: the spec of another one of the same model."""
+
+    spec: NetworkSpec
+
+
+Foreseen = Union["NetworkSpec", Like, None]
+"""What is known of the network that a stage will write; None where there is none, or where only the run will know."""
+Specs = Mapping[str, Foreseen]
+"""What is known of the networks that a stage reads, by config field, for each that names a stage or an artifact."""
 
 
 @dataclass(frozen=True)
@@ -66,6 +79,8 @@ class Shared:
 
     def kept(self, data: bool, engine: bool) -> Shared:
         """What a run can go on with that has the same data, or the same engine."""
+        if data and engine:
+            return self
         return Shared(*((self.images, self.split) if data else (None, None)), self.engine if engine else None)
 
 
@@ -194,6 +209,16 @@ class Stage(Component):
             SpecError: at a field of this stage.
         """
         return {name: self}
+
+    def foresee(self, specs: Specs, context: Context) -> Foreseen:
+        """Refuse what cannot work, before any stage runs, and tell what is known of the network that `run` will write.
+
+        Called for a stage that is not done and will not be left out. It may read the data set, and writes nothing.
+
+        Raises:
+            SpecError: at a field of this stage.
+        """
+        return None
 
     def reason_to_leave_out(self, inputs: Mapping[str, Artifact]) -> str | None:
         """Why there is nothing to do, now that all of what is read is there, or None.

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import Field
 
 from nasdistill.artifacts import Artifact
 from nasdistill.errors import found_at
 from nasdistill.registry import registry
-from nasdistill.stages.base import STAGES, Context, Outcome, Reference, Stage
-from nasdistill.stages.networks import network_for_data
+from nasdistill.stages.base import STAGES, Context, Outcome, Reference, Specs, Stage
+from nasdistill.stages.networks import network_for_data, spec_for_data
+
+if TYPE_CHECKING:
+    from nasdistill.models.base import NetworkSpec
 
 
 @STAGES.register("binarise")
@@ -32,14 +35,28 @@ class Binarise(Stage):
         "xnor", description="one bit for each weight (weights), or for each weight and activation (xnor)"
     )
 
+    def foresee(self, specs: Specs, context: Context) -> NetworkSpec | None:
+        from nasdistill.models.foresight import check_build
+
+        real = spec_for_data("network", self.network, specs, context)
+        if real is None:
+            return None
+        with found_at("network"):
+            spec = self._binary(real)
+            check_build(spec)
+        return spec
+
+    def _binary(self, real: NetworkSpec) -> NetworkSpec:
+        model = registry("models").parse({**real.model.spec(), "binary": self.form})
+        return real.model_copy(update={"model": model})
+
     def run(self, inputs: Mapping[str, Artifact], context: Context) -> Outcome:
         from nasdistill.models.base import save_network
         from nasdistill.models.inspection import described, size_bytes
 
         found, real = network_for_data("network", self.network, inputs, context)
         with found_at("network"):
-            model = registry("models").parse({**found.model.spec(), "binary": self.form})
-        spec = found.model_copy(update={"model": model})
-        network = spec.build()
+            spec = self._binary(found)
+            network = spec.build()
         save_network(context.folder, spec, None)
         return Outcome({**described(network, spec.shape), "bytes_before": size_bytes(real)})

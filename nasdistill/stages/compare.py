@@ -11,8 +11,8 @@ from pydantic import Field
 
 from nasdistill.artifacts import Artifact
 from nasdistill.errors import SpecError, UserError
-from nasdistill.stages.base import STAGES, Context, Outcome, Reference, Stage
-from nasdistill.stages.networks import CommonLabels, network_for_data, warn_of_other_labels
+from nasdistill.stages.base import STAGES, Context, Outcome, Reference, Specs, Stage
+from nasdistill.stages.networks import CommonLabels, network_for_data, spec_for_data, warn_of_other_labels
 from nasdistill.storage import write_json
 
 if TYPE_CHECKING:
@@ -62,6 +62,13 @@ class Compare(Stage):
         "none",
         description="whose passes take the engine's precision instead of float32; `teacher` leaves the paths alone",
     )
+
+    def foresee(self, specs: Specs, context: Context) -> None:
+        common = CommonLabels()
+        for field, name in (("student", self.student), ("teacher", self.teacher)):
+            spec = spec_for_data(field, name, specs, context)
+            if spec is not None:
+                common.add(field, name, spec)
 
     def run(self, inputs: Mapping[str, Artifact], context: Context) -> Outcome:
         from dataclasses import replace

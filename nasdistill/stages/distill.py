@@ -12,8 +12,8 @@ from nasdistill.component import classes_in
 from nasdistill.data.augmentations import mixing
 from nasdistill.errors import SpecError
 from nasdistill.registry import ComponentOf
-from nasdistill.stages.base import STAGES, Context, Outcome, Reference
-from nasdistill.stages.networks import network_for_data
+from nasdistill.stages.base import STAGES, Context, Outcome, Reference, Specs
+from nasdistill.stages.networks import network_for_data, spec_for_data, trained_on
 from nasdistill.stages.teaching import TaughtBy, TeachingOptions
 from nasdistill.stages.training import (
     TrainsOnLabels,
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from nasdistill.data.loaders import ImageBatches
     from nasdistill.distill.cached_outputs import BatchesWithOutputs
     from nasdistill.distill.teacher import TeacherEnsemble
-    from nasdistill.models.base import Network
+    from nasdistill.models.base import Network, NetworkSpec
 
 
 class DistillOptions(TeachingOptions, TrainingSettings):
@@ -114,6 +114,12 @@ class Distill(TaughtBy, DistillOptions, TrainsOnLabels):
                     f"{mixed[0]!r} mixes; leave out one of the two, or set `augment: false`"
                 )
                 raise SpecError(problem, ("objectives", number))
+
+    def foresee(self, specs: Specs, context: Context) -> NetworkSpec | None:
+        spec = self.foresee_pair(
+            self._with_label_term(), lambda field, value: spec_for_data(field, value, specs, context)
+        )
+        return spec and trained_on(spec, context.data)
 
     def reason_to_leave_out(self, inputs: Mapping[str, Artifact]) -> str | None:
         last = f"teacher.{len(self.teachers) - 1}" if isinstance(self.teacher, list) else "teacher"

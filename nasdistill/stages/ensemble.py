@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Annotated, ClassVar, Literal
+from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 
 from pydantic import Field, model_validator
 
 from nasdistill.artifacts import Artifact
 from nasdistill.errors import SpecError
-from nasdistill.stages.base import STAGES, Context, Outcome, Reference, Stage, path_of
-from nasdistill.stages.networks import CommonLabels, network_for_data, warn_of_other_labels
+from nasdistill.stages.base import STAGES, Context, Outcome, Reference, Specs, Stage, path_of
+from nasdistill.stages.networks import CommonLabels, network_for_data, spec_for_data, warn_of_other_labels
 from nasdistill.stages.training import CONFUSION
 from nasdistill.storage import sha256_of_json, write_json
 from nasdistill.training.settings import Select
+
+if TYPE_CHECKING:
+    from nasdistill.data.base import Data
+    from nasdistill.models.base import NetworkSpec
 
 TWICE = "which would count one network as two"
 
@@ -61,11 +65,37 @@ class Ensemble(Stage):
             seen.add(name)
         return self
 
+    def foresee(self, specs: Specs, context: Context) -> NetworkSpec | None:
+        common = CommonLabels()
+        members = []
+        for field, name, weight in self._listed():
+            if field in specs:  # else it was left out
+                spec = spec_for_data(field, name, specs, context)
+                if spec is not None:
+                    common.add(field, name, spec)
+                if weight is not None:
+                    members.append((spec, weight))
+        known = [(spec, weight) for spec, weight in members if spec is not None]
+        return self._written(known, common, context.data) if members and len(known) == len(members) else None
+
+    def _written(self, members: Sequence[tuple[NetworkSpec, float]], common: CommonLabels, data: Data) -> NetworkSpec:
+        """The spec of the ensemble of networks with these weights."""
+        from nasdistill.models.base import NetworkSpec
+        from nasdistill.models.ensemble import EnsembleModel, Member
+
+        parts = tuple(
+            Member(model=spec.model, normalisation=spec.normalisation or data.normalisation, weight=weight)
+            for spec, weight in members
+        )
+        images = parts[0].normalisation
+        model = EnsembleModel(members=parts, average=self.average, normalisation=images)
+        found = NetworkSpec.for_data(model, data)
+        return found.model_copy(update={"labels": common.names, "normalisation": images})
+
     def run(self, inputs: Mapping[str, Artifact], context: Context) -> Outcome:
         from nasdistill.born_again.agreement import ENSEMBLE, Answers, compared, together
         from nasdistill.data.loaders import batches_in_order
-        from nasdistill.models.base import NetworkSpec, save_network
-        from nasdistill.models.ensemble import EnsembleModel, Member
+        from nasdistill.models.base import save_network
         from nasdistill.models.inspection import described
         from nasdistill.training.history import SELECTED_BY, VALIDATION_LOSS, scores
         from nasdistill.training.metrics import logits_of, score
@@ -88,17 +118,13 @@ class Ensemble(Stage):
                 logits, validation_truth = logits_of(placed, batches, engine, full_precision=True)
                 on_validation.append(Answers(name, logits, weight))
             if weight is not None:
-                members.append(Member(model=spec.model, normalisation=own, weight=weight))
+                members.append((spec, weight))
                 modules.append(network)
         labels = common.names
         warn_of_other_labels("the ensemble", labels, data.classes)
 
-        images = members[0].normalisation
-        model = EnsembleModel(members=tuple(members), average=self.average, normalisation=images)
-        network = engine.place(model.of(modules))
-        written = NetworkSpec(
-            model=model, shape=data.shape, classes=len(data.classes), labels=labels, normalisation=images
-        )
+        written = self._written(members, common, data)
+        network = engine.place(written.model.of(modules))
         save_network(context.folder, written, network)
         found = score(together(answers, self.average), truth)
         validation = {}

@@ -9,8 +9,8 @@ from pydantic import Field
 
 from nasdistill.artifacts import Artifact
 from nasdistill.component import Options
-from nasdistill.stages.base import STAGES, Context, Outcome, Reference, Stage
-from nasdistill.stages.networks import network_for_data, warn_of_other_labels
+from nasdistill.stages.base import STAGES, Context, Outcome, Reference, Specs, Stage
+from nasdistill.stages.networks import network_for_data, spec_for_data, warn_of_other_labels
 from nasdistill.stages.training import CONFUSION
 from nasdistill.storage import write_json
 
@@ -40,6 +40,9 @@ class Evaluate(EvaluateOptions, Stage):
 
     def is_scored(self) -> bool:
         return self.part == "validation"
+
+    def foresee(self, specs: Specs, context: Context) -> None:
+        spec_for_data("network", self.network, specs, context)
 
     def run(self, inputs: Mapping[str, Artifact], context: Context) -> Outcome:
         from dataclasses import replace

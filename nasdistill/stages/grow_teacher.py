@@ -11,14 +11,15 @@ from nasdistill.artifacts import Artifact
 from nasdistill.component import Options
 from nasdistill.errors import SpecError
 from nasdistill.registry import Component, ComponentOf
-from nasdistill.stages.base import STAGES, Context, Outcome, Reference, Stage
-from nasdistill.stages.networks import network_for_data
+from nasdistill.stages.base import STAGES, Context, Like, Outcome, Reference, Specs, Stage
+from nasdistill.stages.networks import network_for_data, spec_for_data
 from nasdistill.storage import write_json
 
 if TYPE_CHECKING:
     import torch
 
     from nasdistill.data.loaders import ImageBatches
+    from nasdistill.growth.methods import GrowthMethod
     from nasdistill.models.base import NetworkSpec
 
 GROWTH = "growth.json"
@@ -80,10 +81,13 @@ class GrowTeacher(GrowOptions, Stage):
         "importance is measured on its trained weights, or on an initialisation",
     )
 
-    def reason_to_refuse(self, spec: NetworkSpec) -> str | None:
-        """Why a student of this spec cannot grow, as far as is known before anything runs."""
-        reason: str | None = self.method.reason_to_refuse(spec)
-        return reason
+    def foresee(self, specs: Specs, context: Context) -> None:
+        found = specs.get("student")
+        if isinstance(found, Like):
+            # What another network can grow to tells nothing of this one: the least growth is what it comes near anyhow.
+            _check(self.method.model_copy(update={"ratio": 1 + self.method.tolerance}), found.spec)
+        elif spec := spec_for_data("student", self.student, specs, context):
+            _check(self.method, spec)
 
     def run(self, inputs: Mapping[str, Artifact], context: Context) -> Outcome:
         import torch
@@ -95,9 +99,7 @@ class GrowTeacher(GrowOptions, Stage):
         from nasdistill.models.base import Network, save_network
 
         spec, network = network_for_data("student", self.student, inputs, context)
-        reason = self.reason_to_refuse(spec)
-        if reason is not None:
-            raise SpecError(reason, ("student",))
+        _check(self.method, spec)
         data, engine = context.data, context.engine
         sample = torch.randperm(len(data.train), generator=generator_for(context.seed, "growth"))[: self.images]
         batches = Again(evaluation_batches(data.train.subset(sample), data, engine, self.batch_size))
@@ -122,6 +124,12 @@ class GrowTeacher(GrowOptions, Stage):
             },
             Network(grown.spec, grown.spec.build(), trained=False),
         )
+
+
+def _check(method: GrowthMethod, spec: NetworkSpec) -> None:
+    reason = method.reason_to_refuse(spec)
+    if reason is not None:
+        raise SpecError(reason, ("student",))
 
 
 class Again:

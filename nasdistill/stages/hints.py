@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 from pydantic import Field, model_validator
 
 from nasdistill.artifacts import Artifact
 from nasdistill.distill.hint_options import HintOptions
 from nasdistill.errors import SpecError, found_at
-from nasdistill.stages.base import STAGES, Context, Outcome, Reference, Stage
-from nasdistill.stages.networks import network_for_data
+from nasdistill.stages.base import STAGES, Context, Outcome, Reference, Specs, Stage
+from nasdistill.stages.networks import network_for_data, spec_for_data, trained_on
 from nasdistill.stages.training import HISTORY, batches_to_train_on
 from nasdistill.storage import write_json
 from nasdistill.training.settings import LoopSettings
+
+if TYPE_CHECKING:
+    from nasdistill.distill.objectives.hints import Hints
+    from nasdistill.models.base import NetworkSpec
 
 
 @STAGES.register("hints")
@@ -42,12 +46,27 @@ class HintStage(HintOptions, LoopSettings, Stage):
             raise SpecError(f"the student is its own teacher {self.student!r}", ("teacher",))
         return self
 
+    def foresee(self, specs: Specs, context: Context) -> NetworkSpec | None:
+        from nasdistill.distill.foresight import check_pair
+
+        teacher = spec_for_data("teacher", self.teacher, specs, context)
+        student = spec_for_data("student", self.student, specs, context)
+        if teacher and student:
+            with found_at("pair"):
+                check_pair([self._hints], student, [teacher])
+        return student and trained_on(student, context.data)
+
+    @property
+    def _hints(self) -> Hints:
+        from nasdistill.distill.objectives.hints import Hints
+
+        return Hints(pair=self.pair, form=self.form, relu=self.relu)
+
     def run(self, inputs: Mapping[str, Artifact], context: Context) -> Outcome:
         import torch
 
         from nasdistill.data.loaders import evaluation_batches
         from nasdistill.distill.hinting import HintTraining
-        from nasdistill.distill.objectives.hints import Hints
         from nasdistill.distill.teacher import Teacher
         from nasdistill.models.base import save_network
         from nasdistill.models.inspection import described
@@ -57,10 +76,11 @@ class HintStage(HintOptions, LoopSettings, Stage):
         # The teacher first, so that the student is drawn from the seed alone.
         taught, network = network_for_data("teacher", self.teacher, inputs, context, "trained")
         spec, student = network_for_data("student", self.student, inputs, context)
-        hints = Hints(pair=self.pair, form=self.form, relu=self.relu)
         torch.manual_seed(context.seed)  # the regressor and dropout must not depend on what this process did before
         with found_at("pair"):
-            task = HintTraining(student, Teacher(network, taught.normalisation), hints, spec.shape, data.normalisation)
+            task = HintTraining(
+                student, Teacher(network, taught.normalisation), self._hints, spec.shape, data.normalisation
+            )
         fitted = fit(
             task,
             batches_to_train_on(self, context),
@@ -71,7 +91,7 @@ class HintStage(HintOptions, LoopSettings, Stage):
             context.checkpoints(),
             context.records,
         )
-        written = spec.model_copy(update={"labels": data.classes, "normalisation": data.normalisation})
+        written = trained_on(spec, data)
         save_network(context.folder, written, student)
         write_json(context.folder / HISTORY, fitted.history)
         loss = dict(fitted.history["curves"]["validation/loss"])

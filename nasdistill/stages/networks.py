@@ -9,13 +9,12 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from nasdistill.artifacts import Artifact
 from nasdistill.errors import SpecError, UserError, found_at, written_at
-from nasdistill.registry import registry
-from nasdistill.stages.base import Context, path_of
+from nasdistill.stages.base import Context, Like, Specs, path_of
 
 if TYPE_CHECKING:
     from torch import nn
 
-    from nasdistill.data.base import Shape
+    from nasdistill.data.base import Data, Shape
     from nasdistill.models.base import NetworkSpec
 
 log = logging.getLogger(__name__)
@@ -84,7 +83,7 @@ def _network_for(
 ) -> tuple[NetworkSpec, nn.Module]:
     import torch
 
-    from nasdistill.models.base import WEIGHTS, NetworkSpec, load_network, load_spec
+    from nasdistill.models.base import WEIGHTS, load_network, load_spec
 
     given, artifact = context.networks.get(field), inputs.get(field)
     trained = given.trained if given else artifact is not None and (artifact.folder / WEIGHTS).is_file()
@@ -95,23 +94,50 @@ def _network_for(
             return given.spec, copy.deepcopy(given.module).eval()
         if artifact is not None and trained and weights != "fresh":
             return load_network(artifact.folder)
-        if given is not None:
-            spec = given.spec
-        elif artifact is not None:
-            spec = load_spec(artifact.folder)
-        elif like is not None:
-            spec = like.model_copy(update={"model": registry("models").parse(value)})
-        else:
-            data = context.data
-            spec = NetworkSpec(
-                model=registry("models").parse(value),
-                shape=data.shape,
-                classes=len(data.classes),
-                labels=data.classes,
-                normalisation=data.normalisation,
-            )
+        spec = given.spec if given else load_spec(artifact.folder) if artifact else _spec_of(value, context, like)
         torch.manual_seed(context.replicate_seed)
         return spec, spec.build()
+
+
+def _spec_of(value: str | dict[str, Any], context: Context, like: NetworkSpec | None) -> NetworkSpec:
+    from nasdistill.models.base import MODELS, NetworkSpec
+
+    if like is None:
+        return NetworkSpec.for_data(value, context.data)
+    return like.model_copy(update={"model": MODELS.parse(value)})
+
+
+def spec_for(
+    field: str, value: str | dict[str, Any], specs: Specs, context: Context, like: NetworkSpec | None = None
+) -> NetworkSpec | None:
+    """The spec of what `network_for` will return; None where only the run will know.
+
+    Raises:
+        SpecError: at the field: it cannot be built.
+    """
+    if field in specs:
+        found = specs[field]
+        return None if isinstance(found, Like) else found
+    from nasdistill.models.foresight import check_build
+
+    with found_at(*path_of(field)):
+        spec = _spec_of(value, context, like)
+        check_build(spec)
+        return spec
+
+
+def spec_for_data(field: str, value: str | dict[str, Any], specs: Specs, context: Context) -> NetworkSpec | None:
+    """The spec of what `network_for_data` will return, checked as there; None where only the run will know."""
+    data = context.data
+    spec = spec_for(field, value, specs, context)
+    if spec is not None:
+        _check_fit(field, value, spec, data)
+    return spec
+
+
+def trained_on(spec: NetworkSpec, data: Data) -> NetworkSpec:
+    """The spec of a network after it was trained on a data set."""
+    return spec.model_copy(update={"labels": data.classes, "normalisation": data.normalisation})
 
 
 def network_for_data(
@@ -124,13 +150,17 @@ def network_for_data(
     """
     data = context.data  # first, so that what is wrong with it is not said of this field
     spec, network = network_for(field, value, inputs, context, weights)
+    _check_fit(field, value, spec, data)
+    return spec, network
+
+
+def _check_fit(field: str, value: object, spec: NetworkSpec, data: Data) -> None:
     if (spec.shape, spec.classes) != (data.shape, len(data.classes)):
         raise SpecError(
             f"the {field} {value!r} is made for {images_in_words(spec.shape, spec.classes)}; "
             f"the data set has {images_in_words(data.shape, len(data.classes), '')}",
             path_of(field),
         )
-    return spec, network
 
 
 def images_in_words(shape: Shape, classes: int, what: str = "images of ") -> str:

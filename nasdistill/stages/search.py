@@ -12,7 +12,7 @@ from nasdistill.artifacts import Artifact
 from nasdistill.component import Options
 from nasdistill.errors import SpecError
 from nasdistill.registry import ComponentOf, registry
-from nasdistill.stages.base import STAGES, Context, Outcome, Stage
+from nasdistill.stages.base import STAGES, Context, Like, Outcome, Specs, Stage
 from nasdistill.storage import write_json, write_text
 
 if TYPE_CHECKING:
@@ -68,6 +68,17 @@ class Search(SearchOptions, Stage):
             )
         return self
 
+    def foresee(self, specs: Specs, context: Context) -> Like | None:
+        from nasdistill.models.base import NetworkSpec
+
+        data = context.data
+        try:
+            choices = self.space.choices(data.shape, len(data.classes))
+            first = {label: alternatives[0] for label, alternatives in choices.items()}
+            return Like(NetworkSpec.for_data(self.space.model(first), data))
+        except Exception:  # not every strategy needs a space to list its choices, and nni is imported for its own
+            return None
+
     def run(self, inputs: Mapping[str, Artifact], context: Context) -> Outcome:
         from nasdistill.models.base import Network, NetworkSpec, save_network
         from nasdistill.models.inspection import described
@@ -76,13 +87,7 @@ class Search(SearchOptions, Stage):
         strategy = self.strategy if self.epochs is None else self.strategy.model_copy(update={"epochs": self.epochs})
         data, space = context.data, self.space
         found = strategy.search(space, data, context.engine, context.seed, context.checkpoints(), context.records)
-        spec = NetworkSpec(
-            model=registry("models").parse(found.model),
-            shape=data.shape,
-            classes=len(data.classes),
-            labels=data.classes,
-            normalisation=data.normalisation,
-        )
+        spec = NetworkSpec.for_data(found.model, data)
         network = spec.build()
         save_network(context.folder, spec, None)
         if found.history:

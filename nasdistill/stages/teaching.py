@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import Field, model_validator
 
 from nasdistill.component import Options
-from nasdistill.errors import SpecError
+from nasdistill.errors import SpecError, found_at
 from nasdistill.stages.base import Reference
 from nasdistill.stages.networks import CommonLabels, Weights
 
 if TYPE_CHECKING:
     from torch import nn
 
+    from nasdistill.distill.objectives import Objective
     from nasdistill.distill.teacher import Teacher
     from nasdistill.models.base import NetworkSpec
 
@@ -64,6 +65,39 @@ class TaughtBy(TeachingOptions):
     def teachers(self) -> list[str]:
         return self.teacher if isinstance(self.teacher, list) else [self.teacher]
 
+    @property
+    def teacher_fields(self) -> list[tuple[str, str]]:
+        """The field of each teacher, and what stands there."""
+        if isinstance(self.teacher, str):
+            return [("teacher", self.teacher)]
+        return [(f"teacher.{number}", name) for number, name in enumerate(self.teacher)]
+
+    def foresee_pair(
+        self, objectives: Sequence[Objective], spec_of: Callable[[str, str | dict[str, Any]], NetworkSpec | None]
+    ) -> NetworkSpec | None:
+        """The student's spec, if it is known, checked against the teachers and the objectives, as far as those are.
+
+        Args:
+            spec_of: of a field and its value the spec, checked by itself.
+
+        Raises:
+            SpecError: two teachers know different classes, or an objective does not fit the pair.
+        """
+        from nasdistill.distill.foresight import check_pair
+
+        common = CommonLabels()
+        teachers = []
+        for field, name in self.teacher_fields:
+            spec = spec_of(field, name)
+            if spec is not None:
+                common.add(field, name, spec)
+                teachers.append(spec)
+        student = spec_of("student", self.student)
+        if student is not None and len(teachers) == len(self.teachers):
+            with found_at("objectives"):
+                check_pair(objectives, student, teachers)
+        return student
+
     def load_teachers(self, network: Callable[[str, str], tuple[NetworkSpec, nn.Module]]) -> list[Teacher]:
         """The trained teachers with their weights.
 
@@ -78,8 +112,7 @@ class TaughtBy(TeachingOptions):
         found = []
         common = CommonLabels()
         weights = self.teacher_weights or [1.0] * len(self.teachers)
-        for number, (name, weight) in enumerate(zip(self.teachers, weights, strict=True)):
-            field = f"teacher.{number}" if isinstance(self.teacher, list) else "teacher"
+        for (field, name), weight in zip(self.teacher_fields, weights, strict=True):
             spec, module = network(field, name)
             common.add(field, name, spec)
             found.append(Teacher(module, spec.normalisation, weight))

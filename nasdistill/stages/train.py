@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 from pydantic import Field
 
 from nasdistill.artifacts import Artifact
-from nasdistill.stages.base import STAGES, Context, Outcome, Reference
-from nasdistill.stages.networks import Weights, network_for_data
+from nasdistill.stages.base import STAGES, Context, Outcome, Reference, Specs
+from nasdistill.stages.networks import Weights, network_for_data, spec_for_data, trained_on
 from nasdistill.stages.training import TrainsOnLabels, train_task
 from nasdistill.training.settings import TrainingSettings
+
+if TYPE_CHECKING:
+    from nasdistill.models.base import NetworkSpec
 
 
 class TrainOptions(TrainingSettings):
@@ -34,6 +37,10 @@ class Train(TrainOptions, TrainsOnLabels):
         description="what is trained: a stage, an artifact's folder, or a model such as wrn-16-1 "
         "or {name: wrn, depth: 16, width: 1}"
     )
+
+    def foresee(self, specs: Specs, context: Context) -> NetworkSpec | None:
+        spec = spec_for_data("model", self.model, specs, context)
+        return spec and trained_on(spec, context.data)
 
     def run(self, inputs: Mapping[str, Artifact], context: Context) -> Outcome:
         from nasdistill.training.tasks import Supervised

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from nasdistill.artifacts import Artifact
 from nasdistill.errors import SpecError, found_at
 from nasdistill.stages.base import Context, Outcome, Stage, path_of
+from nasdistill.stages.networks import trained_on
 from nasdistill.storage import write_json
 from nasdistill.training.settings import TrainingSettings
 
@@ -126,7 +127,7 @@ def train_task(
     )
     network = task.network
     score = evaluate(network, test, engine)
-    written = spec.model_copy(update={"labels": data.classes, "normalisation": data.normalisation})
+    written = trained_on(spec, data)
     save_network(context.folder, written, network)
     write_json(context.folder / HISTORY, fitted.history)
     write_json(context.folder / CONFUSION, {"labels": list(data.classes), "matrix": score.confusion})

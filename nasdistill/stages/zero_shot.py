@@ -10,8 +10,8 @@ from pydantic import Field, model_validator
 from nasdistill.artifacts import Artifact
 from nasdistill.errors import SpecError, UserError
 from nasdistill.registry import ComponentOf
-from nasdistill.stages.base import STAGES, Context, Outcome, Stage, path_of
-from nasdistill.stages.networks import Weights, images_in_words, network_for, warn_of_other_labels
+from nasdistill.stages.base import STAGES, Context, Outcome, Specs, Stage, path_of
+from nasdistill.stages.networks import Weights, images_in_words, network_for, spec_for, warn_of_other_labels
 from nasdistill.stages.teaching import TaughtBy, TeachingOptions
 from nasdistill.stages.training import HISTORY
 from nasdistill.storage import write_json
@@ -73,6 +73,22 @@ class ZeroShot(TaughtBy, ZeroShotOptions, Stage):
     makes = "network"
     default_data: ClassVar[str] = "none"
 
+    def foresee(self, specs: Specs, context: Context) -> NetworkSpec | None:
+        field, name = self.teacher_fields[0]
+        first = spec_for(field, name, specs, context)
+        if first is None:
+            return None
+        self._check_test_images(first, context)
+
+        def of_one_kind(field: str, value: str | dict[str, Any]) -> NetworkSpec | None:
+            spec = spec_for(field, value, specs, context, first)
+            if spec is not None:
+                _check_alike(field, value, spec, first)
+            return spec
+
+        spec = self.foresee_pair(self.objectives, of_one_kind)
+        return spec and _taught_by(first, spec)
+
     def run(self, inputs: Mapping[str, Artifact], context: Context) -> Outcome:
         import torch
 
@@ -92,9 +108,7 @@ class ZeroShot(TaughtBy, ZeroShotOptions, Stage):
             """As `network_for`, checked to read the same images as the first teacher."""
             found = network_for(field, value, inputs, context, weights, specs[0] if specs else None)
             specs.append(found[0])
-            ours, theirs = (images_in_words(spec.shape, spec.classes) for spec in (found[0], specs[0]))
-            if ours != theirs:
-                raise SpecError(f"{value!r} reads {ours}, the first teacher {theirs}", path_of(field))
+            _check_alike(field, value, found[0], specs[0])
             return found
 
         # The teachers first, so that the student is drawn from the seed alone.
@@ -131,7 +145,7 @@ class ZeroShot(TaughtBy, ZeroShotOptions, Stage):
         )
         network = task.network
         labels = first.labels or tuple(map(str, range(first.classes)))
-        written = spec.model_copy(update={"normalisation": first.normalisation, "labels": first.labels})
+        written = _taught_by(first, spec)
         save_network(context.folder, written, network)
         write_json(context.folder / HISTORY, {"x": "pseudo-batches", "curves": course.curves})
         write_json(context.folder / PSEUDO, described(course.pictures, labels))
@@ -153,17 +167,35 @@ class ZeroShot(TaughtBy, ZeroShotOptions, Stage):
         """The data set's test images as the first teacher reads them, where there is a data set."""
         from nasdistill.data.loaders import batches_in_order
 
-        if not context.dataset.has_images:
+        self._check_test_images(spec, context)
+        if spec.normalisation is None or not context.dataset.has_images:
             return None
+        source = context.source
+        warn_of_other_labels("the teacher", spec.labels, source.classes)
+        return batches_in_order(source.test, spec.normalisation, context.engine)
+
+    def _check_test_images(self, spec: NetworkSpec, context: Context) -> None:
+        if not context.dataset.has_images:
+            return
         source = context.source
         found = images_in_words(source.test.shape, len(source.classes))
         wanted = images_in_words(spec.shape, spec.classes)
         if found != wanted:
             raise UserError(f"the data set has {found}, the teacher reads {wanted}; without test images: `data: none`")
-        warn_of_other_labels("the teacher", spec.labels, source.classes)
         if spec.normalisation is None:
             raise UserError(
                 "nobody knows what the teacher's images were normalised with, so that test images cannot be scored; "
                 "import it with its normalisation, or leave the data set out with `data: none`"
             )
-        return batches_in_order(source.test, spec.normalisation, context.engine)
+
+
+def _taught_by(first: NetworkSpec, student: NetworkSpec) -> NetworkSpec:
+    """The student's spec, which reads images and names classes as the first teacher does."""
+    return student.model_copy(update={"normalisation": first.normalisation, "labels": first.labels})
+
+
+def _check_alike(field: str, value: object, spec: NetworkSpec, first: NetworkSpec) -> None:
+    """Refuse a network that reads other images, or knows another number of classes, than the first teacher."""
+    ours, theirs = (images_in_words(each.shape, each.classes) for each in (spec, first))
+    if ours != theirs:
+        raise SpecError(f"{value!r} reads {ours}, the first teacher {theirs}", path_of(field))

@@ -25,12 +25,14 @@ class Tuned:
         recipe: as it is written.
         stage: whose metric counts.
         plugins: of the recipe and of the command line, files as absolute paths.
+        examples: the recipe at values of what varies.
     """
 
     recipe: Recipe
     settings: TuneSettings
     stage: str
     plugins: tuple[str, ...]
+    examples: tuple[Recipe, ...]
 
 
 def load_tuned(name: str, overrides: Sequence[str], plugins: Sequence[str], tune: Mapping[str, Any]) -> Tuned:
@@ -47,13 +49,13 @@ def load_tuned(name: str, overrides: Sequence[str], plugins: Sequence[str], tune
             f"{name}: nothing varies; say what does with --vary 'stages.student.epochs=choice(10, 20)', "
             "or in the recipe's section tune.vary"
         )
+    examples: list[Recipe] = []
     for key, varied in settings.vary.items():
         if key.split(".")[0] in ("seed", "seeds", "tune", "engine", "data"):
             raise RecipeError(
                 f"{name}: tune.vary.{key}: an experiment varies stages; {key.split('.')[0]!r} stays as it is"
             )
-        for value in varied.examples():
-            load_recipe(name, overrides, plugins, {key: value}, BY, tune)
+        examples += [load_recipe(name, overrides, plugins, {key: value}, BY, tune) for value in varied.examples()]
     if settings.budget_key is not None:
         load_recipe(name, overrides, plugins, {settings.budget_key: 1}, "--budget-key", tune)
     if recipe.settings.engine.devices > 1 and settings.concurrency > 1:
@@ -72,7 +74,8 @@ def load_tuned(name: str, overrides: Sequence[str], plugins: Sequence[str], tune
         key: varied.model_copy(update={"arguments": tuple(settled(varied.arguments))})
         for key, varied in settings.vary.items()
     }
-    return Tuned(recipe, settings.model_copy(update={"vary": vary}), stage, _plugins_of(recipe, plugins))
+    settings = settings.model_copy(update={"vary": vary})
+    return Tuned(recipe, settings, stage, _plugins_of(recipe, plugins), tuple(examples))
 
 
 def scored_stage(recipe: Recipe, settings: TuneSettings) -> str:

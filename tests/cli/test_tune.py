@@ -96,6 +96,11 @@ def test_a_dry_run_checks_all_and_runs_nothing(nasdistill: Command, called: Simp
     )
     assert [line.split("  ")[0].strip() for line in lines if "stages." in line] == ["stages.net.epochs"]
     assert "choice(1, 2)" in "".join(lines)
+    planned = nasdistill(
+        "tune", "echoes.yaml", "--dry-run", "--vary", "stages.net.model=[mlp-8, 'torchvision:vit_b_16']"
+    )
+    assert planned.returncode == 2
+    assert "stages.net.model: torchvision:vit_b_16 does not exist for images of 1x8x8" in planned.stderr
     wrong = nasdistill("tune", "echoes.yaml", "--dry-run", "--tuner", "{name: Evolution, population_size: abc}")
     assert (wrong.returncode, wrong.stdout) == (2, "")
     assert "tune.tuner: Evolution does not take this: " in wrong.stderr

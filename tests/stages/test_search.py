@@ -56,7 +56,7 @@ def test_the_artifact_is_the_network_that_was_found(tmp_path: Path) -> None:
 def test_the_report_can_read_it(tmp_path: Path) -> None:
     run(tmp_path, strategy={"name": "darts", "epochs": 1})
     payload = tmp_path / "payload"
-    genotype = payloads.read(cells.Genotype, payload)
+    genotype = payloads.read(cells.GenotypePayload, payload)
     history = payloads.read(payloads.HistoryPayload, payload)
     assert genotype is not None
     assert [len(node) for node in genotype.normal] == [2, 2]

@@ -1,0 +1,190 @@
+"""What cannot work is refused before the first stage runs, by a plan as by a run."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from nasdistill import resources
+from nasdistill.artifacts import MANIFEST
+from nasdistill.data.base import ImageSet, RawData
+from nasdistill.errors import UserError
+from nasdistill.recipes import runner
+from nasdistill.recipes.loading import Recipe, load_recipe
+from nasdistill.recipes.source import parse
+from nasdistill.stages import STAGES, Context, Outcome, Stage
+from tests.stages.parts import few_digits, network_artifact
+
+FIRST = 4
+"""The line of a recipe's first stage."""
+
+
+def stage(name: str, uses: str, **options: Any) -> str:
+    """A stage, in one line of YAML."""
+    if uses in ("train", "distill"):
+        options = {"epochs": 1, **options}
+    return json.dumps({"name": name, "uses": uses, "with": options})
+
+
+def taught(*objectives: Any, student: Any = "mlp-8", teacher: Any = "teacher", **options: Any) -> str:
+    return stage("student", "distill", student=student, teacher=teacher, objectives=objectives, **options)
+
+
+TEACHER = stage("teacher", "train", model="wrn-10-1")
+SEARCH = stage("found", "search", space="darts-tiny", epochs=1)
+SMALL = {"name": "darts-v2", "channels": 4, "cells": 3}
+
+
+def recipe_of(*stages: str, data: str = "{name: digits, limit: 200}") -> Recipe:
+    text = "\n".join(["name: wrong", f"data: {data}", "stages:", *(f"  - {each}" for each in stages)])
+    return load_recipe(parse(text, "wrong.yaml"))
+
+
+def refusal(recipe: Recipe, out: Path) -> str:
+    """The sentence of the plan, which is that of the run; neither runs a stage."""
+    with pytest.raises(UserError) as planned:
+        runner.plan(recipe, out)
+    with pytest.raises(UserError) as ran:
+        runner.run(recipe, out, "nasdistill run wrong.yaml")
+    assert str(ran.value) == str(planned.value)
+    assert not list(out.rglob(MANIFEST))
+    assert not (out / "work").exists()
+    return str(planned.value)
+
+
+@pytest.mark.parametrize(
+    ("stages", "key", "problem"),
+    [
+        ([SEARCH, stage("grown", "grow-teacher", student="wrn-10-1")], "grown.student", "the model 'wrn' cannot grow"),
+        (
+            [SEARCH, stage("grown", "grow-teacher", student=SMALL, ratio=99)],
+            "grown.student",
+            "widening units up to 4 times cannot reach 99 times",
+        ),
+        ([TEACHER, taught("attention")], "student.objectives", "attention: the student has no feature points"),
+        (
+            [TEACHER, taught("kd", {"name": "similarity", "pairs": [["hidden", "group9"]]})],
+            "student.objectives",
+            "the teacher has no module 'group9'",
+        ),
+        (
+            [TEACHER, stage("hinted", "hints", student="wrn-16-1", teacher="teacher", pair=["group7", "groups.1"])],
+            "hinted.pair",
+            "hints: the student has no module 'group7'",
+        ),
+        ([TEACHER, stage("binary", "binarise", network="mlp-8")], "binary.network", "there is nothing to make binary"),
+        ([TEACHER, stage("vit", "train", model="torchvision:vit_b_16")], "vit.model", "torchvision:vit_b_16 does not "),
+        (
+            [
+                TEACHER,
+                stage("other", "train", model="wrn-16-1"),
+                stage("both", "ensemble", networks=["teacher", "other"]),
+                taught("attention", student="wrn-16-1", teacher="both"),
+            ],
+            "student.objectives",
+            "attention: the teacher has no feature points",
+        ),
+    ],
+)
+def test_what_does_not_fit_is_refused_before_anything_runs(
+    stages: list[str], key: str, problem: str, tmp_path: Path
+) -> None:
+    told = refusal(recipe_of(*stages), tmp_path / "out")
+    assert told.startswith(f"wrong.yaml:{FIRST - 1 + len(stages)}: stages.{key}: {problem}"), told
+
+
+@pytest.mark.parametrize(
+    ("changes", "made_for"), [({"shape": (1, 16, 16)}, "1x16x16 in 10"), ({"classes": 7}, "1x8x8 in 7")]
+)
+def test_a_teacher_of_another_size_or_of_other_classes_is_refused(
+    changes: dict[str, Any], made_for: str, tmp_path: Path
+) -> None:
+    given = str(network_artifact(tmp_path / "given", few_digits(), "mlp-4", **changes).folder)
+    told = refusal(recipe_of(SEARCH, taught("kd", student="found", teacher=given)), tmp_path / "out")
+    sentence = f"the teacher {given!r} is made for images of {made_for} classes; the data set has 1x8x8 in 10 classes"
+    assert told == f"wrong.yaml:5: stages.student.teacher: {sentence}"
+
+
+def test_without_data_networks_are_compared_with_the_first_teacher(tmp_path: Path) -> None:
+    small, large = (
+        str(network_artifact(tmp_path / f"{size}", few_digits(), "mlp-4", shape=(1, size, size)).folder)
+        for size in (8, 16)
+    )
+    student = stage("student", "zero-shot", student="mlp-8", teacher=[small, large], objectives=["divergence"])
+    told = refusal(recipe_of(student, data="none"), tmp_path / "out")
+    sentence = "reads images of 1x16x16 in 10 classes, the first teacher images of 1x8x8 in 10 classes"
+    assert told == f"wrong.yaml:4: stages.student.teacher.1: {large!r} {sentence}"
+
+
+def test_an_adapted_network_is_what_later_stages_are_checked_with(tmp_path: Path) -> None:
+    given = str(network_artifact(tmp_path / "given", few_digits(), "wrn-10-1", shape=(3, 16, 16), classes=7).folder)
+    fitted = stage("fitted", "adapt", network=given, head="new")
+    student = taught("attention", student="wrn-10-1", teacher="fitted")
+    assert len(runner.plan(recipe_of(fitted, student), tmp_path / "out")) == 2
+    wrong = taught(
+        {"name": "attention", "pairs": [["groups.1", "groups.1"]]}, student="wrn-10-1", teacher="fitted"
+    )  # the network lies within another, that reads its images
+    assert "the teacher has no module 'groups.1'; " in refusal(recipe_of(fitted, wrong), tmp_path / "out")
+    keeps = stage("fitted", "adapt", network=given)
+    assert "wrong.yaml:4: stages.fitted.head: " in refusal(recipe_of(keeps, student), tmp_path / "out")
+
+
+def test_what_a_space_holds_tells_whether_what_is_found_can_grow(tmp_path: Path) -> None:
+    def recipe(space: str) -> Recipe:
+        found = stage("found", "search", space=space, strategy="random")
+        return recipe_of(found, stage("grown", "grow-teacher", student="found", ratio=15))
+
+    # Some networks of cells can become so large and some cannot: the search will tell.
+    assert len(runner.plan(recipe("darts-tiny"), tmp_path / "out")) == 2
+    pytest.importorskip("nni")
+    told = refusal(recipe("nni:nasbench201"), tmp_path / "out")
+    assert told.startswith("wrong.yaml:5: stages.grown.student: the model 'nni' cannot grow")
+
+
+def test_a_stage_that_foresees_nothing_is_left_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(STAGES, "_components", {name: STAGES.get(name) for name in STAGES.loaded()})
+
+    @STAGES.register("knows-nothing")
+    class KnowsNothing(Stage):
+        makes = "network"
+
+        def run(self, inputs: Any, context: Context) -> Outcome:
+            raise AssertionError("a plan runs nothing")
+
+    recipe = recipe_of(stage("other", "knows-nothing"), taught("attention", teacher="other"))
+    assert len(runner.plan(recipe, tmp_path / "out")) == 2
+
+
+def test_what_may_yet_be_left_out_is_not_judged(tmp_path: Path) -> None:
+    wrong = taught("attention", better_than=["teacher"])
+    other = stage("other", "ensemble", networks=["teacher", "student"])
+    assert len(runner.plan(recipe_of(TEACHER, wrong, other), tmp_path / "out")) == 3
+
+
+def test_only_what_is_to_do_is_judged(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    recipe = recipe_of(stage("alone", "train", model="mlp-8"))
+    runner.run(recipe, tmp_path / "out", "nasdistill run right.yaml")
+
+    def never(*_given: Any) -> None:
+        raise AssertionError("all is done")
+
+    monkeypatch.setattr(STAGES.get("train"), "foresee", never)
+    assert [row.cached for row in runner.run(recipe, tmp_path / "out", "nasdistill run right.yaml").rows] == [True]
+
+
+IMAGES = {"cifar10": (3, 32, 32), "image-folder": (3, 64, 64), "synthetic-tones": (1, 1, 1024)}
+
+
+@pytest.mark.parametrize("name", sorted(path.stem for path in resources.recipes().glob("*.yaml")))
+def test_every_recipe_that_comes_along_has_a_plan(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    recipe = load_recipe(name)
+    kind = type(recipe.settings.data)
+    images = torch.zeros(40, *IMAGES.get(kind.registered_name, (1, 28, 28)), dtype=torch.uint8)
+    part = ImageSet(images, torch.arange(40) % 10)
+    monkeypatch.setattr(kind, "fingerprint", lambda _self: "forty black images")
+    monkeypatch.setattr(kind, "read", lambda _self: RawData(part, part, tuple("abcdefghij")))
+    assert {each.name for each in runner.plan(recipe, tmp_path / "out")} == set(recipe.stages)
