@@ -7,7 +7,6 @@ import importlib
 import importlib.metadata
 import logging
 import pkgutil
-import re
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -19,6 +18,7 @@ from pydantic_core import CoreSchema, core_schema
 
 from nasdistill.component import Component as Component
 from nasdistill.errors import SpecError, UserError, unknown
+from nasdistill.sources import Written, registered
 from nasdistill.validation import build as build
 from nasdistill.versions import Origin as Origin
 from nasdistill.versions import origin_of
@@ -52,7 +52,6 @@ KINDS = {
     "sections": "nasdistill.report.sections",
 }
 _IRREGULAR = {"strategies": "strategy", "generator-losses": "generator-loss"}
-_REGISTERED = re.compile(r"\.register\(\s*\"([^\"]+)\"")
 
 
 C = TypeVar("C", bound=Component)
@@ -135,16 +134,15 @@ class Registry(Generic[C]):
         return {name for name, component in self._components.items() if self._is_builtin(component)}
 
     @functools.cached_property
-    def written(self) -> dict[str, str]:
-        """The built-in names that sources spell out, and the module of each; found without importing them."""
+    def written(self) -> dict[str, Written]:
+        """The built-in components by name, as far as sources spell names out."""
         folders = getattr(importlib.import_module(self.package), "__path__", ())
-        files = [file for folder in folders for file in Path(folder).glob("*.py")]
-        return {name: f"{self.package}.{file.stem}" for file in files for name in _REGISTERED.findall(file.read_text())}
+        return {name: written for folder in folders for name, written in registered(Path(folder)).items()}
 
     def _load_module_of(self, name: str) -> None:
         """Import the module whose source registers `name`, if there is one."""
         if not self._builtin_loaded and name not in self._components and name in self.written:
-            importlib.import_module(self.written[name])
+            importlib.import_module(f"{self.package}.{self.written[name].module}")
 
     def _load_builtin(self) -> None:
         if self._builtin_loaded:

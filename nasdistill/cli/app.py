@@ -3,23 +3,39 @@
 from __future__ import annotations
 
 import functools
+import importlib
 import inspect
 import os
 from collections.abc import Callable
+from importlib.metadata import entry_points
+from pathlib import Path
 from typing import Annotated, NamedTuple
 
 import typer
 
 from nasdistill import __doc__ as about
 from nasdistill import __version__
-from nasdistill.cli.components import list_components, show_component
 from nasdistill.cli.general import General, with_general_options
-from nasdistill.cli.networks import import_network, inspect_network
-from nasdistill.cli.parameters import engine_parameters, with_parameters
-from nasdistill.cli.runs import report, run
-from nasdistill.cli.stage_commands import example_of, stage_command
-from nasdistill.cli.tuning import EXAMPLE, tune, tune_command
-from nasdistill.stages import STAGES, Stage
+from nasdistill.sources import first_line_of, registered
+
+HERE = Path(__file__).parent
+
+# By name: the module in this room, the function in it (or `<function>_command`, which makes it), and an example.
+OF_RECIPES = {
+    "run": ("runs", "run", "run quickstart stages.student.epochs=20 --out runs/long"),
+    "tune": (
+        "tuning",
+        "tune",
+        "tune quickstart --vary 'stages.student.objectives.1.beta=loguniform(10,3000)' --trials 12",
+    ),
+    "report": ("runs", "report", "report runs/fisher runs/uniform --out comparison.html"),
+}
+OF_COMPONENTS = {
+    "list": ("components", "list_components", "list objectives"),
+    "show": ("components", "show_component", "show objectives kd"),
+    "inspect": ("networks", "inspect_network", "inspect wrn-40-2 --input 3x32x32 --classes 100 --json"),
+    "import": ("networks", "import_network", "import --model wrn-40-1 --weights wrn.pth --out imported"),
+}
 
 
 def build_app(general: General) -> typer.Typer:
@@ -43,50 +59,45 @@ def build_app(general: General) -> typer.Typer:
 class Command(NamedTuple):
     """A command's help text, and what makes its function and an example of it."""
 
-    about: str | None
+    about: str
     make: Callable[[], tuple[Callable[..., None], str]]
 
 
 def _commands(general: General) -> dict[str, Command]:
-    """The commands by name; a plugin's stage is imported only where `general.arguments` name it."""
-
-    def ready(function: Callable[..., None], example: str) -> Command:
-        return Command(function.__doc__, lambda: (function, f"nasdistill {example}"))
-
-    run_example = "nasdistill run quickstart stages.student.epochs=20 --out runs/long"
-    commands = {
-        "run": Command(run.__doc__, lambda: (_run_with_engine(), run_example)),
-        "tune": Command(tune.__doc__, lambda: (tune_command(), EXAMPLE)),
-        "report": ready(report, "report runs/fisher runs/uniform --out comparison.html"),
+    """The commands by name, from sources and entry points: what a command imports is imported where it is named."""
+    stages = {
+        stage.command: Command(stage.about, functools.partial(_stage, name))
+        for name, stage in registered(HERE.parent / "stages").items()
     }
-    for name in STAGES.names():
-        if name in general.arguments or name in STAGES.loaded():
+    for point in entry_points(group="nasdistill.stages"):
+        about = "of an installed plugin; loaded when named"
+        stages.setdefault(point.name, Command(about, functools.partial(_stage, point.name)))
+    if general.plugins:
+        from nasdistill.stages import STAGES
+
+        for name in STAGES.loaded():
             stage = STAGES.get(name)
-            command = stage.command or name
-            commands[command] = Command(inspect.getdoc(stage), functools.partial(_stage, command, stage))
-        else:
-            commands[name] = Command("of an installed plugin; loaded when named", lambda: (_unnamed, ""))
-    return commands | {
-        "list": ready(list_components, "list objectives"),
-        "show": ready(show_component, "show objectives kd"),
-        "inspect": ready(inspect_network, "inspect wrn-40-2 --input 3x32x32 --classes 100 --json"),
-        "import": ready(import_network, "import --model wrn-40-1 --weights wrn.pth --out imported"),
-    }
+            stages[stage.command or name] = Command(inspect.getdoc(stage) or "", functools.partial(_stage, name))
+    first, last = ({name: _own(*place) for name, place in places.items()} for places in (OF_RECIPES, OF_COMPONENTS))
+    return first | dict(sorted(stages.items())) | last
 
 
-def _stage(command: str, stage: type[Stage]) -> tuple[Callable[..., None], str]:
+def _own(module: str, function: str, example: str) -> Command:
+    def make() -> tuple[Callable[..., None], str]:
+        found = importlib.import_module(f"nasdistill.cli.{module}")
+        maker = getattr(found, f"{function}_command", None)
+        return maker() if maker else getattr(found, function), f"nasdistill {example}"
+
+    return Command(first_line_of(HERE / f"{module}.py", function), make)
+
+
+def _stage(name: str) -> tuple[Callable[..., None], str]:
+    from nasdistill.cli.stage_commands import example_of, stage_command
+    from nasdistill.stages import STAGES
+
+    stage = STAGES.get(name)
+    command = stage.command or name
     return stage_command(command, stage), example_of(command, stage)
-
-
-def _run_with_engine() -> Callable[..., None]:
-    own = [
-        parameter for name, parameter in inspect.signature(run, eval_str=True).parameters.items() if name != "engine"
-    ]
-
-    def call(**values: object) -> None:
-        run(**values)  # type: ignore[arg-type]
-
-    return with_parameters(call, [*own, *engine_parameters(show_default=False)], run.__doc__)
 
 
 def _print_version(asked: bool) -> None:

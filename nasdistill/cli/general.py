@@ -5,11 +5,9 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Annotated, Any
 
 import typer
-
-from nasdistill.cli.parameters import declare, with_parameters
 
 
 @dataclass(frozen=True)
@@ -37,6 +35,23 @@ def _plugins_in(arguments: Sequence[str]) -> Iterator[str]:
             yield following
         elif argument.startswith("--plugin="):
             yield argument.removeprefix("--plugin=")
+
+
+def declare(name: str, annotation: Any, default: Any, information: Any) -> inspect.Parameter:
+    """A parameter of a command; `information` is typer's `Option` or `Argument`."""
+    kind = inspect.Parameter.KEYWORD_ONLY
+    return inspect.Parameter(name, kind, default=default, annotation=Annotated[annotation, information])
+
+
+def with_parameters(
+    function: Callable[..., None], parameters: Sequence[inspect.Parameter], documentation: str | None
+) -> Callable[..., None]:
+    """Give a function of keywords the signature and the docstring that typer reads."""
+    keywords = [parameter.replace(kind=inspect.Parameter.KEYWORD_ONLY) for parameter in parameters]
+    function.__signature__ = inspect.Signature(keywords)  # type: ignore[attr-defined]
+    function.__annotations__ = {parameter.name: parameter.annotation for parameter in keywords}
+    function.__doc__ = documentation
+    return function
 
 
 def _option(name: str, annotation: Any, default: Any, meaning: str, metavar: str | None = None) -> inspect.Parameter:

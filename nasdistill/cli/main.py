@@ -13,15 +13,12 @@ from collections.abc import Sequence
 from typing import cast
 
 import typer
-from pydantic import ValidationError
 
 from nasdistill.cli.app import build_app
 from nasdistill.cli.general import General, general_in
 from nasdistill.cli.machine import lacked
 from nasdistill.errors import Interrupted, ProcessLost, SpecError, UserError
-from nasdistill.plugins import load_plugin
-from nasdistill.training.engine import is_first_process, process_number
-from nasdistill.validation import sentence
+from nasdistill.training.launch import is_first_process, process_number
 
 MISTAKE = 2
 UNEXPECTED = 1
@@ -54,8 +51,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _run(general: General) -> int:
-    for plugin in general.plugins:
-        load_plugin(plugin)
+    if general.plugins:
+        from nasdistill.plugins import load_plugin
+
+        for plugin in general.plugins:
+            load_plugin(plugin)
     command = typer.main.get_command(build_app(general))
     # outside its standalone mode typer returns the status of `typer.Exit`, or what the command returned: nothing
     return command.main(args=list(general.arguments), prog_name="nasdistill", standalone_mode=False, obj=general) or 0
@@ -103,6 +103,10 @@ def _tell_beside_the_first(error: BaseException, general: General) -> int:
 
 def _usage(error: Exception, arguments: Sequence[str]) -> str:
     """What is wrong with the options, and the value where it is one."""
+    from pydantic import ValidationError
+
+    from nasdistill.validation import sentence
+
     if isinstance(error.__cause__, ValidationError):  # newer versions of typer read values with pydantic
         error.message = sentence(error.__cause__.errors()[0])  # type: ignore[attr-defined]
     told = error.format_message()  # type: ignore[attr-defined]

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
 import typer
 
+from nasdistill.cli.general import declare
 from nasdistill.cli.names import completing
 from nasdistill.cli.options import Option, flow_text, options_of, type_in_words
 from nasdistill.errors import UserError
@@ -17,23 +18,6 @@ from nasdistill.training.engine import EngineSettings
 TYPED = (str, int, float, bool, Path)
 NUMBERS = (int, float)
 CONTEXT = inspect.Parameter("context", inspect.Parameter.KEYWORD_ONLY, annotation=typer.Context)
-
-
-def declare(name: str, annotation: Any, default: Any, information: Any) -> inspect.Parameter:
-    """A parameter of a command; `information` is typer's `Option` or `Argument`."""
-    kind = inspect.Parameter.KEYWORD_ONLY
-    return inspect.Parameter(name, kind, default=default, annotation=Annotated[annotation, information])
-
-
-def with_parameters(
-    function: Callable[..., None], parameters: Sequence[inspect.Parameter], documentation: str | None
-) -> Callable[..., None]:
-    """Give a function of keywords the signature and the docstring that typer reads."""
-    keywords = [parameter.replace(kind=inspect.Parameter.KEYWORD_ONLY) for parameter in parameters]
-    function.__signature__ = inspect.Signature(keywords)  # type: ignore[attr-defined]
-    function.__annotations__ = {parameter.name: parameter.annotation for parameter in keywords}
-    function.__doc__ = documentation
-    return function
 
 
 def parameter(

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+import inspect
 import shlex
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from nasdistill.cli.general import General
+from nasdistill.cli.general import General, with_parameters
 from nasdistill.cli.names import complete_recipe
-from nasdistill.cli.parameters import engine_given, given_in, seeds_in
+from nasdistill.cli.parameters import engine_given, engine_parameters, given_in, seeds_in
 from nasdistill.errors import UserError
 from nasdistill.interrupts import polite_stops
-from nasdistill.training.engine import is_first_process
+from nasdistill.training.launch import is_first_process
 
 if TYPE_CHECKING:
     from nasdistill.recipes.loading import Recipe
@@ -66,6 +68,18 @@ def run(
         show_plan(loaded, out or default_folder(loaded.recipe))
     else:
         execute(loaded, out, general)
+
+
+def run_command() -> Callable[..., None]:
+    """The command `run`, ready for typer: with the options of the engine."""
+    own = [
+        parameter for name, parameter in inspect.signature(run, eval_str=True).parameters.items() if name != "engine"
+    ]
+
+    def call(**values: object) -> None:
+        run(**values)  # type: ignore[arg-type]
+
+    return with_parameters(call, [*own, *engine_parameters(show_default=False)], run.__doc__)
 
 
 def execute(sweep: Sweep, out: Path | None, general: General) -> None:

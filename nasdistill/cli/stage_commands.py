@@ -10,12 +10,11 @@ from typing import Any, Literal, get_args, get_origin
 
 import typer
 
-from nasdistill.cli.general import General
+from nasdistill.cli.general import General, declare, with_parameters
 from nasdistill.cli.names import completing, component_names
 from nasdistill.cli.options import Option, flag_of, flow_text, options_of
 from nasdistill.cli.parameters import (
     CONTEXT,
-    declare,
     engine_given,
     engine_parameters,
     given_in,
@@ -23,7 +22,6 @@ from nasdistill.cli.parameters import (
     parse_value,
     plain_value,
     seeds_in,
-    with_parameters,
 )
 from nasdistill.cli.runs import execute
 from nasdistill.errors import UserError

@@ -10,19 +10,17 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
-from nasdistill.cli.general import General
+from nasdistill.cli.general import General, declare, with_parameters
 from nasdistill.cli.names import complete_recipe
 from nasdistill.cli.options import options_of
 from nasdistill.cli.parameters import (
     CONTEXT,
-    declare,
     engine_given,
     engine_parameters,
     given_in,
     parameter,
     plain_value,
     seeds_in,
-    with_parameters,
 )
 from nasdistill.cli.runs import RUNS
 from nasdistill.errors import UserError
@@ -30,8 +28,6 @@ from nasdistill.interrupts import polite_stops
 
 if TYPE_CHECKING:
     from nasdistill.tuning.checking import Tuned
-
-EXAMPLE = "nasdistill tune quickstart --vary 'stages.student.objectives.1.beta=loguniform(10,3000)' --trials 12"
 
 
 def _option(name: str, annotation: Any, meaning: str, *flags: str, **more: Any) -> inspect.Parameter:

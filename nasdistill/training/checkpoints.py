@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from nasdistill.errors import DamagedFile, Interrupted
 from nasdistill.interrupts import requested_stop
 from nasdistill.storage import load_state, save_state, sync_folder
-from nasdistill.training.engine import is_first_process
+from nasdistill.training.launch import is_first_process
 from nasdistill.training.processes import all_reduce_max, barrier
 
 if TYPE_CHECKING:

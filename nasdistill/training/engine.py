@@ -125,16 +125,6 @@ def keep_freed_memory() -> None:
         mallopt(_M_TRIM_THRESHOLD, (1 << 31) - 1)
 
 
-def process_number() -> int:
-    """Which of the processes that compute together this one is, from 0: whoever starts them numbers them."""
-    return int(os.environ.get("RANK", os.environ.get("LOCAL_RANK", "0")))
-
-
-def is_first_process() -> bool:
-    """Whether this process is the one of several that writes files."""
-    return process_number() == 0
-
-
 class Engine:
     """One device with its precision; every loop of the project runs on it.
 

@@ -28,6 +28,16 @@ _STARTED_BY = "NASDISTILL_STARTED_BY"
 _followers: Followers | None = None
 
 
+def process_number() -> int:
+    """Which of the processes that compute together this one is, from 0: whoever starts them numbers them."""
+    return int(os.environ.get("RANK", os.environ.get("LOCAL_RANK", "0")))
+
+
+def is_first_process() -> bool:
+    """Whether this process is the one of several that writes files."""
+    return process_number() == 0
+
+
 class Followers:
     """Processes that run this very command again, numbered from 1 on, with this one as number 0.
 

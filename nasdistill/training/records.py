@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from nasdistill.errors import written_at
-from nasdistill.training.engine import is_first_process
+from nasdistill.training.launch import is_first_process
 from nasdistill.training.loggers import Log, Logger
 from nasdistill.training.loggers.tensorboard import TensorBoard
 from nasdistill.words import duration

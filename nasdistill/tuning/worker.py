@@ -19,8 +19,7 @@ from nasdistill.errors import Interrupted, ProcessLost, UserError
 from nasdistill.interrupts import polite_stops
 from nasdistill.recipes import runner
 from nasdistill.report.records import ACCURACIES, Row, RunRecord
-from nasdistill.training.engine import is_first_process
-from nasdistill.training.launch import LOST
+from nasdistill.training.launch import LOST, is_first_process
 from nasdistill.tuning.checking import curve_of, recipe_at
 from nasdistill.tuning.plan import Plan, read_plan
 

@@ -11,8 +11,9 @@ from safetensors.torch import save_file
 
 from nasdistill.data.base import ImageSet, Normalisation
 from nasdistill.data.loaders import ImageBatches
-from nasdistill.training.engine import Engine, EngineSettings, is_first_process
+from nasdistill.training.engine import Engine, EngineSettings
 from nasdistill.training.fit import fit
+from nasdistill.training.launch import is_first_process
 from nasdistill.training.tasks import Supervised
 from tests.training.parts import settings, surroundings, two_layers
 

@@ -14,7 +14,8 @@ from torch import nn
 from nasdistill.errors import SpecError
 from nasdistill.registry import build
 from nasdistill.training import engine as engine_module
-from nasdistill.training.engine import EngineSettings, gpus_possible, is_first_process, resolve
+from nasdistill.training.engine import EngineSettings, gpus_possible, resolve
+from nasdistill.training.launch import is_first_process
 from tests.together import torchrun
 from tests.training import shared_out
 from tests.training.parts import engine
