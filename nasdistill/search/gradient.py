@@ -30,8 +30,7 @@ from nasdistill.training.checkpoints import Checkpoints
 from nasdistill.training.history import History
 from nasdistill.training.loop import Course, Fields, Resumable, Stateful
 from nasdistill.training.losses import RunningLosses, naming_the_last_good
-from nasdistill.training.optimizers.adam import Adam
-from nasdistill.training.optimizers.sgd import SGD
+from nasdistill.training.optimizers.standard import SGD, Adam
 from nasdistill.training.processes import all_reduce_mean, refuse_difference
 from nasdistill.training.records import Records
 

@@ -93,8 +93,8 @@ class Ensemble(Stage):
         return found.model_copy(update={"labels": common.names, "normalisation": images})
 
     def run(self, inputs: Mapping[str, Artifact], context: Context) -> Outcome:
-        from nasdistill.born_again.agreement import ENSEMBLE, Answers, compared, together
         from nasdistill.data.loaders import batches_in_order
+        from nasdistill.models.agreement import ENSEMBLE, Answers, compared, together
         from nasdistill.models.base import save_network
         from nasdistill.models.inspection import described
         from nasdistill.training.history import SELECTED_BY, VALIDATION_LOSS, scores

@@ -12,7 +12,7 @@ from scipy import stats
 from torch.nn import functional
 
 from nasdistill.data.augmentations import AUGMENTATIONS, BatchAugmentation
-from nasdistill.data.augmentations.cutmix import boxes
+from nasdistill.data.augmentations.mixes import boxes
 from nasdistill.data.balance import balanced_weights
 from nasdistill.data.base import DATASETS, ImageSet, Normalisation
 from nasdistill.data.loaders import ImageBatches
@@ -155,7 +155,7 @@ def test_the_label_loss_of_a_mixed_batch_is_the_mixture_of_both_labels_losses() 
 
 def test_what_breaks_the_contract_is_named_with_its_line(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(type(make("mixup")), "mix", lambda _self, images, targets, _drawn: (images, targets[:, 1:]))
-    where = r"'mixup' \(.*mixup.py, line \d+\)"
+    where = r"'mixup' \(.*mixes.py, line \d+\)"
     with pytest.raises(UserError, match=rf"{where} must keep .* targets, \[10, 5\] .*, but made them \[10, 4\]"):
         next(batches("mixup").epoch(0))
     monkeypatch.setattr(type(AUGMENTATIONS.parse("flip")), "apply", lambda _self, images, _drawn: images.double())

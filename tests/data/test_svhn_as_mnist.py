@@ -12,8 +12,7 @@ from PIL import Image
 from nasdistill.data.base import DATASETS
 from nasdistill.data.files import Layout
 from nasdistill.data.preparation import load
-from nasdistill.data.sets.svhn import MD5, Svhn
-from nasdistill.data.sets.svhn_as_mnist import SvhnAsMnist, grey_and_small
+from nasdistill.data.sets.svhn import MD5, Svhn, SvhnAsMnist, grey_and_small
 from nasdistill.errors import UserError
 from tests.data import fakes
 

@@ -12,9 +12,8 @@ from scipy.stats import chisquare
 from torch.nn import functional
 
 from nasdistill.distill.objectives import OBJECTIVES
+from nasdistill.distill.objectives.controls import confidence_weights, permuted_predictions
 from nasdistill.distill.objectives.cross_entropy import with_label_term
-from nasdistill.distill.objectives.cwtm import confidence_weights
-from nasdistill.distill.objectives.dkpp import permuted_predictions
 from tests.distill.losses import DOUBLE, logits, loss_of
 
 STUDENT, TEACHER = logits(1), logits(2)

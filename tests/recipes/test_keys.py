@@ -215,7 +215,8 @@ def test_an_artifact_says_which_plugin_it_lacks(tmp_path: Path) -> None:
         ("models/operations/darts.py", "search"),
         ("distill/objectives/hints.py", ""),
         ("training/fit.py", "wrn mlp"),
-        ("training/optimizers/adamw.py", ""),
+        ("training/optimizers/standard.py", "wrn mlp search"),
+        ("training/loggers/jsonl.py", ""),
         ("data/base.py", "wrn mlp search cifar10 svhn"),
     ],
 )

@@ -27,7 +27,7 @@ from nasdistill.search.strategies.darts import DartsSearch
 from nasdistill.search.supernet import Supernet
 from nasdistill.training.checkpoints import Checkpoints
 from nasdistill.training.losses import Diverged
-from nasdistill.training.optimizers.sgd import SGD
+from nasdistill.training.optimizers.standard import SGD
 from nasdistill.training.records import Records
 from tests.search.parts import Every, Killed, engine
 

@@ -12,10 +12,9 @@ import torch
 from scipy.special import softmax
 
 from nasdistill.artifacts import Artifact, publish
-from nasdistill.born_again import agreement
 from nasdistill.data.base import Data, ImageSet, Normalisation
 from nasdistill.errors import SpecError
-from nasdistill.models import inspection
+from nasdistill.models import agreement, inspection
 from nasdistill.models.base import load_network, load_spec
 from nasdistill.recipes.loading import load_recipe
 from nasdistill.recipes.runner import run

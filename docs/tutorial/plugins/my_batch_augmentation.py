@@ -6,7 +6,7 @@ import torch
 from pydantic import Field
 
 from nasdistill.data.augmentations import AUGMENTATIONS, BatchAugmentation
-from nasdistill.data.augmentations.mixup import beta, blended
+from nasdistill.data.augmentations.mixes import beta, blended
 
 
 @AUGMENTATIONS.register("side-by-side")

@@ -1,1 +1,1 @@
-"""The data sets that come along, one file each."""
+"""The data sets that come along."""

@@ -1,4 +1,4 @@
-"""Images whose features have the statistics that the teacher's batch norms remember of its training images."""
+"""The generator losses of DeepInversion: images of given classes, smooth, small, and such as batch norms remember."""
 
 from __future__ import annotations
 
@@ -7,12 +7,73 @@ from collections.abc import Mapping
 import torch
 from pydantic import Field
 from torch import nn
+from torch.nn import functional
 
 from nasdistill.data.base import Shape
 from nasdistill.distill.taps import INPUT
 from nasdistill.errors import UserError
 from nasdistill.models.inspection import run_order
 from nasdistill.zero_shot.generator_losses import GENERATOR_LOSSES, GeneratorLoss, GeneratorTerm, Pseudo
+
+
+@GENERATOR_LOSSES.register("class-prior")
+class ClassPrior(GeneratorLoss):
+    """The teacher's cross-entropy with classes drawn evenly for the pseudo-batch, mean over images.
+
+    Published weight: 1. It is for generators that start over for each pseudo-batch: one that learns over all of them
+    does not know the classes.
+    """
+
+    source = "Yin et al., Dreaming to Distill: Data-Free Knowledge Transfer via DeepInversion (2020), equation 2"
+
+    def loss(self, pseudo: Pseudo) -> torch.Tensor:
+        return functional.cross_entropy(pseudo.teacher.logits, pseudo.targets)
+
+
+@GENERATOR_LOSSES.register("total-variation")
+class TotalVariation(GeneratorLoss):
+    """Sum over four directions of the L2 norm of the differences between neighbours: along rows, columns, diagonals.
+
+    Each norm is over the whole batch, as in the released code, so that the loss grows with the root of its size.
+    """
+
+    source = "Yin et al., Dreaming to Distill: Data-Free Knowledge Transfer via DeepInversion (2020), and released code"
+
+    weight: float = Field(
+        2.5e-5,
+        ge=0,
+        description="what this term is multiplied by in the sum; in the released code 2.5e-5 for CIFAR-10 with 256 "
+        "images, with a remark that 1e-3 looks better, and 1e-4 for ImageNet",
+    )
+
+    def loss(self, pseudo: Pseudo) -> torch.Tensor:
+        images = pseudo.images
+        above, below = images[:, :, :-1], images[:, :, 1:]
+        differences = (
+            images[..., 1:] - images[..., :-1],
+            below - above,
+            below[..., 1:] - above[..., :-1],
+            below[..., :-1] - above[..., 1:],
+        )
+        return torch.stack([torch.linalg.vector_norm(difference) for difference in differences]).sum()
+
+
+@GENERATOR_LOSSES.register("l2")
+class Length(GeneratorLoss):
+    """The L2 norm of an image, normalised as the teacher reads it; mean over images."""
+
+    source = "Yin et al., Dreaming to Distill: Data-Free Knowledge Transfer via DeepInversion (2020), and released code"
+
+    weight: float = Field(
+        1e-5,
+        ge=0,
+        description="what this term is multiplied by in the sum; released code: 1e-5 for ImageNet, 0 for CIFAR-10",
+    )
+
+    def loss(self, pseudo: Pseudo) -> torch.Tensor:
+        lengths: torch.Tensor = torch.linalg.vector_norm(pseudo.images.flatten(1), dim=1)
+        return lengths.mean()
+
 
 Norm = nn.BatchNorm1d | nn.BatchNorm2d
 

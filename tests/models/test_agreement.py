@@ -10,7 +10,7 @@ import torch
 from scipy.special import log_softmax, softmax
 from sklearn.metrics import accuracy_score, log_loss
 
-from nasdistill.born_again.agreement import Answers, agreement, compared, together
+from nasdistill.models.agreement import Answers, agreement, compared, together
 from nasdistill.models.ensemble import Average
 from nasdistill.training.metrics import BINS, score
 

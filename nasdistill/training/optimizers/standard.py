@@ -1,4 +1,4 @@
-"""Stochastic gradient descent."""
+"""The optimisers of torch, fused where the device allows it."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, ClassVar
 from pydantic import Field, model_validator
 
 from nasdistill.errors import SpecError
-from nasdistill.training.optimizers import OPTIMIZERS, Optimizer, can_fuse
+from nasdistill.training.optimizers import OPTIMIZERS, Beta, Optimizer, can_fuse
 
 if TYPE_CHECKING:
     import torch
@@ -48,3 +48,40 @@ class SGD(Optimizer):
             for parameter in given:
                 optimizer.state[parameter]["momentum_buffer"] = torch.zeros_like(parameter)
         return optimizer
+
+
+@OPTIMIZERS.register("adam")
+class Adam(Optimizer):
+    """Steps scaled by running moments of the gradient; weight decay is a term of the gradient."""
+
+    source: ClassVar[str] = "Kingma and Ba 2015 (arXiv:1412.6980), algorithm 1"
+
+    lr: float = Field(1e-3, gt=0, description="peak learning rate")
+    betas: tuple[Beta, Beta] = Field((0.9, 0.999), description="decay of the first and of the second moment")
+
+    def build(self, parameters: Iterable[torch.nn.Parameter]) -> torch.optim.Optimizer:
+        import torch
+
+        given = list(parameters)
+        return torch.optim.Adam(
+            given, lr=self.lr, betas=self.betas, weight_decay=self.weight_decay, fused=can_fuse(given)
+        )
+
+
+@OPTIMIZERS.register("adamw")
+class AdamW(Optimizer):
+    """Adam whose weight decay shrinks the weights directly, outside of the moments."""
+
+    source: ClassVar[str] = "Loshchilov and Hutter 2019 (arXiv:1711.05101), algorithm 2"
+
+    lr: float = Field(1e-3, gt=0, description="peak learning rate")
+    betas: tuple[Beta, Beta] = Field((0.9, 0.999), description="decay of the first and of the second moment")
+    weight_decay: float = Field(0.01, ge=0, description="weight decay, multiplied by the learning rate")
+
+    def build(self, parameters: Iterable[torch.nn.Parameter]) -> torch.optim.Optimizer:
+        import torch
+
+        given = list(parameters)
+        return torch.optim.AdamW(
+            given, lr=self.lr, betas=self.betas, weight_decay=self.weight_decay, fused=can_fuse(given)
+        )

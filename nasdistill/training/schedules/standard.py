@@ -1,13 +1,36 @@
-"""Drops at milestones."""
+"""The usual schedules: none, half a cosine, drops at milestones."""
 
 from __future__ import annotations
 
-from typing import Annotated
+import math
+from typing import Annotated, ClassVar
 
 from pydantic import Field, model_validator
 
 from nasdistill.errors import SpecError
 from nasdistill.training.schedules import SCHEDULES, Schedule
+
+
+@SCHEDULES.register("constant")
+class Constant(Schedule):
+    """The peak learning rate all the way."""
+
+    def factor(self, done: float, epochs: int) -> float:
+        return 1.0
+
+
+@SCHEDULES.register("cosine")
+class Cosine(Schedule):
+    """Falls along half a cosine from the peak to a floor, without restarts."""
+
+    source: ClassVar[str] = "Loshchilov and Hutter 2017, SGDR (arXiv:1608.03983), eq. 5"
+
+    floor: float = Field(0.0, ge=0, lt=1, description="what the learning rate ends at, as a fraction of its peak")
+
+    def factor(self, done: float, epochs: int) -> float:
+        """floor + (1 - floor) (1 + cos(pi done)) / 2."""
+        return self.floor + (1 - self.floor) * (1 + math.cos(math.pi * done)) / 2
+
 
 _ROUNDING = 1e-9
 

@@ -1,4 +1,4 @@
-"""The files of CIFAR-10 and CIFAR-100, in the version for Python and in the binary one."""
+"""CIFAR-10 and CIFAR-100, in the version for Python and in the binary one."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from typing import Any, ClassVar
 import numpy as np
 import torch
 
-from nasdistill.data.base import ImageSet, RawData
-from nasdistill.data.files import FileSet, Located
+from nasdistill.data.base import DATASETS, ImageSet, RawData
+from nasdistill.data.files import Download, FileSet, Layout, Located
 from nasdistill.data.pickles import NotPlainData, read_plain_pickle
 from nasdistill.errors import UserError
 
@@ -91,3 +91,68 @@ def _image_set(images: Any, labels: Any, classes: tuple[str, ...], folder: Path)
         raise UserError(f"labels in {folder} go from {labels.min()} to {labels.max()}, for {len(classes)} classes")
     pixels = torch.from_numpy(np.array(images)).view(-1, *SHAPE)  # a copy: what was read from a file is read-only
     return ImageSet(pixels, torch.from_numpy(labels))
+
+
+@DATASETS.register("cifar10")
+class Cifar10(Cifar):
+    """60,000 colour photographs of 32x32 pixels in 10 classes, 10,000 of them the test set."""
+
+    source: ClassVar[str] = "Krizhevsky, Learning Multiple Layers of Features from Tiny Images, 2009"
+
+    layouts: ClassVar[tuple[Layout, ...]] = (
+        Layout(
+            "cifar-10-batches-py",
+            {
+                "data_batch_1": "c99cafc152244af753f735de768cd75f",
+                "data_batch_2": "d4bba439e000b95fd0a9bffe97cbabec",
+                "data_batch_3": "54ebc095f3ab1f0389bbae665268c751",
+                "data_batch_4": "634d18415352ddfa80567beed471001a",
+                "data_batch_5": "482c414d41f54cd18b22e5b47cb7c3cb",
+                "test_batch": "40351d587109b95175f43aff81a1287e",
+                "batches.meta": "5ff9c542aee3614f3951f8cda6e48888",
+            },
+        ),
+        Layout(
+            "cifar-10-batches-bin",
+            dict.fromkeys(
+                [*(f"data_batch_{number}.bin" for number in range(1, 6)), "test_batch.bin", "batches.meta.txt"]
+            ),
+        ),
+    )
+    downloads: ClassVar[tuple[Download, ...]] = (
+        Download(("https://www.cs.toronto.edu/~kriz/cifar-10-python.tar.gz",), md5="c58f30108f718f92721af3b95e74349a"),
+    )
+    train_files: ClassVar[tuple[str, ...]] = tuple(f"data_batch_{number}" for number in range(1, 6))
+    test_file: ClassVar[str] = "test_batch"
+    names_file: ClassVar[tuple[str, str]] = ("batches.meta", "batches.meta.txt")
+    labels_key: ClassVar[str] = "labels"
+    names_key: ClassVar[str] = "label_names"
+    label_bytes: ClassVar[int] = 1
+
+
+@DATASETS.register("cifar100")
+class Cifar100(Cifar):
+    """60,000 colour photographs of 32x32 pixels in 100 classes (the fine labels), 10,000 of them the test set."""
+
+    source: ClassVar[str] = "Krizhevsky, Learning Multiple Layers of Features from Tiny Images, 2009"
+
+    layouts: ClassVar[tuple[Layout, ...]] = (
+        Layout(
+            "cifar-100-python",
+            {
+                "train": "16019d7e3df5f24257cddd939b257f8d",
+                "test": "f0ef6b0ae62326f3e7ffdfab6717acfc",
+                "meta": "7973b15100ade9c7d40fb424638fde48",
+            },
+        ),
+        Layout("cifar-100-binary", dict.fromkeys(["train.bin", "test.bin", "fine_label_names.txt"])),
+    )
+    downloads: ClassVar[tuple[Download, ...]] = (
+        Download(("https://www.cs.toronto.edu/~kriz/cifar-100-python.tar.gz",), md5="eb9058c3a382ffc7106e4002c42a8d85"),
+    )
+    train_files: ClassVar[tuple[str, ...]] = ("train",)
+    test_file: ClassVar[str] = "test"
+    names_file: ClassVar[tuple[str, str]] = ("meta", "fine_label_names.txt")
+    labels_key: ClassVar[str] = "fine_labels"
+    names_key: ClassVar[str] = "fine_label_names"
+    label_bytes: ClassVar[int] = 2

@@ -1,1 +1,0 @@
-"""Born-again networks: how generations of students do alone and together."""
