@@ -96,14 +96,12 @@ class RawData:
 
     Attributes:
         validation: where the files come with a validation set of their own.
-        skipped: names of the broken files that were left out.
     """
 
     train: Images
     test: Images
     classes: tuple[str, ...]
     validation: Images | None = None
-    skipped: tuple[str, ...] = ()
 
 
 class DataSet(Component):
@@ -158,7 +156,6 @@ class Data:
 
     Attributes:
         seed: what the validation images were split off with.
-        skipped: names of the broken files that were left out.
     """
 
     train: Images
@@ -167,7 +164,6 @@ class Data:
     classes: tuple[str, ...]
     normalisation: Normalisation
     augmentations: tuple[Augmentation, ...] = ()
-    skipped: tuple[str, ...] = ()
     seed: int = 0
 
     def __repr__(self) -> str:

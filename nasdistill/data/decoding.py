@@ -120,14 +120,14 @@ def decode_files(paths: Sequence[Path], shape: Shape, workers: int, keep: bool) 
     return Decoded(pixels, torch.cat(sums), torch.cat(squares), broken)
 
 
-def decoded_batches(images: ImageFiles, places: Sequence[torch.Tensor], workers: int) -> Iterator[torch.Tensor]:
+def decoded_batches(images: ImageFiles, places: Sequence[torch.Tensor]) -> Iterator[torch.Tensor]:
     """For each of `places` (int64, [M]) the images at these indices: uint8, [M, C, H, W].
 
     Raises:
         UserError: a file that could be decoded before no longer can.
     """
     batches = [[images.paths[index] for index in indices.tolist()] for indices in places]
-    decoded = _spread(functools.partial(_pixels_of, images.shape), batches, workers)
+    decoded = _spread(functools.partial(_pixels_of, images.shape), batches, images.workers)
     for paths, (pixels, broken) in zip(batches, decoded, strict=True):
         for index, reason in broken.items():
             raise UserError(f"{paths[index]} can no longer be read: {reason}")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 import torch
 from torch.nn import functional
@@ -34,7 +34,6 @@ class ImageBatches:
         augmentations: applied to each batch, in order. One that mixes images turns labels into distributions.
         classes: how many, which a batch of mixed labels has columns for.
         drop_last: leave out the last batch if it is not full.
-        workers: processes that decode `ImageFiles`; 0 decodes in this one.
         views: how many different epochs there are: epoch e equals epoch e modulo `views`, so that what a teacher says
             of its views can be kept; None makes every epoch a new one.
         epoch_images: how many an epoch has, if more than there are: they come again in a new order, all before any a
@@ -59,7 +58,6 @@ class ImageBatches:
         drop_last: bool = False,
         device: torch.device | str = "cpu",
         memory_format: torch.memory_format = torch.contiguous_format,
-        workers: int = 0,
         views: int | None = None,
         epoch_images: int | None = None,
         balance: Balance = "none",
@@ -79,7 +77,6 @@ class ImageBatches:
         self._classes = classes
         self._drop_last = drop_last
         self._memory_format = memory_format
-        self._workers = workers
         self.views = views
         self._epoch_images = max(len(images), epoch_images or 0)
         # on the CPU, as not every device has float64
@@ -131,7 +128,7 @@ class ImageBatches:
 
     def _pixels(self, places: list[torch.Tensor]) -> Iterator[torch.Tensor]:
         if isinstance(self._images, ImageFiles):
-            for pixels in decoded_batches(self._images, places, self._workers):
+            for pixels in decoded_batches(self._images, places):
                 yield pixels.to(self.device, non_blocking=True)
         else:
             for indices in places:
@@ -216,7 +213,6 @@ def training_batches(
     seed: int,
     engine: Engine,
     augment: bool = True,
-    part: Literal["train", "validation"] = "train",
     views: int | None = None,
     epoch_images: int | None = None,
     balance: Balance = "none",
@@ -225,15 +221,13 @@ def training_batches(
 
     Args:
         augment: apply the data set's augmentations.
-        part: "validation" where a search trains on it too.
         views: different epochs, see `ImageBatches`.
         epoch_images: of an epoch, see `ImageBatches`.
         balance: of classes, see `ImageBatches`.
     """
-    images = data.train if part == "train" else data.validation
-    of_epoch = max(len(images), epoch_images or 0)
+    of_epoch = max(len(data.train), epoch_images or 0)
     return ImageBatches(
-        images,
+        data.train,
         data.normalisation,
         batch_size,
         seed=seed,
@@ -244,7 +238,6 @@ def training_batches(
         drop_last=of_epoch > batch_size and of_epoch % batch_size == 1,
         device=engine.device,
         memory_format=engine.memory_format,
-        workers=images.workers if isinstance(images, ImageFiles) else 0,
         views=views,
         epoch_images=of_epoch,
         balance=balance,
@@ -270,5 +263,4 @@ def batches_in_order(
         shuffle=False,
         device=engine.device,
         memory_format=engine.memory_format,
-        workers=images.workers if isinstance(images, ImageFiles) else 0,
     )

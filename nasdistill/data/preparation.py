@@ -42,7 +42,6 @@ def prepare(source: RawData, options: DataSet, seed: int) -> Data:
         classes=source.classes,
         normalisation=_normalisation(options, train),
         augmentations=tuple(options.augmentations),
-        skipped=source.skipped,
         seed=seed,
     )
 

@@ -91,8 +91,8 @@ def test_an_epoch_is_a_function_of_seed_and_number_from_any_batch_on(kind: str, 
         pictures = [write_picture(tmp_path / f"{k}.png", seed=k, size=(6, 6)) for k in range(53)]
         pixels = torch.stack([torch.from_numpy(picture).permute(2, 0, 1) for picture in pictures])
         paths = tuple(tmp_path / f"{k}.png" for k in range(53))
-        images = ImageFiles(paths, LABELS, (3, 6, 6), *pixel_sums(pixels), workers=0)
-    options = {"balance": balance, "epoch_images": 75, "workers": 2 if kind == "files by workers" else 0}
+        images = ImageFiles(paths, LABELS, (3, 6, 6), *pixel_sums(pixels), workers=2 if "workers" in kind else 0)
+    options = {"balance": balance, "epoch_images": 75}
     whole = list(batches(images, **options).epoch(2))
     for start in (0, 3, 8):
         torch.rand(start)  # what was drawn before must not matter

@@ -33,12 +33,12 @@ def batches_of(request: pytest.FixtureRequest, tmp_path: Path) -> Any:
         pictures = [write_picture(tmp_path / f"{k}.png", seed=k, size=(6, 6)) for k in range(53)]
         pixels = torch.stack([torch.from_numpy(picture).permute(2, 0, 1) for picture in pictures])
         paths = tuple(tmp_path / f"{k}.png" for k in range(53))
-        images = ImageFiles(paths, torch.arange(53), (3, 6, 6), *pixel_sums(pixels), workers=0)
-    workers = 2 if request.param == "files by workers" else 0
+        workers = 2 if request.param == "files by workers" else 0
+        images = ImageFiles(paths, torch.arange(53), (3, 6, 6), *pixel_sums(pixels), workers)
 
     def make(**options: Any) -> ImageBatches:
         settings: dict[str, Any] = {"seed": 0, "shuffle": True, "augmentations": AUGMENTATIONS_IN_USE}
-        return ImageBatches(images, NORMALISATION, 10, workers=workers, **{**settings, **options})
+        return ImageBatches(images, NORMALISATION, 10, **{**settings, **options})
 
     return make
 
@@ -134,7 +134,7 @@ def test_workers_and_memory_give_the_same_bits(tmp_path: Path) -> None:
         data = load(DATASETS.parse({**spec, "workers": workers, "memory_mb": memory_mb}), 0)
         assert isinstance(data.train, ImageSet if memory_mb == 100 else ImageFiles)
         batches = ImageBatches(
-            data.train, data.normalisation, 32, seed=5, shuffle=True, augmentations=data.augmentations, workers=workers
+            data.train, data.normalisation, 32, seed=5, shuffle=True, augmentations=data.augmentations
         )
         found.append(list(batches.epoch(0, start=3)))
     assert equal(found[0], found[1])
@@ -183,8 +183,8 @@ def test_a_file_that_vanishes_is_named(tmp_path: Path) -> None:
     write_picture(tmp_path / "x.png")
     pixels = torch.zeros(2, 3, 6, 5, dtype=torch.uint8)
     paths = (tmp_path / "x.png", tmp_path / "gone.png")
-    images = ImageFiles(paths, torch.arange(2), (3, 6, 5), *pixel_sums(pixels), workers=0)
-    batches = ImageBatches(images, NORMALISATION, 1, seed=0, shuffle=False, workers=2)
+    images = ImageFiles(paths, torch.arange(2), (3, 6, 5), *pixel_sums(pixels), workers=2)
+    batches = ImageBatches(images, NORMALISATION, 1, seed=0, shuffle=False)
     with pytest.raises(UserError, match=r"gone\.png can no longer be read: FileNotFoundError"):
         list(batches.epoch(0))
 
@@ -207,9 +207,6 @@ class TestHelpers:
         assert labels.tolist() != data.train.labels[:64].tolist()
         assert not torch.equal(views, images)
         assert batches.samples == 1298
-
-    def test_validation_can_be_trained_on_as_in_a_search(self, data: Data, engine: Engine) -> None:
-        assert training_batches(data, 64, 0, engine, part="validation").samples == 144
 
     def test_a_last_batch_of_one_image_is_left_out(self, data: Data, engine: Engine) -> None:
         assert training_batches(data, 1297, 0, engine).samples == 1297

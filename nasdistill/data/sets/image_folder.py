@@ -6,7 +6,6 @@ import logging
 import os
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal
 
@@ -14,7 +13,7 @@ import torch
 from pydantic import BeforeValidator, Field, PlainSerializer
 
 from nasdistill.data.base import DATASETS, DataSet, ImageFiles, Images, ImageSet, RawData, Shape
-from nasdistill.data.decoding import SUFFIXES, Broken, Decoded, Header, decode_files, read_headers
+from nasdistill.data.decoding import SUFFIXES, Broken, Header, decode_files, read_headers
 from nasdistill.data.files import fingerprint_of
 from nasdistill.data.preparation import split_off
 from nasdistill.errors import SpecError, UserError
@@ -41,12 +40,8 @@ Size = Annotated[
 ]
 
 
-@dataclass(frozen=True)
-class _Listing:
-    """The image files below the root: of each part the paths and their labels."""
-
-    classes: tuple[str, ...]
-    parts: dict[str, list[tuple[Path, int]]]
+Files = list[tuple[Path, int]]
+"""Image files and their labels."""
 
 
 @DATASETS.register("image-folder")
@@ -81,8 +76,8 @@ class ImageFolder(DataSet):
         return fingerprint_of(self.root, _image_files(self._root()))
 
     def read(self) -> RawData:
-        listing = self._list()
-        files = [file for part in listing.parts.values() for file in part]
+        classes, listed = self._list()
+        files = [file for part in listed.values() for file in part]
         paths = [path for path, _ in files]
         headers = read_headers(paths, self.workers)
         unreadable = {index: str(header) for index, header in enumerate(headers) if isinstance(header, Broken)}
@@ -92,38 +87,29 @@ class ImageFolder(DataSet):
         decoded = decode_files(paths, shape, self.workers, keep=fits)
         broken = {**unreadable, **decoded.broken}
         self._stop_at(broken, paths)
-        skipped = tuple(str(paths[index].relative_to(self.root)) for index in sorted(broken))
-        if skipped:
+        if broken:
+            first_broken = paths[min(broken)].relative_to(self.root).as_posix()
             log.warning(
                 "left out %d broken of %d images in %s, the first is %s",
-                len(skipped),
-                len(paths),
-                self.root,
-                skipped[0],
+                *(len(broken), len(paths), self.root, first_broken),
             )
         labels = torch.tensor([label for _, label in files])
+        images: Images
+        if decoded.pixels is not None:
+            images = ImageSet(decoded.pixels, labels)
+        else:
+            images = ImageFiles(tuple(paths), labels, shape, decoded.sums, decoded.squares, self.workers)
         parts: dict[str, Images] = {}
         first = 0
-        for name, part in listing.parts.items():
+        for name, part in listed.items():
             good = torch.tensor([index for index in range(first, first + len(part)) if index not in broken])
             if not len(good):
                 raise UserError(f"all {len(part)} images of the {name} set in {self.root} are broken")
-            parts[name] = self._images(paths, labels, shape, decoded).subset(good)
+            parts[name] = images.subset(good)
             first += len(part)
-        return self._source(listing.classes, parts, skipped)
-
-    def _source(self, classes: tuple[str, ...], parts: dict[str, Images], skipped: tuple[str, ...]) -> RawData:
-        train = parts[TRAIN]
-        if TEST in parts:
-            test = parts[TEST]
-        else:
-            train, test = split_off(train, self.test, self.split_seed, classes)
-        return RawData(train, test, classes, parts.get(VALIDATION), skipped)
-
-    def _images(self, paths: list[Path], labels: torch.Tensor, shape: Shape, decoded: Decoded) -> Images:
-        if decoded.pixels is not None:
-            return ImageSet(decoded.pixels, labels)
-        return ImageFiles(tuple(paths), labels, shape, decoded.sums, decoded.squares, self.workers)
+        if TEST not in parts:
+            parts[TRAIN], parts[TEST] = split_off(parts[TRAIN], self.test, self.split_seed, classes)
+        return RawData(parts[TRAIN], parts[TEST], classes, parts.get(VALIDATION))
 
     def _stop_at(self, broken: dict[int, str], paths: list[Path]) -> None:
         if broken and self.broken == "stop":
@@ -157,22 +143,17 @@ class ImageFolder(DataSet):
             raise SpecError(problem, ("root",))
         return self.root
 
-    def _list(self) -> _Listing:
+    def _list(self) -> tuple[tuple[str, ...], dict[str, Files]]:
+        """The classes, and the files of each part."""
         root = self._root()
-        folders = {name: root / name for name in (TRAIN, VALIDATION, TEST)}
-        with_parts = any(_subfolders(folder) for folder in folders.values())
-        if not with_parts:
-            return self._listing({TRAIN: root})
+        folders = {name: root / name for name in (TRAIN, VALIDATION, TEST) if _subfolders(root / name)}
         for name in (TRAIN, TEST):
-            if not _subfolders(folders[name]):
-                there = ", ".join(f"{part}/" for part, folder in folders.items() if _subfolders(folder))
+            if folders and name not in folders:
                 raise UserError(
-                    f"{root} holds {there} but no {name}/ with class folders; add it, or set data.root to "
-                    "a folder of class folders to split it"
+                    f"{root} holds {', '.join(f'{part}/' for part in folders)} but no {name}/ with class folders; add "
+                    "it, or set data.root to a folder of class folders to split it"
                 )
-        return self._listing({name: folder for name, folder in folders.items() if _subfolders(folder)})
-
-    def _listing(self, folders: dict[str, Path]) -> _Listing:
+        folders = folders or {TRAIN: root}
         classes = tuple(_subfolders(folders[TRAIN]))
         if len(classes) < 2:
             raise UserError(
@@ -181,7 +162,7 @@ class ImageFolder(DataSet):
             )
         parts = {}
         for part, folder in folders.items():
-            files: list[tuple[Path, int]] = []
+            files: Files = []
             for name in _subfolders(folder):
                 if name not in classes:
                     raise UserError(f"{folder / name} is a class that {folders[TRAIN]} does not have")
@@ -190,7 +171,7 @@ class ImageFolder(DataSet):
                     raise UserError(f"{folder / name} holds no image (of the kinds {', '.join(SUFFIXES)})")
                 files += found
             parts[part] = files
-        return _Listing(classes, parts)
+        return classes, parts
 
 
 def _subfolders(folder: Path) -> list[str]:
