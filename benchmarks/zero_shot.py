@@ -41,10 +41,11 @@ from nasdistill.models.inspection import feature_points
 from nasdistill.registry import registry
 from nasdistill.training.checkpoints import Checkpoints
 from nasdistill.training.engine import Engine, EngineSettings, resolve
+from nasdistill.training.modes import frozen
 from nasdistill.training.records import Records
 from nasdistill.zero_shot.generation import Generation
 from nasdistill.zero_shot.settings import TransferSettings
-from nasdistill.zero_shot.transfer import frozen, transfer
+from nasdistill.zero_shot.transfer import transfer
 
 RELEASED = "released, fp32, contiguous"
 BETA, CLIP = 250.0, 5.0

@@ -13,9 +13,10 @@ from nasdistill.distill.objectives.hints import HintLoss, Hints
 from nasdistill.distill.taps import INPUT
 from nasdistill.distill.teacher import FrozenTeacher, Teacher
 from nasdistill.errors import UserError
+from nasdistill.models.inspection import blank_image
 from nasdistill.training.batches import Batch, Batches
 from nasdistill.training.history import VALIDATION_LOSS
-from nasdistill.training.metrics import in_evaluation_mode
+from nasdistill.training.modes import in_evaluation_mode
 from nasdistill.training.tasks import Task
 
 if TYPE_CHECKING:
@@ -101,9 +102,8 @@ class HintTraining(Task):
     def _freeze_above(self, shape: Shape) -> None:
         """So that neither an optimiser nor several processes wait for gradients that never come."""
         parameters = [parameter for parameter in self.network.parameters() if parameter.requires_grad]
-        like = parameters[0]
         with in_evaluation_mode(self.network):
-            guided = self._guided(self.network, torch.zeros(1, *shape, device=like.device, dtype=like.dtype))
+            guided = self._guided(self.network, blank_image(self.network, shape))
         reached = torch.autograd.grad(guided.sum(), parameters, allow_unused=True)
         for parameter, gradient in zip(parameters, reached, strict=True):
             parameter.requires_grad_(gradient is not None)

@@ -11,7 +11,8 @@ from torch.utils.hooks import RemovableHandle
 
 from nasdistill.data.base import Shape
 from nasdistill.errors import UserError, nearest
-from nasdistill.training.metrics import in_evaluation_mode
+from nasdistill.models.inspection import blank_image
+from nasdistill.training.modes import in_evaluation_mode
 
 INPUT = ":input"
 """What turns a module's path into the point in front of it."""
@@ -121,10 +122,8 @@ def output_shapes(
         UserError: as `Taps` does.
     """
     taps = Taps(network, points, whose)
-    parameter = next(network.parameters(), torch.empty(0))
-    image = torch.zeros(1, *shape, device=parameter.device, dtype=parameter.dtype)
     with in_evaluation_mode(network), torch.no_grad(), taps as features:
-        network(image)
+        network(blank_image(network, shape))
     return {point: tuple(feature.shape[1:]) for point, feature in features.items()}
 
 

@@ -18,7 +18,7 @@ from nasdistill.errors import UserError, found_at, written_at
 from nasdistill.models.ensemble import Average
 from nasdistill.training.batches import Batch, Batches
 from nasdistill.training.losses import checked_loss
-from nasdistill.training.metrics import in_evaluation_mode
+from nasdistill.training.modes import in_evaluation_mode
 from nasdistill.training.tasks import Task, label_loss, logits_with_auxiliary
 
 log = logging.getLogger(__name__)

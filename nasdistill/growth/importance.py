@@ -15,6 +15,7 @@ from nasdistill.growth.plan import Read, growable
 from nasdistill.models.base import NetworkSpec
 from nasdistill.models.growable import Point
 from nasdistill.training.engine import Engine
+from nasdistill.training.modes import frozen, in_evaluation_mode
 
 LabelledImages = Iterable[tuple[torch.Tensor, torch.Tensor]]
 
@@ -65,7 +66,7 @@ def channel_importance(
     totals: dict[str, torch.Tensor] = {}
     images_seen = 0
     engine.place(network)
-    with _frozen(network), _effects(modules, points) as effects:
+    with in_evaluation_mode(network), frozen(network), _effects(modules, points) as effects:
         for images, labels in batches:
             effects.clear()
             with engine.autocast():
@@ -118,21 +119,6 @@ def _effects(modules: dict[str, nn.Module], points: Sequence[str]) -> Iterator[d
     finally:
         for handle in handles:
             handle.remove()
-
-
-@contextmanager
-def _frozen(network: nn.Module) -> Iterator[None]:
-    """Evaluation mode without gradients of weights, restored on exit."""
-    modes = {module: module.training for module in network.modules()}
-    required = {parameter: parameter.requires_grad for parameter in network.parameters()}
-    network.eval().requires_grad_(False)
-    try:
-        yield
-    finally:
-        for module, mode in modes.items():
-            module.training = mode
-        for parameter, flag in required.items():
-            parameter.requires_grad_(flag)
 
 
 def unit_points(spec: NetworkSpec, network: nn.Module, read: Read) -> dict[str, list[Point]]:

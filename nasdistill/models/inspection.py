@@ -165,10 +165,16 @@ def latency_ms(module: nn.Module, shape: Shape, seconds: float = 0.5) -> float:
     with _as_found(module):
         timer = Timer(
             "module(image)",
-            globals={"module": module, "image": _image(module, shape)},
+            globals={"module": module, "image": blank_image(module, shape)},
             num_threads=torch.get_num_threads(),
         )
         return float(timer.blocked_autorange(min_run_time=seconds).median) * 1000
+
+
+def blank_image(module: nn.Module, shape: Shape) -> torch.Tensor:
+    """A batch of one image of zeros, [1, C, H, W], on the module's device and in its precision."""
+    like = next((parameter for parameter in module.parameters() if parameter.is_floating_point()), torch.empty(0))
+    return torch.zeros(1, *shape, device=like.device, dtype=like.dtype)
 
 
 def _leaves(module: nn.Module, path: str = "") -> Iterator[tuple[str, nn.Module]]:
@@ -181,11 +187,6 @@ def _leaves(module: nn.Module, path: str = "") -> Iterator[tuple[str, nn.Module]
 
 def _is_auxiliary(name: str) -> bool:
     return name.split(".")[0] == AUXILIARY
-
-
-def _image(module: nn.Module, shape: Shape) -> torch.Tensor:
-    like = next((parameter for parameter in module.parameters() if parameter.is_floating_point()), torch.empty(0))
-    return torch.zeros(1, *shape, device=like.device, dtype=like.dtype)
 
 
 @contextmanager
@@ -223,7 +224,7 @@ def _count(module: nn.Module, shape: Shape) -> tuple[int, dict[str, int]]:
         _Uncounted() as uncounted,
         FlopCounterMode(display=False, custom_mapping=_FORMULAS) as counter,
     ):
-        module(_image(module, shape))
+        module(blank_image(module, shape))
     if uncounted.operations:
         log.warning("no multiply-adds are counted for %s: the true number is larger", ", ".join(uncounted.operations))
     by_path = {
@@ -309,7 +310,7 @@ def _trace(module: nn.Module, shape: Shape) -> _Call:
         handles.append(part.register_forward_hook(lambda _part, _inputs, output: end(output)))
     try:
         with _as_found(module):
-            module(_image(module, shape))
+            module(blank_image(module, shape))
     finally:
         for handle in handles:
             handle.remove()

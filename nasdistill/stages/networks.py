@@ -57,7 +57,7 @@ def _check_logits(spec: NetworkSpec, network: nn.Module) -> None:
     """
     import torch
 
-    from nasdistill.training.metrics import in_evaluation_mode
+    from nasdistill.training.modes import in_evaluation_mode
 
     who = f"the model {spec.model.registered_name!r} ({written_at(type(spec.model))})"
     like = next(network.parameters(), torch.empty(0))

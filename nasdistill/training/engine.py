@@ -9,6 +9,7 @@ import logging
 import os
 import platform
 import sys
+from collections.abc import Mapping
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -188,6 +189,23 @@ class Engine:
     def autocast(self) -> AbstractContextManager[Any]:
         """The engine's precision, for forward passes of modules that Fabric does not wrap."""
         return self.fabric.autocast()
+
+    def optimizer_step(
+        self, losses: Mapping[str, torch.Tensor], module: nn.Module, stepper: Any, clip: float | None
+    ) -> None:
+        """One step down the gradient of the sum of the losses, which are scalars.
+
+        Args:
+            module, stepper: what `setup` made of a module and its optimiser.
+            clip: largest norm of the gradients together; longer ones are scaled.
+        """
+        import torch
+
+        self.fabric.backward(torch.stack(list(losses.values())).sum())
+        if clip is not None:
+            self.fabric.clip_gradients(module, stepper, max_norm=clip, error_if_nonfinite=False)
+        stepper.step()
+        stepper.zero_grad()
 
     def shared_statistics(self) -> AbstractContextManager[Any]:
         """Batch norm over the whole batch, where settings and processes ask for it; around a loop that all run."""

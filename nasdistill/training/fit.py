@@ -121,11 +121,7 @@ def fit(
                 named = {
                     name: checked_loss(loss, f"task, {name!r},", type(task)) for name, loss in module(batch).items()
                 }
-                engine.fabric.backward(torch.stack(list(named.values())).sum())
-                if settings.clip is not None:
-                    engine.fabric.clip_gradients(module, stepper, max_norm=settings.clip, error_if_nonfinite=False)
-                stepper.step()
-                stepper.zero_grad()
+                engine.optimizer_step(named, module, stepper, settings.clip)
                 if average is not None:
                     average.update_parameters(task.network)
                 course.position += 1

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING
@@ -13,6 +12,7 @@ from torch import nn
 from torch.nn import functional
 
 from nasdistill.training.batches import Batches
+from nasdistill.training.modes import in_evaluation_mode
 
 if TYPE_CHECKING:
     from nasdistill.training.engine import Engine
@@ -159,15 +159,3 @@ def score(logits: torch.Tensor, truth: torch.Tensor) -> Metrics:
         bins=torch.stack([images, right, sure], 1).tolist(),
         ranked=(logits, truth) if classes == 2 else None,
     )
-
-
-@contextlib.contextmanager
-def in_evaluation_mode(network: nn.Module) -> Iterator[None]:
-    """Evaluation mode within the block; afterwards each module is in the mode that it was in, frozen ones too."""
-    modes = [(module, module.training) for module in network.modules()]
-    network.eval()
-    try:
-        yield
-    finally:
-        for module, training in modes:
-            module.training = training

@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import torch
-from torch import nn
 
 from nasdistill.distill.task import Distillation
 from nasdistill.distill.teacher import packed
@@ -19,6 +17,7 @@ from nasdistill.training.checkpoints import Checkpoints
 from nasdistill.training.loop import Fields, Resumable
 from nasdistill.training.losses import RunningLosses, naming_the_last_good, refuse_broken_weights
 from nasdistill.training.metrics import evaluate
+from nasdistill.training.modes import frozen
 from nasdistill.training.records import Records
 from nasdistill.zero_shot.collapse import AGREEMENT, Watch, Window
 from nasdistill.zero_shot.generation import Generation
@@ -154,7 +153,7 @@ def transfer(
                     # One that starts over makes the images of this process alone, so no other's gradients are its own.
                     with engine.fabric.no_backward_sync(making, enabled=generation.component.starts_over):
                         generator_losses = making(latents, targets)
-                        optimizer_step(generator_losses, making, generator_stepper, settings.clip, engine)
+                        engine.optimizer_step(generator_losses, making, generator_stepper, settings.clip)
             with torch.no_grad(), engine.autocast():
                 images = generation.generator(latents).float()
                 teacher_outputs = task.teacher_ensemble(images)
@@ -163,7 +162,7 @@ def transfer(
                 student_losses = learning(batch)
                 if step == 0:
                     watch.add(task.answers, teacher_outputs[0].logits)
-                optimizer_step(student_losses, learning, student_stepper, settings.clip, engine)
+                engine.optimizer_step(student_losses, learning, student_stepper, settings.clip)
 
             course.done += 1
             course.learned += student_steps * len(images) * engine.processes
@@ -197,30 +196,6 @@ def transfer(
             state.step(course.done)
             progress.step(course.summary)
     return course
-
-
-def optimizer_step(
-    losses: Mapping[str, torch.Tensor], module: nn.Module, stepper: Any, clip: float | None, engine: Engine
-) -> None:
-    """One step down the gradient of the sum of the losses, which are scalars."""
-    engine.fabric.backward(torch.stack(list(losses.values())).sum())
-    if clip is not None:
-        engine.fabric.clip_gradients(module, stepper, max_norm=clip, error_if_nonfinite=False)
-    stepper.step()
-    stepper.zero_grad()
-
-
-@contextmanager
-def frozen(module: nn.Module) -> Iterator[None]:
-    """Within the block gradients flow through the module to what it reads, but none are computed for its weights."""
-    learning = [parameter for parameter in module.parameters() if parameter.requires_grad]
-    for parameter in learning:
-        parameter.requires_grad_(False)
-    try:
-        yield
-    finally:
-        for parameter in learning:
-            parameter.requires_grad_(True)
 
 
 def _act_on_collapse(

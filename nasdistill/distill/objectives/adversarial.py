@@ -22,8 +22,9 @@ from nasdistill.distill.discriminator import (
 from nasdistill.distill.learned import LearnedLoss, Preview
 from nasdistill.distill.objectives import OBJECTIVES, Objective, Outputs, Term
 from nasdistill.errors import UserError
+from nasdistill.models.inspection import blank_image
 from nasdistill.training.batches import Batch
-from nasdistill.training.metrics import in_evaluation_mode
+from nasdistill.training.modes import in_evaluation_mode
 
 log = logging.getLogger(__name__)
 
@@ -156,10 +157,8 @@ class Adversary(LearnedLoss):
 
 
 def _classes(network: nn.Module, shape: Shape) -> int:
-    like = next(network.parameters())
     with in_evaluation_mode(network), torch.no_grad():
-        logits = network(torch.zeros(1, *shape, device=like.device, dtype=like.dtype))
-    return int(logits.shape[1])
+        return int(network(blank_image(network, shape)).shape[1])
 
 
 def _warn_if_untrained(accuracy: float, labels: torch.Tensor) -> None:
