@@ -15,13 +15,12 @@ from nasdistill.models.base import NetworkSpec
 @contextmanager
 def tentatively() -> Iterator[None]:
     """What is built in this block shows neither in the log nor in the random numbers that are sampled after it."""
-    before = logging.root.manager.disable
     logging.disable(logging.WARNING)
     try:
         with torch.random.fork_rng(devices=[]):
             yield
     finally:
-        logging.disable(before)
+        logging.disable(logging.NOTSET)
 
 
 def check_build(spec: NetworkSpec) -> None:

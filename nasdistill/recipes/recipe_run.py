@@ -61,6 +61,8 @@ class PlannedStage:
         identity: equal where the same artifact will be made; the key where there is one.
         key: None as long as an input is yet to be made.
         artifact: the finished artifact, if there is one.
+        network: what is known of the network that it will make.
+        sure: False where it may yet be left out.
     """
 
     name: str
@@ -71,29 +73,16 @@ class PlannedStage:
     key: str | None
     artifact: Artifact | None
     point: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    network: Foreseen = None
+    sure: bool = True
 
     @property
     def cached(self) -> bool:
         return self.artifact is not None
 
 
-@dataclass(frozen=True)
-class Promised:
-    """What stands in place of an artifact that is yet to be made.
-
-    Attributes:
-        identity: as of its `PlannedStage`.
-        network: what is known of it.
-        sure: False where the stage may yet be left out.
-    """
-
-    identity: str
-    network: Foreseen = None
-    sure: bool = True
-
-
-Made = Mapping[str, Artifact | Promised]
-"""By stage, what was made, and of what is yet to be made the promise."""
+Made = Mapping[str, Artifact | PlannedStage]
+"""By stage, what was made, and of what is yet to be made the plan."""
 
 
 def engine_of(recipe: Recipe) -> dict[str, Any]:
@@ -146,9 +135,9 @@ class RecipeRun:
         options = {name: value for name, value in self.dataset.spec().items() if name not in self.dataset.access}
         return {**options, "fingerprint": self._fingerprint, "code": version(classes_in(self.dataset))}
 
-    def inputs(self, stage: Stage, done: Made) -> dict[str, Artifact | Promised]:
-        """Per reference field that names one: the artifact, or what a stage promises to make."""
-        found: dict[str, Artifact | Promised] = {}
+    def inputs(self, stage: Stage, done: Made) -> dict[str, Artifact | PlannedStage]:
+        """Per reference field that names one: the artifact, or the stage that is yet to make it."""
+        found: dict[str, Artifact | PlannedStage] = {}
         for field, _reference, value in references_in(stage):
             if not isinstance(value, str):
                 continue
@@ -179,29 +168,28 @@ class RecipeRun:
     def planned(self, name: str, seed: int, done: Made) -> PlannedStage:
         stage = self.recipe.stages[name]
         found = self.inputs(stage, done)
-        inputs = {field: each.identity if isinstance(each, Promised) else each for field, each in found.items()}
+        inputs = {field: each.identity if isinstance(each, PlannedStage) else each for field, each in found.items()}
         shown = {field: str(value) for field, _reference, value in references_in(stage) if field in inputs}
         data = self.data_identity() if stage.reads_data else None
         identity = key_of(stage, inputs, data, self.engine, seed)
-        if any(isinstance(each, Promised) for each in found.values()):
+        if any(isinstance(each, PlannedStage) for each in found.values()):
             return PlannedStage(name, stage.registered_name, seed, shown, identity, None, None)
         return PlannedStage(name, stage.registered_name, seed, shown, identity, identity, self.finished(identity))
 
-    def foreseen(self, planned: PlannedStage, done: Made) -> Artifact | Promised:
-        """The artifact of a stage, or what it promises, checked as far as can be before anything runs.
+    def foreseen(self, planned: PlannedStage, done: Made) -> PlannedStage:
+        """With what is known of its network; checked, as far as can be before anything runs.
 
         Raises:
-            RecipeError: the stage refuses what it reads.
+            RecipeError: the stage refuses what it would read.
         """
-        if planned.artifact is not None:
-            return planned.artifact
+        if planned.cached:
+            return planned
         name = planned.name
         stage = self.recipe.stages[name]
         inputs = self.inputs(stage, done)
-        promises = [each for each in inputs.values() if isinstance(each, Promised)]
         conditional = any(reference.condition for _field, reference, _value in references_in(stage))
-        if any(conditional or not each.sure for each in promises):
-            return Promised(planned.identity, sure=False)
+        if any(conditional or not each.sure for each in inputs.values() if isinstance(each, PlannedStage)):
+            return dataclasses.replace(planned, sure=False)
         # What the images look like does not depend on the split, so that one is made for all seeds.
         first = dataclasses.replace(planned, seed=self.recipe.seeds[0])
         try:
@@ -210,7 +198,7 @@ class RecipeRun:
                 network = stage.foresee(specs, self.context(first, self.work(first)))
         except SpecError as error:
             raise self.recipe.error(name, error) from None
-        return Promised(planned.identity, network)
+        return dataclasses.replace(planned, network=network)
 
     def finished(self, key: str) -> Artifact | None:
         """The artifact with this key, under whatever name, if every byte of it is as written."""
@@ -329,9 +317,9 @@ class RecipeRun:
         return artifact
 
 
-def _known_of(field: str, found: Artifact | Promised) -> Foreseen:
+def _known_of(field: str, found: Artifact | PlannedStage) -> Foreseen:
     """What is known of the network that a field reads."""
-    if isinstance(found, Promised):
+    if isinstance(found, PlannedStage):
         return found.network
     with found_at(*path_of(field)):
         return load_spec(found.folder) if (found.folder / SPEC).is_file() else None

@@ -19,7 +19,7 @@ from nasdistill.recipes.graph import order
 from nasdistill.recipes.loading import Recipe
 from nasdistill.recipes.lock import run_lock
 from nasdistill.recipes.provenance import device_in_words, versions
-from nasdistill.recipes.recipe_run import PlannedStage, Promised, RecipeRun, StageListener, engine_of
+from nasdistill.recipes.recipe_run import PlannedStage, RecipeRun, StageListener, engine_of
 from nasdistill.recipes.sweep import Point, Sweep, joined, reached
 from nasdistill.report.points import folder_name, in_words
 from nasdistill.report.records import LeftOut, Row, RunRecord
@@ -44,11 +44,11 @@ def plan(recipe: Recipe | Sweep, out: Path, before: RecipeRun | None = None) -> 
     """
     found: list[PlannedStage] = []
     for point, seed, this_run in _visits(_sweep(recipe), out, before=before):
-        done: dict[str, Artifact | Promised] = {}
+        done: dict[str, Artifact | PlannedStage] = {}
         for name in order(point.recipe.stages):
             if this_run.reason_to_leave_out(name, done) is None:
-                planned = replace(this_run.planned(name, seed, done), point=point.values)
-                done[name] = this_run.foreseen(planned, done)
+                planned = this_run.foreseen(replace(this_run.planned(name, seed, done), point=point.values), done)
+                done[name] = planned.artifact or planned
                 found.append(planned)
     places = reached([(planned.name, planned.seed, planned.point, planned.identity) for planned in found])
     return [replace(found[at], point=point) for at, point in places]

@@ -66,9 +66,7 @@ class Compare(Stage):
     def foresee(self, specs: Specs, context: Context) -> None:
         common = CommonLabels()
         for field, name in (("student", self.student), ("teacher", self.teacher)):
-            spec = spec_for_data(field, name, specs, context)
-            if spec is not None:
-                common.add(field, name, spec)
+            common.add(field, name, spec_for_data(field, name, specs, context))
 
     def run(self, inputs: Mapping[str, Artifact], context: Context) -> Outcome:
         from dataclasses import replace

@@ -71,8 +71,7 @@ class Ensemble(Stage):
         for field, name, weight in self._listed():
             if field in specs:  # else it was left out
                 spec = spec_for_data(field, name, specs, context)
-                if spec is not None:
-                    common.add(field, name, spec)
+                common.add(field, name, spec)
                 if weight is not None:
                     members.append((spec, weight))
         known = [(spec, weight) for spec, weight in members if spec is not None]

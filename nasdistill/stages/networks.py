@@ -177,12 +177,14 @@ class CommonLabels:
     def __init__(self) -> None:
         self.names: Labels | None = None
 
-    def add(self, field: str, value: str, spec: NetworkSpec) -> None:
-        """Take the network at a field into account.
+    def add(self, field: str, value: str, spec: NetworkSpec | None) -> None:
+        """Take the network at a field into account, if it is known.
 
         Raises:
             SpecError: at the field: its classes have other names.
         """
+        if spec is None:
+            return
         if differ(spec.labels, self.names):
             problem = f"{value!r} was trained on classes {spec.labels}, another one on {self.names}"
             raise SpecError(problem, path_of(field))

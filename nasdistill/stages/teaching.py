@@ -88,14 +88,13 @@ class TaughtBy(TeachingOptions):
         common = CommonLabels()
         teachers = []
         for field, name in self.teacher_fields:
-            spec = spec_of(field, name)
-            if spec is not None:
-                common.add(field, name, spec)
-                teachers.append(spec)
+            teachers.append(spec_of(field, name))
+            common.add(field, name, teachers[-1])
         student = spec_of("student", self.student)
-        if student is not None and len(teachers) == len(self.teachers):
+        known = [teacher for teacher in teachers if teacher is not None]
+        if student is not None and len(known) == len(teachers):
             with found_at("objectives"):
-                check_pair(objectives, student, teachers)
+                check_pair(objectives, student, known)
         return student
 
     def load_teachers(self, network: Callable[[str, str], tuple[NetworkSpec, nn.Module]]) -> list[Teacher]:
