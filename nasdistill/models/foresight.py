@@ -1,4 +1,4 @@
-"""Whether a network can be built, found before anything is done with it."""
+"""Whether a network can be built and returns what it must, found before anything is done with it."""
 
 from __future__ import annotations
 
@@ -8,8 +8,12 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 import torch
+from torch import nn
 
+from nasdistill.errors import UserError, written_at
 from nasdistill.models.base import NetworkSpec
+from nasdistill.models.inspection import blank_image
+from nasdistill.training.modes import in_evaluation_mode
 
 
 @contextmanager
@@ -23,16 +27,36 @@ def tentatively() -> Iterator[None]:
         logging.disable(logging.NOTSET)
 
 
+def check_logits(spec: NetworkSpec, network: nn.Module) -> None:
+    """Run two black images through a network, in evaluation mode.
+
+    Raises:
+        UserError: that fails, or what comes out are not the logits of two images.
+    """
+    who = f"the model {spec.model.registered_name!r} ({written_at(type(spec.model))})"
+    images = blank_image(network, spec.shape).repeat(2, 1, 1, 1)
+    try:
+        with in_evaluation_mode(network), torch.no_grad():
+            logits = network(images)
+    except (RuntimeError, TypeError, ValueError, LookupError, AttributeError) as error:
+        why = f"{type(error).__name__}: {error}".splitlines()[0]
+        raise UserError(f"{who} fails on images {list(images.shape)}: {why}") from error
+    got = list(logits.shape) if isinstance(logits, torch.Tensor) else type(logits).__name__
+    if got != [2, spec.classes]:
+        raise UserError(f"{who} must return logits [N, {spec.classes}], got {got} for images {list(images.shape)}")
+
+
 def check_build(spec: NetworkSpec) -> None:
     """Build the network of a spec, with weights: for most, torch's meta device takes as long, and some break there.
 
     Raises:
-        UserError: as `NetworkSpec.build`.
+        UserError: as `NetworkSpec.build` and `check_logits`.
     """
     _check_build(spec.model_dump_json())
 
 
 @functools.lru_cache(maxsize=1024)  # seeds and points of a sweep have the same networks
 def _check_build(spec: str) -> None:
+    parsed = NetworkSpec.model_validate_json(spec)
     with tentatively():
-        NetworkSpec.model_validate_json(spec).build()
+        check_logits(parsed, parsed.build())

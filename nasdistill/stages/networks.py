@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Literal
 
 from nasdistill.artifacts import Artifact
-from nasdistill.errors import SpecError, UserError, found_at, written_at
+from nasdistill.errors import SpecError, found_at
 from nasdistill.stages.base import Context, Like, Specs, path_of
 
 if TYPE_CHECKING:
@@ -43,34 +43,12 @@ def network_for(
     Raises:
         SpecError: at the field: it is not trained, cannot be built, or returns no logits for its classes.
     """
+    from nasdistill.models.foresight import check_logits
+
     spec, network = _network_for(field, value, inputs, context, weights, like)
     with found_at(*path_of(field)):
-        _check_logits(spec, network)
+        check_logits(spec, network)
     return spec, network
-
-
-def _check_logits(spec: NetworkSpec, network: nn.Module) -> None:
-    """Run two black images through a network, in evaluation mode.
-
-    Raises:
-        UserError: that fails, or what comes out are not the logits of two images.
-    """
-    import torch
-
-    from nasdistill.training.modes import in_evaluation_mode
-
-    who = f"the model {spec.model.registered_name!r} ({written_at(type(spec.model))})"
-    like = next(network.parameters(), torch.empty(0))
-    images = torch.zeros(2, *spec.shape, device=like.device, dtype=like.dtype)
-    try:
-        with in_evaluation_mode(network), torch.no_grad():
-            logits = network(images)
-    except (RuntimeError, TypeError, ValueError, LookupError, AttributeError) as error:
-        why = f"{type(error).__name__}: {error}".splitlines()[0]
-        raise UserError(f"{who} fails on images {list(images.shape)}: {why}") from error
-    got = list(logits.shape) if isinstance(logits, torch.Tensor) else type(logits).__name__
-    if got != [2, spec.classes]:
-        raise UserError(f"{who} must return logits [N, {spec.classes}], got {got} for images {list(images.shape)}")
 
 
 def _network_for(
@@ -113,7 +91,7 @@ def spec_for(
     """The spec of what `network_for` will return; None where only the run will know.
 
     Raises:
-        SpecError: at the field: it cannot be built.
+        SpecError: at the field: it cannot be built, or returns no logits for its classes.
     """
     if field in specs:
         found = specs[field]

@@ -11,8 +11,9 @@ import torch
 
 from nasdistill import resources
 from nasdistill.artifacts import MANIFEST
-from nasdistill.data.base import ImageSet, RawData
+from nasdistill.data.base import ImageSet, RawData, Shape
 from nasdistill.errors import UserError
+from nasdistill.models.base import MODELS
 from nasdistill.recipes import runner
 from nasdistill.recipes.loading import Recipe, load_recipe
 from nasdistill.recipes.source import parse
@@ -157,6 +158,19 @@ def test_a_stage_that_foresees_nothing_is_left_alone(tmp_path: Path, monkeypatch
 
     recipe = recipe_of(stage("other", "knows-nothing"), taught("attention", teacher="other"))
     assert len(runner.plan(recipe, tmp_path / "out")) == 2
+
+
+def test_a_model_that_returns_other_logits_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(MODELS, "_components", {name: MODELS.get(name) for name in MODELS.loaded()})
+
+    @MODELS.register("eleven")
+    class Eleven(MODELS.get("mlp")):  # type: ignore[misc]
+        def build(self, shape: Shape, classes: int) -> Any:
+            return super().build(shape, 11)
+
+    told = refusal(recipe_of(TEACHER, stage("net", "train", model="eleven")), tmp_path / "out")
+    assert told.startswith("wrong.yaml:5: stages.net.model: the model 'eleven' (")
+    assert "must return logits [N, 10], got [2, 11]" in told
 
 
 def test_what_may_yet_be_left_out_is_not_judged(tmp_path: Path) -> None:
