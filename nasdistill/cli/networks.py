@@ -6,12 +6,11 @@ import json
 import re
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from nasdistill.cli.names import completing
-from nasdistill.cli.parameters import parse_value
 from nasdistill.data.base import Normalisation
 from nasdistill.errors import UserError
 from nasdistill.registry import build
@@ -113,10 +112,14 @@ def import_network(
 
 def _spec(model: str, input_shape: str | None, classes: int | None, assignments: Sequence[str] | None) -> NetworkSpec:
     from nasdistill.models.base import MODELS, NetworkSpec
+    from nasdistill.recipes.loading import override
+    from nasdistill.recipes.source import Source
 
-    options = assigned(assignments or [])
+    typed = Source("the command line", {"model": model})
+    for assignment in assignments or ():
+        override(typed, f"model.{assignment}", f"--set {assignment!r}")
     settings = {
-        "model": MODELS.parse({"name": model, **options} if options else model),
+        "model": MODELS.parse(typed.data["model"]),
         "shape": shape_in(input_shape or SHAPE),
         "classes": CLASSES if classes is None else classes,
     }
@@ -146,27 +149,6 @@ def shape_in(text: str) -> Shape:
         raise UserError(f"--input takes channels x height x width, as {SHAPE}; got {text!r}")
     channels, height, width = (int(number) for number in found.groups())
     return channels, height, width
-
-
-def assigned(assignments: Sequence[str]) -> dict[str, Any]:
-    """Options from `key=value` texts; a dot leads into a mapping.
-
-    Raises:
-        UserError: a text is none of these.
-    """
-    options: dict[str, Any] = {}
-    for assignment in assignments:
-        path, equals, value = assignment.partition("=")
-        if not equals or not path:
-            raise UserError(f"--set takes key=value; got {assignment!r}")
-        *outer, last = path.split(".")
-        inner = options
-        for key in outer:
-            inner = inner.setdefault(key, {})
-            if not isinstance(inner, dict):
-                raise UserError(f"--set {assignment}: {key} was given as a plain value before")
-        inner[last] = parse_value(value, f"--set {path}")
-    return options
 
 
 def _show_inspection(found: Inspection) -> None:

@@ -114,8 +114,8 @@ def load_recipe(
         source, start = read_source(path), path.parent.resolve() if path == Path(name) else Path.cwd()
     source.data = starting_at(start, source.data)
     _load_plugins(source, plugins)
-    for override in overrides:
-        _override(source, override, f"override {override!r}")
+    for text in overrides:
+        override(source, text, f"override {text!r}")
     for name, setting in tune.items():
         _set_up(source, name, setting)
     for key, value in swept.items():
@@ -147,8 +147,8 @@ def recipe_of_stage(
     data = {"name": name, "data": kind.default_data, **given, "stages": [stage]}
     source = CommandLine("the command line", starting_at(Path.cwd(), data))
     _load_plugins(source, plugins)
-    for override in overrides:
-        _override(source, f"stages.{name}.{override}", f"--set {override!r}")
+    for text in overrides:
+        override(source, f"stages.{name}.{text}", f"--set {text!r}")
     return check(source)
 
 
@@ -223,7 +223,7 @@ def _load_plugins(source: Source, more: Iterable[str] = ()) -> None:
                 load_plugin(file_or_module(plugin))
 
 
-def _override(source: Source, text: str, shown: str) -> None:
+def override(source: Source, text: str, shown: str) -> None:
     """Set one value of the document from text, e.g. `stages.teacher.epochs=20`.
 
     Args:
@@ -294,7 +294,7 @@ def _assign_at(source: Source, dotted: str, value: Any, shown: str) -> None:
 
 def _default_at(data: Any, key: Key) -> Any:
     """The default of a recipe's or a stage's option, of which an override can change a part; None if it has none."""
-    model: type[BaseModel] | None = RecipeFile
+    model: type[BaseModel] | None = RecipeFile if len(key) == 1 else None
     if key[:1] == ("stages",):
         uses = data["stages"][key[1]].get("uses")
         model = STAGES.get(uses) if len(key) == 4 and uses in STAGES.names() else None

@@ -48,7 +48,7 @@ def test_the_table_lists_layers_and_totals(nasdistill: Command) -> None:
     [
         (("wrn-10-1", "--input", "32x32"), "--input takes channels x height x width, as 3x32x32; got '32x32'"),
         (("wrn-10-1", "--classes", "1"), "classes: must be greater than 1"),
-        (("wrn-10-1", "--set", "dropout"), "--set takes key=value; got 'dropout'"),
+        (("wrn-10-1", "--set", "dropout"), "--set 'dropout': write it as key.path=value"),
         (("wrn-10-1", "--set", "droput=0.1"), "did you mean 'dropout'"),
         (("wrn-11-1",), "nearest depths are 10 and 16"),
         ((".",), "holds no network: spec.json is missing"),
