@@ -10,14 +10,45 @@ from typing import Annotated, Any, Literal, Union, get_args, get_origin
 import typer
 
 from nasdistill.cli.general import declare
-from nasdistill.cli.names import completing
-from nasdistill.cli.options import Option, flow_text, options_of, type_in_words
+from nasdistill.cli.names import complete_recipe, completing
+from nasdistill.cli.options import Option, flag_of, flow_text, options_of, type_in_words
 from nasdistill.errors import UserError
 from nasdistill.training.engine import EngineSettings
 
 TYPED = (str, int, float, bool, Path)
 NUMBERS = (int, float)
 CONTEXT = inspect.Parameter("context", inspect.Parameter.KEYWORD_ONLY, annotation=typer.Context)
+
+
+def optional(name: str, annotation: Any, meaning: str, *flags: str, **information: Any) -> inspect.Parameter:
+    """An option that may be left out."""
+    return declare(
+        name, annotation | None, None, typer.Option(*(flags or (flag_of(name),)), help=meaning, **information)
+    )
+
+
+def seed_option(meaning: str) -> inspect.Parameter:
+    return optional("seed", str, meaning, "--seed", "--seeds", metavar="<int,...>")
+
+
+def dry_run_option(meaning: str) -> inspect.Parameter:
+    return declare("dry_run", bool, False, typer.Option("--dry-run", help=meaning))
+
+
+RECIPE = (
+    declare(
+        "recipe",
+        str,
+        inspect.Parameter.empty,
+        typer.Argument(help="a YAML file, or the name of a built-in recipe", autocompletion=complete_recipe),
+    ),
+    declare(
+        "overrides",
+        list[str] | None,
+        None,
+        typer.Argument(help="any value of the recipe, e.g. stages.teacher.epochs=20", metavar="KEY=VALUE"),
+    ),
+)
 
 
 def parameter(
@@ -89,12 +120,19 @@ def given_in(context: typer.Context, values: Mapping[str, Any]) -> dict[str, Any
     return {name: value for name, value in values.items() if (at := sources[name]) and at.name == "COMMANDLINE"}
 
 
+def overrides_in(given: Mapping[str, Any]) -> list[str]:
+    """All that a command line sets in a recipe."""
+    engine = [f"engine.{name}={value}" for name, value in engine_given(given).items()]
+    seeds = ["seed=null", f"seeds={seeds_in(given['seed'])}"] if "seed" in given else []
+    return [*given.get("overrides", ()), *engine, *seeds]
+
+
 def engine_parameters(show_default: bool = True) -> list[inspect.Parameter]:
     """The options of the engine; without defaults where a recipe has its own values."""
     return [parameter(option, optional=True, show_default=show_default) for option in options_of(EngineSettings)]
 
 
-def engine_given(given: dict[str, Any]) -> dict[str, Any]:
+def engine_given(given: Mapping[str, Any]) -> dict[str, Any]:
     return {name: given[name] for name in EngineSettings.model_fields if name in given}
 
 

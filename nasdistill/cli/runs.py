@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 import shlex
 from collections.abc import Callable
 from pathlib import Path
@@ -11,8 +10,16 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from nasdistill.cli.general import General, with_parameters
-from nasdistill.cli.names import complete_recipe
-from nasdistill.cli.parameters import engine_given, engine_parameters, given_in, seeds_in
+from nasdistill.cli.parameters import (
+    CONTEXT,
+    RECIPE,
+    dry_run_option,
+    engine_parameters,
+    given_in,
+    optional,
+    overrides_in,
+    seed_option,
+)
 from nasdistill.errors import UserError
 from nasdistill.interrupts import polite_stops
 from nasdistill.training.launch import is_first_process
@@ -24,62 +31,38 @@ if TYPE_CHECKING:
 RUNS = Path("runs")
 
 
-def run(
-    context: typer.Context,
-    recipe: Annotated[
-        str,
-        typer.Argument(
-            help="a YAML file, or the name of a built-in recipe",
-            autocompletion=complete_recipe,
-        ),
-    ],
-    overrides: Annotated[
-        list[str] | None,
-        typer.Argument(help="any value of the recipe, e.g. stages.teacher.epochs=20", metavar="KEY=VALUE"),
-    ] = None,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="print the plan: stages, inputs, what is done")] = False,
-    out: Annotated[Path | None, typer.Option(help="folder of the run; runs/<name> if left out")] = None,
-    seed: Annotated[
-        str | None,
-        typer.Option("--seed", "--seeds", help="instead of the recipe's; several as 0,1,2", metavar="<int,...>"),
-    ] = None,
-    sweep: Annotated[
-        list[str] | None,
-        typer.Option(
-            help="run with each of these values, e.g. stages.teacher.epochs=10,20; may be repeated for a grid",
+def run_command() -> Callable[..., None]:
+    """The command `run`, ready for typer."""
+
+    def call(context: typer.Context, **values: Any) -> None:
+        run(given_in(context, values), context.obj)
+
+    options = [
+        dry_run_option("print the plan: stages, inputs, what is done"),
+        optional("out", Path, "folder of the run; runs/<name> if left out"),
+        seed_option("instead of the recipe's; several as 0,1,2"),
+        optional(
+            "sweep",
+            list[str],
+            "run with each of these values, e.g. stages.teacher.epochs=10,20; may be repeated for a grid",
             metavar="<key=value,...>",
         ),
-    ] = None,
-    **engine: Any,
-) -> None:
+    ]
+    return with_parameters(call, [CONTEXT, *RECIPE, *options, *engine_parameters(show_default=False)], run.__doc__)
+
+
+def run(given: dict[str, Any], general: General) -> None:
     """Run a recipe: the stages not done yet, then the report.
 
     A run that was stopped, in whatever way, goes on where it was when the same command is given again.
     """
     from nasdistill.recipes.sweep import load_sweep
 
-    general: General = context.obj
-    settings = engine_given(given_in(context, engine))
-    assignments = [*(overrides or []), *(f"engine.{name}={value}" for name, value in settings.items())]
-    if seed is not None:
-        assignments += ["seed=null", f"seeds={seeds_in(seed)}"]
-    loaded = load_sweep(recipe, assignments, general.plugins, sweep or ())
-    if dry_run:
-        show_plan(loaded, out or default_folder(loaded.recipe))
+    loaded = load_sweep(given["recipe"], overrides_in(given), general.plugins, given.get("sweep", ()))
+    if "dry_run" in given:
+        show_plan(loaded, given.get("out") or default_folder(loaded.recipe))
     else:
-        execute(loaded, out, general)
-
-
-def run_command() -> Callable[..., None]:
-    """The command `run`, ready for typer: with the options of the engine."""
-    own = [
-        parameter for name, parameter in inspect.signature(run, eval_str=True).parameters.items() if name != "engine"
-    ]
-
-    def call(**values: object) -> None:
-        run(**values)  # type: ignore[arg-type]
-
-    return with_parameters(call, [*own, *engine_parameters(show_default=False)], run.__doc__)
+        execute(loaded, given.get("out"), general)
 
 
 def execute(sweep: Sweep, out: Path | None, general: General) -> None:

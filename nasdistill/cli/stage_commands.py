@@ -18,9 +18,11 @@ from nasdistill.cli.parameters import (
     engine_given,
     engine_parameters,
     given_in,
+    optional,
     parameter,
     parse_value,
     plain_value,
+    seed_option,
     seeds_in,
 )
 from nasdistill.cli.runs import execute
@@ -32,13 +34,8 @@ from nasdistill.training.engine import EngineSettings
 WORDS = ("first", "second", "third")
 
 
-def _shared(name: str, annotation: Any, meaning: str, *flags: str, **information: Any) -> inspect.Parameter:
-    option = typer.Option(*(flags or (flag_of(name),)), help=meaning, **information)
-    return declare(name, annotation | None, None, option)
-
-
 def _data_parameter(default: str) -> inspect.Parameter:
-    return _shared(
+    return optional(
         "data",
         str,
         f"data set, by name or as '{{name: image-folder, root: photos}}'; {default} if left out",
@@ -48,17 +45,10 @@ def _data_parameter(default: str) -> inspect.Parameter:
 
 
 SHARED = (
-    _shared("data_root", Path, "folder of the data set"),
-    _shared(
-        "seed",
-        str,
-        "seed of all random numbers; several as 0,1,2 repeat the work and report the spread",
-        "--seed",
-        "--seeds",
-        metavar="<int,...>",
-    ),
-    _shared("out", Path, "folder of the run; runs/<name> if left out"),
-    _shared(
+    optional("data_root", Path, "folder of the data set"),
+    seed_option("seed of all random numbers; several as 0,1,2 repeat the work and report the spread"),
+    optional("out", Path, "folder of the run; runs/<name> if left out"),
+    optional(
         "assignments",
         list[str],
         "any option by its path, e.g. optimizer.lr=0.05; may be repeated",

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 import shlex
 from collections.abc import Callable
 from pathlib import Path
@@ -10,17 +9,19 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
-from nasdistill.cli.general import General, declare, with_parameters
-from nasdistill.cli.names import complete_recipe
+from nasdistill.cli.general import General, with_parameters
 from nasdistill.cli.options import options_of
 from nasdistill.cli.parameters import (
     CONTEXT,
-    engine_given,
+    RECIPE,
+    dry_run_option,
     engine_parameters,
     given_in,
+    optional,
+    overrides_in,
     parameter,
     plain_value,
-    seeds_in,
+    seed_option,
 )
 from nasdistill.cli.runs import RUNS
 from nasdistill.errors import UserError
@@ -30,47 +31,21 @@ if TYPE_CHECKING:
     from nasdistill.tuning.checking import Tuned
 
 
-def _option(name: str, annotation: Any, meaning: str, *flags: str, **more: Any) -> inspect.Parameter:
-    return declare(name, annotation | None, None, typer.Option(*(flags or (f"--{name}",)), help=meaning, **more))
-
-
-OWN = (
-    declare(
-        "recipe",
-        str,
-        inspect.Parameter.empty,
-        typer.Argument(
-            help="a YAML file, or the name of a built-in recipe",
-            autocompletion=complete_recipe,
-        ),
-    ),
-    declare(
-        "overrides",
-        list[str] | None,
-        None,
-        typer.Argument(help="any value of the recipe, e.g. stages.teacher.epochs=20", metavar="KEY=VALUE"),
-    ),
-    _option(
-        "vary",
-        list[str],
-        "a key and what it may be, e.g. 'stages.student.epochs=quniform(4,20,2)'; may be repeated",
-        metavar="<key=distribution>",
-    ),
+VARY = optional(
+    "vary",
+    list[str],
+    "a key and what it may be, e.g. 'stages.student.epochs=quniform(4,20,2)'; may be repeated",
+    metavar="<key=distribution>",
 )
 PLACES = (
-    declare("dry_run", bool, False, typer.Option("--dry-run", help="check all, print what varies, and run nothing")),
-    _option("out", Path, "folder of the experiment; runs/<name>-tune if left out"),
-    _option(
-        "seed",
-        str,
-        "instead of the recipe's; several as 0,1,2: every trial runs with each",
-        "--seed",
-        "--seeds",
-        metavar="<int,...>",
+    dry_run_option("check all, print what varies, and run nothing"),
+    optional("out", Path, "folder of the experiment; runs/<name>-tune if left out"),
+    seed_option("instead of the recipe's; several as 0,1,2: every trial runs with each"),
+    optional(
+        "service", Path, "file that names one of nni's training services (SSH, Kubernetes, ...); here if left out"
     ),
-    _option("service", Path, "file that names one of nni's training services (SSH, Kubernetes, ...); here if left out"),
-    _option("portal", str, "address that nni's page listens on, 0.0.0.0 for all; this machine alone if left out"),
-    _option("port", int, "port of nni's page; a free one if left out"),
+    optional("portal", str, "address that nni's page listens on, 0.0.0.0 for all; this machine alone if left out"),
+    optional("port", int, "port of nni's page; a free one if left out"),
 )
 
 
@@ -87,10 +62,9 @@ def tune_command() -> Callable[..., None]:
             settings["vary"] = _varied(given["vary"])
         tune(given, settings, context.obj)
 
-    parameters = [parameter(option, optional=True) for option in options]
-    return with_parameters(
-        call, [CONTEXT, *OWN, *parameters, *PLACES, *engine_parameters(show_default=False)], tune.__doc__
-    )
+    settings = [parameter(option, optional=True) for option in options]
+    parameters = [CONTEXT, *RECIPE, VARY, *settings, *PLACES, *engine_parameters(show_default=False)]
+    return with_parameters(call, parameters, tune.__doc__)
 
 
 def tune(given: dict[str, Any], settings: dict[str, Any], general: General) -> None:
@@ -110,11 +84,7 @@ def tune(given: dict[str, Any], settings: dict[str, Any], general: General) -> N
     from nasdistill.tuning.experiment import Portal
     from nasdistill.tuning.service import read_service
 
-    engine = engine_given(given)
-    overrides = [*(given.get("overrides") or []), *(f"engine.{name}={value}" for name, value in engine.items())]
-    if "seed" in given:
-        overrides += ["seed=null", f"seeds={seeds_in(given['seed'])}"]
-    tuned = load_tuned(given["recipe"], overrides, general.plugins, settings)
+    tuned = load_tuned(given["recipe"], overrides_in(given), general.plugins, settings)
     out = given.get("out") or RUNS / f"{tuned.recipe.settings.name}-tune"
     service = read_service(given["service"]) if "service" in given else None
     if given.get("dry_run"):
