@@ -9,6 +9,7 @@ from typing import Any
 
 from nasdistill.errors import UserError, unknown
 from nasdistill.paths import settled
+from nasdistill.plugins import files_of
 from nasdistill.recipes.experiment import Metric, TuneSettings
 from nasdistill.recipes.loading import Recipe, load_recipe
 from nasdistill.recipes.source import RecipeError
@@ -24,15 +25,17 @@ class Tuned:
     Attributes:
         recipe: as it is written.
         stage: whose metric counts.
-        plugins: of the recipe and of the command line, files as absolute paths.
         examples: the recipe at values of what varies.
+        plugins: of the recipe and of the command line, as trials load them.
+        files: those of the plugins, and what they import from beside them, by their names beside a trial's recipe.
     """
 
     recipe: Recipe
     settings: TuneSettings
     stage: str
-    plugins: tuple[str, ...]
     examples: tuple[Recipe, ...]
+    plugins: tuple[str, ...]
+    files: Mapping[str, Path]
 
 
 def load_tuned(name: str, overrides: Sequence[str], plugins: Sequence[str], tune: Mapping[str, Any]) -> Tuned:
@@ -40,7 +43,7 @@ def load_tuned(name: str, overrides: Sequence[str], plugins: Sequence[str], tune
 
     Raises:
         RecipeError: a mistake in the recipe, in a setting, or at one of those values.
-        UserError: two plugins are files of one name.
+        UserError: two plugins bring different files of one name.
     """
     recipe = load_recipe(name, overrides, plugins, tune=tune)
     settings = recipe.settings.tune or TuneSettings()
@@ -75,7 +78,7 @@ def load_tuned(name: str, overrides: Sequence[str], plugins: Sequence[str], tune
         for key, varied in settings.vary.items()
     }
     settings = settings.model_copy(update={"vary": vary})
-    return Tuned(recipe, settings, stage, _plugins_of(recipe, plugins), tuple(examples))
+    return Tuned(recipe, settings, stage, tuple(examples), *_plugins_of(recipe, plugins))
 
 
 def scored_stage(recipe: Recipe, settings: TuneSettings) -> str:
@@ -110,15 +113,15 @@ def curve_of(stage: Stage, metric: Metric) -> str | None:
     return VALIDATION_LOSS if curve is not None and metric == "validation.loss" else curve
 
 
-def _plugins_of(recipe: Recipe, more: Sequence[str]) -> tuple[str, ...]:
-    """The plugins of a recipe, and those of the command line."""
-    named = (*more, *recipe.settings.plugins)
-    found = [str(Path(name).resolve()) if name.endswith(".py") else name for name in named]
-    names = [Path(plugin).name for plugin in dict.fromkeys(found)]
-    for name in names:
-        if names.count(name) > 1:
-            raise UserError(f"two plugins are called {name}, and trials have them in one folder; rename one of them")
-    return tuple(dict.fromkeys(found))
+def _plugins_of(recipe: Recipe, more: Sequence[str]) -> tuple[tuple[str, ...], dict[str, Path]]:
+    """The plugins of a recipe and of the command line, and the files of them, by their names in a plan's folder."""
+    plugins = (*more, *recipe.settings.plugins)
+    files: dict[str, Path] = {}
+    for plugin in plugins:
+        for name, file in (files_of(Path(plugin)) if plugin.endswith(".py") else {}).items():
+            if (other := files.setdefault(name, file)) != file:
+                raise UserError(f"trials have all plugins in one folder, but {name} is {other} and {file}; rename one")
+    return tuple(dict.fromkeys(Path(each).name if each.endswith(".py") else each for each in plugins)), files
 
 
 def recipe_at(folder: Path, values: Mapping[str, Any]) -> Recipe:

@@ -93,7 +93,7 @@ class _Run:
             attempts=self.settings.attempts,
             threads=_threads(self.settings.concurrency) if service.platform == "local" else None,
         )
-        self.plan.write(out / PLAN_FOLDER, self.recipe.data, tuned.plugins)
+        self.plan.write(out / PLAN_FOLDER, self.recipe.data, tuned.plugins, tuned.files)
         write_text(out / MARKER, self.remembered.experiment)
 
     def to_the_end(self) -> Experiment:

@@ -10,8 +10,7 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict
 
-from nasdistill.errors import DamagedFile, UserError
-from nasdistill.plugins import files_of
+from nasdistill.errors import DamagedFile
 from nasdistill.recipes.experiment import Metric
 from nasdistill.recipes.source import dump
 from nasdistill.recipes.varied import Varied
@@ -58,28 +57,12 @@ class Plan(BaseModel):
             found[self.budget_key] = round(given[BUDGET])
         return found
 
-    def write(self, folder: Path, recipe: Mapping[str, Any], plugins: Sequence[str]) -> None:
-        """Write the plan, the recipe, and copies of its plugins with what they import from beside them.
-
-        Args:
-            recipe: plain data.
-            plugins: of the recipe and of the command line; files as absolute paths.
-
-        Raises:
-            UserError: two plugins bring different files of one name.
-        """
-        folder.mkdir(parents=True, exist_ok=True)
-        names = []
-        copied: dict[str, Path] = {}
-        for plugin in plugins:
-            if plugin.endswith(".py"):
-                for name, file in files_of(Path(plugin)).items():
-                    if (other := copied.setdefault(name, file)) != file:
-                        raise UserError(f"trials have all plugins in one folder, but {name} is {other} and {file}")
-                    (folder / name).parent.mkdir(parents=True, exist_ok=True)
-                    shutil.copyfile(file, folder / name)
-            names.append(Path(plugin).name if plugin.endswith(".py") else plugin)
-        write_text(folder / RECIPE, dump({**recipe, "plugins": names} if names else recipe))
+    def write(self, folder: Path, recipe: Mapping[str, Any], plugins: Sequence[str], files: Mapping[str, Path]) -> None:
+        """Write the plan, the recipe as plain data, and copies of its plugins' files by their names here."""
+        for name, file in files.items():
+            (folder / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(file, folder / name)
+        write_text(folder / RECIPE, dump({**recipe, "plugins": list(plugins)} if plugins else recipe))
         write_json(folder / PLAN, self.model_dump(mode="json"))
 
 

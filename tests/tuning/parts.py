@@ -49,7 +49,7 @@ def write_plan(folder: Path, **options: Any) -> Plan:
         attempts=tuned.settings.attempts,
         threads=1,
     )
-    plan.write(folder / "plan", tuned.recipe.data, tuned.plugins)
+    plan.write(folder / "plan", tuned.recipe.data, tuned.plugins, tuned.files)
     (folder / "out").mkdir()
     (folder / "out" / MARKER).write_text(plan.experiment)
     return plan

@@ -139,18 +139,18 @@ def test_a_plan_takes_plugins_along_and_its_recipe_runs_elsewhere(tmp_path):
 
 
 def test_a_plan_takes_along_what_a_plugin_imports_from_beside_it(tmp_path):
-    plan = write_plan(tmp_path / "here")
     (tmp_path / "beside").mkdir()
     (tmp_path / "beside" / "helper.py").write_text("TWO = 2\n")
     (tmp_path / "beside" / "other.py").write_text("")
     (tmp_path / "beside" / "mine.py").write_text("import helper\nassert helper.TWO == 2\n")
     plugin = tmp_path / "beside" / "mine.py"
-    load_plugin(str(plugin))
+    plan = write_plan(tmp_path / "here")
+    found = load_tuned(str(tmp_path / "here" / "toy.yaml"), (), [str(plugin)], {})
 
-    plan.write(tmp_path / "plan", {}, [str(plugin)])
+    plan.write(tmp_path / "plan", {}, found.plugins, found.files)
 
     names = {path.name for path in (tmp_path / "plan").glob("*.py")}
-    assert names == {"mine.py", "helper.py"}
+    assert names == {"parabola.py", "mine.py", "helper.py"}
     load_plugin(str(tmp_path / "plan" / "mine.py"))
     assert str(tmp_path / "plan" / "mine.py") not in plugins.broken
 
@@ -159,7 +159,7 @@ def test_two_plugins_of_one_name_are_refused(tmp_path):
     other = tmp_path / "other" / "parabola.py"
     other.parent.mkdir()
     other.write_text("")
-    with pytest.raises(UserError, match=r"two plugins are called parabola\.py"):
+    with pytest.raises(UserError, match=r"plugins in one folder, but parabola\.py is .* and .*; rename one"):
         load_tuned(str(write_recipe(tmp_path)), (), [str(other)], {})
 
 
