@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import types
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, Literal, Union, cast, get_args, get_origin
+from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
 from nasdistill.component import Component, parts_of
 from nasdistill.registry import ComponentOf
+from nasdistill.report.points import value_in_words
 
 SIMPLE = {str: "text", int: "whole number", float: "number", bool: "yes or no", Path: "path"}
 
@@ -44,7 +45,7 @@ class Option:
     @property
     def default_text(self) -> str:
         """The default as it would be written in a recipe, or `required`."""
-        return "required" if self.required else flow_text(self.default)
+        return "required" if self.required else value_in_words(self.default)
 
     @property
     def flag(self) -> str:
@@ -68,7 +69,7 @@ def options_of(model: type[BaseModel]) -> list[Option]:
             name=info.alias or name,
             annotation=_annotation(info),
             required=info.is_required(),
-            default=_default(info),
+            default=None if info.is_required() else _plain(info.get_default(call_default_factory=True)),
             meaning=info.description or "",
             example=info.examples[0] if info.examples else None,
         )
@@ -100,16 +101,6 @@ def type_in_words(annotation: Any) -> str:
     return SIMPLE.get(annotation, "any value")
 
 
-def flow_text(value: Any) -> str:
-    """Plain data as one line of YAML, the way it is typed on the command line."""
-    if isinstance(value, str):
-        return value
-    import yaml
-
-    text = yaml.safe_dump(value, default_flow_style=True, sort_keys=False, width=1_000_000, allow_unicode=True)
-    return text.removesuffix("\n").removesuffix("\n...")
-
-
 def first_line(component: type[BaseModel]) -> str:
     """The first line of a docstring: what the component is."""
     return (component.__doc__ or "").strip().partition("\n")[0]
@@ -119,12 +110,6 @@ def _annotation(info: FieldInfo) -> Any:
     # pydantic takes the outermost `Annotated` apart; component annotations are put back, constraints are not shown
     kind = next((part for part in info.metadata if isinstance(part, ComponentOf)), None)
     return info.annotation if kind is None else Annotated[info.annotation, kind]
-
-
-def _default(info: FieldInfo) -> Any:
-    if info.is_required():
-        return None
-    return _plain(cast(Callable[[], Any], info.default_factory)() if info.default_factory else info.default)
 
 
 def _plain(value: Any) -> Any:

@@ -11,8 +11,11 @@ import typer
 
 from nasdistill.cli.general import declare
 from nasdistill.cli.names import complete_recipe, completing
-from nasdistill.cli.options import Option, flag_of, flow_text, options_of, type_in_words
+from nasdistill.cli.options import Option, flag_of, options_of, type_in_words
+from nasdistill.component import parts_of
 from nasdistill.errors import UserError
+from nasdistill.registry import ComponentOf
+from nasdistill.report.points import value_in_words
 from nasdistill.training.engine import EngineSettings
 
 TYPED = (str, int, float, bool, Path)
@@ -150,7 +153,7 @@ def seeds_in(text: str) -> list[int]:
 
 def _item(annotation: Any) -> tuple[Any, bool]:
     """The type of a value, or of each of several; and whether there are several."""
-    if get_origin(annotation) is Annotated and not _names_component(annotation):
+    if get_origin(annotation) is Annotated and not any(isinstance(part, ComponentOf) for part in parts_of(annotation)):
         return _item(get_args(annotation)[0])
     if get_origin(annotation) in (Union, type(int | str)):
         inner = [part for part in get_args(annotation) if part is not type(None)]
@@ -159,10 +162,6 @@ def _item(annotation: Any) -> tuple[Any, bool]:
     if get_origin(annotation) is list or (get_origin(annotation) is tuple and arguments[-1] is Ellipsis):
         return _item(arguments[0])[0], True
     return annotation, False
-
-
-def _names_component(annotation: Any) -> bool:
-    return Option("", annotation, False, None, "").component_kind is not None
 
 
 def _is_simple(item: Any, many: bool) -> bool:
@@ -177,5 +176,5 @@ def _plain(value: Any) -> Any:
 def _default(option: Option, many: bool, simple: bool) -> Any:
     """The default as typer shows it."""
     if many:
-        return [value if simple else flow_text(value) for value in option.default or []]
-    return option.default if simple or option.default is None else flow_text(option.default)
+        return [value if simple else value_in_words(value) for value in option.default or []]
+    return option.default if simple or option.default is None else value_in_words(option.default)

@@ -12,7 +12,7 @@ import typer
 
 from nasdistill.cli.general import General, declare, with_parameters
 from nasdistill.cli.names import completing, component_names
-from nasdistill.cli.options import Option, flag_of, flow_text, options_of
+from nasdistill.cli.options import Option, flag_of, options_of
 from nasdistill.cli.parameters import (
     CONTEXT,
     engine_given,
@@ -27,6 +27,7 @@ from nasdistill.cli.parameters import (
 )
 from nasdistill.cli.runs import execute
 from nasdistill.errors import UserError
+from nasdistill.report.points import value_in_words
 from nasdistill.stages import Stage
 from nasdistill.stages.base import STAGES, references
 from nasdistill.training.engine import EngineSettings
@@ -152,7 +153,7 @@ def example_of(name: str, stage: type[Stage]) -> str:
 
 def _example_value(option: Option, stage: type[Stage]) -> str:
     if option.example is not None:
-        return flow_text(option.example)
+        return value_in_words(option.example)
     reference = references(stage).get(option.name)
     if reference is not None:
         return "wrn-16-1" if reference.or_model else "runs/train/stages/train"
