@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 from nasdistill.distill.objectives import OBJECTIVES, Objective
 from nasdistill.distill.taps import Taps
-from nasdistill.distill.task import bindings
+from nasdistill.distill.teacher import Teacher, bindings
 from nasdistill.models.base import NetworkSpec
 from nasdistill.models.foresight import tentatively
 
@@ -19,7 +19,7 @@ def check_pair(objectives: Sequence[Objective], student: NetworkSpec, teachers: 
     Raises:
         UserError: an objective does not apply to these networks.
     """
-    plain = json.dumps([objective.spec() for objective in objectives], sort_keys=True)
+    plain = json.dumps([objective.spec() for objective in objectives if objective.weight], sort_keys=True)
     _check_pair(plain, student.model_dump_json(), tuple(teacher.model_dump_json() for teacher in teachers))
 
 
@@ -28,7 +28,9 @@ def _check_pair(objectives: str, student: str, teachers: tuple[str, ...]) -> Non
     parsed = [OBJECTIVES.parse(objective) for objective in json.loads(objectives)]
     ours, *theirs = [NetworkSpec.model_validate_json(spec) for spec in (student, *teachers)]
     with tentatively():
-        learning, teaching = ours.build(), [spec.build() for spec in theirs]
-        for _objective, term, number in bindings(parsed, learning, teaching, ours.shape):
+        learning, teaching = ours.build(), [Teacher(spec.build()) for spec in theirs]
+        for _objective, term, place in bindings(
+            parsed, lambda each, teacher: each.bind(learning, teacher, ours.shape), teaching
+        ):
             Taps(learning, term.student_points, "student")
-            Taps(teaching[number or 0], term.teacher_points, "teacher")
+            Taps(teaching[max(place - 1, 0)].network, term.teacher_points, "teacher")

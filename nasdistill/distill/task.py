@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Container, Iterator, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -13,7 +14,7 @@ from nasdistill.data.base import Normalisation, Shape
 from nasdistill.distill.learned import LearnedLoss, Preview
 from nasdistill.distill.objectives import Objective, Outputs, Term
 from nasdistill.distill.taps import Taps
-from nasdistill.distill.teacher import FrozenTeacher, Teacher, TeacherEnsemble, unpacked
+from nasdistill.distill.teacher import Teacher, TeacherEnsemble, bindings, unpacked
 from nasdistill.errors import UserError, found_at, written_at
 from nasdistill.models.ensemble import Average
 from nasdistill.training.batches import Batch, Batches
@@ -24,27 +25,15 @@ from nasdistill.training.tasks import Task, label_loss, logits_with_auxiliary
 log = logging.getLogger(__name__)
 
 
-def bindings(
-    objectives: Sequence[Objective], student: nn.Module, teachers: Sequence[nn.Module], shape: Shape
-) -> Iterator[tuple[Objective, Term, int | None]]:
-    """Each objective that counts with its term; of several teachers, with one for each whose features it reads.
+@dataclass
+class WeightedTerm:
+    """A term of the sum. What it reads is the teachers' output at a place, see `bindings`; its weight rises first."""
 
-    The number is that teacher's; None where the term reads what all teachers say together, or the only one.
-
-    Raises:
-        SpecError: an objective does not apply to these networks.
-    """
-    for objective in objectives:
-        if not objective.weight:
-            continue
-        for number, teacher in enumerate(teachers):
-            which = f" (teacher {number})" if len(teachers) > 1 else ""
-            with found_at(by=objective.registered_name + which):
-                term = objective.bind(student, teacher, shape)
-            if not term.teacher_points or len(teachers) == 1:
-                yield objective, term, None
-                break
-            yield objective, term, number
+    objective: Objective
+    term: Term
+    place: int
+    weight: float
+    rise: float = 1.0
 
 
 class Distillation(Task):
@@ -56,6 +45,7 @@ class Distillation(Task):
     read features learn from each teacher, with its share of their weight.
 
     Attributes:
+        terms: by name; a name that is there already gets a number.
         answers: the student's logits of the batch that it saw last, [N, classes].
 
     Args:
@@ -93,36 +83,26 @@ class Distillation(Task):
         self.answers = torch.empty(0)
 
         total = sum(teacher.weight for teacher in teachers)
-        self.weights: dict[str, float] = {}
-        self.terms: dict[str, Term] = {}
-        self._objectives: dict[str, Objective] = {}
-        self._teacher_index: dict[str, int] = {}
-        self._rise: dict[str, float] = {}
-
-        with found_at("objectives"):
-            for objective, term, number in bindings(objectives, network, [each.network for each in teachers], shape):
-                name = _unused(objective.registered_name, self.terms)
-                share = 1.0 if number is None else teachers[number].weight / total
-                self.weights[name] = share * objective.weight
-                self.terms[name], self._teacher_index[name] = term, 0 if number is None else 1 + number
-                self._objectives[name], self._rise[name] = objective, 1.0
-        if not self.terms:
+        self.terms: dict[str, WeightedTerm] = {}
+        counting = [objective for objective in objectives if objective.weight]
+        if not counting:
             raise UserError("nothing is to be learned: every objective has weight 0")
+        with found_at("objectives"):
+            for objective, term, place in bindings(
+                counting, lambda each, teacher: each.bind(network, teacher, shape), teachers
+            ):
+                share = teachers[place - 1].weight / total if place else 1.0
+                name = _unused(objective.registered_name, self.terms)
+                self.terms[name] = WeightedTerm(objective, term, place, share * objective.weight)
+            bound = [(part.term, part.place) for part in self.terms.values()]
+            self._taps = Taps(network, [path for term, _place in bound for path in term.student_points], "student")
+            self.teacher_ensemble = TeacherEnsemble(teachers, bound, shape, normalisation, average)
         log.info(
-            "the student minimises %s", " + ".join(f"{weight:g} * {name}" for name, weight in self.weights.items())
+            "the student minimises %s", " + ".join(f"{part.weight:g} * {name}" for name, part in self.terms.items())
         )
         self.learned = nn.ModuleDict(
-            {name: term.loss for name, term in self.terms.items() if isinstance(term.loss, nn.Module)}
+            {name: part.term.loss for name, part in self.terms.items() if isinstance(part.term.loss, nn.Module)}
         )
-        with found_at("objectives"):
-            self._taps = Taps(
-                network, [path for term in self.terms.values() for path in term.student_points], "student"
-            )
-            frozen = [
-                FrozenTeacher(teacher, shape, self._points(number if len(teachers) == 1 else 1 + number), normalisation)
-                for number, teacher in enumerate(teachers)
-            ]
-        self.teacher_ensemble = TeacherEnsemble(frozen, [teacher.weight for teacher in teachers], average)
 
     def forward(self, batch: Batch) -> dict[str, torch.Tensor]:
         teacher_outputs = unpacked(batch.taught) if batch.taught else self.teacher_ensemble(batch.images)
@@ -131,37 +111,21 @@ class Distillation(Task):
         student = Outputs(logits, features)
         self.answers = logits.detach()
         losses = {
-            name: self._rise[name]
-            * self.weights[name]
-            * self._loss(name, student, teacher_outputs[self._teacher_index[name]], batch)
-            for name in self.terms
+            name: part.rise * part.weight * _checked(name, part, student, teacher_outputs[part.place], batch)
+            for name, part in self.terms.items()
         }
         if auxiliary is not None:
             losses["auxiliary"] = self.auxiliary_weight * label_loss(auxiliary, batch, self.label_smoothing)
         self._report(student, teacher_outputs, batch)
         return losses
 
-    def _loss(self, name: str, student: Outputs, teacher: Outputs, batch: Batch) -> torch.Tensor:
-        """The unweighted loss of a term.
-
-        Raises:
-            UserError: it is none, or the labels are mixed and the term needs classes.
-        """
-        objective = self._objectives[name]
-        if objective.needs_classes and batch.labels.is_floating_point():
-            raise UserError(
-                f"the objective {name!r} ({written_at(type(objective))}) needs one class for each image, and the "
-                "images of this batch are mixed"
-            )
-        return checked_loss(self.terms[name].loss(student, teacher, batch), f"objective {name!r}", type(objective))
-
     @torch.no_grad()
     def _report(self, student: Outputs, teacher_outputs: Sequence[Outputs], batch: Batch) -> None:
         """How often student and teachers name the same class, in percent, and what the objectives report."""
         same = student.logits.argmax(dim=1) == teacher_outputs[0].logits.argmax(dim=1)
         self.report("agreement/train", 100 * same.float().mean())
-        for name, objective in self._objectives.items():
-            for figure, value in objective.report(student, teacher_outputs[self._teacher_index[name]], batch).items():
+        for name, part in self.terms.items():
+            for figure, value in part.objective.report(student, teacher_outputs[part.place], batch).items():
                 self.report(f"{name}/{figure}", value)
 
     def prepare(self, batches: Batches, seed: int) -> None:
@@ -172,19 +136,20 @@ class Distillation(Task):
         """
         for name, loss in self.learned_losses():
 
-            def outputs(teacher_index: int = self._teacher_index[name]) -> Iterator[tuple[Outputs, Outputs, Batch]]:
+            def outputs(place: int = self.terms[name].place) -> Iterator[tuple[Outputs, Outputs, Batch]]:
                 for batch in batches.epoch(0):
                     with in_evaluation_mode(self.network), torch.no_grad(), self._taps as features:
                         student = Outputs(self.network(batch.images).float(), features)
-                    yield student, self.teacher_ensemble(batch.images)[teacher_index], batch
+                    yield student, self.teacher_ensemble(batch.images)[place], batch
 
             with found_at("objectives"):
                 loss.prepare(Preview(batches.labels, outputs, seed))
 
     def begin_epoch(self, epoch: int, epochs: int) -> None:
         super().begin_epoch(epoch, epochs)
-        for name, objective in self._objectives.items():
-            self._rise[name] = min(1.0, (epoch + 1) / objective.warmup) if objective.warmup else 1.0
+        for part in self.terms.values():
+            warmup = part.objective.warmup
+            part.rise = min(1.0, (epoch + 1) / warmup) if warmup else 1.0
 
     def end_epoch(self) -> dict[str, float]:
         return {
@@ -200,22 +165,28 @@ class Distillation(Task):
     def learned_losses(self) -> Iterator[tuple[str, LearnedLoss]]:
         return ((name, loss) for name, loss in self.learned.items() if isinstance(loss, LearnedLoss))
 
-    def _points(self, teacher_index: int) -> list[str]:
-        """What the terms read in the teacher of this index."""
-        return [
-            path
-            for name, term in self.terms.items()
-            if self._teacher_index[name] == teacher_index
-            for path in term.teacher_points
-        ]
-
     def _apply(self, fn: Callable[[torch.Tensor], torch.Tensor], recurse: bool = True) -> Any:
         """Device, precision and memory format: the teachers go along."""
         self.teacher_ensemble.apply(fn)
         return super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
 
 
-def _unused(name: str, taken: dict[str, Term]) -> str:
+def _checked(name: str, part: WeightedTerm, student: Outputs, teacher: Outputs, batch: Batch) -> torch.Tensor:
+    """The unweighted loss of a term.
+
+    Raises:
+        UserError: it is none, or the labels are mixed and the term needs classes.
+    """
+    by = type(part.objective)
+    if part.objective.needs_classes and batch.labels.is_floating_point():
+        raise UserError(
+            f"the objective {name!r} ({written_at(by)}) needs one class for each image, and the "
+            "images of this batch are mixed"
+        )
+    return checked_loss(part.term.loss(student, teacher, batch), f"objective {name!r}", by)
+
+
+def _unused(name: str, taken: Container[str]) -> str:
     number = 1
     while (unused := name if number == 1 else f"{name}-{number}") in taken:
         number += 1

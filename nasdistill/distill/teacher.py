@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Protocol, TypeVar
 
 import torch
 from torch import nn
 
+from nasdistill.component import Component
 from nasdistill.data.base import Normalisation, Shape
 from nasdistill.distill.folding import folded
 from nasdistill.distill.objectives import Outputs
 from nasdistill.distill.taps import Taps
+from nasdistill.errors import found_at
 from nasdistill.models.ensemble import Average, average_logits
 from nasdistill.models.renormalisation import renormalisation
 
@@ -64,6 +67,39 @@ class FrozenTeacher:
             module._apply(fn)  # type: ignore[no-untyped-call]
 
 
+class Reading(Protocol):
+    """A term of a sum of losses, as far as teachers know it."""
+
+    @property
+    def teacher_points(self) -> tuple[str, ...]: ...
+
+
+C = TypeVar("C", bound=Component)
+R = TypeVar("R", bound=Reading)
+
+
+def bindings(
+    losses: Iterable[C], bind: Callable[[C, nn.Module], R], teachers: Sequence[Teacher]
+) -> Iterator[tuple[C, R, int]]:
+    """Each loss with its term; of several teachers, with one for each whose features it reads.
+
+    The number is the place in the outputs of `TeacherEnsemble`: 0 where the term reads those of all teachers together,
+    or of the only one, else 1 more than the teacher's.
+
+    Raises:
+        SpecError: a loss does not apply to a teacher.
+    """
+    for loss in losses:
+        for number, teacher in enumerate(teachers):
+            which = f" (teacher {number})" if len(teachers) > 1 else ""
+            with found_at(by=loss.registered_name + which):
+                term = bind(loss, teacher.network)
+            if not term.teacher_points or len(teachers) == 1:
+                yield loss, term, 0
+                break
+            yield loss, term, 1 + number
+
+
 class TeacherEnsemble:
     """One or several frozen teachers.
 
@@ -71,12 +107,28 @@ class TeacherEnsemble:
     then the outputs of each.
 
     Args:
+        teachers: at least one; copies of them teach.
+        terms: that read the outputs, each with its place, see `bindings`.
+        shape, normalisation: of the images, see `FrozenTeacher`.
         average: see `average_logits`.
     """
 
-    def __init__(self, teachers: Sequence[FrozenTeacher], weights: Sequence[float], average: Average) -> None:
-        self.teachers = tuple(teachers)
-        self._weights = tuple(weights)
+    def __init__(
+        self,
+        teachers: Sequence[Teacher],
+        terms: Iterable[tuple[Reading, int]],
+        shape: Shape,
+        normalisation: Normalisation | None,
+        average: Average,
+    ) -> None:
+        points: dict[int, list[str]] = defaultdict(list)
+        for term, place in terms:
+            points[place] += term.teacher_points
+        first = 0 if len(teachers) == 1 else 1
+        self.teachers = [
+            FrozenTeacher(teacher, shape, points[place], normalisation) for place, teacher in enumerate(teachers, first)
+        ]
+        self._weights = [teacher.weight for teacher in teachers]
         self._average: Average = average
 
     def __call__(self, images: torch.Tensor) -> list[Outputs]:

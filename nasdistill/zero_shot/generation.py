@@ -10,7 +10,7 @@ from torch import nn
 
 from nasdistill.data.base import Normalisation, Shape
 from nasdistill.data.seeds import derived_seed, generator_for
-from nasdistill.distill.teacher import FrozenTeacher, Teacher, TeacherEnsemble
+from nasdistill.distill.teacher import Teacher, TeacherEnsemble, bindings
 from nasdistill.errors import found_at
 from nasdistill.models.ensemble import Average
 from nasdistill.training.losses import checked_loss
@@ -60,28 +60,20 @@ class Generation(nn.Module):
         self.normalisation = normalisation
         self.generator = generator.build(shape, batch_size)
         self._student = (student,)  # in a tuple, so that it does not become a module of this one
-        self._asks_student = any(loss.asks_student and loss.weight for loss in losses)
 
         total = sum(teacher.weight for teacher in teachers)
-        self._terms: list[tuple[GeneratorLoss, float, int, GeneratorTerm]] = []
-        for loss in losses:
-            if not loss.weight:
-                continue
-            for number, teacher in enumerate(teachers):
-                with found_at("generator_losses", by=loss.registered_name):
-                    term = loss.bind(teacher.network, shape)
-                if not term.teacher_points or len(teachers) == 1:
-                    self._terms.append((loss, loss.weight, 0, term))
-                    break
-                self._terms.append((loss, loss.weight * teacher.weight / total, 1 + number, term))
+        self._terms: list[tuple[GeneratorLoss, GeneratorTerm, int, float]] = []
+        counting = [loss for loss in losses if loss.weight]
+        self._asks_student = any(loss.asks_student for loss in counting)
+        with found_at("generator_losses"):
+            for loss, term, place in bindings(counting, lambda each, teacher: each.bind(teacher, shape), teachers):
+                weight = loss.weight * teachers[place - 1].weight / total if place else loss.weight
+                self._terms.append((loss, term, place, weight))
+        terms = [(term, place) for _loss, term, place, _weight in self._terms]
         self._remembering = nn.ModuleList(
-            term.loss for *_others, term in self._terms if isinstance(term.loss, nn.Module)
+            term.loss for term, _place in terms if isinstance(term.loss, nn.Module)
         )  # so that what these losses remember moves along
-        frozen = [
-            FrozenTeacher(teacher, shape, self._points(number if len(teachers) == 1 else 1 + number), normalisation)
-            for number, teacher in enumerate(teachers)
-        ]
-        self.teacher_ensemble = TeacherEnsemble(frozen, [teacher.weight for teacher in teachers], average)
+        self.teacher_ensemble = TeacherEnsemble(teachers, terms, shape, normalisation, average)
 
     def sample(self, *place: int, rank: int = 0, processes: int = 1) -> tuple[torch.Tensor, torch.Tensor]:
         """Latents, [batch_size, latent], and target classes, int64, [batch_size]: a function of the place alone.
@@ -107,20 +99,12 @@ class Generation(nn.Module):
         teacher_outputs = self.teacher_ensemble(images)
         student = self._student[0](images).float() if self._asks_student else None
         named: dict[str, torch.Tensor] = {}
-        for loss, weight, teacher_index, term in self._terms:
+        for loss, term, place, weight in self._terms:
             name = loss.registered_name
-            found = term.loss(Pseudo(images, targets, student, teacher_outputs[teacher_index]))
+            found = term.loss(Pseudo(images, targets, student, teacher_outputs[place]))
             value = weight * checked_loss(found, f"generator loss {name!r}", type(loss))
             named[name] = named[name] + value if name in named else value
         return named
-
-    def _points(self, teacher_index: int) -> list[str]:
-        return [
-            point
-            for _loss, _weight, number, term in self._terms
-            if number == teacher_index
-            for point in term.teacher_points
-        ]
 
     def _apply(self, fn: Callable[[torch.Tensor], torch.Tensor], recurse: bool = True) -> Any:
         """Device, precision and memory format: the teachers go along."""

@@ -21,7 +21,8 @@ from nasdistill.data.base import ImageSet, Normalisation
 from nasdistill.data.loaders import ImageBatches
 from nasdistill.distill import cached_outputs
 from nasdistill.distill.cached_outputs import BatchesWithOutputs, rounded
-from nasdistill.distill.teacher import FrozenTeacher, Teacher, TeacherEnsemble, unpacked
+from nasdistill.distill.objectives import Term
+from nasdistill.distill.teacher import Teacher, TeacherEnsemble, unpacked
 from nasdistill.errors import SpecError
 from nasdistill.storage import load_state
 from nasdistill.training.batches import Batch
@@ -57,12 +58,13 @@ class Counted(TeacherEnsemble):
 
 def teacher_ensemble(engine: Engine, points: tuple[str, ...] = (), networks: tuple[nn.Module, ...] = ()) -> Counted:
     torch.manual_seed(0)
-    teachers = [
-        FrozenTeacher(Teacher(network), SHAPE, points, NORMALISATION) for network in networks or (TwoMaps(channels=5),)
-    ]
-    for teacher in teachers:
+    teachers = [Teacher(network) for network in networks or (TwoMaps(channels=5),)]
+    reading = Term(lambda student, teacher, batch: torch.zeros(()), teacher_points=points)
+    places = range(1, 1 + len(teachers)) if len(teachers) > 1 else (0,)
+    ensemble = Counted(teachers, [(reading, place) for place in places], SHAPE, NORMALISATION, "probabilities")
+    for teacher in ensemble.teachers:
         engine.place(teacher.network)
-    return Counted(teachers, [1.0] * len(teachers), "probabilities")
+    return ensemble
 
 
 def views(engine: Engine, *augmentations: Augmentation, count: int | None = 2) -> ImageBatches:
