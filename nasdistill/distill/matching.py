@@ -1,15 +1,17 @@
-"""Which layer of a student learns from which layer of its teacher, where nobody said."""
+"""Which points of a student and its teacher go together where nobody said: layers, and embeddings."""
 
 from __future__ import annotations
 
 from collections import defaultdict
 
+import torch
 from torch import nn
 
 from nasdistill.data.base import Shape
-from nasdistill.distill.taps import output_shapes
+from nasdistill.distill.taps import INPUT, output_shapes
 from nasdistill.errors import UserError
-from nasdistill.models.inspection import feature_points
+from nasdistill.models.ensemble import EnsembleNetwork
+from nasdistill.models.inspection import feature_points, run_order
 
 Pairs = tuple[tuple[str, str], ...]
 GIVE_A_PAIR = "give the pair of points, `pair: [student's, teacher's]`"
@@ -71,6 +73,37 @@ def by_size(fewer: dict[str, tuple[int, ...]], more: dict[str, tuple[int, ...]])
             )
         pairs += zip(paths, counterparts[-len(paths) :], strict=True)
     return tuple(pairs)
+
+
+def embedding_point(network: nn.Module, shape: Shape, whose: str = "network", advice: str = GIVE_A_PAIR) -> str:
+    """The penultimate embedding: the input of the last linear layer that runs, as a point for `Taps`.
+
+    Args:
+        whose: names the network in the error.
+        advice: what to do where it has none.
+
+    Raises:
+        UserError: no linear layer runs, or the network is several in one.
+    """
+    if isinstance(network, EnsembleNetwork):
+        raise UserError(f"the {whose} is an ensemble, whose members have an embedding each; {advice}")
+    linear = {path for path, module in network.named_modules() if isinstance(module, nn.Linear)}
+    last = next((path for path in reversed(run_order(network, shape)) if path in linear), None)
+    if last is None:
+        raise UserError(f"the {whose} has no linear layer, whose input would be its embedding; {advice}")
+    return last + INPUT
+
+
+def embedding_pair(
+    pair: tuple[str, str] | None, student: nn.Module, teacher: nn.Module, shape: Shape
+) -> tuple[str, str]:
+    """The points in student and teacher that were asked for, or those of their embeddings."""
+    return pair or (embedding_point(student, shape, "student"), embedding_point(teacher, shape, "teacher"))
+
+
+def vectors(activation: torch.Tensor) -> torch.Tensor:
+    """One vector per image, [N, ...] to [N, D], in single precision at least."""
+    return activation.flatten(1).to(torch.promote_types(activation.dtype, torch.float32))
 
 
 def _sizes(network: nn.Module, points: tuple[str, ...], shape: Shape, whose: str) -> dict[str, tuple[int, ...]]:

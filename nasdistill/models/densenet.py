@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import re
-from typing import Any, ClassVar
+from typing import Annotated, Any, ClassVar
 
 import torch
-from pydantic import Field, field_validator
+from pydantic import Field
 from torch import nn
 from torch.nn import functional
 
 from nasdistill.data.base import Shape
 from nasdistill.models.base import MODELS, Model
-from nasdistill.models.limits import repeats, require_images
+from nasdistill.models.limits import one_of_depths, require_images
 
 _FAMILY = "DenseNet-BC"
 _SHORTHAND = re.compile(r"densenet-(\d+)-(\d+)", re.IGNORECASE)
@@ -24,16 +24,12 @@ class DenseNet(Model):
 
     source: ClassVar[str] = "Huang et al. 2017, Densely Connected Convolutional Networks, sections 3 and 4.2"
 
-    depth: int = Field(100, description="layers, 6n+4 for n bottlenecked layers in each of the three blocks")
+    depth: Annotated[int, one_of_depths(_FAMILY, layers=6, fixed=4)] = Field(
+        100, description="layers, 6n+4 for n bottlenecked layers in each of the three blocks"
+    )
     growth: int = Field(12, gt=0, description="channels that each layer adds")
     compression: float = Field(0.5, gt=0, le=1, description="fraction of the channels that is kept between two blocks")
     dropout: float = Field(0.0, ge=0, lt=1, description="probability of dropping a value that a layer adds")
-
-    @field_validator("depth")
-    @classmethod
-    def _depth_exists(cls, depth: int) -> int:
-        repeats(_FAMILY, depth, layers=6, fixed=4)
-        return depth
 
     @classmethod
     def parse_shorthand(cls, text: str) -> dict[str, Any] | None:
@@ -42,7 +38,7 @@ class DenseNet(Model):
 
     def build(self, shape: Shape, classes: int) -> nn.Module:
         require_images(_FAMILY, shape, smallest=4)
-        layers = repeats(_FAMILY, self.depth, layers=6, fixed=4)
+        layers = (self.depth - 4) // 6
         return DenseNetwork(layers, self.growth, self.compression, self.dropout, shape[0], classes)
 
 

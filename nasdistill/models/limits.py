@@ -2,24 +2,29 @@
 
 from __future__ import annotations
 
+from pydantic import AfterValidator
+
 from nasdistill.data.base import Shape
 from nasdistill.errors import SpecError, UserError
 
 
-def repeats(family: str, depth: int, layers: int, fixed: int) -> int:
-    """The n of a family whose depth is `layers` * n + `fixed`.
+def one_of_depths(family: str, layers: int, fixed: int) -> AfterValidator:
+    """Validates a depth of a family, which is `layers` * n + `fixed` for an n of at least 1.
 
-    Raises:
-        SpecError: there is no such n of at least 1; names the nearest depths that exist.
+    Its SpecError names the nearest depths that exist.
     """
-    n, rest = divmod(depth - fixed, layers)
-    if n >= 1 and rest == 0:
-        return n
-    nearest = [layers * m + fixed for m in (n, n + 1) if m >= 1] or [layers + fixed]
-    raise SpecError(
-        f"a {family} has {layers}n+{fixed} layers, which {depth} is not; "
-        f"the nearest {'depth is' if len(nearest) == 1 else 'depths are'} {' and '.join(map(str, nearest))}"
-    )
+
+    def exists(depth: int) -> int:
+        n, rest = divmod(depth - fixed, layers)
+        if n >= 1 and rest == 0:
+            return depth
+        nearest = [layers * m + fixed for m in (n, n + 1) if m >= 1] or [layers + fixed]
+        raise SpecError(
+            f"a {family} has {layers}n+{fixed} layers, which {depth} is not; "
+            f"the nearest {'depth is' if len(nearest) == 1 else 'depths are'} {' and '.join(map(str, nearest))}"
+        )
+
+    return AfterValidator(exists)
 
 
 def require_images(family: str, shape: Shape, smallest: int = 1) -> None:

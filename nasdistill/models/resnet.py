@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import re
-from typing import Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 import torch
-from pydantic import Field, field_validator
+from pydantic import Field
 from torch import nn
 from torch.nn import functional
 
 from nasdistill.data.base import Shape
 from nasdistill.models.base import MODELS, Model
-from nasdistill.models.limits import repeats, require_images
+from nasdistill.models.limits import one_of_depths, require_images
 
 _FAMILY = "ResNet for small images"
 _SHORTHAND = re.compile(r"resnet-(\d+)", re.IGNORECASE)
@@ -26,17 +26,13 @@ class ResNet(Model):
 
     source: ClassVar[str] = "He et al. 2016, Deep Residual Learning for Image Recognition, section 4.2"
 
-    depth: int = Field(20, description="layers, 6n+2 for n blocks in each of the three groups")
+    depth: Annotated[int, one_of_depths(_FAMILY, layers=6, fixed=2)] = Field(
+        20, description="layers, 6n+2 for n blocks in each of the three groups"
+    )
     shortcut: Shortcut = Field(
         "pad",
         description="where channels double: pad with zeros (option A, as published for CIFAR) or project (option B)",
     )
-
-    @field_validator("depth")
-    @classmethod
-    def _depth_exists(cls, depth: int) -> int:
-        repeats(_FAMILY, depth, layers=6, fixed=2)
-        return depth
 
     @classmethod
     def parse_shorthand(cls, text: str) -> dict[str, Any] | None:
@@ -45,7 +41,7 @@ class ResNet(Model):
 
     def build(self, shape: Shape, classes: int) -> nn.Module:
         require_images(_FAMILY, shape, smallest=4)
-        blocks = repeats(_FAMILY, self.depth, layers=6, fixed=2)
+        blocks = (self.depth - 2) // 6
         return ResidualNetwork(blocks, self.shortcut, shape[0], classes)
 
 

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import re
-from typing import Any, ClassVar
+from typing import Annotated, Any, ClassVar
 
 import torch
-from pydantic import Field, field_validator
+from pydantic import Field
 from torch import nn
 from torch.nn import functional
 
 from nasdistill.data.base import Shape
 from nasdistill.models.base import MODELS, Model
-from nasdistill.models.limits import repeats, require_images
+from nasdistill.models.limits import one_of_depths, require_images
 
 _FAMILY = "wide ResNet"
 _SHORTHAND = re.compile(r"wrn-(\d+)-(\d+)", re.IGNORECASE)
@@ -24,15 +24,11 @@ class WideResNet(Model):
 
     source: ClassVar[str] = "Zagoruyko and Komodakis 2016, Wide Residual Networks, table 1"
 
-    depth: int = Field(16, description="layers, 6n+4 for n blocks in each of the three groups")
+    depth: Annotated[int, one_of_depths(_FAMILY, layers=6, fixed=4)] = Field(
+        16, description="layers, 6n+4 for n blocks in each of the three groups"
+    )
     width: int = Field(2, gt=0, description="channels of the three groups, as a multiple of 16, 32 and 64")
     dropout: float = Field(0.0, ge=0, lt=1, description="probability of dropping a value inside a block")
-
-    @field_validator("depth")
-    @classmethod
-    def _depth_exists(cls, depth: int) -> int:
-        repeats(_FAMILY, depth, layers=6, fixed=4)
-        return depth
 
     @classmethod
     def parse_shorthand(cls, text: str) -> dict[str, Any] | None:
@@ -41,7 +37,7 @@ class WideResNet(Model):
 
     def build(self, shape: Shape, classes: int) -> nn.Module:
         require_images(_FAMILY, shape, smallest=4)
-        blocks = repeats(_FAMILY, self.depth, layers=6, fixed=4)
+        blocks = (self.depth - 4) // 6
         return WideResNetwork(blocks, self.width, self.dropout, shape[0], classes)
 
 

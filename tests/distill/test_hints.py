@@ -11,8 +11,7 @@ from torch import nn
 from nasdistill.data.base import Normalisation, Shape
 from nasdistill.distill.hinting import HintTraining, LowerHalf
 from nasdistill.distill.objectives import OBJECTIVES
-from nasdistill.distill.objectives.hints import Hints
-from nasdistill.distill.regressor import hint_distance, pooled_hint, regressor
+from nasdistill.distill.objectives.hints import Hints, hint_distance, pooled_hint, regressor
 from nasdistill.distill.task import Distillation
 from nasdistill.distill.teacher import Teacher
 from nasdistill.errors import SpecError, UserError

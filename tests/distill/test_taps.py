@@ -12,8 +12,8 @@ from lightning.fabric import Fabric
 from torch import nn
 from torch.nn import functional
 
-from nasdistill.distill.embedding import embedding_point
 from nasdistill.distill.folding import folded
+from nasdistill.distill.matching import embedding_point
 from nasdistill.distill.taps import Taps, output_shapes
 from nasdistill.errors import UserError
 from tests.distill.features import network as model

@@ -12,8 +12,8 @@ from torch.nn import functional
 
 from nasdistill.data.base import Shape
 from nasdistill.data.seeds import generator_for
-from nasdistill.distill.embedding import embedding_pair, vectors
 from nasdistill.distill.learned import LearnedLoss, Preview, reinitialise
+from nasdistill.distill.matching import embedding_pair, vectors
 from nasdistill.distill.memory import MemoryBank, OtherClasses
 from nasdistill.distill.objectives import OBJECTIVES, Objective, Outputs, Term
 from nasdistill.distill.taps import output_shapes

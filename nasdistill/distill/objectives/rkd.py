@@ -8,7 +8,7 @@ from torch import nn
 from torch.nn import functional
 
 from nasdistill.data.base import Shape
-from nasdistill.distill.embedding import embedding_pair, vectors
+from nasdistill.distill.matching import embedding_pair, vectors
 from nasdistill.distill.objectives import OBJECTIVES, Objective, Outputs, Term
 from nasdistill.training.batches import Batch
 

@@ -8,8 +8,7 @@ from torch import nn
 from torch.nn import functional
 
 from nasdistill.data.base import Shape
-from nasdistill.distill.embedding import vectors
-from nasdistill.distill.matching import GIVE_PAIRS, default_points
+from nasdistill.distill.matching import GIVE_PAIRS, default_points, vectors
 from nasdistill.distill.objectives import OBJECTIVES, Objective, Outputs, Term
 from nasdistill.training.batches import Batch
 

@@ -10,7 +10,7 @@ from torch import nn
 from torch.nn import functional
 
 from nasdistill.data.base import Shape
-from nasdistill.distill.embedding import embedding_point
+from nasdistill.distill.matching import embedding_point
 from nasdistill.zero_shot.generator_losses import GENERATOR_LOSSES, GeneratorLoss, GeneratorTerm, Pseudo
 
 
