@@ -78,7 +78,7 @@ def stripes(count: int) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
 RECIPE = """
 name: examples
 plugins: [{plugins}]
-data: {{name: npz, file: {file}}}
+data: {{name: npz, file: stripes.npz}}
 stages:
   - name: teacher
     uses: train
@@ -119,7 +119,7 @@ def examples(tmp_path_factory: pytest.TempPathFactory) -> Path:
     np.savez(folder / "stripes.npz", **arrays)
     files = ("dataset", "network", "training", "exporter", "kind", "space", "strategy", "generator")
     paths = ", ".join(str(FOLDER / f"my_{name}.py") for name in files)
-    (folder / "recipe.yaml").write_text(RECIPE.format(plugins=paths, file=folder / "stripes.npz"))
+    (folder / "recipe.yaml").write_text(RECIPE.format(plugins=paths))
     assert main(["run", str(folder / "recipe.yaml"), "--out", str(folder / "out")]) == 0
     return folder / "out"
 
