@@ -357,7 +357,7 @@ def test_the_generator_loss_is_the_gap_of_the_two_likeliest_classes() -> None:
 
 
 def test_the_stage_brings_its_section_to_the_report(tmp_path: Path) -> None:
-    assert main(["brightness", "--out", str(tmp_path)]) == 0
+    assert main(["brightness", "--plugin", str(FOLDER / "my_section.py"), "--out", str(tmp_path)]) == 0
     told = json.loads((tmp_path / "stages/brightness/brightness.json").read_text())["classes"]
     test = load(registry("datasets").parse("digits"), 0).test
     assert told["3"] == pytest.approx(test.images.numpy()[test.labels.numpy() == 3].mean() / 255)
