@@ -11,6 +11,7 @@ With `folder=` checkpoints, curves and the payload stay there, and the same call
 from __future__ import annotations
 
 import json
+import os
 import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -182,7 +183,7 @@ def run(recipe: str | Path | Mapping[str, Any], *overrides: str, out: str | Path
 
     text: str | Source = str(recipe)
     if isinstance(recipe, Mapping):
-        text = Source("the recipe", json.loads(json.dumps(recipe)))
+        text = Source("the recipe", json.loads(json.dumps(recipe, default=os.fspath)))
     elif "\n" in str(recipe):
         text = parse(str(recipe), "the recipe")
     loaded = load_recipe(text, overrides)

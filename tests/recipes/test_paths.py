@@ -154,6 +154,8 @@ def test_paths_in_text_start_at_the_working_directory(project: Path, monkeypatch
     monkeypatch.chdir(project)
     ran = nd.run(RECIPE, out=project.parent / "elsewhere" / "out")
     assert ran.record.rows[0].metrics["words"][0] == "a of project"
+    stage = {"name": "dict", "uses": "quote", "with": {"file": Path("b.txt")}}
+    assert nd.run({"name": "d", "stages": [stage]}).record.rows[0].metrics["words"] == ["b of project"]
     monkeypatch.chdir(project.parent)
     assert nd.run(ran.folder / "recipe.yaml", out=ran.folder).record.rows[0].cached
 
