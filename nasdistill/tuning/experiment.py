@@ -23,7 +23,7 @@ from nasdistill.storage import remove_leftovers, write_text
 from nasdistill.training.records import Records
 from nasdistill.tuning.algorithms import algorithms_of
 from nasdistill.tuning.checking import Tuned
-from nasdistill.tuning.manager import ENDED, EXHAUSTED, Manager, ManagerGone
+from nasdistill.tuning.manager import CHANGEABLE, ENDED, EXHAUSTED, Manager, ManagerGone
 from nasdistill.tuning.outcome import best_of, trials_of, write_best
 from nasdistill.tuning.plan import Plan
 from nasdistill.tuning.remembered import Remembered
@@ -182,16 +182,11 @@ class _Run:
 
     def _start(self) -> Manager:
         """Start a manager, with the limits of this call where it goes on with an experiment."""
-        manager = Manager.start(self.remembered.experiment, self._config(), self.portal.host, self.portal.port)
+        config = self._config()
+        manager = Manager.start(self.remembered.experiment, config, self.portal.host, self.portal.port)
         self.remembered.manager = {"port": manager.port, "process": manager.process}
         self._remember()
-        limits: dict[str, int | str] = {
-            "maxTrialNumber": self.settings.trials,
-            "trialConcurrency": self.settings.concurrency,
-        }
-        if self.settings.duration is not None:
-            limits["maxExperimentDuration"] = self.settings.duration
-        manager.change(**limits)
+        manager.change(**{name: config[name] for name in CHANGEABLE if name in config})
         return manager
 
     def _tell_where(self, manager: Manager, done: int) -> None:

@@ -25,6 +25,12 @@ SECONDS_TO_START = 60.0
 SECONDS_TO_STOP = 30.0
 ENDED = ("DONE", "ERROR", "STOPPED")
 EXHAUSTED = "TUNER_NO_MORE_TRIAL"
+CHANGEABLE = {
+    "maxTrialNumber": "MAX_TRIAL_NUM",
+    "trialConcurrency": "TRIAL_CONCURRENCY",
+    "maxExperimentDuration": "MAX_EXEC_DURATION",
+}
+"""What may change in the config of a running experiment, with nni's name for the change."""
 
 
 class ManagerGone(UserError):
@@ -151,16 +157,11 @@ class Manager:
         return sorted(found, key=lambda job: job.started or float("inf"))
 
     def change(self, **limits: int | str) -> None:
-        """Change limits of a running experiment: `maxTrialNumber`, `trialConcurrency`, `maxExperimentDuration`."""
-        kinds = {
-            "maxTrialNumber": "MAX_TRIAL_NUM",
-            "trialConcurrency": "TRIAL_CONCURRENCY",
-            "maxExperimentDuration": "MAX_EXEC_DURATION",
-        }
+        """Change limits of a running experiment, of those in `CHANGEABLE`."""
         for name, value in limits.items():
             profile = self._get("/experiment")
             profile["params"][name] = value
-            self._ask("put", f"/experiment?update_type={kinds[name]}", profile)
+            self._ask("put", f"/experiment?update_type={CHANGEABLE[name]}", profile)
 
     def stop(self) -> None:
         """Stop all trials, which save first, and the manager."""
