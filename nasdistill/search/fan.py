@@ -227,3 +227,20 @@ class Fan(nn.Module):
                 terms[edge].append(term)
         nothing = torch.zeros_like(state[:, :, :: self.stride, :: self.stride])
         return torch.cat([sum(of_edge[1:], of_edge[0]) if of_edge else nothing for of_edge in terms], dim=1)
+
+
+class PartialFan(nn.Module):
+    """One of `divisor` parts of the channels goes through the operations; the others pass by, or through a max pool."""
+
+    def __init__(self, fan: Fan, divisor: int) -> None:
+        super().__init__()
+        self.fan = fan
+        self.divisor = divisor
+
+    def forward(self, state: torch.Tensor, mixture: Mixture) -> torch.Tensor:
+        first, *others = state.chunk(self.divisor, dim=1)
+        if self.fan.stride > 1:
+            others = [functional.max_pool2d(part, 2, ceil_mode=True) for part in others]
+        passing = [part.repeat(1, self.fan.edges, 1, 1) for part in others]
+        # The j-th channels of all parts lie beside each other: the published shuffle.
+        return torch.stack([self.fan(first, mixture), *passing], dim=2).flatten(1, 2)

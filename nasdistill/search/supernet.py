@@ -25,7 +25,7 @@ from torch.nn import functional
 from nasdistill.data.base import Shape
 from nasdistill.models.layers import FactorizedReduce, ReLUConvNorm
 from nasdistill.search.edges import Edges
-from nasdistill.search.edges.dense import Dense
+from nasdistill.search.edges.channels import Dense
 from nasdistill.search.mixture import Mixture, Moment
 from nasdistill.search.samplers import Sampler
 from nasdistill.search.samplers.relaxations import Softmax

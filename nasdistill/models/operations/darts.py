@@ -65,23 +65,19 @@ class SepConv3x3(Operation):
     """Depthwise-separable 3x3 convolution, applied twice."""
 
     source: ClassVar[str] = "Liu et al. 2019, DARTS, section 3.1"
+    kernel: ClassVar[int] = 3
 
     def build(self, channels: int, stride: int, affine: bool) -> nn.Module:
         from nasdistill.models.layers import SeparableConv
 
-        return SeparableConv(channels, 3, stride, affine)
+        return SeparableConv(channels, self.kernel, stride, affine)
 
 
 @OPERATIONS.register("sep_conv_5x5")
-class SepConv5x5(Operation):
+class SepConv5x5(SepConv3x3):
     """Depthwise-separable 5x5 convolution, applied twice."""
 
-    source: ClassVar[str] = "Liu et al. 2019, DARTS, section 3.1"
-
-    def build(self, channels: int, stride: int, affine: bool) -> nn.Module:
-        from nasdistill.models.layers import SeparableConv
-
-        return SeparableConv(channels, 5, stride, affine)
+    kernel: ClassVar[int] = 5
 
 
 @OPERATIONS.register("dil_conv_3x3")
@@ -89,20 +85,16 @@ class DilConv3x3(Operation):
     """Depthwise-separable 3x3 convolution of dilation 2."""
 
     source: ClassVar[str] = "Liu et al. 2019, DARTS, section 3.1"
+    kernel: ClassVar[int] = 3
 
     def build(self, channels: int, stride: int, affine: bool) -> nn.Module:
         from nasdistill.models.layers import DilatedConv
 
-        return DilatedConv(channels, 3, stride, 2, affine)
+        return DilatedConv(channels, self.kernel, stride, 2, affine)
 
 
 @OPERATIONS.register("dil_conv_5x5")
-class DilConv5x5(Operation):
+class DilConv5x5(DilConv3x3):
     """Depthwise-separable 5x5 convolution of dilation 2."""
 
-    source: ClassVar[str] = "Liu et al. 2019, DARTS, section 3.1"
-
-    def build(self, channels: int, stride: int, affine: bool) -> nn.Module:
-        from nasdistill.models.layers import DilatedConv
-
-        return DilatedConv(channels, 5, stride, 2, affine)
+    kernel: ClassVar[int] = 5
