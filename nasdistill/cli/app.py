@@ -6,6 +6,7 @@ import functools
 import importlib
 import inspect
 import os
+import sys
 from collections.abc import Callable
 from importlib.metadata import entry_points
 from pathlib import Path
@@ -47,7 +48,7 @@ def build_app(general: General) -> typer.Typer:
     )
     app.callback(help=about, epilog="Example: nasdistill run quickstart")(with_general_options(_program))
     completing = "_NASDISTILL_COMPLETE" in os.environ  # the words to complete stand in another variable
-    for name, command in _commands(general).items():
+    for name, command in _commands().items():
         if completing or name in general.arguments:
             function, example = command.make()
             app.command(name, epilog=f"Example: {example}")(with_general_options(function))
@@ -63,7 +64,7 @@ class Command(NamedTuple):
     make: Callable[[], tuple[Callable[..., None], str]]
 
 
-def _commands(general: General) -> dict[str, Command]:
+def _commands() -> dict[str, Command]:
     """The commands by name, from sources and entry points: what a command imports is imported where it is named."""
     stages = {
         stage.command: Command(stage.about, functools.partial(_stage, name))
@@ -72,7 +73,7 @@ def _commands(general: General) -> dict[str, Command]:
     for point in entry_points(group="nasdistill.stages"):
         about = "of an installed plugin; loaded when named"
         stages.setdefault(point.name, Command(about, functools.partial(_stage, point.name)))
-    if general.plugins:
+    if "nasdistill.stages" in sys.modules:  # then a plugin may have brought some
         from nasdistill.stages import STAGES
 
         for name in STAGES.loaded():
