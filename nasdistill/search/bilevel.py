@@ -26,11 +26,6 @@ def gradients(loss: torch.Tensor, tensors: Tensors, combine: Combine = list) -> 
     return combine(torch.autograd.grad(loss, tuple(tensors), allow_unused=True, materialize_grads=True))
 
 
-def first_order(validation_loss: Loss, alphas: Tensors, combine: Combine = list) -> list[torch.Tensor]:
-    """grad_alpha L_val(w, alpha): takes the present weights for the optimal ones."""
-    return gradients(validation_loss(), alphas, combine)
-
-
 def second_order(
     training_loss: Loss,
     validation_loss: Loss,
@@ -57,7 +52,7 @@ def second_order(
 
     Args:
         weights: w, changed while this runs and put back to the bit.
-        learning_rate: of the step to w', commonly the present learning learning_rate.
+        learning_rate: of the step to w', commonly the present one.
         velocities: momentum buffers, one for each of `weights`.
         step: length of the step of the differences, over all weights together. It is small against a weight's own
             size, so losses must be computed in float32 at least: in bfloat16 the differences drown in rounding.
@@ -65,7 +60,7 @@ def second_order(
     Returns:
         one gradient for each of `alphas`.
     """
-    kept = [weight.detach().clone() for weight in weights]
+    before = [weight.detach().clone() for weight in weights]
     weight_gradients = gradients(training_loss(), weights, combine)
     with torch.no_grad():
         for weight, gradient, velocity in zip(weights, weight_gradients, velocities, strict=True):
@@ -76,25 +71,13 @@ def second_order(
     # Where the validation loss is flat the direction is zero, and so are the differences whatever eps is.
     norm = torch.linalg.vector_norm(torch.stack(torch._foreach_norm(direction)))
     eps = step / norm.clamp_min(torch.finfo(norm.dtype).tiny ** 0.5)
-    above = first_order(_moved(training_loss, weights, kept, direction, eps), alphas, combine)
-    below = first_order(_moved(training_loss, weights, kept, direction, -eps), alphas, combine)
-    _restore(weights, kept)
-    return [g - learning_rate * (a - b) / (2 * eps) for g, a, b in zip(direct, above, below, strict=True)]
-
-
-def _moved(loss: Loss, weights: Tensors, origin: Tensors, direction: Tensors, eps: torch.Tensor) -> Loss:
-    """`loss` at origin + eps * direction."""
-
-    def evaluate() -> torch.Tensor:
+    shifted = []
+    for shift in (eps, -eps):
         with torch.no_grad():
-            for weight, at, towards in zip(weights, origin, direction, strict=True):
-                weight.copy_(at + eps * towards)
-        return loss()
-
-    return evaluate
-
-
-def _restore(weights: Tensors, kept: Tensors) -> None:
+            for weight, value, towards in zip(weights, before, direction, strict=True):
+                weight.copy_(value + shift * towards)
+        shifted.append(gradients(training_loss(), alphas, combine))
     with torch.no_grad():
-        for weight, value in zip(weights, kept, strict=True):
+        for weight, value in zip(weights, before, strict=True):
             weight.copy_(value)
+    return [g - learning_rate * (a - b) / (2 * eps) for g, a, b in zip(direct, *shifted, strict=True)]

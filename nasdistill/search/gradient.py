@@ -1,4 +1,4 @@
-"""Search by gradient in one training: half of the images teach a supernet's weights, the other half its architecture.
+"""Search by gradient in one training: half of the images train a supernet's weights, the other half its architecture.
 
 Source: Liu et al. 2019, DARTS, algorithm 1.
 """
@@ -45,7 +45,7 @@ CURVES = {
     "training accuracy": "train/accuracy",
     "validation accuracy": "validation/accuracy",
 }
-"""How curves call what a step tells of each half; all else that it tells keeps its name."""
+"""Names of the curves of what a step measures on each half; all else keeps its name."""
 
 Gradients = Sequence[torch.Tensor | None]
 
@@ -92,7 +92,7 @@ class Learner:
         return gradients_of(self.loss("validation", architecture_batch, number), self.alphas)
 
     def loss(self, half: str, batch: Batch, number: int) -> torch.Tensor:
-        """The supernet's cross-entropy on a batch of the half that `CURVES` calls so, in the step of that number."""
+        """The supernet's cross-entropy on a batch of the half named as in `CURVES`, in the step of that number."""
         with self.precision:
             logits = self.logits(half, batch.images, number)
         value = functional.cross_entropy(logits.float(), batch.labels)
@@ -183,7 +183,7 @@ def halves(data: Data, batch_size: int, engine: Engine, seed: int) -> tuple[Imag
     """Batches of the training images that train the weights, and of those that train or score the architecture.
 
     Both are drawn per class; cutout is left out, as published for DARTS, and so is what mixes labels: an architecture
-    is judged on images as they are.
+    is evaluated on images as they are.
 
     Raises:
         UserError: there are too few images.

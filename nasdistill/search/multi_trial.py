@@ -20,6 +20,7 @@ from nasdistill.data.splits import stratified
 from nasdistill.errors import SpecError, UserError
 from nasdistill.models.base import NetworkSpec
 from nasdistill.models.inspection import count_parameters
+from nasdistill.nni_bridge import require_nni
 from nasdistill.registry import ComponentOf, build, registry
 from nasdistill.search.scoring import ScoredTraining, medians_of_means
 from nasdistill.search.strategies import SearchResult, Strategy
@@ -79,11 +80,7 @@ class MultiTrial(Strategy):
         return self
 
     def tuner(self, alternatives: Mapping[str, int], seed: int) -> Tuner:
-        """The tuner for choices with so many alternatives each.
-
-        Raises:
-            UserError: what it needs is not installed.
-        """
+        """The tuner for choices with so many alternatives each."""
         raise NotImplementedError(type(self).__name__)
 
     def search(
@@ -100,6 +97,7 @@ class MultiTrial(Strategy):
         open_choices = {label: len(each) for label, each in choices.items() if len(each) > 1}
         if not open_choices:
             raise UserError(f"the space {space.registered_name!r} has one architecture: there is nothing to try")
+        require_nni(f"the strategy {self.registered_name!r}", ("nni",))
         tuner = self.tuner(open_choices, derived_seed(seed, "tuner"))
         training, scoring = self._parts(data, engine, seed)
         steps = self.epochs * (len(training) + 1) + 1  # more than a trial has
@@ -139,16 +137,15 @@ class MultiTrial(Strategy):
                 network = NetworkSpec.for_data(space.proxy(chosen(suggestion.alternatives)), data).build()
                 torch.manual_seed(seed)
                 part = TrialCheckpoints(checkpoints, number * steps, running, state)
-                told = records.part(f"trial {number}")
-                curve, stopped = self._trained(
-                    ScoredTraining(network, self.select, self._limits(trials)), training, scoring, engine, part, told
-                )
+                task = ScoredTraining(network, self.select, self._limits(trials))
+                of_trial = records.part(f"trial {number}")
+                curve, stopped = self._trained(task, training, scoring, engine, part, of_trial)
                 trial, running = ArchitectureTrial(**vars(suggestion), curve=curve, stopped=stopped), None
             tuner.tell(trial.score)
             trials.append(trial)
             if trial.like is None and checkpoints.writes:
                 checkpoints.save(len(trials) * steps, state(None))
-            _tell(trials, records)
+            _log(trials, records)
 
         best = best_of(trials)
         if best is None:
@@ -234,8 +231,7 @@ class TrialCheckpoints(Checkpoints):
         self._whole.step(self._first + number, lambda: self._around(capture()))
 
 
-def _tell(trials: list[ArchitectureTrial], records: Records) -> None:
-    """Say how the last trial went."""
+def _log(trials: list[ArchitectureTrial], records: Records) -> None:
     number, trial = len(trials) - 1, trials[-1]
     best = best_of(trials)
     if best is None or trial.score is None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import math
 import re
 from collections.abc import Mapping
@@ -19,7 +20,7 @@ from nasdistill.search.spaces.nni_hub import NniSpace
 from nasdistill.search.weight_sharing import WeightSharing
 
 if TYPE_CHECKING:
-    from nasdistill.data.base import Data
+    from nasdistill.data.base import Data, Shape
     from nasdistill.training.engine import Engine
 
 Choices = Mapping[str, tuple[Any, ...]]
@@ -53,8 +54,10 @@ class NniSupernet(WeightSharing, ThreeChannels):
         try:
             for module, _softmax in noisy:
                 module._softmax = nn.Softmax(-1)
-            told = self._each("export_probs") if noisy else {}
-            return {label: {each: float(weight) for each, weight in weights.items()} for label, weights in told.items()}
+            found = self._each("export_probs") if noisy else {}
+            return {
+                label: {each: float(weight) for each, weight in weights.items()} for label, weights in found.items()
+            }
         finally:
             for module, softmax in noisy:
                 module._softmax = softmax
@@ -65,10 +68,10 @@ class NniSupernet(WeightSharing, ThreeChannels):
         return [module for module in self.modules() if isinstance(module, BaseSuperNetModule)]
 
     def _each(self, method: str) -> dict[str, Any]:
-        told: dict[str, Any] = {}
+        found: dict[str, Any] = {}
         for module in self._choosing():
-            told.update(getattr(module, method)(memo=told))
-        return told
+            found.update(getattr(module, method)(memo=found))
+        return found
 
 
 class OneShot(GradientSearch):
@@ -79,15 +82,13 @@ class OneShot(GradientSearch):
     step.
     """
 
+    nni_name: ClassVar[str]
+    """The class in `nni.nas.strategy`, which makes a supernet of a space."""
     exact: ClassVar[bool] = False
     """Whether nni's code computes in 32 bits alone."""
 
     def reason_to_refuse(self, space: SearchSpace) -> str | None:
         return None if isinstance(space, NniSpace) else "it needs one of nni's spaces (nni:...)"
-
-    def strategy(self) -> Any:
-        """nni's strategy, which makes a supernet of a space."""
-        raise NotImplementedError(type(self).__name__)
 
     def begin_epoch(self, supernet: NniSupernet, epoch: int) -> None:
         """Called before the first step of an epoch, also where the search goes on in the middle of it."""
@@ -100,6 +101,11 @@ class OneShot(GradientSearch):
     ) -> tuple[dict[str, Any], dict[str, Any]]:
         """The architecture that the trained supernet stands for, and metrics. No weights learned from these batches."""
         return supernet.chosen(), {}
+
+    def supernet(self, hub_space: Any, shape: Shape) -> NniSupernet:
+        """The supernet of a space of nni's."""
+        strategy = getattr(importlib.import_module("nni.nas.strategy"), self.nni_name)()
+        return NniSupernet(strategy.mutate_model(hub_space), shape)
 
     def learner(self, space: SearchSpace, data: Data, engine: Engine, seed: int) -> Learner:
         assert isinstance(space, NniSpace)
@@ -114,8 +120,7 @@ class NniLearner(Learner):
     def __init__(self, strategy: OneShot, space: NniSpace, data: Data, engine: Engine, seed: int) -> None:
         hub_space = space.build(len(data.classes))
         self.choices = alternatives(hub_space)
-        supernet = NniSupernet(strategy.strategy().mutate_model(hub_space), data.shape)
-        super().__init__(strategy, supernet, engine, seed, strategy.exact)
+        super().__init__(strategy, strategy.supernet(hub_space, data.shape), engine, seed, strategy.exact)
         self.strategy = strategy
         self.space = space
         self.engine = engine
@@ -131,16 +136,16 @@ class NniLearner(Learner):
 
     def curves(self, epoch: int) -> dict[str, float]:
         """Each alternative's weight, and by kind of choice their mean entropy in nats."""
-        told: dict[str, float] = {}
+        curves: dict[str, float] = {}
         entropies: dict[str, list[float]] = {}
         for label, weights in self.supernet.probabilities().items():
             kind = kind_of(label)
             place = label.replace("/", "-")
-            told |= {f"alpha/{kind}/{place}/{alternative}": weight for alternative, weight in weights.items()}
+            curves |= {f"alpha/{kind}/{place}/{alternative}": weight for alternative, weight in weights.items()}
             entropies.setdefault(kind, []).append(
                 -sum(weight * math.log(weight) for weight in weights.values() if weight > 0)
             )
-        return told | {f"entropy/{kind}": sum(values) / len(values) for kind, values in entropies.items()}
+        return curves | {f"entropy/{kind}": sum(values) / len(values) for kind, values in entropies.items()}
 
     def found(self, architecture_batches: ImageBatches) -> tuple[dict[str, Any], dict[str, Any]]:
         chosen, metrics = self.strategy.choose(

@@ -148,17 +148,17 @@ class Supernet(WeightSharing):
 
     def mixture(self, moment: Moment) -> tuple[Mixture, ...]:
         """What the edges of normal and of reduction cells carry: for forward passes, curves and the end alike."""
-        return tuple(self._mixture(cell, moment) for cell in CELLS)
-
-    def _mixture(self, cell: str, moment: Moment) -> Mixture:
-        alphas, of_edges = getattr(self, cell), getattr(self, f"{cell}_edges")
-        weights = self.sampler.checked(alphas, moment)
-        shares = None
-        if of_edges is not None:
-            nodes = torch.split(of_edges, [node + 2 for node in range(self.space.nodes)])
-            shares = torch.cat([node.softmax(dim=0) for node in nodes])
         sparse = bool(moment.half) and self.sampler.sparse()
-        return Mixture(cell, moment, alphas, weights, shares, weights.ne(0).tolist() if sparse else None)
+        mixtures = []
+        for cell in CELLS:
+            alphas, of_edges, shares = getattr(self, cell), getattr(self, f"{cell}_edges"), None
+            weights = self.sampler.checked(alphas, moment)
+            if of_edges is not None:
+                nodes = torch.split(of_edges, [node + 2 for node in range(self.space.nodes)])
+                shares = torch.cat([node.softmax(dim=0) for node in nodes])
+            computed = weights.ne(0).tolist() if sparse else None
+            mixtures.append(Mixture(cell, moment, alphas, weights, shares, computed))
+        return tuple(mixtures)
 
     def forward(self, images: torch.Tensor, mixtures: Sequence[Mixture] | None = None) -> torch.Tensor:
         """Logits, with what `mixture` gave, or gives where nothing is drawn."""

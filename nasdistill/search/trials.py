@@ -29,19 +29,15 @@ class Suggestion:
 
 
 @dataclass(frozen=True)
-class ArchitectureTrial:
+class ArchitectureTrial(Suggestion):
     """An architecture that was tried.
 
     Attributes:
-        alternatives, parameters, too_large: as it was suggested.
         curve: its score in percent after each epoch.
         stopped: why its training ended early, if it did.
         like: number of the earlier trial that had the same architecture, and was trained for both.
     """
 
-    alternatives: dict[str, int]
-    parameters: int
-    too_large: int
     curve: list[float]
     stopped: str | None = None
     like: int | None = None
@@ -52,15 +48,15 @@ class ArchitectureTrial:
         return max(self.curve, default=None)
 
     def plain(self) -> dict[str, Any]:
-        """What `trials.json` tells of it, besides what was chosen."""
-        told = ("parameters", "curve", "stopped", "like", "too_large")
-        return {"score": self.score} | {name: getattr(self, name) for name in told}
+        """What `trials.json` holds of it, besides what was chosen."""
+        names = ("parameters", "curve", "stopped", "like", "too_large")
+        return {"score": self.score} | {name: getattr(self, name) for name in names}
 
 
 def next_suggestion(
     tuner: Tuner, parameters: Callable[[Mapping[str, int]], int], most: int | None
 ) -> Suggestion | None:
-    """What the tuner suggests next that is small enough; of what is too large it is told that it has no score.
+    """What the tuner suggests next that is small enough; what is too large counts as failed.
 
     Args:
         parameters: how many an architecture has.

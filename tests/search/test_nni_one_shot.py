@@ -157,7 +157,7 @@ def supernet_of(strategy: str, space: Any = CELL, **options: Any) -> tuple[OneSh
     component = STRATEGIES.parse({"name": strategy, **options})
     hub_space = SPACES.parse(space).build(10)
     choices = alternatives(hub_space)
-    return component, NniSupernet(component.strategy().mutate_model(hub_space), (3, 8, 8)), choices
+    return component, component.supernet(hub_space, (3, 8, 8)), choices
 
 
 def test_a_step_moves_the_weights_on_the_drawn_path_alone() -> None:

@@ -53,10 +53,10 @@ class Strategy(Component):
     ) -> SearchResult:
         """Search `space` on the training images of `data`; goes on from `checkpoints` if there are any.
 
-        The validation and the test images stay unseen: they are for judging what was found.
+        The validation and the test images stay unseen: they are for evaluating what was found.
 
         Args:
-            checkpoints, records: where it saves and tells how it goes; a notebook needs neither.
+            checkpoints, records: where it saves its state and logs its progress; a notebook needs neither.
         """
         raise NotImplementedError(type(self).__name__)
 

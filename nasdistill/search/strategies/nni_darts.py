@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, ClassVar
+from typing import ClassVar
 
 from nasdistill.search.one_shot import OneShot
 from nasdistill.search.strategies import STRATEGIES
@@ -16,8 +16,4 @@ class NniDarts(OneShot):
     """
 
     source: ClassVar[str] = "Liu et al. 2019, DARTS (arXiv:1806.09055), as nni.nas.strategy.DARTS has it"
-
-    def strategy(self) -> Any:
-        from nni.nas.strategy import DARTS
-
-        return DARTS()
+    nni_name: ClassVar[str] = "DARTS"

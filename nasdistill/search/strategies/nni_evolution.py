@@ -7,7 +7,6 @@ from typing import ClassVar
 
 from pydantic import Field
 
-from nasdistill.nni_bridge import require_nni
 from nasdistill.search.multi_trial import MultiTrial
 from nasdistill.search.strategies import STRATEGIES
 from nasdistill.search.tuners import Tuner
@@ -32,7 +31,6 @@ class Evolution(MultiTrial):
     sample: int = Field(5, gt=0, description="members of which the best is changed; the paper has 25")
 
     def tuner(self, alternatives: Mapping[str, int], seed: int) -> Tuner:
-        require_nni(f"the strategy {self.registered_name!r}", ("nni",))
         from nni.algorithms.hpo.regularized_evolution_tuner import RegularizedEvolutionTuner
 
         tuner = RegularizedEvolutionTuner("maximize", self.population, self.sample)

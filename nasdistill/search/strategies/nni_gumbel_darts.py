@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, ClassVar
+from typing import ClassVar
 
 from nasdistill.search.one_shot import NniSupernet, OneShot
 from nasdistill.search.samplers import Annealed
@@ -14,11 +14,7 @@ class NniGumbelDarts(Annealed, OneShot):
     """Mix all alternatives by a Gumbel softmax, whose temperature falls: from a mixture towards a draw of one."""
 
     source: ClassVar[str] = "Xie et al. 2019, SNAS (arXiv:1812.09926); Wu et al. 2019, FBNet (arXiv:1812.03443)"
-
-    def strategy(self) -> Any:
-        from nni.nas.strategy import GumbelDARTS
-
-        return GumbelDARTS()
+    nni_name: ClassVar[str] = "GumbelDARTS"
 
     def begin_epoch(self, supernet: NniSupernet, epoch: int) -> None:
         from nni.nas.oneshot.pytorch.supermodule.differentiable import GumbelSoftmax

@@ -25,6 +25,7 @@ class NniProxyless(OneShot):
     source: ClassVar[str] = (
         "Cai et al. 2019, ProxylessNAS (arXiv:1812.00332), section 3.2, as nni.nas.strategy.Proxyless"
     )
+    nni_name: ClassVar[str] = "Proxyless"
     exact: ClassVar[bool] = True
 
     def reason_to_refuse(self, space: SearchSpace) -> str | None:
@@ -32,11 +33,6 @@ class NniProxyless(OneShot):
         if refused is None and isinstance(space, NniSpace) and space.choices_within_layers() is not None:
             return f"nni's Proxyless chooses between whole layers, not {space.choices_within_layers()}"
         return refused
-
-    def strategy(self) -> Any:
-        from nni.nas.strategy import Proxyless
-
-        return Proxyless()
 
     def sample(self, supernet: NniSupernet, choices: Choices, seed: int) -> None:
         supernet.follow({})

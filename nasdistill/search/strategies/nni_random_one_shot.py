@@ -29,13 +29,9 @@ class NniRandomOneShot(OneShot):
     """
 
     source: ClassVar[str] = "Guo et al. 2020, Single Path One-Shot NAS with Uniform Sampling (arXiv:1904.00420)"
+    nni_name: ClassVar[str] = "RandomOneShot"
 
     candidates: int = Field(32, gt=0, description="architectures to draw and compare once the supernet is trained")
-
-    def strategy(self) -> Any:
-        from nni.nas.strategy import RandomOneShot
-
-        return RandomOneShot()
 
     def sample(self, supernet: NniSupernet, choices: Choices, seed: int) -> None:
         supernet.follow(sample(choices, torch.Generator().manual_seed(seed)))

@@ -9,7 +9,6 @@ from typing import ClassVar
 
 from pydantic import Field
 
-from nasdistill.nni_bridge import require_nni
 from nasdistill.search.multi_trial import MultiTrial
 from nasdistill.search.strategies import STRATEGIES
 from nasdistill.search.tuners import Tuner
@@ -46,7 +45,6 @@ class Tpe(MultiTrial):
     )
 
     def tuner(self, alternatives: Mapping[str, int], seed: int) -> Tuner:
-        require_nni(f"the strategy {self.registered_name!r}", ("nni",))
         from nni.algorithms.hpo.tpe_tuner import TpeTuner
 
         drawn = max(self.drawn, self._fewest())
