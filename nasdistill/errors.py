@@ -1,4 +1,4 @@
-"""Errors that a user can act on, each told in one sentence."""
+"""Errors that a user can act on, each in one sentence."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ class Interrupted(Exception):
 
 
 class ProcessLost(Exception):
-    """Another of the processes that compute together is gone, so that this one cannot go on; told in one sentence."""
+    """Another of the processes that compute together is gone, so that this one cannot go on; one sentence."""
 
 
 def written_at(component: Any) -> str:

@@ -28,7 +28,7 @@ def load_plugin(plugin: str) -> None:
     (`from .helper import f`); other plugins do not see them. A file that was edited is loaded
     anew, with those beside it.
 
-    A plugin that fails is told in a warning and remembered in `plugins.broken`; it leaves nothing registered and does
+    A plugin that fails is named in a warning and remembered in `plugins.broken`; it leaves nothing registered and does
     not take the rest down.
     """
     before = set(sys.modules)

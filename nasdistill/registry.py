@@ -219,11 +219,9 @@ class Registry(Generic[C]):
         """
         if isinstance(value, self.base):
             return value
-        if isinstance(value, str):
-            return self._parse_text(value)
-        if not isinstance(value, Mapping):
+        if not isinstance(value, str | Mapping):
             raise SpecError(f"{self._a()} is a name or a mapping with a name and options, got {value!r}")
-        options = dict(value)
+        options = {"name": value} if isinstance(value, str) else dict(value)
         name = options.pop("name", None)
         if not isinstance(name, str):
             raise SpecError(f"{self._a()} needs a name (known: {', '.join(self.names())})", ("name",))
@@ -232,18 +230,10 @@ class Registry(Generic[C]):
         except SpecError as error:
             shorthand = self._from_shorthand(name)
             if shorthand is None:
-                raise SpecError(error.problem, ("name",)) from None
+                raise SpecError(error.problem, () if isinstance(value, str) else ("name",)) from None
             component, implied = shorthand
             options = {**implied, **options}
         return build(component, options)
-
-    def _parse_text(self, text: str) -> C:
-        self._load_module_of(text)
-        if text not in self._components and text not in self._installed():
-            shorthand = self._from_shorthand(text)
-            if shorthand is not None:
-                return build(*shorthand)
-        return build(self.get(text), {})
 
     def _from_shorthand(self, text: str) -> tuple[type[C], dict[str, Any]] | None:
         self._load_builtin()
@@ -333,7 +323,7 @@ def nothing_left_behind() -> Iterator[None]:
 
 
 def left_out(plugin: str, why: str) -> str:
-    """Tell once why a plugin is left out, and remember it for where it is missed."""
+    """Warn once why a plugin is left out, and remember it for where it is missed."""
     if plugins.broken.get(plugin) != why:
         log.warning("the plugin %s is left out: %s", plugin, why)
     plugins.broken[plugin] = why

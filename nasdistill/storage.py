@@ -25,14 +25,10 @@ HEADER_LIMIT = 16 << 20
 
 def sha256_of(path: Path) -> str:
     """SHA-256 of a file's bytes, in hexadecimal."""
-    with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest() if hasattr(hashlib, "file_digest") else _digest(file)
-
-
-def _digest(file: Any) -> str:
     digest = hashlib.sha256()
-    while block := file.read(1 << 20):
-        digest.update(block)
+    with open(path, "rb") as file:
+        while block := file.read(1 << 20):
+            digest.update(block)
     return digest.hexdigest()
 
 
@@ -57,7 +53,7 @@ def write_bytes(path: Path, data: bytes) -> None:
         os.replace(beside, path)
     except BaseException as error:
         if isinstance(error, OSError):
-            error.filename = os.fspath(path)  # a full disk does not tell which file it had no room for
+            error.filename = os.fspath(path)  # the error of a full disk does not name the file
         beside.unlink(missing_ok=True)
         raise
     sync_folder(path.parent)

@@ -14,7 +14,7 @@ from nasdistill.session import definitions, is_session
 
 log = logging.getLogger(__name__)
 
-_told: set[type] = set()
+_warned: set[type] = set()
 
 
 @dataclass(frozen=True)
@@ -65,16 +65,16 @@ def version(components: Iterable[type[Component]], *modules: str) -> str:
         try:
             texts, imported = definitions(component)
         except LookupError as why:
-            _tell(component, why)
+            _warn_once(component, why)
             texts, imported = {component.__qualname__: secrets.token_hex()}, set()
         found |= {f"__main__.{name}": text for name, text in texts.items()}
         more |= imported
     return digest({**closure(more), **found})
 
 
-def _tell(component: type[Component], why: LookupError) -> None:
-    if component not in _told:
-        _told.add(component)
+def _warn_once(component: type[Component], why: LookupError) -> None:
+    if component not in _warned:
+        _warned.add(component)
         log.warning(
             "%s %r is defined where its source cannot be read again (%s), so that stages with it run each time",
             *(component.registered_kind, component.registered_name, why),

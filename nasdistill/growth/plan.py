@@ -102,10 +102,6 @@ class Target:
     ratio: float
     tolerance: float
 
-    @classmethod
-    def for_student(cls, spec: NetworkSpec, budget: Budget, ratio: float, tolerance: float) -> Target:
-        return cls(budget, size(spec, budget), ratio, tolerance)
-
     def ratio_of(self, spec: NetworkSpec) -> float:
         """Size of `spec` over that of the student."""
         return size(spec, self.budget) / self.student

@@ -54,7 +54,7 @@ def test_multiply_adds_are_those_of_the_network_with_its_memory() -> None:
 
 def test_the_published_growths_of_darts_v2() -> None:
     student = spec_of("darts-v2-16-10")
-    target = Target.for_student(student, "params", 2.0, 0.02)
+    target = Target("params", size(student, "params"), 2.0, 0.02)
     wider = fitted(student, target)
     assert (wider.model.channels, wider.model.widths) == (23, None)
     assert target.ratio_of(wider) == pytest.approx(1.988, abs=5e-4)
@@ -91,7 +91,7 @@ def test_a_model_that_doubles_stays_one() -> None:
 @pytest.mark.parametrize("budget", ["params", "flops"])
 def test_small_networks_are_fitted_finely(ratio: float, budget: Any) -> None:
     student = tiny(widths=(4, 6, 9, 9))
-    target = Target.for_student(student, budget, ratio, 0.02)
+    target = Target(budget, size(student, budget), ratio, 0.02)
     grown = fitted(student, target)
     assert size(grown, budget) / size(student, budget) == pytest.approx(ratio, rel=0.02)
 
@@ -111,7 +111,7 @@ def test_a_network_of_two_cells_can_be_deepened() -> None:
 
 def test_a_step_widens_the_first_cell_in_order_by_its_fraction() -> None:
     spec = tiny(widths=(10, 20, 20, 20))
-    target = Target.for_student(spec, "params", 2.0, 0.02)
+    target = Target("params", size(spec, "params"), 2.0, 0.02)
     step = next_step(spec, target, ["cells.1", "cells.0"], 0.25, widest(40, 80, 80, 80))
     assert step is not None
     assert (step.unit, step.spec.model.widths, step.last) == ("cells.1", (10, 25, 20, 20), False)
@@ -119,7 +119,7 @@ def test_a_step_widens_the_first_cell_in_order_by_its_fraction() -> None:
 
 def test_a_step_of_a_narrow_cell_is_one_channel_and_a_full_cell_is_passed_over() -> None:
     spec = tiny()
-    target = Target.for_student(spec, "params", 2.0, 0.02)
+    target = Target("params", size(spec, "params"), 2.0, 0.02)
     step = next_step(spec, target, ["cells.1", "cells.0"], 0.01, widest(8, 8, 32, 32))
     assert step is not None
     assert (step.unit, step.spec.model.widths) == ("cells.0", (5, 8, 16, 16))
@@ -128,7 +128,7 @@ def test_a_step_of_a_narrow_cell_is_one_channel_and_a_full_cell_is_passed_over()
 
 def test_the_last_step_is_the_one_that_comes_nearest() -> None:
     spec = tiny(channels=16)
-    target = Target.for_student(spec, "params", 1.1, 0.02)
+    target = Target("params", size(spec, "params"), 1.1, 0.02)
     step = next_step(spec, target, ["cells.3"], 1.0, widest(64, 128, 256, 256))
     assert step is not None
     assert step.last
@@ -140,7 +140,7 @@ def test_the_last_step_is_the_one_that_comes_nearest() -> None:
 
 def test_a_cell_whose_smallest_step_is_too_large_is_left_to_the_next() -> None:
     spec = tiny(widths=(4, 4, 4, 40))
-    target = Target.for_student(spec, "params", 1.01, 0.002)
+    target = Target("params", size(spec, "params"), 1.01, 0.002)
     assert target.ratio_of(with_width(spec, "cells.3", 41)) > 1.02
     step = next_step(spec, target, ["cells.3", "cells.0"], 0.1, widest(99, 99, 99, 99))
     assert step is not None
@@ -149,7 +149,7 @@ def test_a_cell_whose_smallest_step_is_too_large_is_left_to_the_next() -> None:
 
 def test_what_was_not_reached_is_told_with_how_near_it_came() -> None:
     spec = tiny()
-    target = Target.for_student(spec, "params", 2.0, 0.02)
+    target = Target("params", size(spec, "params"), 2.0, 0.02)
     with pytest.raises(UserError, match=r"cannot reach 2 times .* params within 2\.0%: the closest is 1\.000 times"):
         target.checked(spec, "doing nothing")
 

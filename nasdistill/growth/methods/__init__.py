@@ -46,9 +46,9 @@ class GrowthMethod(Component):
 
     def target(self, spec: NetworkSpec) -> Target:
         """The size that a student of this spec is to reach."""
-        from nasdistill.growth.plan import Target
+        from nasdistill.growth.plan import Target, size
 
-        return Target.for_student(spec, self.budget, self.ratio, self.tolerance)
+        return Target(self.budget, size(spec, self.budget), self.ratio, self.tolerance)
 
     def grow(self, student: Student) -> Grown:
         """Grow a student to `ratio` times its size.
