@@ -7,7 +7,7 @@ import torch
 from torch.func import functional_call
 from torch.nn import functional
 
-from nasdistill.search.bilevel import first_order, second_order
+from nasdistill.search.bilevel import gradients, second_order
 
 RATE, MOMENTUM, DECAY = 0.1, 0.9, 3e-2
 
@@ -78,16 +78,16 @@ def relative(value: torch.Tensor, exact: torch.Tensor) -> float:
     return float((value - exact).norm() / exact.norm())
 
 
-def test_first_order_is_plain_autograd() -> None:
+def test_gradients_are_plain_autograd() -> None:
     problem = Problem()
     problem.loss(1).backward()
-    (gradient,) = first_order(lambda: problem.loss(1), [problem.network.alpha])
+    (gradient,) = gradients(problem.loss(1), [problem.network.alpha])
     torch.testing.assert_close(gradient, problem.network.alpha.grad, rtol=0, atol=0)
 
 
-def test_first_order_touches_no_weight_gradient() -> None:
+def test_gradients_touch_no_weight_gradient() -> None:
     problem = Problem()
-    first_order(lambda: problem.loss(1), [problem.network.alpha])
+    gradients(problem.loss(1), [problem.network.alpha])
     assert all(parameter.grad is None for parameter in problem.network.parameters())
 
 
@@ -96,7 +96,7 @@ def test_second_order_agrees_with_autograd_through_the_unrolled_step() -> None:
     exact = problem.exact()
     assert relative(problem.approximate(0.01), exact) < 1e-2
     # The second-order term is what is tested: without it the error is far larger.
-    (first,) = first_order(lambda: problem.loss(1), [problem.network.alpha])
+    (first,) = gradients(problem.loss(1), [problem.network.alpha])
     assert relative(first, exact) > 0.05
 
 
@@ -132,6 +132,6 @@ def test_a_flat_validation_loss_leaves_no_second_order_term() -> None:
 def test_gradients_are_combined_before_they_are_used() -> None:
     """Two processes that average their gradients see the gradient of the mean loss."""
     problem = Problem()
-    doubled = first_order(lambda: problem.loss(1), [problem.network.alpha], lambda parts: [2 * part for part in parts])
-    (plain,) = first_order(lambda: problem.loss(1), [problem.network.alpha])
+    doubled = gradients(problem.loss(1), [problem.network.alpha], lambda parts: [2 * part for part in parts])
+    (plain,) = gradients(problem.loss(1), [problem.network.alpha])
     torch.testing.assert_close(doubled[0], 2 * plain)
