@@ -1,4 +1,4 @@
-"""Artifacts: folders that a stage wrote, each with its payload and an `artifact.json` that says where it came from."""
+"""Artifacts: folders that a stage wrote, each with its payload and an `artifact.json` with its origin."""
 
 from __future__ import annotations
 

@@ -34,7 +34,7 @@ class Options(BaseModel):
 
 
 class Component(Options):
-    """Anything registered: its fields are its options, its docstring says what it is.
+    """Anything registered: its fields are its options, its docstring is its help.
 
     Subclasses set `source` to the paper, equation or code that they follow. A component is plain data until its
     kind's method is called, so it can be built from a recipe, hashed, and written to disk with `spec`.

@@ -26,14 +26,14 @@ NEEDS = {
 
 
 def require_nni(what: str, modules: tuple[str, ...] = ("nni", "pkg_resources")) -> None:
-    """Make sure that nni can be imported, and that it says nothing which users of nasdistill cannot act upon.
+    """Make sure that nni can be imported, and that it logs nothing which users of nasdistill cannot act upon.
 
     Args:
         what: needs it, for the message, e.g. `nasdistill tune`.
         modules: of `NEEDS`, or others with their own names as packages.
 
     Raises:
-        UserError: something is missing; says what to install, or that this processor has no wheel.
+        UserError: something is missing; the message is what to install, or that this processor has no wheel.
     """
     missing = [module for module in modules if importlib.util.find_spec(module) is None]
     if missing:
@@ -60,7 +60,7 @@ def nni_hub(what: str) -> ModuleType:
         what: needs it, for the message.
 
     Raises:
-        UserError: something is missing; says what to install.
+        UserError: something is missing; the message is what to install.
     """
     require_nni(what, ("nni", "pytorch_lightning"))
     user = os.getuid() if os.name == "posix" else getpass.getuser()  # in a container a user may have no name

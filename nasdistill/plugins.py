@@ -60,7 +60,7 @@ def _package_of(path: Path) -> str:
 def _load_file(path: Path) -> str:
     """Make the folder of a plugin file a package of its own, and return the file's name in it."""
     path = path.resolve()
-    path.stat()  # says which file is missing
+    path.stat()  # raises an error that names the file
     package = _package_of(path)
     if edited(package):
         for name in [name for name in sys.modules if f"{name}.".startswith(f"{package}.")]:

@@ -72,7 +72,7 @@ def _text(definition: Any) -> str:
 
 
 def _code(definition: Any) -> types.CodeType | None:
-    """The code of a function, or of a class's first method, as a class does not tell where it was typed."""
+    """The code of a function, or of a class's first method, as a class does not know where it was typed."""
     if isinstance(definition, types.FunctionType):
         return definition.__code__
     for value in vars(definition).values():

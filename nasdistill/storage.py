@@ -96,7 +96,7 @@ def read_sealed(path: Path) -> dict[str, Any]:
     if not isinstance(content, dict):
         raise DamagedFile(f"{path} is damaged: it must hold a mapping")
     if content.pop(_SEAL, None) != sha256_of_json(content):
-        raise DamagedFile(f"{path} is damaged: its content is not what its SHA-256 says")
+        raise DamagedFile(f"{path} is damaged: its content does not match its SHA-256")
     return content
 
 

@@ -128,7 +128,7 @@ def _values(found: Mapping[str, Network | str | dict[str, Any]]) -> dict[str, An
 
 
 def _identity(data: Data) -> dict[str, Any]:
-    """What tells data from others; of the images their number, shape, labels and mean."""
+    """What identifies data; of the images their number, shape, labels and mean."""
     labels = hashlib.sha256(data.train.labels.numpy().tobytes()).hexdigest()
     augmentations = [each.spec() for each in data.augmentations]
     normalisation = data.normalisation.model_dump(mode="json")

@@ -62,7 +62,7 @@ class DistilSettings(Settings, DistillOptions):
 
 
 class TransferSettings(Settings, ZeroShotOptions):
-    data: Any = Field(None, description="what `load_data` gave: its test images tell the accuracy along the way")
+    data: Any = Field(None, description="what `load_data` gave: the accuracy along the way is that on its test images")
 
 
 class takes_options(Generic[P, O]):

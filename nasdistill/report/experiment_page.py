@@ -1,4 +1,4 @@
-"""The report of an experiment: which values were best, how the search for them went, and what mattered."""
+"""The report of an experiment: the best values, the trials, and how important each setting is."""
 
 from __future__ import annotations
 
@@ -78,7 +78,7 @@ def _wanted(experiment: Experiment) -> str:
 def _best(experiment: Experiment) -> Part:
     best, groups = experiment.best_trial, (Group("", table=trial_tables.settings(experiment)),)
     if best is None:
-        return Part("What is varied", "No trial succeeded, so that none is best.", groups)
+        return Part("Settings", "No trial succeeded.", groups)
     lead = f"Trial {best.number} has the {_wanted(experiment)} score of the trials that succeeded"
     lead += f"; its run is in {best.folder}." if best.folder else "."
     done = (trial for trial in experiment.trials if trial.state == "succeeded" and trial is not best)
@@ -112,7 +112,7 @@ def _pictures(experiment: Experiment) -> Part | None:
 
 def _importance(experiment: Experiment) -> Part | None:
     """Of two settings or more, as the only one explains all that is explained."""
-    title = "What mattered"
+    title = "Importance of settings"
     scored = [
         trial for trial in trial_plots.drawn(experiment) if trial.state == "succeeded" and trial.score is not None
     ]
@@ -130,7 +130,7 @@ def _importance(experiment: Experiment) -> Part | None:
         "is no better than their mean. "
     )
     if found.out_of_bag <= 0:
-        return Part(title, lead + "So it knows nothing of how the score depends on the settings.")
+        return Part(title, lead + "So it does not predict how the score depends on the settings.")
     lead += (
         "Shown is how much of the variance of its score over the whole ranges each setting explains (functional "
         "analysis of variance, Hutter, Hoos and Leyton-Brown 2014)."
@@ -144,7 +144,7 @@ def _trials(experiment: Experiment) -> Part | None:
     groups = [Group("", table=trial_tables.trials(experiment))]
     failures = trial_tables.failures(experiment)
     if failures is not None:
-        groups.append(Group("Why trials failed", table=failures))
+        groups.append(Group("Failed trials", table=failures))
     return Part("All trials", _lead(experiment), tuple(groups))
 
 

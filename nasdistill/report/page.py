@@ -155,7 +155,7 @@ def _overview(stages: Sequence[StageSummary]) -> list[Part]:
     lead = "Each point is one seed. Up and to the left is better."
     if any(stage.counts == "last" for stage in stages):
         lead += " Where nothing is selected, it is the accuracy of the last weights."
-    return [Part("At a glance", lead, (Group("", tuple(pictures)),))] if pictures else []
+    return [Part("Overview", lead, (Group("", tuple(pictures)),))] if pictures else []
 
 
 def _provenance(stages: Sequence[StageSummary]) -> tables.Table:

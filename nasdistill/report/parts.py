@@ -32,7 +32,7 @@ class Part:
 
     Attributes:
         lead: what is seen, and how to read it.
-        problems: sentences that tell what could not be shown.
+        problems: what could not be shown, in sentences.
     """
 
     title: str

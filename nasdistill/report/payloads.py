@@ -88,7 +88,7 @@ class EnsemblePayload(Payload):
     networks: list[OneNetwork] = Field(min_length=1, description="Each alone, in order.")
     ensembles: list[FirstMembers] = Field(description="Of the first 2, 3, ... members.")
     agreement: list[list[Percent]] = Field(
-        description="Percent of the test images to which two networks answer the same class; in the networks' order."
+        description="Percent of the test images for which two networks predict the same class; in the networks' order."
     )
 
     @model_validator(mode="after")

@@ -207,7 +207,7 @@ def confusion(matrix: Sequence[Sequence[float]], labels: Sequence[str], title: s
 
 
 def agreement(percent: Sequence[Sequence[float | None]], names: Sequence[str], title: str) -> str:
-    """How often each two networks answer the same: a cell is the stronger the more they agree.
+    """How often each two networks predict the same class: a cell is the stronger the more they agree.
 
     The palest cell is the least agreement of all, so that differences show where all agree on most images; those of
     a few tenths of a percent stay pale.
@@ -311,7 +311,7 @@ def reliability(of_seeds: Sequence[Sequence[Sequence[float]]], title: str, note:
         axes.set_xlim(-0.02, 1.04)
         axes.set_ylim(-0.02, 1.04)
         axes.set_xlabel("mean confidence")
-        axes.set_ylabel("share that is right")
+        axes.set_ylabel("accuracy")
         axes.text(1.0, 0.02, note, ha="right")
 
     return picture(title, draw, size=(3.6, 3.2))

@@ -25,7 +25,7 @@ class Row:
             evaluates on other images.
         seconds: wall time of the work itself, also where it was done by an earlier run.
         latency_ms: of one image on the run's machine, in milliseconds.
-        metrics: all that the stage told.
+        metrics: all that the stage measured.
         folder: the artifact.
         cached: whether an earlier run had done the work.
         content: a hash of what the artifact holds.

@@ -12,7 +12,7 @@ from nasdistill.report.records import Row
 
 CONFIDENCE = 0.95
 COUNTING = ("selected", "last")
-"""Accuracies that a network may be judged by: the one that validation selected, else that of the last weights."""
+"""Accuracies that networks are compared by: the one that validation selected, else that of the last weights."""
 OTHER_IMAGES = ("validation", "train")
 """What a stage may evaluate on beside the test images."""
 
@@ -105,7 +105,7 @@ class StageSummary:
 
     @property
     def counts(self) -> str:
-        """The accuracy that this stage is judged by: `last` where it selects nothing, as without data."""
+        """The accuracy that this stage is compared by: `last` where it selects nothing, as without data."""
         return next((kind for kind in COUNTING if self.accuracies(kind)), COUNTING[0])
 
     def counts_beside(self, other: StageSummary) -> str:

@@ -69,7 +69,7 @@ def image(pixels: Pixels, x: float, y: float, width: float, height: float, attri
 
 
 def tiles(images: Pixels) -> Pixels:
-    """Images of any shape, [N, C, H, W], as colours to look at, [N, H, W, 3].
+    """Images of any shape, [N, C, H, W], in colours, [N, H, W, 3].
 
     Of one row they are waveforms and become lines; neither grey nor of three colours, the first channel is shown;
     large ones are shrunk by a whole factor.

@@ -55,7 +55,7 @@ def results(stages: Sequence[StageSummary]) -> Table:
     """Accuracy, size, latency and time of every stage: mean ± sample deviation and each seed's value.
 
     With the scores over classes where there are two or where they differ in size, and with the accuracy on other images
-    than those of the test where a stage looked at them.
+    than those of the test where a stage evaluated on them.
     """
     metrics = [row.metrics for stage in stages for row in stage.rows]
     two = any("auc" in found for found in metrics)
@@ -98,7 +98,7 @@ def _metric(stage: StageSummary, metric: str, digits: int) -> Cell:
 
 def differences(pairs: Sequence[tuple[str, str, Difference]]) -> Table:
     """Pairs of names with the difference of their accuracy in points and its confidence interval."""
-    header = ("this", "against", "accuracy", "difference, points", "95 % interval", "seeds", "leaves out zero")
+    header = ("this", "against", "accuracy", "difference, points", "95 % interval", "seeds", "excludes zero")
     rows = tuple(
         (
             Cell(name),

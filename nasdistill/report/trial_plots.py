@@ -118,7 +118,7 @@ def curves(experiment: Trials) -> str:
         axes.set_ylabel("score")
         _legend_of_states(axes, trials)
 
-    return picture("Scores on the way", draw)
+    return picture("Intermediate scores", draw)
 
 
 def bars(found: Importance, names: Sequence[str]) -> str:
@@ -132,7 +132,7 @@ def bars(found: Importance, names: Sequence[str]) -> str:
         axes.set_xlim(0, 100)
         axes.set_xlabel("share of the variance, %")
         axes.grid(False, axis="y")
-        legend(axes, [alone, total], ["alone", "also together with others"])
+        legend(axes, [alone, total], ["alone", "with interactions"])
 
     return picture("Importance of each setting", draw, (4.8, 1.4 + 0.38 * len(names)))
 

@@ -77,7 +77,7 @@ def settings(experiment: Experiment) -> Table:
 
 
 def failures(experiment: Experiment) -> Table | None:
-    """Why trials failed, in the order of submission."""
+    """Failed trials, in the order of submission."""
     rows = tuple(
         (Cell(str(trial.number)), Cell(trial.problem or NONE), Cell(trial.folder or NONE))
         for trial in experiment.trials

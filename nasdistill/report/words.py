@@ -120,8 +120,8 @@ def _missing_seeds(stage: StageSummary, earlier: Sequence[StageSummary]) -> list
 
 def _troubles(stage: StageSummary) -> list[str]:
     """Where a transfer without data collapsed, and what ended before its time."""
-    told = [(row.seed, trouble) for row in stage.rows if (trouble := _trouble(row))]
-    return [trouble if len(stage.rows) == 1 else f"seed {seed} {trouble}" for seed, trouble in told]
+    troubles = [(row.seed, trouble) for row in stage.rows if (trouble := _trouble(row))]
+    return [trouble if len(stage.rows) == 1 else f"seed {seed} {trouble}" for seed, trouble in troubles]
 
 
 def _trouble(row: Row) -> str | None:

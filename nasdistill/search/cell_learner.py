@@ -101,18 +101,18 @@ class CellLearner(Learner):
         self.stopped = epoch > 0 and self._collapsed(latest, epoch) and self.options.on_collapse == "stop"
         if not self.stopped or epoch == 1:
             self.model = self.space.model_of(latest)
-        told: dict[str, float] = {}
+        curves: dict[str, float] = {}
         for mixture in mixtures:
             name = mixture.cell
             for edge, row in enumerate(mixture.weights.tolist()):
                 weights = zip(self.space.operations, row, strict=True)
-                told |= {f"alpha/{name}/{edge}/{operation}": weight for operation, weight in weights}
+                curves |= {f"alpha/{name}/{edge}/{operation}": weight for operation, weight in weights}
             if mixture.shares is not None:
                 shares = enumerate(mixture.shares.tolist())
-                told |= {f"alpha/{name}/{edge}/share of the node": share for edge, share in shares}
-            told[f"entropy/{name}"] = mixture.entropy()
-            told[f"skips/{name}"] = float(count_skips(getattr(latest, name)))
-        return told
+                curves |= {f"alpha/{name}/{edge}/share of the node": share for edge, share in shares}
+            curves[f"entropy/{name}"] = mixture.entropy()
+            curves[f"skips/{name}"] = float(count_skips(getattr(latest, name)))
+        return curves
 
     def found(self, architecture_batches: ImageBatches) -> tuple[dict[str, Any], dict[str, Any]]:
         return self.model, {}

@@ -51,7 +51,7 @@ Gradients = Sequence[torch.Tensor | None]
 
 
 class Learner:
-    """What one search trains, and how; subclasses say what an architecture is.
+    """What one search trains, and how; subclasses define what an architecture is.
 
     Attributes:
         seen: loss and accuracy in percent on each half in the last step, by the names in `CURVES`.

@@ -42,7 +42,7 @@ log = logging.getLogger(__name__)
 
 
 class MultiTrial(Strategy):
-    """Base of strategies that train each architecture; a subclass says which tuner suggests them."""
+    """Base of strategies that train each architecture; a subclass gives the tuner that suggests them."""
 
     has_epochs: ClassVar[bool] = True
     drawn_first: ClassVar[str | None] = None

@@ -9,16 +9,16 @@ from typing import Any, Literal
 
 
 class Tuner:
-    """A tuner of nni, whose suggestions are a function of its seed and of the scores that it was told.
+    """A tuner of nni, whose suggestions are a function of its seed and of the scores that it was given.
 
     It holds no state that could be saved. One that is asked and told the same things again goes on as it would have.
 
     Args:
-        tuner: any that is told one result at a time, itself seeded where it takes a seed.
+        tuner: any that takes one result at a time, itself seeded where it takes a seed.
         kind: what it calls a choice of one among alternatives.
         alternatives: by label how many there are.
         seed: of the numbers that it draws from Python's global generator; that is left as it was.
-        failed: the score that an architecture without one counts as; None tells the tuner of a failure instead.
+        failed: the score that an architecture without one counts as; None reports a failure instead.
         redraws: how often it is asked again in place of what it has suggested before.
     """
 

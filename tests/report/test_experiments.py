@@ -137,7 +137,7 @@ def test_the_page_tells_the_whole_experiment(tmp_path: Path) -> None:
     for words in (
         "18 of 30 trials succeeded; 6 stopped early, 6 failed", "1 h 10 min", "TPE, seed 0", "median stop", "nni 3.0",
         "validation score of student, %; the highest is best", repr(experiment.best_trial.values[BETA]),
-        "loguniform(10, 3000)", "Why trials failed", "training diverged", "nasdistill tune beta --vary",
+        "loguniform(10, 3000)", "Failed trials", "training diverged", "nasdistill tune beta --vary",
         "name: beta seed: 0", "fitted to the 18 trials that succeeded",
         f"Trial {experiment.best} has the highest score of the trials that succeeded; its run is in trials/25.",
         f"{experiment.best_trial.accuracy['selected']:.1f} % test accuracy",
@@ -162,7 +162,7 @@ def test_few_trials_and_one_setting(trials: int, keys: int, svgs: int, told: str
     page = page_of(fake_experiment(trials, keys), tmp_path)
     assert told in page.reads
     assert page.count("svg") == svgs
-    assert ("What mattered" in page.reads) == (trials > 1 and keys > 1)
+    assert ("Importance of settings" in page.reads) == (trials > 1 and keys > 1)
 
 
 def test_trials_that_wait_run_or_failed_alone(tmp_path: Path) -> None:

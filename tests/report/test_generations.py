@@ -132,7 +132,7 @@ def test_the_strong_line_is_the_mean_of_the_seeds_that_have_a_network() -> None:
     # The third has two seeds, 84 and 86; two members together 85, 84, 86; three 86 and 88; the teacher 80, 81, 82.
     assert heights(root, first, second)[:6] == pytest.approx([82, 84, 85, 85, 87, 81], abs=1e-3)
     assert {"ban-0", "ban-1", "ban-2", "ban-3 (2 of 3)"} <= texts_of(root)
-    assert {"each member", "members so far, together", "no member"} <= texts_of(root)
+    assert {"each member", "ensemble of the members so far", "no member"} <= texts_of(root)
 
 
 def test_members_together_stand_at_the_last_of_them() -> None:
@@ -152,7 +152,7 @@ def test_a_member_alone_has_no_ensemble_to_draw() -> None:
     found = ensembles([content_of(80, [82])])
     texts = texts_of(parsed(generations.draw(found)[0]))
     assert "each member" in texts
-    assert "members so far, together" not in texts
+    assert "ensemble of the members so far" not in texts
     assert "var(--series-2" in generations.draw(found)[0]  # the teacher keeps its colour
     assert len(generations.draw_reliability(found)) == 2
     assert [str(row[0]) for row in generations.table(found).rows] == ["ban-0 (no member)", "ban-1"]
@@ -309,7 +309,7 @@ def born_again(out: Path, contents: Sequence[Any] = THREE) -> RunRecord:
 
 
 def together(record: RunRecord) -> Part | None:
-    found = [section for section in sections(by_stage(record.rows)) if section.title == "Alone and together"]
+    found = [section for section in sections(by_stage(record.rows)) if section.title == "Ensembles"]
     return found[0] if found else None
 
 
@@ -317,7 +317,7 @@ def test_an_ensemble_has_a_section_and_other_runs_have_none(tmp_path: Path, one_
     section = together(born_again(tmp_path))
     assert section is not None
     assert [(group.title, len(group.pictures), group.table is None) for group in section.groups] == [
-        ("ban", 2, False), ("ban: how sure, how often right", 3, True)]  # fmt: skip
+        ("ban", 2, False), ("ban: reliability diagrams", 3, True)]  # fmt: skip
     assert together(one_seed[0]) is None
 
 
@@ -332,7 +332,7 @@ def test_the_page_tells_what_each_generation_and_the_ensemble_gain(tmp_path: Pat
         "level with its teacher ban-2 (95 % interval -12.71 to +12.71: it may be chance); ran with 2 of 3 seeds.",
         # 86 over 84, 84 over 82, 88 over 87, which was the second member
         "86.00 ± 2.00 %, 1.67 points over the best of its 2 to 3 members (95 % interval +0.23 to +3.10).",
-        "Alone and together", "first 3 members (2 of 3 seeds)",
+        "Ensembles", "first 3 members (2 of 3 seeds)",
     ):  # fmt: skip
         assert words in page.reads, words
     assert page.count("svg") == 1 + 2 + 3

@@ -74,7 +74,15 @@ def test_an_image_stands_beside_the_maps_of_student_and_teacher() -> None:
     columns, rows = sorted({x for x, _ in places}), sorted({y for _, y in places})
     assert {(x, y) for x in columns for y in rows} == set(places)
     assert [shown[column, row].shape[:2] for column in columns for row in rows] == [(2, 2), (2, 2), (1, 2), (1, 1)]
-    assert texts_of(root) == ["cat", "student says dog ✕", "student", "teacher says cat ✓", "teacher", "2x2", "1x2"]
+    assert texts_of(root) == [
+        "cat",
+        "student predicts dog ✕",
+        "student",
+        "teacher predicts cat ✓",
+        "teacher",
+        "2x2",
+        "1x2",
+    ]
 
 
 def test_a_map_is_brighter_where_its_values_are_larger() -> None:
@@ -89,7 +97,7 @@ def test_several_teachers_have_a_row_each_and_share_the_students() -> None:
     _image, *places = pixels_of(root)
     assert len({x for x, _ in places}) == 1
     assert len({y for _, y in places}) == len(places) == 3
-    assert {"student says dog ✕", "teacher 1 says cat ✓", "teacher 2 says bird ✕"} <= set(texts_of(root))
+    assert {"student predicts dog ✕", "teacher 1 predicts cat ✓", "teacher 2 predicts bird ✕"} <= set(texts_of(root))
 
 
 def test_a_point_that_has_two_beside_it_has_two_columns() -> None:
@@ -131,7 +139,7 @@ def test_a_waveform_is_a_line_above_maps_as_wide() -> None:
 
 def test_the_picture_is_told_in_words() -> None:
     told = drawn(attention(), 1).attrib["aria-label"]
-    assert told.startswith("A test image of class dog: the student says dog, the teacher says cat.")
+    assert told.startswith("A test image of class dog: the student predicts dog, the teacher predicts cat.")
 
 
 def test_names_with_markup_are_inert() -> None:

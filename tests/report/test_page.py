@@ -73,8 +73,8 @@ def test_the_page_tells_the_whole_run(one_seed: Run, tmp_path: Path) -> None:
         "1.99 times student-arch", "97.22 %, 1.04 points over alone; teacher, 1.99 times as large, has 98.27 %",
         "52,334", "104,151", "2.98 M", "nasdistill run quickstart --out runs/quickstart",
         "uses: search with: {space: darts-tiny, strategy: darts, epochs: 3}", "584 MiB", "3f2a9c01d4e5",
-        "an earlier run", "The cells that were found", "sep_conv_3x3", "How the teacher grew", "alpha, normal cell",
-        "entropy", "What is confused with what",
+        "an earlier run", "Searched cells", "sep_conv_3x3", "Growth of the teacher", "alpha, normal cell",
+        "entropy", "Confusion matrices",
     ):  # fmt: skip
         assert words in page.reads, words
     # 2 at a glance; 4 of the search (loss, alphas of both cells, entropy), 2 of each training; cells, growth, matrices.

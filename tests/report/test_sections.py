@@ -36,7 +36,7 @@ def run_with_maps(out: Path, seeds: tuple[int, ...] = (0,), content: Any = ONE_T
 
 
 def looks(record: RunRecord) -> Part | None:
-    found = [section for section in sections(by_stage(record.rows)) if section.title == "Where they look"]
+    found = [section for section in sections(by_stage(record.rows)) if section.title == "Attention maps"]
     return found[0] if found else None
 
 
@@ -94,11 +94,11 @@ def test_the_page_asks_for_nothing_whatever_the_names(tmp_path: Path) -> None:
     record = run_with_maps(tmp_path, content=content)
     page = page_of(record, tmp_path)
     assert_asks_for_nothing(page)
-    assert "Who attends alike" in page.reads
+    assert "Similarity of attention maps" in page.reads
     assert page.count("image") > 2 * 5
-    assert 'says </text><script>alert("1")' in page.reads
+    assert 'predicts </text><script>alert("1")' in page.reads
     shorter = page_of(replace(record, rows=record.rows[:-1]), tmp_path)
-    assert "Where they look" not in shorter.reads
+    assert "Attention maps" not in shorter.reads
 
 
 def run_without_data(out: Path, seeds: tuple[int, ...] = (0,), content: Any = CONTENT) -> RunRecord:
@@ -121,7 +121,7 @@ def run_without_data(out: Path, seeds: tuple[int, ...] = (0,), content: Any = CO
 
 def test_a_stage_shows_what_was_made_up(tmp_path: Path) -> None:
     record = run_without_data(tmp_path, seeds=(0, 1))
-    (section,) = (found for found in sections(by_stage(record.rows)) if found.title == "What was made up")
+    (section,) = (found for found in sections(by_stage(record.rows)) if found.title == "Pseudo-images")
     assert [(group.title, group.folded, group.wide, len(group.pictures)) for group in section.groups] == [
         ("student, seed 0", False, True, 1),
         ("student, seed 0: all 4 images after 100 pseudo-batches", False, True, 1),
@@ -136,12 +136,12 @@ def test_epochs_and_pseudo_batches_share_no_axis(tmp_path: Path) -> None:
     assert "collapsed after 60 pseudo-batches" in page.reads
     assert "collapse at 60" in page.reads
     assert "96.9 % test accuracy of student (last weights)" in page.reads
-    glance = page.text[page.text.index("At a glance") : page.text.index("How it went")]
+    glance = page.text[page.text.index("Overview") : page.text.index("Learning curves")]
     trained, taught = re.findall(r'aria-label="Test accuracy .*?</svg>', glance, re.DOTALL)
     assert [name in trained for name in ("teacher", "alone", "student", ">epoch<")] == [True, True, False, True]
     assert [name in taught for name in (">epoch<", ">pseudo-batches<")] == [False, True]
-    went = page.text[page.text.rindex("<h3>student<", 0, page.text.index("What was made up")) :]
-    went = went[: went.index("What was made up")]
+    went = page.text[page.text.rindex("<h3>student<", 0, page.text.index("Pseudo-images")) :]
+    went = went[: went.index("Pseudo-images")]
     titles = re.findall(r'<svg[^>]* aria-label="([^"]*)"', went)
     assert titles == ["accuracy", "generator&#x27;s losses", "student&#x27;s losses", "agreement"]
     assert went.count(">pseudo-batches<") == 4
@@ -151,7 +151,7 @@ def test_epochs_and_pseudo_batches_share_no_axis(tmp_path: Path) -> None:
 def test_damaged_pseudo_images_are_named_and_left_out(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     record = run_without_data(tmp_path, content={**CONTENT, "classes": ["cat"]})
     with caplog.at_level(logging.WARNING):
-        (part,) = (part for part in sections(by_stage(record.rows)) if part.title == "What was made up")
+        (part,) = (part for part in sections(by_stage(record.rows)) if part.title == "Pseudo-images")
     assert part.groups == ()
     assert re.search(r"pseudo\.json cannot be shown: .* one per class at .*\.$", *part.problems)
     assert re.search(r"pseudo\.json cannot be shown: .* one per class at .*; the report leaves it out", caplog.text)
@@ -160,7 +160,7 @@ def test_damaged_pseudo_images_are_named_and_left_out(tmp_path: Path, caplog: py
 def test_classes_with_markup_are_inert_on_the_page(tmp_path: Path) -> None:
     page = page_of(run_without_data(tmp_path, content={**CONTENT, "classes": [HOSTILE] * 3}), tmp_path)
     assert_asks_for_nothing(page)
-    assert "What was made up" in page.reads
+    assert "Pseudo-images" in page.reads
 
 
 def test_a_section_that_fails_costs_no_other(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

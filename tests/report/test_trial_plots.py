@@ -122,7 +122,7 @@ def test_every_trial_that_ended_has_a_mark() -> None:
 def test_a_curve_per_trial() -> None:
     svg = trial_plots.curves(three())
     assert [len(line) for line in ordinates(svg, "2.6")] == [2]
-    assert {"intermediate result", "Scores on the way"} <= texts_of(parsed(svg))
+    assert {"intermediate result", "Intermediate scores"} <= texts_of(parsed(svg))
 
 
 def test_losses_over_orders_of_magnitude_have_a_logarithmic_axis() -> None:
@@ -139,7 +139,7 @@ def test_importance_has_the_largest_on_top(axes: Axes) -> None:
 
 def test_importance_names_its_bars() -> None:
     svg = trial_plots.bars(Importance((0.1, 0.6), (0.3, 0.8), 0.9), ["stages.a.lr", "stages.b.weight"])
-    assert {"a.lr", "b.weight", "alone", "also together with others"} <= texts_of(parsed(svg))
+    assert {"a.lr", "b.weight", "alone", "with interactions"} <= texts_of(parsed(svg))
 
 
 @pytest.mark.parametrize(

@@ -163,7 +163,7 @@ def run_with_trials(out: Path, content: Any, seeds: tuple[int, ...] = (0,)) -> R
 
 
 def tried(record: RunRecord) -> Part | None:
-    return next((each for each in sections(by_stage(record.rows)) if each.title == "What was tried"), None)
+    return next((each for each in sections(by_stage(record.rows)) if each.title == "Trials of the search"), None)
 
 
 def test_the_section_has_a_group_per_seed(tmp_path: Path) -> None:
@@ -179,7 +179,7 @@ def test_the_section_has_a_group_per_seed(tmp_path: Path) -> None:
 def test_what_mattered_is_explained_where_it_is_shown(tmp_path: Path) -> None:
     section = tried(run_with_trials(tmp_path, additive(noise=0).model_dump(mode="json")))
     assert section is not None
-    assert [group.title for group in section.groups] == ["student-arch", "student-arch: what mattered"]
+    assert [group.title for group in section.groups] == ["student-arch", "student-arch: importance of choices"]
     assert "random forest" in section.groups[1].note
 
 

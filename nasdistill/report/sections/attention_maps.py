@@ -1,4 +1,4 @@
-"""Attention maps as SVG: a test image, and beside it where the student and its teachers look, one below the other."""
+"""Attention maps as SVG: a test image, and beside it the maps of the student and its teachers, one below the other."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ class AttentionPair(BaseModel):
 
 
 class AttentionPayload(Payload):
-    """`attention.json`: where a student and its teachers look."""
+    """`attention.json`: attention maps of a student and its teachers."""
 
     file = "attention.json"
 
@@ -75,9 +75,9 @@ class AttentionPayload(Payload):
 
 @SECTIONS.register("attention-maps")
 class AttentionMaps(Section):
-    """Where student and teachers look."""
+    """Attention maps of student and teachers."""
 
-    title = "Where they look"
+    title = "Attention maps"
     lead = (
         "Beside each test image the attention maps of student and teacher, from early to late: energy per place, dark "
         "where there is none, bright where a map has most. The similarity is the mean cosine of both maps over up to "
@@ -96,7 +96,7 @@ class AttentionMaps(Section):
                     alike.setdefault((each.stage.stage, pair.student, theirs), []).append(pair.similarity)
         header = ("stage", "student's module", "teacher's module", "similarity")
         rows = tuple((*map(Cell, names), over_seeds(summarise(values), 3)) for names, values in alike.items())
-        return [*super().groups(found), Group("Who attends alike", table=Table(header, rows, words=3))]
+        return [*super().groups(found), Group("Similarity of attention maps", table=Table(header, rows, words=3))]
 
     def of_seed(self, heading: str, payload: AttentionPayload, row: Row) -> list[Group]:
         return [Group(heading, tuple(draw_attention(payload, number) for number in range(len(payload.images))))]
@@ -138,7 +138,7 @@ def draw_attention(attention: AttentionPayload, number: int) -> str:
             parts.append(text(x + TILE / 2, top - 6, size, 'text-anchor="middle"'))
         parts.append(_picture(pixels_of([grid])[0], x, y, TILE))
 
-    answered = ", ".join(f"the {network} says {answer}" for network, answer in answers.items())
+    answered = ", ".join(f"the {network} predicts {answer}" for network, answer in answers.items())
     label = f"A test image of class {shown.label}: {answered}. Beside it their attention maps, {columns} of each."
     return svg(width, height, label, parts)
 
@@ -169,7 +169,7 @@ def _answer(y: float, network: str, answer: str, right: bool) -> str:
         else ("var(--series-1, #c65600)", "\N{MULTIPLICATION X}")
     )
     return (
-        f'<text x="0" y="{y}">{escape(network)} says {escape(shortened(answer))} '
+        f'<text x="0" y="{y}">{escape(network)} predicts {escape(shortened(answer))} '
         f'<tspan style="fill: {colour}" font-weight="600">{mark}</tspan></text>'
     )
 

@@ -24,7 +24,7 @@ class GenotypePayload(Payload):
 class Cells(Section):
     """The two cells that a search found."""
 
-    title = "The cells that were found"
+    title = "Searched cells"
     lead = "Boxes are operations, circles the sums of what they give; the output joins all circles (dashed)."
     payload = GenotypePayload
     place = 50

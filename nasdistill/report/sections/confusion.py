@@ -31,7 +31,7 @@ class ConfusionPayload(Payload):
 class Confusions(Section):
     """Test images by true and predicted class."""
 
-    title = "What is confused with what"
+    title = "Confusion matrices"
     lead = "Test images by true and predicted class: blue is right, orange is wrong, stronger is a larger share."
     payload = ConfusionPayload
     place = 90

@@ -16,7 +16,7 @@ DEPARTS = 2.0
 FIRST = ("loss", "accuracy", BALANCED)
 LAST = ("entropy", "skips", "learning rate")
 LOSSES_OF = ("generator", "student")
-SPREADS = "spread of the answers"
+SPREADS = "spread of the predictions"
 UNITS = {"accuracy": "%", BALANCED: "%", "agreement": "%", SPREADS: "entropy, share of the largest"}
 
 
@@ -24,7 +24,7 @@ UNITS = {"accuracy": "%", BALANCED: "%", "agreement": "%", SPREADS: "entropy, sh
 class Curves(Section):
     """Curves of a stage: losses, accuracies and others."""
 
-    title = "How it went"
+    title = "Learning curves"
     lead = "With several seeds the strong line is their mean and each seed is faint."
     payload = HistoryPayload
     place = 10
@@ -57,7 +57,7 @@ def panel_of(name: str) -> tuple[str, str]:
         >>> panel_of("generator/adversarial")
         ("generator's losses", 'adversarial')
         >>> panel_of("answers/teacher spread")
-        ('spread of the answers', 'teacher')
+        ('spread of the predictions', 'teacher')
         >>> panel_of("learning rate")
         ('learning rate', 'learning rate')
     """

@@ -22,12 +22,12 @@ LONGEST_NAME = 14  # in a picture; its end is kept, in which generations differ
 class Ensembles(Section):
     """The networks of an ensemble, or generations, alone and together."""
 
-    title = "Alone and together"
+    title = "Ensembles"
     lead = (
-        "Networks in their order, each alone, and the first two, three, ... members of the ensemble together. Members "
-        "that agree on more of the test images have less to gain from each other. Where a network is as often right as "
-        "it is sure, its dots lie on the dashed line: below it is too sure, above it not sure enough. A larger dot "
-        "stands for more images; the calibration error is the mean distance from the line over images."
+        "Networks in order, each alone, and ensembles of the first two, three, ... members. Members that agree on "
+        "more of the test images have less to gain from each other. A calibrated network has its dots on the dashed "
+        "line: below it is overconfident, above underconfident. A larger dot stands for more images; the calibration "
+        "error is the mean distance from the line over images."
     )
     payload = EnsemblePayload
     place = 20
@@ -37,7 +37,7 @@ class Ensembles(Section):
         for each in found:
             name, seeds = each.stage.stage, list(each.by_seed.values())
             groups.append(Group(name, draw(seeds), table(seeds)))
-            groups.append(Group(f"{name}: how sure, how often right", draw_reliability(seeds)))
+            groups.append(Group(f"{name}: reliability diagrams", draw_reliability(seeds)))
         return groups
 
 
@@ -51,7 +51,7 @@ def draw(found: Sequence[EnsemblePayload]) -> tuple[str, str]:
     places = {name: float(place) for place, name in enumerate(alone)}
     series = {
         "each member": [[(places[each.name], each.accuracy) for each in seed.members] for seed in found],
-        "members so far, together": [
+        "ensemble of the members so far": [
             [(places[seed.members[first.members - 1].name], first.accuracy) for first in seed.ensembles]
             for seed in found
         ],
@@ -64,8 +64,8 @@ def draw(found: Sequence[EnsemblePayload]) -> tuple[str, str]:
         for name, several in alone.items()
     ]
     return (
-        plots.in_order(series, names, "Accuracy, alone and together", "test accuracy, %"),
-        plots.agreement(_agreement(found, list(alone)), names, "Same answer, % of test images"),
+        plots.in_order(series, names, "Accuracy of members and ensembles", "test accuracy, %"),
+        plots.agreement(_agreement(found, list(alone)), names, "Agreement, % of test images"),
     )
 
 

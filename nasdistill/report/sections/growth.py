@@ -29,7 +29,7 @@ class GrowthPayload(Payload):
 class HowItGrew(Section):
     """Widths and importance of units, and the steps of a growth plan."""
 
-    title = "How the teacher grew"
+    title = "Growth of the teacher"
     lead = "Width and importance of each unit of channels, before and after, and the plan step by step."
     payload = GrowthPayload
     place = 60

@@ -18,7 +18,7 @@ from nasdistill.report.svg import Grid, Pixels, image, montage, pixels_of, svg, 
 
 # Sizes in drawing units, which are pixels at full size.
 WIDTH = 1040
-MOMENT = 130  # the column that tells the number of pseudo-batches
+MOMENT = 130  # the column with the number of pseudo-batches
 IMAGES = 424
 CHART = 260
 SPACE = 16
@@ -36,12 +36,12 @@ _WARNING = 'font-weight="600" style="fill: var(--series-7, #8a2c5a)"'
 
 
 class PseudoPicture(BaseModel):
-    """What a generator made at one moment, and what was answered since the moment before."""
+    """What a generator made at one moment, and what was predicted since the moment before."""
 
     done: int = Field(ge=0, description="Pseudo-batches so far.")
     images: list[list[Grid]] = Field(min_length=1, description="A grid per channel of each image.")
-    student: list[Annotated[int, Field(ge=0)]] = Field(description="How often the student answered each class.")
-    teacher: list[Annotated[int, Field(ge=0)]] = Field(description="How often the teacher answered each class.")
+    student: list[Annotated[int, Field(ge=0)]] = Field(description="How often the student predicted each class.")
+    teacher: list[Annotated[int, Field(ge=0)]] = Field(description="How often the teacher predicted each class.")
 
 
 class PseudoPayload(Payload):
@@ -69,10 +69,10 @@ class PseudoPayload(Payload):
 class PseudoImages(Section):
     """Pseudo-images, and the predictions of student and teacher for them."""
 
-    title = "What was made up"
+    title = "Pseudo-images"
     lead = (
-        "What the generator made to find where student and teacher differ, from early to late; latents are drawn anew "
-        "each time. Beside it how often each class was answered: bars of the student upwards, of the teacher downwards."
+        "Images of the generator, which seeks those where student and teacher differ, from early to late; latents are "
+        "sampled anew each time. Beside them the predictions by class: of the student upwards, the teacher downwards."
     )
     payload = PseudoPayload
     place = 30
@@ -89,7 +89,7 @@ class PseudoImages(Section):
 
 
 def draw_development(pseudo: PseudoPayload, collapses: Sequence[int] = ()) -> str:
-    """Draw every picture as a row: some of its images, and each class's share of the answers since the row before.
+    """Draw every picture as a row: some of its images, and each class's share of the predictions since the row before.
 
     Args:
         pseudo: with at least one picture.
@@ -104,10 +104,10 @@ def draw_development(pseudo: PseudoPayload, collapses: Sequence[int] = ()) -> st
     chart = _Chart(MOMENT + IMAGES + SPACE, len(pseudo.classes), full)
     parts = [
         text(0, 14, "pseudo-batches", _BOLD),
-        text(MOMENT, 14, "pseudo-images made then", _BOLD),
-        text(chart.left, 14, "answers since the row above", _BOLD),
+        text(MOMENT, 14, "pseudo-images", _BOLD),
+        text(chart.left, 14, "predictions since the row above", _BOLD),
         text(chart.left, 14 + LINE, f"{chart.scale(highest)}; dotted: all classes alike", _SOFT),
-        text(chart.left + CHART + SPACE, 14, "most answered", _BOLD),
+        text(chart.left + CHART + SPACE, 14, "most frequent", _BOLD),
     ]
     before = 0
     for number, (picture, share) in enumerate(zip(pseudo.pictures, shares, strict=True)):
@@ -127,7 +127,7 @@ def draw_development(pseudo: PseudoPayload, collapses: Sequence[int] = ()) -> st
     parts += _collapses(bottom + LINE, late)
     height = bottom + max(chart.room_for_names(pseudo.classes), 2 * LINE if late else 0)
     moments = ", ".join(f"{picture.done:,}" for picture in pseudo.pictures)
-    label = f"Pseudo-images after {moments} pseudo-batches, and how often student and teacher answered each class."
+    label = f"Pseudo-images after {moments} pseudo-batches, and how often student and teacher predicted each class."
     if collapses:
         label += f" Collapses after {', '.join(f'{at:,}' for at in collapses)}."
     return svg(WIDTH, height, label, parts, _wide(height, 840))

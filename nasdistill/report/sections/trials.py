@@ -65,7 +65,7 @@ class SearchTrials(Payload):
 class TrialsOfSearch(Section):
     """The architectures that a search trained one by one."""
 
-    title = "What was tried"
+    title = "Trials of the search"
     lead = (
         "Each trial is an architecture, trained a little on a part of the training images and scored on the rest of "
         "them. The stronger the colour, the better; the star is the one that was found."
@@ -77,7 +77,7 @@ class TrialsOfSearch(Section):
         groups = [Group(heading, draw(payload), table(payload))]
         mattered = draw_importance(payload)
         if mattered is not None:
-            groups.append(Group(f"{heading}: what mattered", (mattered,), note=MATTERED))
+            groups.append(Group(f"{heading}: importance of choices", (mattered,), note=MATTERED))
         return groups
 
 
@@ -99,7 +99,7 @@ def draw(found: SearchTrials) -> tuple[str, ...]:
 
 
 def draw_importance(found: SearchTrials) -> str | None:
-    """How much of the score's variance each choice explains; SVG. None where too little is known to tell."""
+    """How much of the score's variance each choice explains; SVG. None where too few trials are known."""
     experiment = as_trials(found)
     once = [experiment.trials[number] for number, trial in enumerate(found.trials) if trial.like is None]
     scored = [trial for trial in once if trial.state == "succeeded"]

@@ -43,7 +43,7 @@ def read_space(path: Path) -> dict[str, Any]:
 
 
 def space_from_file(path: Path) -> type[CellSpace]:
-    """A search space whose options default to what the file says."""
+    """A search space whose options default to those of the file."""
     content = read_space(path)
     description = str(content.pop("description", ""))
     source = str(content.pop("source", ""))
