@@ -186,7 +186,7 @@ def test_scores_that_settings_do_not_explain_or_that_are_all_the_same(tmp_path: 
         for number in range(12)
     ]
     page = page_of(replace(experiment, trials=tuple(trials), best=1), tmp_path)
-    assert "So it knows nothing of how the score depends on the settings." in page.reads
+    assert "So it does not predict how the score depends on the settings." in page.reads
     assert "share of the variance" not in page.reads
     same = tuple(replace(trial, score=5.0) for trial in experiment.trials)
     assert "All trials have the same score." in page_of(replace(experiment, trials=same, best=0), tmp_path).reads
