@@ -132,7 +132,7 @@ def test_the_strong_line_is_the_mean_of_the_seeds_that_have_a_network() -> None:
     # The third has two seeds, 84 and 86; two members together 85, 84, 86; three 86 and 88; the teacher 80, 81, 82.
     assert heights(root, first, second)[:6] == pytest.approx([82, 84, 85, 85, 87, 81], abs=1e-3)
     assert {"ban-0", "ban-1", "ban-2", "ban-3 (2 of 3)"} <= texts_of(root)
-    assert {"each member", "ensemble of the members so far", "no member"} <= texts_of(root)
+    assert {"each member", "ensemble up to it", "no member"} <= texts_of(root)
 
 
 def test_members_together_stand_at_the_last_of_them() -> None:
@@ -152,7 +152,7 @@ def test_a_member_alone_has_no_ensemble_to_draw() -> None:
     found = ensembles([content_of(80, [82])])
     texts = texts_of(parsed(generations.draw(found)[0]))
     assert "each member" in texts
-    assert "ensemble of the members so far" not in texts
+    assert "ensemble up to it" not in texts
     assert "var(--series-2" in generations.draw(found)[0]  # the teacher keeps its colour
     assert len(generations.draw_reliability(found)) == 2
     assert [str(row[0]) for row in generations.table(found).rows] == ["ban-0 (no member)", "ban-1"]

@@ -51,7 +51,7 @@ def draw(found: Sequence[EnsemblePayload]) -> tuple[str, str]:
     places = {name: float(place) for place, name in enumerate(alone)}
     series = {
         "each member": [[(places[each.name], each.accuracy) for each in seed.members] for seed in found],
-        "ensemble of the members so far": [
+        "ensemble up to it": [
             [(places[seed.members[first.members - 1].name], first.accuracy) for first in seed.ensembles]
             for seed in found
         ],
