@@ -21,7 +21,7 @@ from nasdistill.data.base import Data, DataSet, RawData, Shape
 from nasdistill.errors import UserError
 from nasdistill.models.base import Model, Network, NetworkSpec
 from nasdistill.registry import registry
-from nasdistill.stages.base import STAGES, Context, Shared
+from nasdistill.stages.base import STAGES, Context, Place, Shared, in_words
 from nasdistill.storage import read_json, write_json
 from nasdistill.training.engine import DeviceSettings, EngineSettings
 from nasdistill.training.records import Records
@@ -56,23 +56,23 @@ def _network(given: Given, field_name: str, data: Data | None) -> Network | str 
     return dict(given) if isinstance(given, Mapping) else given
 
 
-def teachers(teacher: Given | Sequence[Given]) -> dict[str, Given]:
+def teachers(teacher: Given | Sequence[Given]) -> dict[Place, Given]:
     if isinstance(teacher, Sequence) and not isinstance(teacher, str | nn.Module):
-        return {f"teacher.{number}": each for number, each in enumerate(teacher)}
+        return {("teacher", number): each for number, each in enumerate(teacher)}
     return {"teacher": teacher}
 
 
 def run_stage(
-    uses: str, given: Mapping[str, Given], data: Data | None, options: Settings, **more: Any
+    uses: str, given: Mapping[Place, Given], data: Data | None, options: Settings, **more: Any
 ) -> Result | Metrics:
     """Run a stage on networks in memory, in the caller's folder or one that is gone afterwards.
 
     Args:
-        given: networks by field; the items of a list are `teacher.0`, ...
+        given: the networks that it reads.
         more: other fields of the stage, beside those that the options set.
     """
-    found = {name: _network(each, name, data) for name, each in given.items()}
-    networks = {name: each for name, each in found.items() if isinstance(each, Network)}
+    found = {place: _network(each, in_words(place), data) for place, each in given.items()}
+    networks = {place: each for place, each in found.items() if isinstance(each, Network)}
     kind = STAGES.get(uses)
     chosen = {name: getattr(options, name) for name in options.model_fields_set if name in kind.model_fields}
     stage = build(kind, {**_values(found), **chosen, **more})
@@ -84,7 +84,7 @@ def run_stage(
     with ExitStack() as stack:
         folder = options.folder or Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="nasdistill-")))
         if options.folder is not None:
-            contents = {name: network.content for name, network in networks.items()}
+            contents = {in_words(place): network.content for place, network in networks.items()}
             _claim(folder, {"stage": stage.spec(), "seed": seed, "networks": contents, "data": identity})
         payload = folder / "payload"
         payload.mkdir(parents=True, exist_ok=True)
@@ -111,19 +111,18 @@ def run_stage(
         return result_of(outcome.network, outcome.metrics, payload)
 
 
-def _values(found: Mapping[str, Network | str | dict[str, Any]]) -> dict[str, Any]:
+def _values(found: Mapping[Place, Network | str | dict[str, Any]]) -> dict[str, Any]:
     """What stands in the stage's fields: of a network in memory a name for messages, the same for the same one."""
     names: dict[int, str] = {}
     values: dict[str, Any] = {}
-    for name, each in found.items():
+    for place, each in found.items():
         value: Any = each
         if isinstance(each, Network):
-            value = names.setdefault(id(each.module), f"{type(each.module).__name__} ({name})")
-        field_name, dot, _number = name.partition(".")
-        if dot:
-            values.setdefault(field_name, []).append(value)
+            value = names.setdefault(id(each.module), f"{type(each.module).__name__} ({in_words(place)})")
+        if isinstance(place, str):
+            values[place] = value
         else:
-            values[name] = value
+            values.setdefault(place[0], []).append(value)
     return values
 
 

@@ -11,10 +11,10 @@ from typing import Any
 from nasdistill.artifacts import MANIFEST, fits, open_artifact
 from nasdistill.errors import SpecError, UserError, unknown
 from nasdistill.registry import registry
-from nasdistill.stages.base import Reference, Stage, references_in
+from nasdistill.stages.base import Reference, Stage, path_of, references_in
 
-Problem = Callable[[str, str, str], UserError]
-"""Makes the error for a stage, one of its fields and a sentence."""
+Problem = Callable[[str, tuple[str | int, ...], str], UserError]
+"""Makes the error for a stage, the path to one of its values and a sentence."""
 
 
 def order(stages: Mapping[str, Stage]) -> list[str]:
@@ -56,33 +56,38 @@ def check_graph(written: Mapping[str, Stage], stages: Mapping[str, Stage], probl
     """
     for name, stage in [*written.items(), *stages.items()]:
         for field, reference, value in references_in(stage):
-            _check_reference(name, field, reference, value, stages, problem)
+            _check_reference(name, path_of(field), reference, value, stages, problem)
     try:
         order(stages)
     except graphlib.CycleError as error:
         cycle: list[str] = error.args[1]  # its first stage stands at the end again
         field = next(field for field, _reference, value in references_in(stages[cycle[0]]) if value in cycle)
-        raise problem(cycle[0], field, "stages read each other in a circle: " + " -> ".join(cycle)) from None
+        raise problem(cycle[0], path_of(field), "stages read each other in a circle: " + " -> ".join(cycle)) from None
 
 
 def _check_reference(
-    name: str, field: str, reference: Reference, value: Any, stages: Mapping[str, Stage], problem: Problem
+    name: str,
+    path: tuple[str | int, ...],
+    reference: Reference,
+    value: Any,
+    stages: Mapping[str, Stage],
+    problem: Problem,
 ) -> None:
     if isinstance(value, str) and value in stages:
         made = stages[value].makes
         if not fits(made, reference.kind):
             by = stages[value].registered_name
             raise problem(
-                name, field, f"{value!r} is {_a(by)} stage and makes {_a(made)}, but {_a(reference.kind)} is read"
+                name, path, f"{value!r} is {_a(by)} stage and makes {_a(made)}, but {_a(reference.kind)} is read"
             )
         return
     if is_artifact(value):
         try:
             found = open_artifact(Path(value), verify=False).kind
         except UserError as error:
-            raise problem(name, field, str(error)) from None
+            raise problem(name, path, str(error)) from None
         if not fits(found, reference.kind):
-            raise problem(name, field, f"the artifact {value!r} is {_a(found)}, but {_a(reference.kind)} is read")
+            raise problem(name, path, f"the artifact {value!r} is {_a(found)}, but {_a(reference.kind)} is read")
         return
     models = registry("models")
     if reference.or_model:
@@ -91,14 +96,14 @@ def _check_reference(
             return
         except SpecError as error:
             if not isinstance(value, str) or models.recognises(value):
-                raise problem(name, ".".join([field, *map(str, error.path)]), error.problem) from None
+                raise problem(name, (*path, *error.path), error.problem) from None
     elif models.recognises(value):
-        raise problem(name, field, f"{value!r} is a model, not yet a network: train it in a stage of its own")
+        raise problem(name, path, f"{value!r} is a model, not yet a network: train it in a stage of its own")
     if Path(value).exists():
-        raise problem(name, field, f"{value!r} is no artifact: it holds no {MANIFEST}")
+        raise problem(name, path, f"{value!r} is no artifact: it holds no {MANIFEST}")
     what = "stage, artifact folder or model" if reference.or_model else "stage or artifact folder"
     known = [*stages, *(registry("models").names() if reference.or_model else []), *_artifacts_beside(str(value))]
-    raise problem(name, field, unknown(what, str(value), [other for other in known if other != name]))
+    raise problem(name, path, unknown(what, str(value), [other for other in known if other != name]))
 
 
 def is_artifact(value: Any) -> bool:

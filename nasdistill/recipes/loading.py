@@ -23,7 +23,7 @@ from nasdistill.recipes.source import Key, RecipeError, Source, dump, parse, rea
 from nasdistill.registry import build, registry
 from nasdistill.report.points import value_in_words
 from nasdistill.stages import STAGES, Stage
-from nasdistill.stages.base import path_of, references
+from nasdistill.stages.base import references
 
 
 class CommandLine(Source):
@@ -186,7 +186,7 @@ def check(source: Source) -> Recipe:
     check_graph(
         written,
         stages,
-        lambda stage, field, problem: source.error((*_options_key(entries[stage]), *path_of(field)), problem),
+        lambda stage, path, problem: source.error((*_options_key(entries[stage]), *path), problem),
     )
     return Recipe(settings, stages, entries, source)
 

@@ -19,7 +19,7 @@ from nasdistill.component import Component, classes_in
 from nasdistill.models.base import SPEC, load_spec
 from nasdistill.registry import registry
 from nasdistill.stages import Stage
-from nasdistill.stages.base import references, references_in
+from nasdistill.stages.base import Place, in_words, path_of, references, references_in
 from nasdistill.storage import sha256_of_json
 from nasdistill.training.engine import EngineSettings, resolve
 from nasdistill.versions import origin_of, version
@@ -27,7 +27,7 @@ from nasdistill.versions import origin_of, version
 _PACKAGES = ("torch", "torchvision", "lightning", "numpy", "safetensors", "pydantic")
 
 
-def classes_of(stage: Stage, inputs: Mapping[str, str | Artifact]) -> Iterator[type[Component]]:
+def classes_of(stage: Stage, inputs: Mapping[Place, str | Artifact]) -> Iterator[type[Component]]:
     """The components whose code decides what a stage makes: its config's, named ones too, and its inputs' models.
 
     Args:
@@ -59,7 +59,7 @@ def resolved_config(stage: Stage) -> dict[str, Any]:
 
 def key_of(
     stage: Stage,
-    inputs: Mapping[str, str | Artifact],
+    inputs: Mapping[Place, str | Artifact],
     data: Mapping[str, Any] | None,
     engine: Mapping[str, Any],
     seed: int,
@@ -74,12 +74,12 @@ def key_of(
         engine: accelerator, precision and the like, resolved.
     """
     conditions = {name for name, reference in references(type(stage)).items() if reference.condition}
-    read = {field.partition(".")[0] for field in inputs}
+    read = {path_of(field)[0] for field in inputs}
     config = {name: value for name, value in resolved_config(stage).items() if name not in read | conditions}
     deciding = {
-        field: found.content if isinstance(found, Artifact) else found
+        in_words(field): found.content if isinstance(found, Artifact) else found
         for field, found in inputs.items()
-        if field.partition(".")[0] not in conditions
+        if path_of(field)[0] not in conditions
     }
     return sha256_of_json(
         {

@@ -35,7 +35,7 @@ from nasdistill.recipes.provenance import (
     versions,
 )
 from nasdistill.stages import Context, Stage
-from nasdistill.stages.base import Foreseen, Shared, path_of, references_in
+from nasdistill.stages.base import Foreseen, Place, Shared, in_words, path_of, references_in
 from nasdistill.training.engine import resolve
 from nasdistill.training.processes import world_size
 from nasdistill.training.records import Records
@@ -135,9 +135,9 @@ class RecipeRun:
         options = {name: value for name, value in self.dataset.spec().items() if name not in self.dataset.access}
         return {**options, "fingerprint": self._fingerprint, "code": version(classes_in(self.dataset))}
 
-    def inputs(self, stage: Stage, done: Made) -> dict[str, Artifact | PlannedStage]:
+    def inputs(self, stage: Stage, done: Made) -> dict[Place, Artifact | PlannedStage]:
         """Per reference field that names one: the artifact, or the stage that is yet to make it."""
-        found: dict[str, Artifact | PlannedStage] = {}
+        found: dict[Place, Artifact | PlannedStage] = {}
         for field, _reference, value in references_in(stage):
             if not isinstance(value, str):
                 continue
@@ -169,7 +169,7 @@ class RecipeRun:
         stage = self.recipe.stages[name]
         found = self.inputs(stage, done)
         inputs = {field: each.identity if isinstance(each, PlannedStage) else each for field, each in found.items()}
-        shown = {field: str(value) for field, _reference, value in references_in(stage) if field in inputs}
+        shown = {in_words(field): str(value) for field, _reference, value in references_in(stage) if field in inputs}
         data = self.data_identity() if stage.reads_data else None
         identity = key_of(stage, inputs, data, self.engine, seed)
         if any(isinstance(each, PlannedStage) for each in found.values()):
@@ -216,7 +216,7 @@ class RecipeRun:
         """Where a stage that is not finished keeps its checkpoints."""
         return self.out / "work" / f"{planned.name}-{planned.key and planned.key[:12]}"
 
-    def artifacts(self, stage: Stage, done: Mapping[str, Artifact]) -> dict[str, Artifact]:
+    def artifacts(self, stage: Stage, done: Mapping[str, Artifact]) -> dict[Place, Artifact]:
         """What a stage reads, once all of it is done."""
         return {field: found for field, found in self.inputs(stage, done).items() if isinstance(found, Artifact)}
 
@@ -299,7 +299,7 @@ class RecipeRun:
             uses=planned.uses,
             key=key,
             config=resolved_config(stage),
-            inputs={field: found.content for field, found in inputs.items()},
+            inputs={in_words(field): found.content for field, found in inputs.items()},
             seed=seed,
             metrics=metrics,
             cost={**meter.read(), **costs},
@@ -317,7 +317,7 @@ class RecipeRun:
         return artifact
 
 
-def _known_of(field: str, found: Artifact | PlannedStage) -> Foreseen:
+def _known_of(field: Place, found: Artifact | PlannedStage) -> Foreseen:
     """What is known of the network that a field reads."""
     if isinstance(found, PlannedStage):
         return found.network

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
 from typing import TYPE_CHECKING, Annotated, Literal
 
 from pydantic import Field
 
-from nasdistill.artifacts import Artifact
 from nasdistill.errors import SpecError, found_at
-from nasdistill.stages.base import STAGES, Context, Outcome, Reference, Specs, Stage
+from nasdistill.stages.base import STAGES, Context, Inputs, Outcome, Reference, Specs, Stage
 from nasdistill.stages.networks import network_for, spec_for
 
 if TYPE_CHECKING:
@@ -51,7 +49,7 @@ class Adapt(Stage):
             refitted(spec, spec.build(), data.shape[1:], len(data.classes), self.head == "new")
         return written
 
-    def run(self, inputs: Mapping[str, Artifact], context: Context) -> Outcome:
+    def run(self, inputs: Inputs, context: Context) -> Outcome:
         from nasdistill.models.adapted import refitted
         from nasdistill.models.base import save_network
         from nasdistill.models.inspection import described

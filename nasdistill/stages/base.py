@@ -28,8 +28,12 @@ class Like:
 
 Foreseen = Union["NetworkSpec", Like, None]
 """What is known of the network that a stage will write; None where there is none, or where only the run will know."""
-Specs = Mapping[str, Foreseen]
-"""What is known of the networks that a stage reads, by config field, for each that names a stage or an artifact."""
+Place = str | tuple[str, int]
+"""A field of a stage's config that names a stage or an artifact, or an item of one: `student`, `("teacher", 0)`."""
+Inputs = Mapping[Place, Artifact]
+"""What a stage reads."""
+Specs = Mapping[Place, Foreseen]
+"""What is known of the networks that a stage reads."""
 
 
 @dataclass(frozen=True)
@@ -96,7 +100,7 @@ class Context:
         replicate: another number means other randomness at the same seed and split.
         cache: for what is costly to compute and serves several stages; see `nasdistill.distill.cached_outputs`.
         data_identity: the data set's options and the fingerprint of its bytes, which decide what it holds.
-        networks: those that are given in memory, by config field, in place of `inputs`.
+        networks: those that are given in memory, in place of `inputs`.
         records: of what is told while it runs.
     """
 
@@ -112,7 +116,7 @@ class Context:
     cache: Path | None = None
     data_identity: Mapping[str, Any] = field(default_factory=dict)
     shared: Shared = field(default_factory=Shared)
-    networks: Mapping[str, Network] = field(default_factory=dict)
+    networks: Mapping[Place, Network] = field(default_factory=dict)
 
     @property
     def replicate_seed(self) -> int:
@@ -169,13 +173,8 @@ class Stage(Component):
     command: ClassVar[str] = ""
     """The stage's command, where it is not the name that the stage is registered with."""
 
-    def run(self, inputs: Mapping[str, Artifact], context: Context) -> Outcome:
-        """Write the payload into `context.folder`.
-
-        Args:
-            inputs: by config field, for each field with a `Reference` that names a stage or an artifact; the items of
-                a list are `teacher.0`, `teacher.1`, ...
-        """
+    def run(self, inputs: Inputs, context: Context) -> Outcome:
+        """Write the payload into `context.folder`."""
         raise NotImplementedError(type(self).__name__)
 
     def is_scored(self) -> bool:
@@ -220,7 +219,7 @@ class Stage(Component):
         """
         return None
 
-    def reason_to_leave_out(self, inputs: Mapping[str, Artifact]) -> str | None:
+    def reason_to_leave_out(self, inputs: Inputs) -> str | None:
         """Why there is nothing to do, now that all of what is read is there, or None.
 
         Raises:
@@ -242,19 +241,24 @@ def references(stage: type[Stage]) -> dict[str, Reference]:
     }
 
 
-def references_in(stage: Stage) -> Iterator[tuple[str, Reference, Any]]:
-    """What a stage's config refers to: (field, reference, value); the items of a list are `field.0`, `field.1`, ..."""
-    for field_name, reference in references(type(stage)).items():
-        value = getattr(stage, field_name)
+def references_in(stage: Stage) -> Iterator[tuple[Place, Reference, Any]]:
+    """What a stage's config refers to: (place, reference, value)."""
+    for name, reference in references(type(stage)).items():
+        value = getattr(stage, name)
         if isinstance(value, list | tuple):
-            yield from ((f"{field_name}.{number}", reference, item) for number, item in enumerate(value))
+            yield from (((name, number), reference, item) for number, item in enumerate(value))
         elif value is not None:
-            yield field_name, reference, value
+            yield name, reference, value
 
 
-def path_of(field_name: str) -> tuple[str | int, ...]:
-    """The path of an error at a field as `references_in` calls it: `teacher.0` is `("teacher", 0)`."""
-    return tuple(int(part) if part.isdigit() else part for part in field_name.split("."))
+def path_of(place: Place) -> tuple[str | int, ...]:
+    """The path of an error there."""
+    return (place,) if isinstance(place, str) else place
+
+
+def in_words(place: Place) -> str:
+    """As people and artifacts write it: `student`, `teacher.0`."""
+    return ".".join(map(str, path_of(place)))
 
 
 def listed(value: Any) -> Any:

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import Field
 
-from nasdistill.artifacts import Artifact
 from nasdistill.errors import found_at
 from nasdistill.registry import registry
-from nasdistill.stages.base import STAGES, Context, Outcome, Reference, Specs, Stage
+from nasdistill.stages.base import STAGES, Context, Inputs, Outcome, Reference, Specs, Stage
 from nasdistill.stages.networks import network_for_data, spec_for_data
 
 if TYPE_CHECKING:
@@ -50,7 +48,7 @@ class Binarise(Stage):
         model = registry("models").parse({**real.model.spec(), "binary": self.form})
         return real.model_copy(update={"model": model})
 
-    def run(self, inputs: Mapping[str, Artifact], context: Context) -> Outcome:
+    def run(self, inputs: Inputs, context: Context) -> Outcome:
         from nasdistill.models.base import save_network
         from nasdistill.models.inspection import described, size_bytes
 

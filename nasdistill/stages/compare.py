@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Mapping
 from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 
 from pydantic import Field
 
-from nasdistill.artifacts import Artifact
 from nasdistill.errors import SpecError, UserError
-from nasdistill.stages.base import STAGES, Context, Outcome, Reference, Specs, Stage
+from nasdistill.stages.base import STAGES, Context, Inputs, Outcome, Reference, Specs, Stage
 from nasdistill.stages.networks import CommonLabels, network_for_data, spec_for_data, warn_of_other_labels
 from nasdistill.storage import write_json
 
@@ -68,7 +66,7 @@ class Compare(Stage):
         for field, name in (("student", self.student), ("teacher", self.teacher)):
             common.add(field, name, spec_for_data(field, name, specs, context))
 
-    def run(self, inputs: Mapping[str, Artifact], context: Context) -> Outcome:
+    def run(self, inputs: Inputs, context: Context) -> Outcome:
         from dataclasses import replace
 
         import torch

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import TYPE_CHECKING, Annotated, Any
 
 from pydantic import Field, model_validator
@@ -12,7 +11,7 @@ from nasdistill.component import classes_in
 from nasdistill.data.augmentations import mixing
 from nasdistill.errors import SpecError
 from nasdistill.registry import ComponentOf
-from nasdistill.stages.base import STAGES, Context, Outcome, Reference, Specs
+from nasdistill.stages.base import STAGES, Context, Inputs, Outcome, Place, Reference, Specs, path_of
 from nasdistill.stages.networks import network_for_data, spec_for_data, trained_on
 from nasdistill.stages.teaching import TaughtBy, TeachingOptions
 from nasdistill.stages.training import (
@@ -121,16 +120,16 @@ class Distill(TaughtBy, DistillOptions, TrainsOnLabels):
         )
         return spec and trained_on(spec, context.data)
 
-    def reason_to_leave_out(self, inputs: Mapping[str, Artifact]) -> str | None:
-        last = f"teacher.{len(self.teachers) - 1}" if isinstance(self.teacher, list) else "teacher"
+    def reason_to_leave_out(self, inputs: Inputs) -> str | None:
+        last = self.teacher_fields[-1][0]
         for number, name in enumerate(self.better_than or ()):
-            ours, theirs = (validation_score(inputs, field) for field in (last, f"better_than.{number}"))
+            ours, theirs = (validation_score(inputs, field) for field in (last, ("better_than", number)))
             if ours <= theirs:
                 scores = f"{ours[0]:.2f} on the validation images is not better than {name!r} with {theirs[0]:.2f}"
                 return f"{self.teachers[-1]!r} with {scores}"
         return None
 
-    def run(self, inputs: Mapping[str, Artifact], context: Context) -> Outcome:
+    def run(self, inputs: Inputs, context: Context) -> Outcome:
         from nasdistill.data.loaders import evaluation_batches
         from nasdistill.distill.attention_maps import ATTENTION, compare_attention, images_to_show
         from nasdistill.distill.task import Distillation
@@ -163,15 +162,15 @@ class Distill(TaughtBy, DistillOptions, TrainsOnLabels):
         return outcome
 
     def _cached(
-        self, batches: ImageBatches, teacher_ensemble: TeacherEnsemble, inputs: Mapping[str, Artifact], context: Context
+        self, batches: ImageBatches, teacher_ensemble: TeacherEnsemble, inputs: Inputs, context: Context
     ) -> BatchesWithOutputs:
         """The batches with the teachers' outputs, which any stage of the run may have cached."""
         from nasdistill.distill.cached_outputs import BatchesWithOutputs
         from nasdistill.models.base import load_spec
 
         engine = context.engine
-        every: dict[str, Artifact | Network] = {**inputs, **context.networks}
-        teachers = [each for field, each in every.items() if field.startswith("teacher")]
+        every: dict[Place, Artifact | Network] = {**inputs, **context.networks}
+        teachers = [each for field, each in every.items() if path_of(field)[0] == "teacher"]
         specs = [load_spec(each.folder) if isinstance(each, Artifact) else each.spec for each in teachers]
         identity = {
             "teachers": [each.content for each in teachers],

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 
 from pydantic import Field, model_validator
 
 from nasdistill.artifacts import Artifact
 from nasdistill.errors import SpecError
-from nasdistill.stages.base import STAGES, Context, Outcome, Reference, Specs, Stage, path_of
+from nasdistill.stages.base import STAGES, Context, Inputs, Outcome, Place, Reference, Specs, Stage, path_of
 from nasdistill.stages.networks import CommonLabels, network_for_data, spec_for_data, warn_of_other_labels
 from nasdistill.stages.training import CONFUSION
 from nasdistill.storage import sha256_of_json, write_json
@@ -91,7 +91,7 @@ class Ensemble(Stage):
         found = NetworkSpec.for_data(model, data)
         return found.model_copy(update={"labels": common.names, "normalisation": images})
 
-    def run(self, inputs: Mapping[str, Artifact], context: Context) -> Outcome:
+    def run(self, inputs: Inputs, context: Context) -> Outcome:
         from nasdistill.data.loaders import batches_in_order
         from nasdistill.models.agreement import ENSEMBLE, Answers, compared, together
         from nasdistill.models.base import save_network
@@ -143,13 +143,13 @@ class Ensemble(Stage):
             }
         )
 
-    def _listed(self) -> Iterator[tuple[str, str, float | None]]:
+    def _listed(self) -> Iterator[tuple[Place, str, float | None]]:
         """Field, value and weight of each network: those beside the members first, then the members."""
-        yield from ((f"beside.{number}", name, None) for number, name in enumerate(self.beside))
+        yield from ((("beside", number), name, None) for number, name in enumerate(self.beside))
         members = zip(self.networks, self.weights or [1.0] * len(self.networks), strict=True)
-        yield from ((f"networks.{number}", name, weight) for number, (name, weight) in enumerate(members))
+        yield from ((("networks", number), name, weight) for number, (name, weight) in enumerate(members))
 
-    def _there(self, inputs: Mapping[str, Artifact]) -> list[tuple[str, str, float | None]]:
+    def _there(self, inputs: Inputs) -> list[tuple[Place, str, float | None]]:
         """Those of the listed networks that were made.
 
         Raises:

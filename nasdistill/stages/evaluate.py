@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Annotated, Literal
 
 from pydantic import Field
 
-from nasdistill.artifacts import Artifact
 from nasdistill.component import Options
-from nasdistill.stages.base import STAGES, Context, Outcome, Reference, Specs, Stage
+from nasdistill.stages.base import STAGES, Context, Inputs, Outcome, Reference, Specs, Stage
 from nasdistill.stages.networks import network_for_data, spec_for_data, warn_of_other_labels
 from nasdistill.stages.training import CONFUSION
 from nasdistill.storage import write_json
@@ -44,7 +42,7 @@ class Evaluate(EvaluateOptions, Stage):
     def foresee(self, specs: Specs, context: Context) -> None:
         spec_for_data("network", self.network, specs, context)
 
-    def run(self, inputs: Mapping[str, Artifact], context: Context) -> Outcome:
+    def run(self, inputs: Inputs, context: Context) -> Outcome:
         from dataclasses import replace
 
         from nasdistill.data.loaders import evaluation_batches

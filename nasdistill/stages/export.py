@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Annotated, Any, ClassVar
 
 from pydantic import BeforeValidator, Field
 
-from nasdistill.artifacts import Artifact
 from nasdistill.errors import found_at
 from nasdistill.registry import ComponentOf
-from nasdistill.stages.base import STAGES, Context, Outcome, Reference, Stage, listed
+from nasdistill.stages.base import STAGES, Context, Inputs, Outcome, Reference, Stage, listed
 from nasdistill.stages.networks import network_for
 
 
@@ -29,7 +27,7 @@ class Export(Stage):
         ["onnx"], min_length=1, validate_default=True, description="one format, or a list of them: onnx, torch, packed"
     )
 
-    def run(self, inputs: Mapping[str, Artifact], context: Context) -> Outcome:
+    def run(self, inputs: Inputs, context: Context) -> Outcome:
         from nasdistill.models.inspection import described
 
         spec, network = network_for("network", self.network, inputs, context, "trained")

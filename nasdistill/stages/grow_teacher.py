@@ -7,11 +7,10 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import Field, model_validator
 
-from nasdistill.artifacts import Artifact
 from nasdistill.component import Options
 from nasdistill.errors import SpecError
 from nasdistill.registry import Component, ComponentOf
-from nasdistill.stages.base import STAGES, Context, Like, Outcome, Reference, Specs, Stage
+from nasdistill.stages.base import STAGES, Context, Inputs, Like, Outcome, Reference, Specs, Stage
 from nasdistill.stages.networks import network_for_data, spec_for_data
 from nasdistill.storage import write_json
 
@@ -89,7 +88,7 @@ class GrowTeacher(GrowOptions, Stage):
         elif spec := spec_for_data("student", self.student, specs, context):
             _check(self.method, spec)
 
-    def run(self, inputs: Mapping[str, Artifact], context: Context) -> Outcome:
+    def run(self, inputs: Inputs, context: Context) -> Outcome:
         import torch
 
         from nasdistill.data.loaders import evaluation_batches

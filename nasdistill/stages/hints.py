@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import TYPE_CHECKING, Annotated, Any
 
 from pydantic import Field, model_validator
 
-from nasdistill.artifacts import Artifact
 from nasdistill.distill.hint_options import HintOptions
 from nasdistill.errors import SpecError, found_at
-from nasdistill.stages.base import STAGES, Context, Outcome, Reference, Specs, Stage
+from nasdistill.stages.base import STAGES, Context, Inputs, Outcome, Reference, Specs, Stage
 from nasdistill.stages.networks import network_for_data, spec_for_data, trained_on
 from nasdistill.stages.training import HISTORY, batches_to_train_on
 from nasdistill.storage import write_json
@@ -62,7 +60,7 @@ class HintStage(HintOptions, LoopSettings, Stage):
 
         return Hints(pair=self.pair, form=self.form, relu=self.relu)
 
-    def run(self, inputs: Mapping[str, Artifact], context: Context) -> Outcome:
+    def run(self, inputs: Inputs, context: Context) -> Outcome:
         import torch
 
         from nasdistill.data.loaders import evaluation_batches

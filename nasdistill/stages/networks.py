@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import copy
 import logging
-from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Literal
 
-from nasdistill.artifacts import Artifact
 from nasdistill.errors import SpecError, found_at
-from nasdistill.stages.base import Context, Like, Specs, path_of
+from nasdistill.stages.base import Context, Inputs, Like, Place, Specs, in_words, path_of
 
 if TYPE_CHECKING:
     from torch import nn
@@ -25,9 +23,9 @@ Labels = tuple[str, ...]
 
 
 def network_for(
-    field: str,
+    field: Place,
     value: str | dict[str, Any],
-    inputs: Mapping[str, Artifact],
+    inputs: Inputs,
     context: Context,
     weights: Weights = "any",
     like: NetworkSpec | None = None,
@@ -52,9 +50,9 @@ def network_for(
 
 
 def _network_for(
-    field: str,
+    field: Place,
     value: str | dict[str, Any],
-    inputs: Mapping[str, Artifact],
+    inputs: Inputs,
     context: Context,
     weights: Weights,
     like: NetworkSpec | None,
@@ -86,7 +84,7 @@ def _spec_of(value: str | dict[str, Any], context: Context, like: NetworkSpec | 
 
 
 def spec_for(
-    field: str, value: str | dict[str, Any], specs: Specs, context: Context, like: NetworkSpec | None = None
+    field: Place, value: str | dict[str, Any], specs: Specs, context: Context, like: NetworkSpec | None = None
 ) -> NetworkSpec | None:
     """The spec of what `network_for` will return; None where only the run will know.
 
@@ -104,7 +102,7 @@ def spec_for(
         return spec
 
 
-def spec_for_data(field: str, value: str | dict[str, Any], specs: Specs, context: Context) -> NetworkSpec | None:
+def spec_for_data(field: Place, value: str | dict[str, Any], specs: Specs, context: Context) -> NetworkSpec | None:
     """The spec of what `network_for_data` will return, checked as there; None where only the run will know."""
     data = context.data
     spec = spec_for(field, value, specs, context)
@@ -119,7 +117,7 @@ def trained_on(spec: NetworkSpec, data: Data) -> NetworkSpec:
 
 
 def network_for_data(
-    field: str, value: str | dict[str, Any], inputs: Mapping[str, Artifact], context: Context, weights: Weights = "any"
+    field: Place, value: str | dict[str, Any], inputs: Inputs, context: Context, weights: Weights = "any"
 ) -> tuple[NetworkSpec, nn.Module]:
     """What `network_for` returns, checked to read the images of the stage's data.
 
@@ -132,10 +130,10 @@ def network_for_data(
     return spec, network
 
 
-def _check_fit(field: str, value: object, spec: NetworkSpec, data: Data) -> None:
+def _check_fit(field: Place, value: object, spec: NetworkSpec, data: Data) -> None:
     if (spec.shape, spec.classes) != (data.shape, len(data.classes)):
         raise SpecError(
-            f"the {field} {value!r} is made for {images_in_words(spec.shape, spec.classes)}; "
+            f"the {in_words(field)} {value!r} is made for {images_in_words(spec.shape, spec.classes)}; "
             f"the data set has {images_in_words(data.shape, len(data.classes), '')}",
             path_of(field),
         )
@@ -155,7 +153,7 @@ class CommonLabels:
     def __init__(self) -> None:
         self.names: Labels | None = None
 
-    def add(self, field: str, value: str, spec: NetworkSpec | None) -> None:
+    def add(self, field: Place, value: str, spec: NetworkSpec | None) -> None:
         """Take the network at a field into account, if it is known.
 
         Raises:

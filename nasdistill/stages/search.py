@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Mapping
 from typing import TYPE_CHECKING, Annotated, Any
 
 from pydantic import Field, model_validator
 
-from nasdistill.artifacts import Artifact
 from nasdistill.component import Options
 from nasdistill.errors import SpecError
 from nasdistill.registry import ComponentOf, registry
-from nasdistill.stages.base import STAGES, Context, Like, Outcome, Specs, Stage
+from nasdistill.stages.base import STAGES, Context, Inputs, Like, Outcome, Specs, Stage
 from nasdistill.storage import write_json, write_text
 
 if TYPE_CHECKING:
@@ -79,7 +77,7 @@ class Search(SearchOptions, Stage):
         except Exception:  # not every strategy needs a space to list its choices, and nni is imported for its own
             return None
 
-    def run(self, inputs: Mapping[str, Artifact], context: Context) -> Outcome:
+    def run(self, inputs: Inputs, context: Context) -> Outcome:
         from nasdistill.models.base import Network, NetworkSpec, save_network
         from nasdistill.models.inspection import described
         from nasdistill.search.drawing import draw_cell

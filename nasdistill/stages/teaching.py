@@ -9,7 +9,7 @@ from pydantic import Field, model_validator
 
 from nasdistill.component import Options
 from nasdistill.errors import SpecError, found_at
-from nasdistill.stages.base import Reference
+from nasdistill.stages.base import Place, Reference
 from nasdistill.stages.networks import CommonLabels, Weights
 
 if TYPE_CHECKING:
@@ -66,14 +66,14 @@ class TaughtBy(TeachingOptions):
         return self.teacher if isinstance(self.teacher, list) else [self.teacher]
 
     @property
-    def teacher_fields(self) -> list[tuple[str, str]]:
-        """The field of each teacher, and what stands there."""
+    def teacher_fields(self) -> list[tuple[Place, str]]:
+        """The place of each teacher, and what stands there."""
         if isinstance(self.teacher, str):
             return [("teacher", self.teacher)]
-        return [(f"teacher.{number}", name) for number, name in enumerate(self.teacher)]
+        return [(("teacher", number), name) for number, name in enumerate(self.teacher)]
 
     def foresee_pair(
-        self, objectives: Sequence[Objective], spec_of: Callable[[str, str | dict[str, Any]], NetworkSpec | None]
+        self, objectives: Sequence[Objective], spec_of: Callable[[Place, str | dict[str, Any]], NetworkSpec | None]
     ) -> NetworkSpec | None:
         """The student's spec, if it is known, checked against the teachers and the objectives, as far as those are.
 
@@ -97,11 +97,11 @@ class TaughtBy(TeachingOptions):
                 check_pair(objectives, student, known)
         return student
 
-    def load_teachers(self, network: Callable[[str, str], tuple[NetworkSpec, nn.Module]]) -> list[Teacher]:
+    def load_teachers(self, network: Callable[[Place, str], tuple[NetworkSpec, nn.Module]]) -> list[Teacher]:
         """The trained teachers with their weights.
 
         Args:
-            network: of a field such as `teacher.0` and its value the spec and the trained network.
+            network: of a place and its value the spec and the trained network.
 
         Raises:
             SpecError: two know different classes.

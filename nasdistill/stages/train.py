@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import TYPE_CHECKING, Annotated, Any
 
 from pydantic import Field
 
-from nasdistill.artifacts import Artifact
-from nasdistill.stages.base import STAGES, Context, Outcome, Reference, Specs
+from nasdistill.stages.base import STAGES, Context, Inputs, Outcome, Reference, Specs
 from nasdistill.stages.networks import Weights, network_for_data, spec_for_data, trained_on
 from nasdistill.stages.training import TrainsOnLabels, train_task
 from nasdistill.training.settings import TrainingSettings
@@ -42,7 +40,7 @@ class Train(TrainOptions, TrainsOnLabels):
         spec = spec_for_data("model", self.model, specs, context)
         return spec and trained_on(spec, context.data)
 
-    def run(self, inputs: Mapping[str, Artifact], context: Context) -> Outcome:
+    def run(self, inputs: Inputs, context: Context) -> Outcome:
         from nasdistill.training.tasks import Supervised
 
         weights: Weights = "fresh" if self.fresh else "any"

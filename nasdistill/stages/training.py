@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
-from nasdistill.artifacts import Artifact
 from nasdistill.errors import SpecError, found_at
-from nasdistill.stages.base import Context, Outcome, Stage, path_of
+from nasdistill.stages.base import Context, Inputs, Outcome, Place, Stage, path_of
 from nasdistill.stages.networks import trained_on
 from nasdistill.storage import write_json
 from nasdistill.training.settings import TrainingSettings
@@ -145,7 +143,7 @@ def train_task(
     )
 
 
-def validation_score(inputs: Mapping[str, Artifact], field: str) -> tuple[float, float]:
+def validation_score(inputs: Inputs, field: Place) -> tuple[float, float]:
     """How good a network is that `train_task` wrote, the larger the better: its validation score, minus its loss.
 
     Raises:

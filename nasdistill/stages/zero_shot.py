@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
 from pydantic import Field, model_validator
 
-from nasdistill.artifacts import Artifact
 from nasdistill.errors import SpecError, UserError
 from nasdistill.registry import ComponentOf
-from nasdistill.stages.base import STAGES, Context, Outcome, Specs, Stage, path_of
+from nasdistill.stages.base import STAGES, Context, Inputs, Outcome, Place, Specs, Stage, path_of
 from nasdistill.stages.networks import Weights, images_in_words, network_for, spec_for, warn_of_other_labels
 from nasdistill.stages.teaching import TaughtBy, TeachingOptions
 from nasdistill.stages.training import HISTORY
@@ -80,7 +78,7 @@ class ZeroShot(TaughtBy, ZeroShotOptions, Stage):
             return None
         self._check_test_images(first, context)
 
-        def of_one_kind(field: str, value: str | dict[str, Any]) -> NetworkSpec | None:
+        def of_one_kind(field: Place, value: str | dict[str, Any]) -> NetworkSpec | None:
             spec = spec_for(field, value, specs, context, first)
             if spec is not None:
                 _check_alike(field, value, spec, first)
@@ -89,7 +87,7 @@ class ZeroShot(TaughtBy, ZeroShotOptions, Stage):
         spec = self.foresee_pair(self.objectives, of_one_kind)
         return spec and _taught_by(first, spec)
 
-    def run(self, inputs: Mapping[str, Artifact], context: Context) -> Outcome:
+    def run(self, inputs: Inputs, context: Context) -> Outcome:
         import torch
 
         from nasdistill.distill.learned import Preview
@@ -104,7 +102,7 @@ class ZeroShot(TaughtBy, ZeroShotOptions, Stage):
         engine = context.engine
         specs: list[NetworkSpec] = []
 
-        def of_one_kind(field: str, value: Any, weights: Weights = "trained") -> tuple[NetworkSpec, nn.Module]:
+        def of_one_kind(field: Place, value: Any, weights: Weights = "trained") -> tuple[NetworkSpec, nn.Module]:
             """As `network_for`, checked to read the same images as the first teacher."""
             found = network_for(field, value, inputs, context, weights, specs[0] if specs else None)
             specs.append(found[0])
@@ -194,7 +192,7 @@ def _taught_by(first: NetworkSpec, student: NetworkSpec) -> NetworkSpec:
     return student.model_copy(update={"normalisation": first.normalisation, "labels": first.labels})
 
 
-def _check_alike(field: str, value: object, spec: NetworkSpec, first: NetworkSpec) -> None:
+def _check_alike(field: Place, value: object, spec: NetworkSpec, first: NetworkSpec) -> None:
     """Refuse a network that reads other images, or knows another number of classes, than the first teacher."""
     ours, theirs = (images_in_words(each.shape, each.classes) for each in (spec, first))
     if ours != theirs:

@@ -10,14 +10,14 @@ from typing import Annotated, ClassVar
 import pytest
 from pydantic import Field
 
-from nasdistill.artifacts import Artifact, open_artifact
+from nasdistill.artifacts import open_artifact
 from nasdistill.errors import SpecError
 from nasdistill.recipes.loading import load_recipe
 from nasdistill.recipes.runner import plan, run
 from nasdistill.recipes.source import RecipeError
 from nasdistill.report.records import RunRecord
 from nasdistill.report.results import load_run
-from nasdistill.stages import STAGES, Context, Outcome, Reference, Stage
+from nasdistill.stages import STAGES, Context, Inputs, Outcome, Reference, Stage
 from nasdistill.storage import write_json
 from tests.recipes.toy import Walk
 
@@ -32,7 +32,7 @@ class Further(Stage):
         None, description="left out unless the start is longer than this one"
     )
 
-    def reason_to_leave_out(self, inputs: Mapping[str, Artifact]) -> str | None:
+    def reason_to_leave_out(self, inputs: Inputs) -> str | None:
         if self.rival is None:
             return None
         if "length" not in inputs["rival"].manifest.metrics:
@@ -40,7 +40,7 @@ class Further(Stage):
         far = inputs["start"].manifest.metrics["length"] > inputs["rival"].manifest.metrics["length"]
         return None if far else f"{self.start!r} is no longer than {self.rival!r}"
 
-    def run(self, inputs: Mapping[str, Artifact], context: Context) -> Outcome:
+    def run(self, inputs: Inputs, context: Context) -> Outcome:
         write_json(context.folder / "from.json", inputs["start"].content)
         return Outcome({"length": inputs["start"].manifest.metrics["length"] + 1})
 
@@ -52,7 +52,7 @@ class Gather(Stage):
     makes: ClassVar[str] = "metrics"
     walks: Annotated[list[str], Reference("architecture", if_made=True)] = Field(description="walks")
 
-    def run(self, inputs: Mapping[str, Artifact], context: Context) -> Outcome:
+    def run(self, inputs: Inputs, context: Context) -> Outcome:
         write_json(context.folder / "walks.json", sorted(inputs))
         return Outcome({"walks": len(inputs)})
 

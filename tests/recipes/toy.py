@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Annotated, ClassVar
 
 import torch
 from pydantic import Field
 
-from nasdistill.artifacts import Artifact
 from nasdistill.data.base import DATASETS, Data, DataSet
-from nasdistill.stages import STAGES, Context, Outcome, Reference, Stage
+from nasdistill.stages import STAGES, Context, Inputs, Outcome, Reference, Stage
 from nasdistill.storage import read_json, save_state, write_json
 from nasdistill.training.checkpoints import random_state, set_random_state
 
@@ -39,7 +37,7 @@ class Walk(Stage):
     makes: ClassVar[str] = "architecture"
     steps: int = Field(5, gt=0, description="length of the walk")
 
-    def run(self, inputs: Mapping[str, Artifact], context: Context) -> Outcome:
+    def run(self, inputs: Inputs, context: Context) -> Outcome:
         torch.manual_seed(context.seed)
         position, done = torch.zeros(3), 0
         checkpoints = context.checkpoints()
@@ -67,7 +65,7 @@ class Sum(Stage):
     walk: Annotated[str, Reference("architecture")] = Field(description="a walk")
     scale: float = Field(1.0, description="what the sum is multiplied by")
 
-    def run(self, inputs: Mapping[str, Artifact], context: Context) -> Outcome:
+    def run(self, inputs: Inputs, context: Context) -> Outcome:
         write_json(context.folder / "sum.json", {"of": inputs["walk"].content, "scale": self.scale})
         return Outcome({"of": read_json(context.folder / "sum.json")["of"]})
 
@@ -95,6 +93,6 @@ class Link(Stage):
     makes: ClassVar[str] = "architecture"
     walk: Annotated[str, Reference("architecture")] = Field(description="a walk")
 
-    def run(self, inputs: Mapping[str, Artifact], context: Context) -> Outcome:
+    def run(self, inputs: Inputs, context: Context) -> Outcome:
         write_json(context.folder / "link.json", inputs["walk"].content)
         return Outcome()

@@ -21,6 +21,7 @@ from nasdistill.recipes.runner import run
 from nasdistill.registry import build
 from nasdistill.report.payloads import EnsemblePayload, read
 from nasdistill.stages import STAGES
+from nasdistill.stages.base import Place
 from nasdistill.storage import read_json
 from tests.stages.parts import context_in, few_digits, network_artifact
 
@@ -35,17 +36,17 @@ def data() -> Data:
 
 
 @pytest.fixture
-def four(tmp_path: Path, data: Data) -> dict[str, Artifact]:
+def four(tmp_path: Path, data: Data) -> dict[Place, Artifact]:
     """Four architectures in three normalisations; nobody knows that of the last."""
     return {
-        "beside.0": network_artifact(tmp_path / "t", data, "wrn-10-1"),
-        "networks.0": network_artifact(tmp_path / "a", data, "resnet-8", normalisation=OWN),
-        "networks.1": network_artifact(tmp_path / "b", data, DARTS),  # type: ignore[arg-type]
-        "networks.2": network_artifact(tmp_path / "c", data, "mlp-16", normalisation=None),
+        ("beside", 0): network_artifact(tmp_path / "t", data, "wrn-10-1"),
+        ("networks", 0): network_artifact(tmp_path / "a", data, "resnet-8", normalisation=OWN),
+        ("networks", 1): network_artifact(tmp_path / "b", data, DARTS),  # type: ignore[arg-type]
+        ("networks", 2): network_artifact(tmp_path / "c", data, "mlp-16", normalisation=None),
     }
 
 
-def ensemble(folder: Path, data: Data, inputs: dict[str, Artifact], **options: Any) -> tuple[dict[str, Any], Path]:
+def ensemble(folder: Path, data: Data, inputs: dict[Place, Artifact], **options: Any) -> tuple[dict[str, Any], Path]:
     context = context_in(folder, data)
     return build(STAGES.get("ensemble"), {**CONFIG, **options}).run(inputs, context).metrics, context.folder
 
@@ -61,14 +62,14 @@ def probabilities(network: Artifact, data: Data) -> np.ndarray:
     return said
 
 
-def test_the_network_that_is_written_says_the_average(tmp_path: Path, data: Data, four: dict[str, Artifact]) -> None:
+def test_the_network_that_is_written_says_the_average(tmp_path: Path, data: Data, four: dict[Place, Artifact]) -> None:
     metrics, folder = ensemble(tmp_path, data, four)
     spec, network = load_network(folder)
     assert (spec.shape, spec.classes, spec.normalisation) == (data.shape, 10, OWN)
     assert isinstance(data.test, ImageSet)
     with torch.no_grad():
         logits = network((data.test.images / 255 - 0.5) / 0.4)
-    each = [probabilities(four[f"networks.{number}"], data) for number in range(3)]
+    each = [probabilities(four["networks", number], data) for number in range(3)]
     expected = (2 * each[0] + each[1] + 0.5 * each[2]) / 3.5
     np.testing.assert_allclose(logits.softmax(1).numpy(), expected, atol=1e-5)
     truth = data.test.labels.numpy()
@@ -80,16 +81,16 @@ def test_the_network_that_is_written_says_the_average(tmp_path: Path, data: Data
     assert np.trace(confusion["matrix"]) == round(0.8 * metrics["accuracy"]["last"])
 
 
-def test_sizes_are_sums_of_the_members(tmp_path: Path, data: Data, four: dict[str, Artifact]) -> None:
+def test_sizes_are_sums_of_the_members(tmp_path: Path, data: Data, four: dict[Place, Artifact]) -> None:
     metrics, _ = ensemble(tmp_path, data, four)
-    members = [load_network(four[f"networks.{number}"].folder)[1] for number in range(3)]
+    members = [load_network(four["networks", number].folder)[1] for number in range(3)]
     assert metrics["parameters"] == sum(map(inspection.count_parameters, members))
     assert metrics["multiply_adds"] == sum(inspection.multiply_adds(member, data.shape) for member in members)
     assert metrics["bytes"] == sum(map(inspection.size_bytes, members))
     assert metrics["latency_ms"] > 0
 
 
-def test_each_alone_and_the_first_ones_together(tmp_path: Path, data: Data, four: dict[str, Artifact]) -> None:
+def test_each_alone_and_the_first_ones_together(tmp_path: Path, data: Data, four: dict[Place, Artifact]) -> None:
     metrics, folder = ensemble(tmp_path, data, four)
     told = read(EnsemblePayload, folder)
     assert told is not None
@@ -106,7 +107,7 @@ def test_each_alone_and_the_first_ones_together(tmp_path: Path, data: Data, four
 
 
 def test_each_network_runs_once_over_the_test_images(
-    tmp_path: Path, data: Data, four: dict[str, Artifact], monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, data: Data, four: dict[Place, Artifact], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from nasdistill.models.resnet import ResidualNetwork
 
@@ -123,7 +124,7 @@ def test_each_network_runs_once_over_the_test_images(
 
 
 def test_each_average_is_taken_once(
-    tmp_path: Path, data: Data, four: dict[str, Artifact], monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, data: Data, four: dict[Place, Artifact], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     taken: list[int] = []
     average = agreement.average_logits
@@ -137,18 +138,18 @@ def test_each_average_is_taken_once(
     assert sorted(taken) == [2, 3]
 
 
-def test_networks_that_were_left_out_are_passed_over(tmp_path: Path, data: Data, four: dict[str, Artifact]) -> None:
-    del four["networks.1"]
+def test_networks_that_were_left_out_are_passed_over(tmp_path: Path, data: Data, four: dict[Place, Artifact]) -> None:
+    del four[("networks", 1)]
     _, folder = ensemble(tmp_path, data, four)
     members = load_spec(folder).model.members
     assert [member.weight for member in members] == [2.0, 0.5]
     assert [each["name"] for each in read_json(folder / "ensemble.json")["networks"]] == ["t", "a", "c"]
     with pytest.raises(SpecError, match="none of the networks was made") as caught:
-        ensemble(tmp_path / "none", data, {"beside.0": four["beside.0"]})
+        ensemble(tmp_path / "none", data, {("beside", 0): four[("beside", 0)]})
     assert caught.value.path == ("networks",)
 
 
-@pytest.mark.parametrize("field", ["networks.1", "beside.0"])
+@pytest.mark.parametrize("field", [("networks", 1), ("beside", 0)])
 @pytest.mark.parametrize(
     ("changes", "sentence"),
     [
@@ -158,18 +159,22 @@ def test_networks_that_were_left_out_are_passed_over(tmp_path: Path, data: Data,
     ],
 )
 def test_networks_that_do_not_fit_are_named(
-    tmp_path: Path, data: Data, four: dict[str, Artifact], field: str, changes: dict[str, Any], sentence: str
+    tmp_path: Path,
+    data: Data,
+    four: dict[Place, Artifact],
+    field: tuple[str, int],
+    changes: dict[str, Any],
+    sentence: str,
 ) -> None:
     four[field] = network_artifact(tmp_path / "odd", data, "wrn-10-1", **changes)
     with pytest.raises(SpecError, match=sentence) as caught:
         ensemble(tmp_path, data, four)
-    name, number = field.split(".")
-    assert caught.value.path == (name, int(number))
+    assert caught.value.path == field
 
 
-def test_members_of_other_classes_are_named(tmp_path: Path, data: Data, four: dict[str, Artifact]) -> None:
-    four["networks.0"] = network_artifact(tmp_path / "one", data, "mlp-8", labels=data.classes)
-    four["networks.1"] = network_artifact(tmp_path / "odd", data, "mlp-8", labels=data.classes[::-1])
+def test_members_of_other_classes_are_named(tmp_path: Path, data: Data, four: dict[Place, Artifact]) -> None:
+    four[("networks", 0)] = network_artifact(tmp_path / "one", data, "mlp-8", labels=data.classes)
+    four[("networks", 1)] = network_artifact(tmp_path / "odd", data, "mlp-8", labels=data.classes[::-1])
     with pytest.raises(SpecError, match=r"'b' was trained on classes \('9', .* another one on \('0', ") as caught:
         ensemble(tmp_path, data, four)
     assert caught.value.path == ("networks", 1)
@@ -177,7 +182,7 @@ def test_members_of_other_classes_are_named(tmp_path: Path, data: Data, four: di
 
 def test_the_members_class_names_come_along(tmp_path: Path, data: Data, caplog: pytest.LogCaptureFixture) -> None:
     labels = tuple(f"garment {number}" for number in range(10))
-    given = {"networks.0": network_artifact(tmp_path / "given", data, "mlp-8", labels=labels)}
+    given = {("networks", 0): network_artifact(tmp_path / "given", data, "mlp-8", labels=labels)}
     with caplog.at_level(logging.WARNING):
         _, folder = ensemble(tmp_path, data, given)
     assert "trained on classes ('garment 0'" in caplog.text
@@ -185,8 +190,8 @@ def test_the_members_class_names_come_along(tmp_path: Path, data: Data, caplog: 
     assert read_json(folder / "confusion.json")["labels"] == list(labels)
 
 
-def test_one_network_under_two_names_is_refused(tmp_path: Path, data: Data, four: dict[str, Artifact]) -> None:
-    four["networks.2"] = network_artifact(tmp_path / "again", data, "resnet-8", normalisation=OWN)
+def test_one_network_under_two_names_is_refused(tmp_path: Path, data: Data, four: dict[Place, Artifact]) -> None:
+    four[("networks", 2)] = network_artifact(tmp_path / "again", data, "resnet-8", normalisation=OWN)
     with pytest.raises(SpecError, match="'c' is the same network as 'a', which would count one network") as caught:
         ensemble(tmp_path, data, four)
     assert caught.value.path == ("networks", 2)
@@ -210,7 +215,7 @@ def test_wrong_options_are_named(options: dict[str, Any], path: tuple[str | int,
     assert problem in error.value.problem
 
 
-def test_bf16_scores_in_single_precision(tmp_path: Path, data: Data, four: dict[str, Artifact]) -> None:
+def test_bf16_scores_in_single_precision(tmp_path: Path, data: Data, four: dict[Place, Artifact]) -> None:
     context = context_in(tmp_path, data)
     context.engine_settings = context.engine_settings.model_copy(update={"precision": "bf16", "channels_last": True})
     build(STAGES.get("ensemble"), CONFIG).run(four, context)
@@ -220,7 +225,7 @@ def test_bf16_scores_in_single_precision(tmp_path: Path, data: Data, four: dict[
     assert [each["loss"] for each in found] == pytest.approx([each["loss"] for each in expected], rel=1e-5)
 
 
-def published(tmp_path: Path, data: Data, four: dict[str, Artifact], **options: Any) -> Artifact:
+def published(tmp_path: Path, data: Data, four: dict[Place, Artifact], **options: Any) -> Artifact:
     metrics, folder = ensemble(tmp_path / "made", data, four, **options)
     empty: dict[str, Any] = {"config": {}, "inputs": {}, "cost": {}, "provenance": {}}
     place = tmp_path / "ensemble"
@@ -240,14 +245,14 @@ FEW: dict[str, Any] = {"pseudo_batches": 2, "batch_size": 8, "generator": {"name
         ("distill", ["teacher"], {"student": "mlp-8", "teacher": "e", "epochs": 1, "show": [], "cache_outputs": True}),
         ("distill", ["student", "teacher"], {"student": "e", "teacher": "a", "epochs": 1, "show": []}),
         ("zero-shot", ["teacher"], {"student": "mlp-8", "teacher": "e", "objectives": ["divergence"], **FEW}),
-        ("ensemble", ["networks.0", "beside.0"], {"networks": ["e"], "beside": ["a"]}),
+        ("ensemble", [("networks", 0), ("beside", 0)], {"networks": ["e"], "beside": ["a"]}),
     ],
 )
 def test_it_is_a_network_like_any_other(
-    tmp_path: Path, data: Data, four: dict[str, Artifact], uses: str, fields: list[str], options: dict[str, Any]
+    tmp_path: Path, data: Data, four: dict[Place, Artifact], uses: str, fields: list[Place], options: dict[str, Any]
 ) -> None:
     made = published(tmp_path, data, four)
-    inputs = dict(zip(fields, (made, four["networks.0"]), strict=False))
+    inputs = dict(zip(fields, (made, four[("networks", 0)]), strict=False))
     context = context_in(tmp_path / "then", data)
     metrics = build(STAGES.get(uses), options).run(inputs, context).metrics
     if uses == "evaluate":

@@ -164,7 +164,7 @@ def test_what_is_written(tmp_path: Path, data: Data, teacher: Artifact) -> None:
 def test_several_teachers_teach_any_student(tmp_path: Path, data: Data, teacher: Artifact, student: str) -> None:
     """Attention is learned from each with its share, by weights; a student without maps learns without it."""
     other = network_artifact(tmp_path / "other", data, "wrn-10-2")
-    inputs = {"teacher.0": teacher, "teacher.1": other}
+    inputs = {("teacher", 0): teacher, ("teacher", 1): other}
     options: dict[str, Any] = {"teacher": ["teacher", "other"], "teacher_weights": [3, 1], "student": student}
     if student == "start":
         inputs["student"] = network_artifact(tmp_path / "start", data, "wrn-10-1")
@@ -182,8 +182,10 @@ def test_several_teachers_teach_any_student(tmp_path: Path, data: Data, teacher:
 
 def test_teachers_of_different_classes_are_refused(tmp_path: Path, data: Data) -> None:
     """Their logits would be averaged number by number, whatever the numbers stand for."""
-    orders = {"teacher.0": data.classes, "teacher.1": data.classes[::-1]}
-    inputs = {name: network_artifact(tmp_path / name, data, "wrn-10-1", labels=each) for name, each in orders.items()}
+    orders = {("teacher", 0): data.classes, ("teacher", 1): data.classes[::-1]}
+    inputs = {
+        name: network_artifact(tmp_path / str(name), data, "wrn-10-1", labels=each) for name, each in orders.items()
+    }
     with pytest.raises(SpecError, match="'other' was trained on classes") as caught:
         zero_shot(surroundings(tmp_path / "run", data, dataset="none"), inputs, teacher=["teacher", "other"])
     assert caught.value.path == ("teacher", 1)
@@ -246,7 +248,7 @@ def test_networks_and_test_images_that_do_not_fit_are_refused(tmp_path: Path, da
         zero_shot(nowhere, {"teacher": teacher, "student": wide}, student="wide")
     assert error.value.path == ("student",)
     with pytest.raises(SpecError, match=made_for) as error:
-        zero_shot(nowhere, {"teacher.0": teacher, "teacher.1": wide}, teacher=["teacher", "wide"])
+        zero_shot(nowhere, {("teacher", 0): teacher, ("teacher", 1): wide}, teacher=["teacher", "wide"])
     assert error.value.path == ("teacher", 1)
     with pytest.raises(SpecError, match="'teacher' has no trained weights"):
         zero_shot(nowhere, {"teacher": untrained})

@@ -2,15 +2,13 @@
 
 import os
 import signal
-from collections.abc import Mapping
 from pathlib import Path
 
 from pydantic import Field
 
-from nasdistill.artifacts import Artifact
 from nasdistill.errors import UserError
 from nasdistill.interrupts import leave_if_requested
-from nasdistill.stages.base import STAGES, Context, Outcome, Stage
+from nasdistill.stages.base import STAGES, Context, Inputs, Outcome, Stage
 from nasdistill.storage import write_json
 
 PEAK = 3.0
@@ -37,7 +35,7 @@ class Parabola(Stage):
     def score_curve(self) -> str:
         return "validation/accuracy"
 
-    def run(self, inputs: Mapping[str, Artifact], context: Context) -> Outcome:
+    def run(self, inputs: Inputs, context: Context) -> Outcome:
         import time
 
         if self.fails_above is not None and self.x > self.fails_above:

@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import replace
 from typing import Annotated, Any
 
 import torch
 from pydantic import Field
 
-from nasdistill.artifacts import Artifact
 from nasdistill.data.base import ImageSet
 from nasdistill.data.loaders import evaluation_batches
 from nasdistill.errors import UserError
 from nasdistill.registry import Component, ComponentOf, Registry
-from nasdistill.stages import STAGES, Context, Outcome, Reference, Stage
+from nasdistill.stages import STAGES, Context, Inputs, Outcome, Reference, Stage
 from nasdistill.stages.networks import network_for_data
 from nasdistill.training.metrics import evaluate
 
@@ -53,7 +51,7 @@ class Robustness(Stage):
         "contrast", validate_default=True, description="what is done to each test image"
     )
 
-    def run(self, inputs: Mapping[str, Artifact], context: Context) -> Outcome:
+    def run(self, inputs: Inputs, context: Context) -> Outcome:
         spec, network = network_for_data("network", self.network, inputs, context, "trained")
         test, engine = context.data.test, context.engine
         if not isinstance(test, ImageSet):

@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
 from pydantic import Field
 
-from nasdistill.artifacts import Artifact
 from nasdistill.report.parts import Group
 from nasdistill.report.payloads import Payload
 from nasdistill.report.records import Row
 from nasdistill.report.sections import SECTIONS, Section
-from nasdistill.stages import STAGES, Context, Outcome, Stage
+from nasdistill.stages import STAGES, Context, Inputs, Outcome, Stage
 from nasdistill.storage import write_json
 
 
@@ -29,7 +26,7 @@ class MeasureBrightness(Stage):
 
     makes = "metrics"
 
-    def run(self, inputs: Mapping[str, Artifact], context: Context) -> Outcome:
+    def run(self, inputs: Inputs, context: Context) -> Outcome:
         data = context.data
         means = [data.test.images[data.test.labels == label].float().mean() / 255 for label in range(len(data.classes))]
         found = dict(zip(data.classes, map(float, means), strict=True))
