@@ -12,6 +12,7 @@ from torch.nn import functional
 
 from nasdistill.data.base import Shape
 from nasdistill.models.base import MODELS, Model
+from nasdistill.models.layers import draw_weights
 from nasdistill.models.limits import one_of_depths, require_images
 
 _FAMILY = "DenseNet-BC"
@@ -95,13 +96,7 @@ class DenseNetwork(nn.Module):
             width += layers * growth
         self.norm = nn.BatchNorm2d(width)
         self.classifier = nn.Linear(width, classes)
-        self._draw_weights()
-
-    def _draw_weights(self) -> None:
-        for module in self.modules():
-            if isinstance(module, nn.Conv2d):
-                nn.init.kaiming_normal_(module.weight, nonlinearity="relu")
-        nn.init.zeros_(self.classifier.bias)
+        draw_weights(self, "fan_in")
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
         features = self.features(self.stem(images))

@@ -1,6 +1,8 @@
-"""The layers that cells are made of: separable and dilated convolutions, and what changes width or resolution."""
+"""Layers of cells: separable and dilated convolutions, what changes width or resolution; and how weights are drawn."""
 
 from __future__ import annotations
+
+from typing import Literal
 
 import torch
 from torch import nn
@@ -97,3 +99,14 @@ class Zero(nn.Module):
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         return torch.zeros_like(x[:, :, :: self.stride, :: self.stride])
+
+
+def draw_weights(network: nn.Module, mode: Literal["fan_in", "fan_out"]) -> None:
+    """Convolutions from a normal distribution that keeps the variance behind a ReLU; the classifier's bias is zero.
+
+    Source: He et al. 2015, Delving Deep into Rectifiers, equation 10 (fan_in) or 14 (fan_out).
+    """
+    for module in network.modules():
+        if isinstance(module, nn.Conv2d):
+            nn.init.kaiming_normal_(module.weight, mode=mode, nonlinearity="relu")
+    nn.init.zeros_(network.get_parameter("classifier.bias"))

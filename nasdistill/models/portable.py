@@ -69,8 +69,7 @@ def check(
     for batch in BATCHES:
         images = torch.randn(batch, *shape, generator=generator)
         with torch.no_grad():
-            expected = network(images)
-        found = exported(images)
+            expected, found = network(images), exported(images)
         if found.shape != expected.shape:
             raise UserError(
                 f"the exported network gives {tuple(found.shape)} for {batch} images, not {tuple(expected.shape)}"

@@ -40,12 +40,10 @@ class ForeignState:
 
     Attributes:
         tensors: on the CPU.
-        under: the keys that led to them, e.g. `("model",)`.
         in_order: whether they come in the order in which the modules were made.
     """
 
     tensors: dict[str, torch.Tensor]
-    under: tuple[str, ...]
     in_order: bool
 
 
@@ -93,7 +91,7 @@ def _read_safetensors(path: Path, size: int, header: int) -> ForeignState:
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  (not iterable itself)
     except (SafetensorError, ValueError, TypeError, RuntimeError) as error:
         raise UserError(f"{path} is damaged: {str(error).splitlines()[0]}") from None
-    return ForeignState(tensors, (), in_order=False)
+    return ForeignState(tensors, in_order=False)
 
 
 def _refuse_bombs(path: Path, size: int) -> None:
@@ -131,20 +129,20 @@ def _read_elsewhere(path: Path, size: int) -> ForeignState:
             raise UserError(
                 f"{path} cannot be read: it is damaged, or takes more memory or time than a state dict does"
             )
-        told = json.loads(done.stdout)
+        names = json.loads(done.stdout)
         from safetensors.torch import load
 
         # Read, not mapped: the file is gone when this function returns.
         tensors = load(handed_over.read_bytes())
-    return ForeignState({name: tensors[name] for name in told["names"]}, tuple(told["under"]), in_order=True)
+    return ForeignState({name: tensors[name] for name in names}, in_order=True)
 
 
 class _Refused(Exception):
     """The file is not what it should be; the message goes on after the file's name."""
 
 
-def find_tensors(content: Any, under: tuple[str, ...] = ()) -> tuple[dict[str, torch.Tensor], tuple[str, ...]]:
-    """The state dict in a checkpoint, and the keys that lead to it; its entries that are no tensors are left out."""
+def find_tensors(content: Any, under: tuple[str, ...] = ()) -> dict[str, torch.Tensor]:
+    """The state dict in a checkpoint, `under` the keys that led here; its entries that are no tensors are left out."""
     if not isinstance(content, Mapping):
         where = f" under {'.'.join(under)!r}" if under else ""
         raise _Refused(f"holds no state dict{where}, but an object of type {type(content).__name__!r}")
@@ -153,7 +151,7 @@ def find_tensors(content: Any, under: tuple[str, ...] = ()) -> tuple[dict[str, t
         return find_tensors(content[inner], (*under, inner))
     tensors = _tensors_in(content)
     if tensors:
-        return tensors, under
+        return tensors
     holders = {str(key): value for key, value in content.items() if isinstance(value, Mapping) and _tensors_in(value)}
     if len(holders) == 1:
         (key,) = holders
@@ -198,7 +196,7 @@ def _main(path: Path, out: Path, memory: int) -> int:
 
     _bound(memory)
     try:
-        tensors, under = find_tensors(torch.load(path, map_location="cpu", weights_only=True))
+        tensors = find_tensors(torch.load(path, map_location="cpu", weights_only=True))
         for name, tensor in tensors.items():
             if tensor.layout != torch.strided or tensor.is_quantized:
                 raise _Refused(f"holds {name!r}, which is sparse or quantised")
@@ -213,7 +211,7 @@ def _main(path: Path, out: Path, memory: int) -> int:
     except Exception as error:  # a hostile file may fail in any way
         print(_refusal(error, path))
         return _REFUSED
-    print(json.dumps({"names": list(tensors), "under": list(under)}))
+    print(json.dumps(list(tensors)))
     return 0
 
 

@@ -12,6 +12,7 @@ from torch.nn import functional
 
 from nasdistill.data.base import Shape
 from nasdistill.models.base import MODELS, Model
+from nasdistill.models.layers import draw_weights
 from nasdistill.models.limits import one_of_depths, require_images
 
 _FAMILY = "ResNet for small images"
@@ -108,13 +109,7 @@ class ResidualNetwork(nn.Module):
             for before, after, stride in zip(widths, widths[1:], (1, 2, 2), strict=False)
         )
         self.classifier = nn.Linear(widths[-1], classes)
-        self._draw_weights()
-
-    def _draw_weights(self) -> None:
-        for module in self.modules():
-            if isinstance(module, nn.Conv2d):
-                nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
-        nn.init.zeros_(self.classifier.bias)
+        draw_weights(self, "fan_out")
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
         features = functional.relu(self.norm(self.stem(images)))
