@@ -55,6 +55,8 @@ class Adam(Optimizer):
     """Steps scaled by running moments of the gradient; weight decay is a term of the gradient."""
 
     source: ClassVar[str] = "Kingma and Ba 2015 (arXiv:1412.6980), algorithm 1"
+    decoupled: ClassVar[bool] = False
+    """Whether weight decay is outside of the moments."""
 
     lr: float = Field(1e-3, gt=0, description="peak learning rate")
     betas: tuple[Beta, Beta] = Field((0.9, 0.999), description="decay of the first and of the second moment")
@@ -64,24 +66,20 @@ class Adam(Optimizer):
 
         given = list(parameters)
         return torch.optim.Adam(
-            given, lr=self.lr, betas=self.betas, weight_decay=self.weight_decay, fused=can_fuse(given)
+            given,
+            lr=self.lr,
+            betas=self.betas,
+            weight_decay=self.weight_decay,
+            fused=can_fuse(given),
+            decoupled_weight_decay=self.decoupled,
         )
 
 
 @OPTIMIZERS.register("adamw")
-class AdamW(Optimizer):
+class AdamW(Adam):
     """Adam whose weight decay shrinks the weights directly, outside of the moments."""
 
-    source: ClassVar[str] = "Loshchilov and Hutter 2019 (arXiv:1711.05101), algorithm 2"
+    source = "Loshchilov and Hutter 2019 (arXiv:1711.05101), algorithm 2"
+    decoupled = True
 
-    lr: float = Field(1e-3, gt=0, description="peak learning rate")
-    betas: tuple[Beta, Beta] = Field((0.9, 0.999), description="decay of the first and of the second moment")
     weight_decay: float = Field(0.01, ge=0, description="weight decay, multiplied by the learning rate")
-
-    def build(self, parameters: Iterable[torch.nn.Parameter]) -> torch.optim.Optimizer:
-        import torch
-
-        given = list(parameters)
-        return torch.optim.AdamW(
-            given, lr=self.lr, betas=self.betas, weight_decay=self.weight_decay, fused=can_fuse(given)
-        )
