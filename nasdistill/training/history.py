@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from nasdistill.training.metrics import Metrics
@@ -15,6 +16,7 @@ SELECTED_BY = {"accuracy": VALIDATION, "balanced-accuracy": VALIDATION_BALANCED}
 """The curve that selects, by the name of the choice; see `nasdistill.training.settings.Select`."""
 
 
+@dataclass
 class History:
     """Values by name and epoch; the validation images alone select: by a score, by loss where there is none.
 
@@ -23,9 +25,8 @@ class History:
         score: name of the curve whose highest value selects.
     """
 
-    def __init__(self, curves: Mapping[str, list[list[float]]] | None = None, score: str = VALIDATION) -> None:
-        self.curves: dict[str, list[list[float]]] = dict(curves or {})
-        self.score = score
+    curves: dict[str, list[list[float]]] = field(default_factory=dict)
+    score: str = VALIDATION
 
     def add(self, values: Mapping[str, float], epoch: int) -> None:
         for name, value in values.items():
