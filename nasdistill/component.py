@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, ClassVar, get_args
@@ -43,6 +44,8 @@ class Component(Options):
     registered_kind: ClassVar[str] = ""
     registered_name: ClassVar[str] = ""
     source: ClassVar[str] = ""
+    shorthand: ClassVar[str] = ""
+    """A pattern of names that set options, a group for each that is a number: `resnet-(?P<depth>\\d+)`."""
 
     @classmethod
     def __pydantic_init_subclass__(cls, **_options: Any) -> None:
@@ -52,7 +55,8 @@ class Component(Options):
     @classmethod
     def parse_shorthand(cls, text: str) -> dict[str, Any] | None:
         """The options that a shorthand such as `wrn-40-2` stands for, or None if `text` is none of this component's."""
-        return None
+        match = re.fullmatch(cls.shorthand, text, re.IGNORECASE) if cls.shorthand else None
+        return {name: int(number) for name, number in match.groupdict().items()} if match else None
 
     def spec(self) -> dict[str, Any]:
         """Plain data (JSON) from which this component is rebuilt: its name and its options."""

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import re
-from typing import Annotated, Any, ClassVar
+from typing import Annotated, ClassVar
 
 import torch
 from pydantic import Field
@@ -16,7 +15,6 @@ from nasdistill.models.layers import draw_weights
 from nasdistill.models.limits import one_of_depths, require_images
 
 _FAMILY = "DenseNet-BC"
-_SHORTHAND = re.compile(r"densenet-(\d+)-(\d+)", re.IGNORECASE)
 
 
 @MODELS.register("densenet")
@@ -24,6 +22,7 @@ class DenseNet(Model):
     """A network whose layers each read all before them. Shorthand: `densenet-DEPTH-GROWTH`, e.g. `densenet-100-12`."""
 
     source: ClassVar[str] = "Huang et al. 2017, Densely Connected Convolutional Networks, sections 3 and 4.2"
+    shorthand: ClassVar[str] = r"densenet-(?P<depth>\d+)-(?P<growth>\d+)"
 
     depth: Annotated[int, one_of_depths(_FAMILY, layers=6, fixed=4)] = Field(
         100, description="layers, 6n+4 for n bottlenecked layers in each of the three blocks"
@@ -31,11 +30,6 @@ class DenseNet(Model):
     growth: int = Field(12, gt=0, description="channels that each layer adds")
     compression: float = Field(0.5, gt=0, le=1, description="fraction of the channels that is kept between two blocks")
     dropout: float = Field(0.0, ge=0, lt=1, description="probability of dropping a value that a layer adds")
-
-    @classmethod
-    def parse_shorthand(cls, text: str) -> dict[str, Any] | None:
-        match = _SHORTHAND.fullmatch(text)
-        return {"depth": int(match[1]), "growth": int(match[2])} if match else None
 
     def build(self, shape: Shape, classes: int) -> nn.Module:
         require_images(_FAMILY, shape, smallest=4)

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import re
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Annotated, ClassVar, Literal
 
 import torch
 from pydantic import Field
@@ -16,7 +15,6 @@ from nasdistill.models.layers import draw_weights
 from nasdistill.models.limits import one_of_depths, require_images
 
 _FAMILY = "ResNet for small images"
-_SHORTHAND = re.compile(r"resnet-(\d+)", re.IGNORECASE)
 
 Shortcut = Literal["pad", "project"]
 
@@ -26,6 +24,7 @@ class ResNet(Model):
     """A residual network with three groups of 16, 32 and 64 channels. Shorthand: `resnet-DEPTH`, e.g. `resnet-56`."""
 
     source: ClassVar[str] = "He et al. 2016, Deep Residual Learning for Image Recognition, section 4.2"
+    shorthand: ClassVar[str] = r"resnet-(?P<depth>\d+)"
 
     depth: Annotated[int, one_of_depths(_FAMILY, layers=6, fixed=2)] = Field(
         20, description="layers, 6n+2 for n blocks in each of the three groups"
@@ -34,11 +33,6 @@ class ResNet(Model):
         "pad",
         description="where channels double: pad with zeros (option A, as published for CIFAR) or project (option B)",
     )
-
-    @classmethod
-    def parse_shorthand(cls, text: str) -> dict[str, Any] | None:
-        match = _SHORTHAND.fullmatch(text)
-        return {"depth": int(match[1])} if match else None
 
     def build(self, shape: Shape, classes: int) -> nn.Module:
         require_images(_FAMILY, shape, smallest=4)

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import re
-from typing import Any, ClassVar, NamedTuple
+from typing import ClassVar, NamedTuple
 
 import torch
 from pydantic import Field, field_validator
@@ -14,7 +13,6 @@ from nasdistill.errors import SpecError
 from nasdistill.models.base import MODELS, Model
 from nasdistill.models.limits import require_waveforms
 
-_SHORTHAND = re.compile(r"wave-(\d+)-(\d+)", re.IGNORECASE)
 KERNEL, STRIDE, POOL = 80, 4, 4
 
 
@@ -48,6 +46,7 @@ class WaveCNN(Model):
     """
 
     source: ClassVar[str] = "Dai et al. 2016, Very Deep Convolutional Neural Networks for Raw Waveforms, table 1"
+    shorthand: ClassVar[str] = r"wave-(?P<depth>\d+)-(?P<width>\d+)"
 
     depth: int = Field(5, description="layers, as many as M3, M5, M11 or M18 have: 3, 5, 11 or 18")
     width: int = Field(128, gt=0, description="channels of the first layers; they double from group to group")
@@ -59,11 +58,6 @@ class WaveCNN(Model):
             *most, last = PUBLISHED
             raise SpecError(f"a waveform network has {', '.join(map(str, most))} or {last} layers, not {depth}")
         return depth
-
-    @classmethod
-    def parse_shorthand(cls, text: str) -> dict[str, Any] | None:
-        match = _SHORTHAND.fullmatch(text)
-        return {"depth": int(match[1]), "width": int(match[2])} if match else None
 
     def build(self, shape: Shape, classes: int) -> nn.Module:
         require_waveforms("waveform network", shape, shortest=STRIDE)

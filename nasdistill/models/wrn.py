@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import re
-from typing import Annotated, Any, ClassVar
+from typing import Annotated, ClassVar
 
 import torch
 from pydantic import Field
@@ -16,7 +15,6 @@ from nasdistill.models.layers import draw_weights
 from nasdistill.models.limits import one_of_depths, require_images
 
 _FAMILY = "wide ResNet"
-_SHORTHAND = re.compile(r"wrn-(\d+)-(\d+)", re.IGNORECASE)
 
 
 @MODELS.register("wrn")
@@ -24,17 +22,13 @@ class WideResNet(Model):
     """A residual network of few, wide, pre-activated blocks. Shorthand: `wrn-DEPTH-WIDTH`, e.g. `wrn-40-2`."""
 
     source: ClassVar[str] = "Zagoruyko and Komodakis 2016, Wide Residual Networks, table 1"
+    shorthand: ClassVar[str] = r"wrn-(?P<depth>\d+)-(?P<width>\d+)"
 
     depth: Annotated[int, one_of_depths(_FAMILY, layers=6, fixed=4)] = Field(
         16, description="layers, 6n+4 for n blocks in each of the three groups"
     )
     width: int = Field(2, gt=0, description="channels of the three groups, as a multiple of 16, 32 and 64")
     dropout: float = Field(0.0, ge=0, lt=1, description="probability of dropping a value inside a block")
-
-    @classmethod
-    def parse_shorthand(cls, text: str) -> dict[str, Any] | None:
-        match = _SHORTHAND.fullmatch(text)
-        return {"depth": int(match[1]), "width": int(match[2])} if match else None
 
     def build(self, shape: Shape, classes: int) -> nn.Module:
         require_images(_FAMILY, shape, smallest=4)
