@@ -103,9 +103,9 @@ def calibration_error(correct: torch.Tensor, confidence: torch.Tensor, images: i
     return float((correct - confidence).abs().sum() / images)
 
 
-def bin_of(confidence: torch.Tensor, bins: int = BINS) -> torch.Tensor:
-    """The index of the bin that holds each confidence in (0, 1]; bin i is (i/bins, (i+1)/bins]."""
-    return (confidence * bins).ceil().long().sub(1).clamp(0, bins - 1)
+def bin_of(confidence: torch.Tensor) -> torch.Tensor:
+    """The index of the bin that holds each confidence in (0, 1]; bin i of the 15 is (i/15, (i+1)/15]."""
+    return (confidence * BINS).ceil().long().sub(1).clamp(0, BINS - 1)
 
 
 def evaluate(network: nn.Module, batches: Batches, engine: Engine, full_precision: bool = False) -> Metrics:

@@ -130,7 +130,7 @@ class Records:
             log.warning("the logger %s is left out from here on: %s: %s", who, type(error).__name__, error)
 
     @contextmanager
-    def progress(self, total: int, done: int = 0, what: str = "", unit: str = "step") -> Iterator[Progress]:
+    def progress(self, total: int, done: int = 0, unit: str = "step") -> Iterator[Progress]:
         """A progress bar with rate and time left on a terminal, plain lines elsewhere.
 
         Args:
@@ -138,13 +138,12 @@ class Records:
             done: steps done before, when a loop resumes.
             unit: what a step is.
         """
-        title = f"{self.title} {what}".strip()
         if not self.writes:
-            yield Progress(title, total, done, lambda _at, _note: None)
+            yield Progress(self.title, total, done, lambda _at, _note: None)
             return
         quiet = not log.isEnabledFor(logging.INFO) if self.quiet is None else self.quiet
         if quiet or not (sys.stderr.isatty() or "ipykernel" in sys.modules):
-            yield Progress(title, total, done, unit=unit)
+            yield Progress(self.title, total, done, unit=unit)
             return
         from rich.console import Console
         from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
@@ -152,5 +151,5 @@ class Records:
 
         columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
         with Bar(*columns, TextColumn("{task.fields[note]}"), console=Console(stderr=True), transient=True) as bar:
-            task = bar.add_task(title, total=total, completed=done, note="")
-            yield Progress(title, total, done, lambda at, note: bar.update(task, completed=at, note=note))
+            task = bar.add_task(self.title, total=total, completed=done, note="")
+            yield Progress(self.title, total, done, lambda at, note: bar.update(task, completed=at, note=note))
