@@ -5,7 +5,7 @@ import torch
 from torch.nn import functional
 
 from nasdistill.data.augmentations import AUGMENTATIONS, Augmentation
-from nasdistill.data.augmentations.crop import shift
+from nasdistill.data.augmentations.standard import shift
 from nasdistill.errors import SpecError, UserError
 
 EACH = [{"name": "crop", "padding": 2}, {"name": "crop", "border": "reflect"}, {"name": "flip"}, {"name": "cutout"}]

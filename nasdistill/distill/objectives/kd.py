@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated, Any
 
 from pydantic import Field
 
 from nasdistill.distill.logits import LogitObjective, softened_divergence
-from nasdistill.distill.objectives import OBJECTIVES
+from nasdistill.distill.objectives import OBJECTIVES, Objective, Outputs
+from nasdistill.registry import ComponentOf
 
 if TYPE_CHECKING:
     import torch
+
+    from nasdistill.training.batches import Batch
 
 
 @OBJECTIVES.register("kd")
@@ -106,3 +109,19 @@ class LogitsMSE(LogitObjective):
         from torch.nn import functional
 
         return functional.mse_loss(student, teacher, reduction="none").mean(dim=1)
+
+
+@OBJECTIVES.register("divergence")
+class BeliefDivergence(Objective):
+    """A divergence between the predictions of student and teacher, at temperature 1."""
+
+    source = "Micaelli, Storkey, Zero-shot Knowledge Transfer via Adversarial Belief Matching (2019), algorithm 1"
+    replaces_labels = True
+
+    divergence: Annotated[Any, ComponentOf("divergences")] = Field(
+        "kl", validate_default=True, description="which, e.g. l1 or {name: kl, reduction: batchmean}"
+    )
+
+    def loss(self, student: Outputs, teacher: Outputs, batch: Batch) -> torch.Tensor:
+        distance: torch.Tensor = self.divergence.between(student.logits, teacher.logits)
+        return distance

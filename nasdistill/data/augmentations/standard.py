@@ -1,4 +1,4 @@
-"""Random crop of the padded image."""
+"""The usual augmentations of single images: flip, crop, cutout."""
 
 from __future__ import annotations
 
@@ -9,6 +9,22 @@ from pydantic import Field
 
 from nasdistill.data.augmentations import AUGMENTATIONS, Augmentation
 from nasdistill.errors import UserError
+
+
+@AUGMENTATIONS.register("flip")
+class Flip(Augmentation):
+    """Mirror an image left to right with a probability, drawn for each image."""
+
+    source: ClassVar[str] = "Krizhevsky, Sutskever and Hinton, ImageNet Classification with Deep CNNs, 2012"
+    normalised: ClassVar[bool] = False
+
+    probability: float = Field(0.5, ge=0, le=1, description="share of the images that are mirrored")
+
+    def sample(self, count: int, size: tuple[int, int], generator: torch.Generator) -> torch.Tensor:
+        return torch.rand(count, generator=generator) < self.probability
+
+    def apply(self, images: torch.Tensor, drawn: torch.Tensor) -> torch.Tensor:
+        return torch.where(drawn.to(images.device)[:, None, None, None], images.flip(3), images)
 
 
 @AUGMENTATIONS.register("crop")
@@ -61,3 +77,26 @@ def shift(images: torch.Tensor, top: torch.Tensor, left: torch.Tensor, border: s
 def _reflected(positions: torch.Tensor, size: int) -> torch.Tensor:
     """Positions -1, -2, ... and size, size + 1, ... become 1, 2, ... and size - 2, size - 3, ..."""
     return (size - 1) - ((size - 1) - positions.abs()).abs()
+
+
+@AUGMENTATIONS.register("cutout")
+class Cutout(Augmentation):
+    """Set a square to the mean colour; its centre is any pixel, so that borders may cut the square off."""
+
+    source: ClassVar[str] = "DeVries and Taylor, Improved Regularization of CNNs with Cutout, 2017"
+
+    size: int = Field(16, ge=2, multiple_of=2, description="side of the square in pixels, even as in the released code")
+
+    def sample(self, count: int, size: tuple[int, int], generator: torch.Generator) -> torch.Tensor:
+        return torch.stack([torch.randint(length, (count,), generator=generator) for length in size], dim=1)
+
+    def apply(self, images: torch.Tensor, drawn: torch.Tensor) -> torch.Tensor:
+        y, x = drawn.unbind(1)
+        inside = _band(y, self.size, images.shape[2])[:, :, None] & _band(x, self.size, images.shape[3])[:, None, :]
+        return torch.where(inside.to(images.device)[:, None], images.new_zeros(()), images)
+
+
+def _band(centre: torch.Tensor, size: int, length: int) -> torch.Tensor:
+    """Which of the positions 0 .. length - 1 lie in [centre - size/2, centre + size/2); bool, [N, length]."""
+    distance = torch.arange(length) - centre[:, None]
+    return (distance >= -(size // 2)) & (distance < size // 2)
