@@ -18,7 +18,7 @@ from pydantic_core import CoreSchema, core_schema
 
 from nasdistill.component import Component as Component
 from nasdistill.errors import SpecError, UserError, unknown
-from nasdistill.sources import Written, registered
+from nasdistill.sources import Registered, registered
 from nasdistill.validation import build as build
 from nasdistill.versions import Origin as Origin
 from nasdistill.versions import origin_of
@@ -134,7 +134,7 @@ class Registry(Generic[C]):
         return {name for name, component in self._components.items() if self._is_builtin(component)}
 
     @functools.cached_property
-    def written(self) -> dict[str, Written]:
+    def written(self) -> dict[str, Registered]:
         """The built-in components by name, as far as sources spell names out."""
         folders = getattr(importlib.import_module(self.package), "__path__", ())
         return {name: written for folder in folders for name, written in registered(Path(folder)).items()}

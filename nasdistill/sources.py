@@ -10,7 +10,7 @@ _REGISTERED = re.compile(r'\.register\(\s*"([^"]+)"\s*\)\n(?:class [^"]*"""(.*?)
 _COMMAND = re.compile(r'^    command: ClassVar\[str\] = "(.+)"$', re.MULTILINE)
 
 
-class Written(NamedTuple):
+class Registered(NamedTuple):
     """A component as its source has it.
 
     Attributes:
@@ -24,14 +24,14 @@ class Written(NamedTuple):
     command: str
 
 
-def registered(folder: Path) -> dict[str, Written]:
+def registered(folder: Path) -> dict[str, Registered]:
     """The components that modules in `folder` register under names that stand there as text."""
-    found: dict[str, Written] = {}
+    found: dict[str, Registered] = {}
     for file in folder.glob("*.py"):
         text = file.read_text()
         command = _COMMAND.search(text)
         for name, about in _REGISTERED.findall(text):
-            found[name] = Written(file.stem, about, command[1] if command else name)
+            found[name] = Registered(file.stem, about, command[1] if command else name)
     return found
 
 

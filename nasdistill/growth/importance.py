@@ -173,16 +173,14 @@ def estimate_statistics(network: nn.Module, batches: LabelledImages, engine: Eng
     training mode meanwhile, so drop path and dropout do not act.
     """
     engine.place(network)
-    mode = network.training
-    network.eval()
     norms = [module for module in network.modules() if isinstance(module, _BatchNorm)]
     momenta = [norm.momentum for norm in norms]
-    for norm in norms:
-        norm.train().reset_running_stats()
-        norm.momentum = None  # the plain average over batches
-    for images, _labels in batches:
-        with engine.autocast():
-            network(images.to(engine.device))
+    with in_evaluation_mode(network):
+        for norm in norms:
+            norm.train().reset_running_stats()
+            norm.momentum = None  # the plain average over batches
+        for images, _labels in batches:
+            with engine.autocast():
+                network(images.to(engine.device))
     for norm, momentum in zip(norms, momenta, strict=True):
         norm.momentum = momentum
-    network.train(mode)

@@ -8,11 +8,10 @@ from pathlib import Path
 
 from nasdistill.report import tables, trial_plots, trial_tables, words
 from nasdistill.report.experiments import Experiment
-from nasdistill.report.page import moment, render
+from nasdistill.report.page import facts, render
 from nasdistill.report.parts import Group, Part
 from nasdistill.report.trial_axes import importance_of
 from nasdistill.storage import write_text
-from nasdistill.words import duration
 
 MARKDOWN = "trials.md"
 CSV = "trials.csv"
@@ -34,7 +33,12 @@ def write_experiment(experiment: Experiment, folder: Path, page: Path | None = N
             "experiment.html.j2",
             experiment=experiment,
             figures=_key_figures(experiment),
-            facts=_facts(experiment),
+            facts=facts(
+                experiment,
+                ("score", f"{experiment.metric}; the {_wanted(experiment)} is best"),
+                ("tuner", experiment.tuner),
+                *([("assessor", experiment.assessor)] if experiment.assessor else []),
+            ),
             parts=list(filter(None, parts)),
         ),
     )
@@ -57,18 +61,6 @@ def _key_figures(experiment: Experiment) -> list[tuple[str, str]]:
     if kind is not None:
         figures.append((f"{best.accuracy[kind]:.1f} %", f"test accuracy of {words.with_weights('that trial', kind)}"))
     return [*figures, trials]
-
-
-def _facts(experiment: Experiment) -> list[tuple[str, str]]:
-    return [
-        ("started", moment(experiment.started)),
-        ("took", duration(experiment.seconds)),
-        ("machine", experiment.device),
-        ("score", f"{experiment.metric}; the {_wanted(experiment)} is best"),
-        ("tuner", experiment.tuner),
-        *([("assessor", experiment.assessor)] if experiment.assessor else []),
-        ("versions", ", ".join(f"{name} {version}" for name, version in experiment.versions.items())),
-    ]
 
 
 def _wanted(experiment: Experiment) -> str:

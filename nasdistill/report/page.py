@@ -18,6 +18,7 @@ from markupsafe import Markup, escape
 from nasdistill.artifacts import open_artifact
 from nasdistill.errors import UserError
 from nasdistill.report import payloads, plots, sweeps, tables, words
+from nasdistill.report.experiments import Experiment
 from nasdistill.report.parts import Group, Part
 from nasdistill.report.points import in_words, value_in_words
 from nasdistill.report.records import LeftOut, Row, RunRecord
@@ -109,13 +110,18 @@ def _breakable(text: str) -> Markup:
 
 
 def _facts(record: RunRecord) -> list[tuple[str, str]]:
+    swept = (("swept", f"{key}: {', '.join(map(value_in_words, values))}") for key, values in record.sweep.items())
+    left_out = (("left out", _left_out(each)) for each in record.left_out)
+    return facts(record, ("seeds", ", ".join(map(str, record.seeds))), *swept, *left_out)
+
+
+def facts(record: RunRecord | Experiment, *more: tuple[str, str]) -> list[tuple[str, str]]:
+    """When and where something was run, and `more`."""
     return [
         ("started", moment(record.started)),
         ("took", duration(record.seconds)),
         ("machine", record.device),
-        ("seeds", ", ".join(map(str, record.seeds))),
-        *(("swept", f"{key}: {', '.join(map(value_in_words, values))}") for key, values in record.sweep.items()),
-        *(("left out", _left_out(each)) for each in record.left_out),
+        *more,
         ("versions", ", ".join(f"{name} {version}" for name, version in record.versions.items())),
     ]
 
