@@ -10,7 +10,6 @@ import shutil
 import subprocess
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict
-from pathlib import Path
 from typing import Any
 
 import nasdistill
@@ -21,7 +20,7 @@ from nasdistill.registry import registry
 from nasdistill.stages import Stage
 from nasdistill.stages.base import Place, in_words, path_of, references, references_in
 from nasdistill.storage import sha256_of_json
-from nasdistill.training.engine import EngineSettings, resolve
+from nasdistill.training.engine import EngineSettings, processor, resolve
 from nasdistill.versions import origin_of, version
 
 _PACKAGES = ("torch", "torchvision", "lightning", "numpy", "safetensors", "pydantic")
@@ -52,11 +51,6 @@ def origins(components: Iterable[type[Component]]) -> dict[str, dict[str, str]]:
     return {name: asdict(origin) for name, origin in sorted(found.items()) if origin.name != "built-in"}
 
 
-def resolved_config(stage: Stage) -> dict[str, Any]:
-    """A stage's options as plain data, defaults included."""
-    return stage.model_dump(mode="json")
-
-
 def key_of(
     stage: Stage,
     inputs: Mapping[Place, str | Artifact],
@@ -75,7 +69,7 @@ def key_of(
     """
     conditions = {name for name, reference in references(type(stage)).items() if reference.condition}
     read = {path_of(field)[0] for field in inputs}
-    config = {name: value for name, value in resolved_config(stage).items() if name not in read | conditions}
+    config = {name: value for name, value in stage.model_dump(mode="json").items() if name not in read | conditions}
     deciding = {
         in_words(field): found.content if isinstance(found, Artifact) else found
         for field, found in inputs.items()
@@ -120,14 +114,6 @@ def device_in_words(settings: EngineSettings) -> str:
 
         where = torch.cuda.get_device_name()
     else:
-        where = f"{accelerator}, {_processor()}, {os.cpu_count()} cores"
+        model = processor("model name") or platform.processor() or platform.machine()
+        where = f"{accelerator}, {model}, {os.cpu_count()} cores"
     return f"{where}, {'bf16 mixed' if precision == 'bf16' else 'fp32'}"
-
-
-def _processor() -> str:
-    info = Path("/proc/cpuinfo")
-    if info.is_file():
-        for line in info.read_text().splitlines():
-            if line.startswith("model name"):
-                return line.split(":", 1)[1].strip()
-    return platform.processor() or platform.machine()

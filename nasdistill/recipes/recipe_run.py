@@ -31,7 +31,6 @@ from nasdistill.recipes.provenance import (
     git_commit,
     key_of,
     origins,
-    resolved_config,
     versions,
 )
 from nasdistill.stages import Context, Stage
@@ -298,7 +297,7 @@ class RecipeRun:
             stage=name,
             uses=planned.uses,
             key=key,
-            config=resolved_config(stage),
+            config=stage.model_dump(mode="json"),
             inputs={in_words(field): found.content for field, found in inputs.items()},
             seed=seed,
             metrics=metrics,

@@ -55,12 +55,18 @@ class EngineSettings(DeviceSettings):
 
 
 @functools.cache
+def processor(attribute: str) -> str:
+    """What Linux says of the first processor, e.g. its `model name`; empty where it says nothing."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        return ""
+    return next((line.partition(":")[2].strip() for line in lines if line.startswith(attribute)), "")
+
+
 def cpu_has_bf16() -> bool:
     """Whether this processor multiplies bfloat16 itself; where it does not, bf16 is emulated and slower than fp32."""
-    if sys.platform != "linux":
-        return False
-    flags = next((line for line in Path("/proc/cpuinfo").read_text().splitlines() if line.startswith("flags")), "")
-    return "avx512_bf16" in flags.split() or "amx_bf16" in flags.split()
+    return not {"avx512_bf16", "amx_bf16"}.isdisjoint(processor("flags").split())
 
 
 def gpus_possible() -> bool:
