@@ -135,16 +135,16 @@ def test_the_generator_starts_over_if_asked_to_and_the_student_does_not(
     """With a generator that hardly learns, its weights tell whether it was drawn anew."""
     slow = {"generator_optimizer": {"name": "adam", "lr": 1e-9}}
     made = with_collapses(2, 3, 4, on_collapse="restart", **slow)
-    first = made.generation.generator.get_parameter("linear.weight").detach().clone()
+    first = made.generation.generator.get_parameter("0.weight").detach().clone()
     course = made.run(tmp_path)
     assert (course.done, course.collapses, course.stopped) == (8, [3], None)
-    again = made.generation.generator.get_parameter("linear.weight").detach()
+    again = made.generation.generator.get_parameter("0.weight").detach()
     assert (again - first).abs().max() > 0.05
     assert again.std().item() == pytest.approx(first.std().item(), rel=0.3)
     assert "; the generator starts over" in caplog.text
     unbroken = with_collapses(on_collapse="restart", **slow)
     unbroken.run(tmp_path / "unbroken")
-    assert (unbroken.generation.generator.get_parameter("linear.weight") - first).abs().max() < 1e-6
+    assert (unbroken.generation.generator.get_parameter("0.weight") - first).abs().max() < 1e-6
 
 
 class WrongSign(GeneratorLoss):

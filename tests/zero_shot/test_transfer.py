@@ -13,6 +13,7 @@ from torch.optim.optimizer import register_optimizer_step_pre_hook
 from torch.utils.flop_counter import FlopCounterMode
 
 from nasdistill.training.losses import Diverged
+from nasdistill.zero_shot.generators import GENERATORS
 from nasdistill.zero_shot.generators.convolutional import ConvolutionalGenerator
 from nasdistill.zero_shot.transfer import transfer
 from tests.distill.nets import TwoMaps
@@ -52,7 +53,7 @@ def test_what_each_network_reads_in_an_iteration(tmp_path: Path) -> None:
     def make_once_more(*_: object) -> None:
         """Before the first student step: what the generator, as it is now, makes of the latents in training mode."""
         if len(of_student) % (GENERATOR_STEPS + STUDENT_STEPS) == GENERATOR_STEPS + 1:
-            again = ConvolutionalGenerator(5, 4, SHAPE, 0.2, last_affine=True).train()
+            again = GENERATORS.parse(GENERATOR).build(SHAPE, images=16).train()
             again.load_state_dict(generator.state_dict())
             with torch.no_grad():
                 expected.append(again(drawn[-1]))
@@ -150,7 +151,7 @@ def test_no_gradients_are_computed_but_those_that_are_used(tmp_path: Path) -> No
     generator = made.generation.generator
     assert isinstance(generator, ConvolutionalGenerator)
     latent, asked, taught = forward(generator, 5), forward(teacher, *SHAPE), forward(student, *SHAPE)
-    linear, first = forward(generator.linear, 5), forward(student.first[0], *SHAPE)
+    linear, first = forward(generator[0], 5), forward(student.first[0], *SHAPE)
     # Backward costs as much as forward for what a layer reads, and once more for its weights. The latents and the
     # student's images want no gradient; both networks' weights want none while the generator steps.
     step_of_generator = latent + asked + taught + (2 * latent - linear) + asked + taught
@@ -291,7 +292,7 @@ def test_whole_iterations_are_those_of_the_algorithm_in_plain_torch(tmp_path: Pa
     student, teacher = network(1), network(2, channels=6)
     made = loop(student, teacher, **{**STEPS, "pseudo_batches": 3})
     generator = made.generation.generator
-    other, another = network(1), ConvolutionalGenerator(5, 4, SHAPE, 0.2, last_affine=True)
+    other, another = network(1), GENERATORS.parse(GENERATOR).build(SHAPE, images=16)
     another.load_state_dict(generator.state_dict())
     by_hand(other, another, teacher, [made.generation.sample(SEED, done)[0] for done in range(3)])
     made.run(tmp_path)

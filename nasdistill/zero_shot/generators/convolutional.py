@@ -1,17 +1,17 @@
-"""The generator of zero-shot transfer: a vector, a small map, and twice its size twice."""
+"""The generator of zero-shot transfer, and its like for waveforms: a vector, a small map, and a larger one twice."""
 
 from __future__ import annotations
 
-import torch
-from pydantic import Field
+from collections.abc import Sequence
+from typing import ClassVar
+
+from pydantic import Field, field_validator
 from torch import nn
-from torch.nn import functional
 
 from nasdistill.data.base import Shape
+from nasdistill.errors import SpecError
+from nasdistill.models.limits import require_waveforms
 from nasdistill.zero_shot.generators import GENERATORS, Generator
-
-REDUCTION = 4
-"""By how much the first map is smaller than the image, in height and in width."""
 
 
 @GENERATORS.register("convolutional")
@@ -44,7 +44,16 @@ class Convolutional(Generator):
         return self.latents
 
     def build(self, shape: Shape, images: int) -> nn.Module:
-        network = ConvolutionalGenerator(self.latents, self.channels, shape, self.slope, self.last_affine, self.tanh)
+        network = ConvolutionalGenerator(
+            self.latents,
+            self.channels,
+            [(-(-shape[1] // by), -(-shape[2] // by)) for by in (4, 2, 1)],
+            shape[0],
+            self.slope,
+            kernel=(3, 3),
+            tanh=self.tanh,
+            last_affine=self.last_affine,
+        )
         if self.spectral_norm:
             for module in list(network.modules()):
                 if isinstance(module, nn.Linear | nn.Conv2d):
@@ -52,36 +61,86 @@ class Convolutional(Generator):
         return network
 
 
-class ConvolutionalGenerator(nn.Module):
+@GENERATORS.register("waveform")
+class Waveform(Generator):
+    """The layers of `convolutional` along time alone, for shapes of channels x 1 x samples.
+
+    A linear layer makes a map of a sixteenth of the length; before each of the first two convolutions it becomes four
+    times as long.
+    """
+
+    source: ClassVar[str] = (
+        "Micaelli, Storkey, Zero-shot Knowledge Transfer via Adversarial Belief Matching (2019), for the layers; "
+        "Donahue, McAuley, Puckette, Adversarial Audio Synthesis (2019), for a factor of 4 and kernels of 25"
+    )
+
+    latents: int = Field(100, gt=0, description="numbers that each waveform is made from")
+    channels: int = Field(128, gt=1, description="of the first two maps; the third has half as many")
+    kernel: int = Field(25, gt=0, description="samples that a convolution reads, an odd number")
+    slope: float = Field(0.2, ge=0, description="of leaky ReLU below 0")
+
+    @field_validator("kernel")
+    @classmethod
+    def _has_a_middle(cls, kernel: int) -> int:
+        if kernel % 2 == 0:
+            raise SpecError(f"a kernel of {kernel} has no middle; {kernel - 1} and {kernel + 1} have one")
+        return kernel
+
+    def latent(self, shape: Shape) -> int:
+        return self.latents
+
+    def build(self, shape: Shape, images: int) -> nn.Module:
+        require_waveforms("generator of waveforms", shape, shortest=1)
+        middle = -(-shape[2] // 4)
+        return ConvolutionalGenerator(
+            self.latents,
+            self.channels,
+            [(1, -(-middle // 4)), (1, middle), (1, shape[2])],
+            shape[0],
+            self.slope,
+            kernel=(1, self.kernel),
+        )
+
+
+class ConvolutionalGenerator(nn.Sequential):
     """Linear, BN, up, conv, BN, leaky ReLU, up, conv, BN, leaky ReLU, conv, (tanh,) BN.
 
-    Maps are enlarged to the nearest neighbour, the second time to the image's size, whatever that is.
+    Maps are enlarged to the nearest neighbour.
+
+    Args:
+        channels: of the first two maps; the third has half as many.
+        sizes: height and width of the first map, of the second, and of the third, which is the image's.
+        colours: channels of the image.
+        kernel: height and width, odd numbers.
     """
 
     def __init__(
-        self, latents: int, channels: int, shape: Shape, slope: float, last_affine: bool, tanh: bool = False
+        self,
+        latents: int,
+        channels: int,
+        sizes: Sequence[tuple[int, int]],
+        colours: int,
+        slope: float,
+        kernel: tuple[int, int],
+        tanh: bool = False,
+        last_affine: bool = True,
     ) -> None:
-        super().__init__()
-        self.size = shape[1:]
-        self.first = (channels, -(-shape[1] // REDUCTION), -(-shape[2] // REDUCTION))
-        self.slope = slope
-        self.tanh = tanh
-        self.linear = nn.Linear(latents, channels * self.first[1] * self.first[2])
-        self.norm0 = nn.BatchNorm2d(channels)
-        self.conv1 = nn.Conv2d(channels, channels, 3, padding=1)
-        self.norm1 = nn.BatchNorm2d(channels)
-        self.conv2 = nn.Conv2d(channels, channels // 2, 3, padding=1)
-        self.norm2 = nn.BatchNorm2d(channels // 2)
-        self.conv3 = nn.Conv2d(channels // 2, shape[0], 3, padding=1)
-        self.norm3 = nn.BatchNorm2d(shape[0], affine=last_affine)
-
-    def forward(self, latents: torch.Tensor) -> torch.Tensor:
-        height, width = self.size
-        maps = self.norm0(self.linear(latents).view(-1, *self.first))
-        maps = functional.interpolate(maps, size=(-(-height // 2), -(-width // 2)))
-        maps = functional.leaky_relu(self.norm1(self.conv1(maps)), self.slope)
-        maps = functional.interpolate(maps, size=(height, width))
-        maps = functional.leaky_relu(self.norm2(self.conv2(maps)), self.slope)
-        maps = self.conv3(maps)
-        images: torch.Tensor = self.norm3(maps.tanh() if self.tanh else maps)
-        return images
+        first, middle, last = sizes
+        half = channels // 2
+        padding = (kernel[0] // 2, kernel[1] // 2)
+        super().__init__(
+            nn.Linear(latents, channels * first[0] * first[1]),
+            nn.Unflatten(1, (channels, *first)),
+            nn.BatchNorm2d(channels),
+            nn.Upsample(middle),
+            nn.Conv2d(channels, channels, kernel, padding=padding),
+            nn.BatchNorm2d(channels),
+            nn.LeakyReLU(slope),
+            nn.Upsample(last),
+            nn.Conv2d(channels, half, kernel, padding=padding),
+            nn.BatchNorm2d(half),
+            nn.LeakyReLU(slope),
+            nn.Conv2d(half, colours, kernel, padding=padding),
+            *([nn.Tanh()] if tanh else []),
+            nn.BatchNorm2d(colours, affine=last_affine),
+        )
