@@ -35,14 +35,14 @@ def starting_at(start: Path, data: Any) -> Any:
 
 
 def located(text: str) -> Path:
-    """Where a path leads; one that no recipe holds starts at the working directory.
+    """Where a path leads; one that no recipe holds starts at the working directory. In a recipe `~` is the user's home.
 
     Raises:
         SpecError: it leads nowhere, but would from the working directory.
     """
     if not isinstance(text, Written):
         return Path(text)
-    text.place = text.start / text
+    text.place = text.start / os.path.expanduser(text)  # no shell reads a recipe
     if not os.path.exists(text.place) and os.path.exists(text):
         raise SpecError(f"there is no {text.place}; it is there from the working directory: {Path(text).absolute()}")
     return text.place

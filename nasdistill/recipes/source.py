@@ -84,7 +84,8 @@ class Source:
 
     def error(self, key: Key, problem: str) -> RecipeError:
         address, value = self.address(key), self._at(key)
-        if isinstance(value, Written) and value.place and value.start != Path.cwd() and not os.path.isabs(value):
+        relative = isinstance(value, Written) and not os.path.isabs(os.path.expanduser(value))
+        if relative and value.place and value.start != Path.cwd():
             problem += f" ({value!r} starts at {value.start})"
         return RecipeError(f"{self.where(key)}: {address}: {problem}" if address else f"{self.where(key)}: {problem}")
 

@@ -100,6 +100,23 @@ def test_all_paths_of_a_file_start_at_its_folder(project: Path) -> None:
     assert recipe.settings.plugins == (str(project / "plugins" / "quote.py"),)
 
 
+def test_the_home_folder_is_no_folder_beside_the_recipe(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    home = project / "home"
+    artifact(home / "mine")
+    monkeypatch.setenv("HOME", str(home))
+    text = (
+        RECIPE.replace("root: photos", "root: ~/pictures").replace("a.txt", "~/a.txt").replace("said/before", "~/mine")
+    )
+    (project / "quotes.yaml").write_text(text)
+    recipe = load_recipe("../project/quotes.yaml")
+    assert recipe.settings.data.root == home / "pictures"
+    assert recipe.stages["first"].model_dump()["file"] == home / "a.txt"
+    assert recipe.stages["second"].model_dump()["after"] == str(home / "mine")
+    (project / "quotes.yaml").write_text(text.replace("~/mine", "~/nothing"))
+    with pytest.raises(RecipeError, match=f"unknown stage or artifact folder '{home}/nothing'[^~]*$"):
+        load_recipe("../project/quotes.yaml")
+
+
 def test_a_space_of_a_file_starts_there_too(project: Path) -> None:
     (project / "small.yaml").write_text("nodes: 1\noperations: [none, skip_connect]\n")
     (project / "search.yaml").write_text(
