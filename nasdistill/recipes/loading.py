@@ -284,6 +284,7 @@ def _assign_at(source: Source, dotted: str, value: Any, shown: str) -> None:
             return
         inner = current.get(target) if isinstance(current, dict) else current[target]
         if inner is None:
+            source.set(tuple(key), shown)
             inner = _default_at(source.data, tuple(key))
         # A component given by its name alone gets options: `digits` becomes `{name: digits, ...}`.
         if inner is None or isinstance(inner, str):

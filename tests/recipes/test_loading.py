@@ -131,6 +131,7 @@ def test_a_mistake_gets_one_sentence_with_its_line(change: tuple[str, str], sent
         ("stages.wlak.steps=3", "unknown stage 'wlak'; did you mean 'walk'"),
         ("stages.sum,wlak.scale=3", "unknown stage 'wlak'; did you mean 'walk'"),
         ("stages.walk.stesp=3", "unknown key 'stesp'; did you mean 'steps'"),
+        ("stages.walk.stesp.x=3", "^override 'stages.walk.stesp.x=3': .*unknown key 'stesp'; did you mean 'steps'"),
         ("stages.walk.steps", "write it as key.path=value"),
         ("seed.x=3", "there is nothing below 'seed'"),
         ("stages.walk.steps=[", "not valid YAML"),
