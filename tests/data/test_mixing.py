@@ -159,7 +159,7 @@ def test_what_breaks_the_contract_is_named_with_its_line(monkeypatch: pytest.Mon
     with pytest.raises(UserError, match=rf"{where} must keep .* targets, \[10, 5\] .*, but made them \[10, 4\]"):
         next(batches("mixup").epoch(0))
     monkeypatch.setattr(type(AUGMENTATIONS.parse("flip")), "apply", lambda _self, images, _drawn: images.double())
-    with pytest.raises(UserError, match=r"'flip' \(.*flip.py, line \d+\) must keep .*uint8, but made .*float64"):
+    with pytest.raises(UserError, match=r"'flip' \(.*standard.py, line \d+\) must keep .*uint8, but made .*float64"):
         next(batches("flip").epoch(0))
 
 
