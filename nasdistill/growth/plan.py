@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from nasdistill.errors import UserError
+from nasdistill.errors import SpecError, UserError
 from nasdistill.models.base import MODELS, NetworkSpec
 from nasdistill.models.growable import Growable, Unit
 
@@ -117,11 +117,11 @@ class Target:
         """`spec`, if it has the size.
 
         Raises:
-            UserError: it has not; gives the ratio that `how` reached.
+            SpecError: it has not; gives the ratio that `how` reached.
         """
         if self.reached(spec):
             return spec
-        raise UserError(self.shortfall(spec, how))
+        raise SpecError(self.shortfall(spec, how), ("ratio",))
 
     def shortfall(self, spec: NetworkSpec, how: str) -> str:
         """The sentence that `spec` is the closest that `how` reaches."""

@@ -6,7 +6,7 @@ import logging
 import os
 import shutil
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime, timezone
 from pathlib import Path
@@ -44,14 +44,21 @@ def plan(recipe: Recipe | Sweep, out: Path, before: RecipeRun | None = None) -> 
     """
     found: list[PlannedStage] = []
     for point, seed, this_run in _visits(_sweep(recipe), out, before=before):
-        done: dict[str, Artifact | PlannedStage] = {}
-        for name in order(point.recipe.stages):
-            if this_run.reason_to_leave_out(name, done) is None:
-                planned = this_run.foreseen(replace(this_run.planned(name, seed, done), point=point.values), done)
-                done[name] = planned.artifact or planned
-                found.append(planned)
+        found += _planned(point, seed, this_run, {})
     places = reached([(planned.name, planned.seed, planned.point, planned.identity) for planned in found])
     return [replace(found[at], point=point) for at, point in places]
+
+
+def _planned(point: Point, seed: int, this_run: RecipeRun, made: Mapping[str, Artifact]) -> list[PlannedStage]:
+    """The stages of a point beside those already `made`, each checked against what is known of those before it."""
+    done: dict[str, Artifact | PlannedStage] = {**made}
+    found = []
+    for name in order(point.recipe.stages):
+        if name not in made and this_run.reason_to_leave_out(name, done) is None:
+            planned = this_run.foreseen(replace(this_run.planned(name, seed, done), point=point.values), done)
+            done[name] = planned.artifact or planned
+            found.append(planned)
+    return found
 
 
 def run(recipe: Recipe | Sweep, out: Path, command: str, listen: StageListener | None = None) -> RunRecord:
@@ -100,6 +107,8 @@ def run(recipe: Recipe | Sweep, out: Path, command: str, listen: StageListener |
                     plan(sweep, out, this_run)  # what a later stage refuses is told before hours of work
                     foreseen = True
                 done[name] = planned.artifact or this_run.execute(planned, done)
+                if not planned.cached and point.recipe.stages[name].makes == "architecture":
+                    _planned(point, seed, this_run, done)  # what could not be foreseen of it is known now
                 rows.append(replace(Row.of(done[name], planned.cached), stage=name, point=point.values))
                 if not sweep.grid:  # else the names are known when all points are
                     link_stages(rows[-1:], sweep.recipe.seeds, out)
@@ -169,6 +178,8 @@ def follow(recipe: Recipe | Sweep, out: Path) -> None:
                         plan(recipe, out, this_run)
                         foreseen = True
                     done[name] = planned.artifact or this_run.accompany(planned, done)
+                    if not planned.cached and point.recipe.stages[name].makes == "architecture":
+                        _planned(point, seed, this_run, done)
 
 
 def _sweep(recipe: Recipe | Sweep) -> Sweep:

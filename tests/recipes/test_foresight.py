@@ -173,6 +173,24 @@ def test_a_model_that_returns_other_logits_is_refused(tmp_path: Path, monkeypatc
     assert "must return logits [N, 10], got [2, 11]" in told
 
 
+def test_what_a_growth_finds_is_judged_before_anything_trains_on_it(tmp_path: Path) -> None:
+    grown = stage("grown", "grow-teacher", student=SMALL, method={"name": "uniform", "tolerance": 0.2})
+    wrong = taught({"name": "attention", "pairs": [["nope", "nope"]]}, student=SMALL)
+    recipe = recipe_of(grown, stage("teacher", "train", model="grown"), wrong)
+    assert len(runner.plan(recipe, tmp_path / "out")) == 3
+    with pytest.raises(UserError, match=r"^wrong\.yaml:6: stages\.student\.objectives: .* has no module 'nope'"):
+        runner.run(recipe, tmp_path / "out", "nasdistill run wrong.yaml")
+    assert [path.parent.name.rpartition("-")[0] for path in (tmp_path / "out").rglob(MANIFEST)] == ["grown"]
+
+
+def test_a_growth_that_comes_near_no_ratio_is_named_with_its_place(tmp_path: Path) -> None:
+    recipe = recipe_of(
+        stage("grown", "grow-teacher", student=SMALL, method={"name": "uniform", "tolerance": 1e-4}, ratio=1.01)
+    )
+    with pytest.raises(UserError, match=r"^wrong\.yaml:4: stages\.grown\.ratio: .* cannot reach 1\.01 times"):
+        runner.run(recipe, tmp_path / "out", "nasdistill run wrong.yaml")
+
+
 def test_what_may_yet_be_left_out_is_not_judged(tmp_path: Path) -> None:
     wrong = taught("attention", better_than=["teacher"])
     other = stage("other", "ensemble", networks=["teacher", "student"])
