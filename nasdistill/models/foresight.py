@@ -19,12 +19,13 @@ from nasdistill.training.modes import in_evaluation_mode
 @contextmanager
 def tentatively() -> Iterator[None]:
     """What is built in this block shows neither in the log nor in the random numbers that are sampled after it."""
-    logging.disable(logging.WARNING)
+    before = logging.root.manager.disable  # a program that calls us may have disabled more
+    logging.disable(max(before, logging.WARNING))
     try:
         with torch.random.fork_rng(devices=[]):
             yield
     finally:
-        logging.disable(logging.NOTSET)
+        logging.disable(before)
 
 
 def check_logits(spec: NetworkSpec, network: nn.Module) -> None:
