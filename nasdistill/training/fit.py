@@ -127,11 +127,11 @@ def fit(
                 course.position += 1
                 course.samples += len(batch.labels) * engine.processes
                 losses.add(course.done, named, task.take_reported())
-                look = course.position % STEPS_BETWEEN_READINGS == 0 or course.position == course.steps_per_epoch
-                if look:
+                due = course.position % STEPS_BETWEEN_READINGS == 0 or course.position == course.steps_per_epoch
+                if due:
                     losses.read()
                 course.seconds, clock = course.seconds + time.perf_counter() - clock, time.perf_counter()
-                if look:
+                if due:
                     records.scalars({"train/latest loss": losses.latest}, course.done)
                 state.step(course.done, course.number)
                 progress.step(losses.summary)
