@@ -31,7 +31,7 @@ from nasdistill.training.checkpoints import Checkpoints
 from nasdistill.training.fit import fit
 from nasdistill.training.losses import Diverged
 from nasdistill.training.records import Records
-from nasdistill.training.settings import LoopSettings, Select
+from nasdistill.training.settings import LoopSettings, Score
 
 if TYPE_CHECKING:
     from nasdistill.data.base import Data
@@ -59,7 +59,7 @@ class MultiTrial(Strategy):
     scoring: float = Field(
         0.2, gt=0, lt=1, description="share of the training images that scores all trials; the others teach them"
     )
-    select: Select = Field("accuracy", description="the score: its best value of all epochs is that of the trial")
+    select: Score = Field("accuracy", description="the score: its best value of all epochs is that of the trial")
     patience: int | None = Field(None, gt=0, description="stop a trial after so many epochs without a better score")
     stop_below_median: int | None = Field(
         None,
@@ -195,7 +195,7 @@ class MultiTrial(Strategy):
         options = {"epochs": self.epochs, "batch_size": self.batch_size, "optimizer": self.optimizer, "keep": "last"}
         settings = build(LoopSettings, {**options, "patience": self.patience})
         try:
-            fitted = fit(task, training, scoring, scoring, settings, engine, checkpoints, records, task.curve)
+            fitted = fit(task, training, scoring, scoring, settings, engine, checkpoints, records, self.select)
         except Diverged as error:
             log.warning("%s has no score: %s", records.title, error)
             return [], "diverged"

@@ -10,9 +10,9 @@ import torch
 from torch import nn
 
 from nasdistill.training.batches import Batches
-from nasdistill.training.history import SELECTED_BY, VALIDATION, VALIDATION_BALANCED, VALIDATION_LOSS
+from nasdistill.training.history import SCORE_OF, VALIDATION, VALIDATION_BALANCED, VALIDATION_LOSS
 from nasdistill.training.metrics import evaluate
-from nasdistill.training.settings import Select
+from nasdistill.training.settings import Score
 from nasdistill.training.tasks import Supervised
 
 if TYPE_CHECKING:
@@ -44,9 +44,9 @@ class ScoredTraining(Supervised):
     best: torch.Tensor
     behind: torch.Tensor
 
-    def __init__(self, network: nn.Module, select: Select, limits: Sequence[float | None]) -> None:
+    def __init__(self, network: nn.Module, select: Score, limits: Sequence[float | None]) -> None:
         super().__init__(network)
-        self.curve = SELECTED_BY[select]
+        self.curve = SCORE_OF[select]
         self._limits = limits
         self._epoch = 0
         # Buffers, as a loop that is taken up again loads the task's state.

@@ -263,4 +263,4 @@ def in_words(place: Place) -> str:
 
 def listed(value: Any) -> Any:
     """One value as a list of one, before a field that takes several is validated."""
-    return [value] if isinstance(value, str | Mapping) else value
+    return [value] if isinstance(value, str | int | Mapping) else value

@@ -45,6 +45,13 @@ class BornAgain(TrainingSettings, Stage):
         "out, one is trained first, on the labels",
     )
     generations: int = Field(3, gt=0, description="how many students, one after another")
+    patience: Annotated[list[Annotated[int | None, Field(gt=0)]] | None, BeforeValidator(listed)] = Field(  # type: ignore[assignment]
+        None,
+        min_length=1,
+        description="stop a network's training after this many evaluations of which none would be selected: one number "
+        "for all, or a list, e.g. [8, 12]: of the teacher, where it is trained here, and of each generation; the last "
+        "one is that of all further generations",
+    )
     taught_by: Literal["previous", "all"] = Field(
         "previous", description="who teaches a generation: the one before it, or all before it together"
     )
@@ -61,6 +68,10 @@ class BornAgain(TrainingSettings, Stage):
         description="go on only while a generation scores better on the validation images than all before it (a "
         "given teacher need not be beaten); the rest is left out",
     )
+    ensemble: Literal["generations", "with-teacher"] = Field(
+        "generations",
+        description="who makes up the ensemble: the generations, with their teacher beside it, or all of them",
+    )
     average: Literal["probabilities", "logits"] = Field(
         "probabilities", description="what the ensemble averages, and what is averaged over several teachers"
     )
@@ -72,20 +83,27 @@ class BornAgain(TrainingSettings, Stage):
         if self.model is not None and len(self.model) not in (1, self.generations):
             problem = f"{len(self.model)} model(s) for {self.generations} generation(s); one model alone is for all"
             raise SpecError(problem, ("model",))
+        trained = self.generations + (self.teacher is None)
+        if self.patience is not None and len(self.patience) > trained:
+            raise SpecError(f"{len(self.patience)} numbers for {trained} network(s) to train", ("patience",))
         return self
 
     def parts(self, name: str) -> Mapping[str, Stage]:
         settings = {option: getattr(self, option) for option in TrainingSettings.model_fields}
+        patience = [None] if self.patience is None else self.patience
+        patience += patience[-1:] * (1 + self.generations - len(patience))
         named = self.model or [self.teacher or ""]
         models = named * self.generations if len(named) == 1 else named
         parts: dict[str, Stage] = {}
         if self.teacher is None:
-            parts[f"{name}-0"] = build(Train, {**settings, "model": models[0], "fresh": True})
+            own = {"model": models[0], "fresh": True, "patience": patience.pop(0)}
+            parts[f"{name}-0"] = build(Train, {**settings, **own})
         made = [*parts]
         teachers = [self.teacher or f"{name}-0"]
-        for number, model in enumerate(models, 1):
+        for number, (model, patient) in enumerate(zip(models, patience, strict=False), 1):
             options = {
                 "student": model,
+                "patience": patient,
                 "fresh": True,
                 "replicate": self.replicate + number,
                 "teacher": [*teachers] if self.taught_by == "all" and number > 1 else teachers[-1],
@@ -97,5 +115,6 @@ class BornAgain(TrainingSettings, Stage):
             parts[student] = build(Distill, {**settings, **options})
             made.append(student)
             teachers.append(student)
-        parts[name] = Ensemble(networks=teachers[1:], beside=teachers[:1], average=self.average)
+        beside = 1 if self.ensemble == "generations" else 0
+        parts[name] = Ensemble(networks=teachers[beside:], beside=teachers[:beside], average=self.average)
         return parts

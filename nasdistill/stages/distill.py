@@ -100,7 +100,8 @@ class Distill(TaughtBy, DistillOptions, TrainsOnLabels):
     better_than: Annotated[list[str] | None, Reference("network", condition=True)] = Field(
         None,
         description="leave this stage out, and those that need it, unless the teacher (the last of several) scores "
-        "better on the validation images than each of these networks; this ends a chain of generations",
+        "better on the validation images than each of these networks, or with `select: loss` has a lower loss there; "
+        "this ends a chain of generations",
     )
 
     def check_data(self, dataset: DataSet) -> None:
@@ -124,7 +125,10 @@ class Distill(TaughtBy, DistillOptions, TrainsOnLabels):
         last = self.teacher_fields[-1][0]
         for number, name in enumerate(self.better_than or ()):
             ours, theirs = (validation_score(inputs, field) for field in (last, ("better_than", number)))
-            if ours <= theirs:
+            if self.select == "loss" and ours[1] <= theirs[1]:
+                losses = f"of {-ours[1]:.4g} on the validation images is not below {-theirs[1]:.4g} of {name!r}"
+                return f"{self.teachers[-1]!r} with a loss {losses}"
+            if self.select != "loss" and ours <= theirs:
                 scores = f"{ours[0]:.2f} on the validation images is not better than {name!r} with {theirs[0]:.2f}"
                 return f"{self.teachers[-1]!r} with {scores}"
         return None

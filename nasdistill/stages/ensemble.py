@@ -96,7 +96,7 @@ class Ensemble(Stage):
         from nasdistill.models.agreement import ENSEMBLE, Answers, compared, together
         from nasdistill.models.base import save_network
         from nasdistill.models.inspection import described
-        from nasdistill.training.history import SELECTED_BY, VALIDATION_LOSS, scores
+        from nasdistill.training.history import SCORE_OF, VALIDATION_LOSS, scores
         from nasdistill.training.metrics import logits_of, score
 
         data, engine = context.data, context.engine
@@ -129,7 +129,7 @@ class Ensemble(Stage):
         validation = {}
         if select is not None:
             curves = scores(score(together(on_validation, self.average), validation_truth), found)
-            validation = {"validation": {"score": curves[SELECTED_BY[select]], "loss": curves[VALIDATION_LOSS]}}
+            validation = {"validation": {"score": curves[SCORE_OF[select]], "loss": curves[VALIDATION_LOSS]}}
         write_json(context.folder / CONFUSION, {"labels": list(labels or data.classes), "matrix": found.confusion})
         write_json(context.folder / ENSEMBLE, compared(answers, truth, self.average, found))
         return Outcome(
@@ -173,14 +173,14 @@ def _selected_by(members: Sequence[Artifact], context: Context) -> Select | None
     """
     here = (context.seed, sha256_of_json(dict(context.data_identity)))
 
-    from nasdistill.training.history import SELECTED_BY
+    from nasdistill.training.history import SCORE_OF
 
     def of(member: Artifact) -> Select | None:
         manifest = member.manifest
         there = (manifest.seed, sha256_of_json(manifest.provenance.get("data")))
         select: Select | None = manifest.config.get("select")  # of a plug-in's stage it may be anything
         told = "score" in manifest.metrics.get("validation", {})
-        return select if there == here and told and select in SELECTED_BY else None
+        return select if there == here and told and select in SCORE_OF else None
 
     found = {of(member) for member in members}
     return found.pop() if len(found) == 1 else None

@@ -32,9 +32,9 @@ class TrainsOnLabels(TrainingSettings, Stage):
         return True
 
     def score_curve(self) -> str:
-        from nasdistill.training.history import SELECTED_BY
+        from nasdistill.training.history import SCORE_OF
 
-        return SELECTED_BY[self.select]
+        return SCORE_OF[self.select]
 
     def replicate_number(self) -> int:
         return self.replicate
@@ -104,7 +104,6 @@ def train_task(
     from nasdistill.models.base import Network, save_network
     from nasdistill.models.inspection import described
     from nasdistill.training.fit import fit
-    from nasdistill.training.history import SELECTED_BY
     from nasdistill.training.metrics import evaluate
 
     data, engine = context.data, context.engine
@@ -121,7 +120,7 @@ def train_task(
         engine,
         context.checkpoints(),
         context.records,
-        SELECTED_BY[settings.select],
+        settings.select,
     )
     network = task.network
     score = evaluate(network, test, engine)

@@ -13,11 +13,11 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from nasdistill.training.batches import Batches
 from nasdistill.training.checkpoints import Checkpoints
-from nasdistill.training.history import VALIDATION, History
+from nasdistill.training.history import History
 from nasdistill.training.loop import Course, Fields, Resumable
 from nasdistill.training.losses import RunningLosses, checked_loss, naming_the_last_good, refuse_broken_weights
 from nasdistill.training.records import Records
-from nasdistill.training.settings import LoopSettings
+from nasdistill.training.settings import LoopSettings, Select
 from nasdistill.training.tasks import Task
 
 if TYPE_CHECKING:
@@ -37,7 +37,7 @@ class Fitted:
         accuracy: on the test images in percent: `last`, `best` of all evaluations (chosen by the test images, so only
             for comparison with papers that do so), and `selected`, of the epoch that the validation images chose;
             nothing where the task scores no accuracy.
-        validation: `score` and `loss` of the kept weights on the validation images; the score is what selects.
+        validation: `score` and `loss` of the kept weights on the validation images, see `History`.
         best_epoch: epochs done at that epoch.
         samples_per_second: training images per second, evaluations left out.
         stopped: why it ended before its last epoch, if it did.
@@ -71,7 +71,7 @@ def fit(
     engine: Engine,
     checkpoints: Checkpoints | None = None,
     records: Records | None = None,
-    score: str = VALIDATION,
+    select: Select = "accuracy",
 ) -> Fitted:
     """Minimise the sum of the losses that `task` returns; afterwards `task.network` holds the kept weights.
 
@@ -79,7 +79,7 @@ def fit(
 
     Args:
         checkpoints, records: where it saves and tells how it goes; a notebook needs neither.
-        score: the curve that selects the kept epoch, see `History`.
+        select: what selects the kept epoch, see `History`.
 
     Raises:
         UserError: a loss is not a number; names the step and the last good checkpoint.
@@ -92,7 +92,7 @@ def fit(
     average = _average_of(task.network, settings.ema) if settings.ema is not None else None
     scored: nn.Module = average.module if average is not None else task.network
 
-    losses, history, course = RunningLosses(), History(score=score), Training(len(batches))
+    losses, history, course = RunningLosses(), History(select=select), Training(len(batches))
     stopped: str | None = None
     state = Resumable(
         checkpoints,
@@ -167,7 +167,8 @@ def fit(
 
 def _reason_to_stop(task: Task, history: History, settings: LoopSettings) -> str | None:
     if history.stale(settings.patience):
-        return f"{settings.patience} evaluations without a better validation score"
+        better = "lower validation loss" if history.select == "loss" else "better validation score"
+        return f"{settings.patience} evaluations without a {better}"
     return task.stop_reason()
 
 

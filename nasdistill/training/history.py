@@ -7,26 +7,27 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from nasdistill.training.metrics import Metrics
+from nasdistill.training.settings import Select
 
 VALIDATION = "validation/accuracy"
 VALIDATION_BALANCED = "validation/balanced accuracy"
 VALIDATION_LOSS = "validation/loss"
 TEST = "test/accuracy"
-SELECTED_BY = {"accuracy": VALIDATION, "balanced-accuracy": VALIDATION_BALANCED}
-"""The curve that selects, by the name of the choice; see `nasdistill.training.settings.Select`."""
+SCORE_OF: dict[Select, str] = {"accuracy": VALIDATION, "balanced-accuracy": VALIDATION_BALANCED, "loss": VALIDATION}
+"""The curve of the score by what selects; where that is the loss, the score is the accuracy that comes with it."""
 
 
 @dataclass
 class History:
-    """Values by name and epoch; the validation images alone select: by a score, by loss where there is none.
+    """Values by name and epoch; the validation images alone select: by a score, by loss if told or if there is none.
 
     Attributes:
         curves: name to [[epochs done, value], ...].
-        score: name of the curve whose highest value selects.
+        select: the highest score of this kind selects, and of equal ones that with the lowest loss; or that loss alone.
     """
 
     curves: dict[str, list[list[float]]] = field(default_factory=dict)
-    score: str = VALIDATION
+    select: Select = "accuracy"
 
     def add(self, values: Mapping[str, float], epoch: int) -> None:
         for name, value in values.items():
@@ -34,7 +35,7 @@ class History:
 
     @property
     def selected(self) -> int:
-        """Epochs done at the best validation score; small sets have ties, and the lower loss decides them."""
+        """Epochs done at the best evaluation; small sets have ties of scores, and the lower loss decides them."""
         return self._evaluations()[self._selected_index()]
 
     def stale(self, patience: int | None) -> bool:
@@ -50,9 +51,9 @@ class History:
         return {"last": test[-1], "best": max(test), "selected": test[self._selected_index()]}
 
     def validation(self, keep: Literal["selected", "last"]) -> dict[str, float]:
-        """Of the selected or the last evaluation: `loss`, and `score`, which selects; on the validation images."""
+        """Of the selected or the last evaluation on the validation images: `loss`, and `score`, see `SCORE_OF`."""
         index = self._selected_index() if keep == "selected" else -1
-        named = {"score": self.score, "loss": VALIDATION_LOSS}
+        named = {"score": SCORE_OF[self.select], "loss": VALIDATION_LOSS}
         return {name: self.curves[curve][index][1] for name, curve in named.items() if curve in self.curves}
 
     def plain(self) -> dict[str, Any]:
@@ -64,7 +65,8 @@ class History:
 
     def _selected_index(self) -> int:
         losses = [value for _, value in self.curves[VALIDATION_LOSS]]
-        found = [value for _, value in self.curves.get(self.score, [])] or [0.0] * len(losses)
+        scored = self.curves.get(SCORE_OF[self.select], []) if self.select != "loss" else []
+        found = [value for _, value in scored] or [0.0] * len(losses)
         return min(range(len(losses)), key=lambda index: (-found[index], losses[index]))
 
 

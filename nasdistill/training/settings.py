@@ -12,8 +12,10 @@ from nasdistill.registry import ComponentOf
 
 Balance = Literal["none", "sampling", "loss"]
 """How classes of unequal size are made to count the same, see `nasdistill.data.loaders.ImageBatches`."""
-Select = Literal["accuracy", "balanced-accuracy"]
-"""The validation score that selects the kept epoch."""
+Score = Literal["accuracy", "balanced-accuracy"]
+"""A score on the validation images, in percent."""
+Select = Literal[Score, "loss"]
+"""What selects the kept epoch on the validation images: a score, or the loss."""
 
 
 class LoopSettings(Options):
@@ -49,7 +51,7 @@ class LoopSettings(Options):
     )
     evaluate_every: int = Field(1, gt=0, description="epochs between evaluations; the last epoch always has one")
     patience: int | None = Field(
-        None, gt=0, description="stop after this many evaluations without a better validation score"
+        None, gt=0, description="stop after this many evaluations of which none would be selected"
     )
     keep: Literal["selected", "last"] = Field(
         "selected", description="which weights to keep: of the epoch best on the validation images, or the last"
@@ -84,8 +86,9 @@ class TrainingSettings(LoopSettings):
     )
     select: Select = Field(
         "accuracy",
-        description="the validation score that selects the epoch whose weights are saved, and that `patience` reads; "
-        "balanced-accuracy is the mean over the classes of the share of their images that are recognised",
+        description="what selects, on the validation images, the epoch whose weights are saved, and what `patience` "
+        "reads: the accuracy; balanced-accuracy, the mean over the classes of the share of their images that are "
+        "recognised; or the loss, whose score is the accuracy",
     )
     label_smoothing: float = Field(0.0, ge=0, lt=1, description="share of each label spread evenly over all classes")
     replicate: int = Field(

@@ -157,7 +157,8 @@ def test_weights_that_one_objective_reads_are_taken(objectives: list[Any]) -> No
 
 
 @pytest.mark.parametrize(
-    ("select", "selected", "score", "ended"), [("accuracy", 1, 90.0, 3), ("balanced-accuracy", 3, 70.0, 5)]
+    ("select", "selected", "score", "ended"),
+    [("accuracy", 1, 90.0, 3), ("balanced-accuracy", 3, 70.0, 5), ("loss", 2, 85.0, 4)],
 )
 @pytest.mark.parametrize("uses", TRAINED)
 def test_what_selects_decides_which_weights_are_kept_and_when_patience_ends(
@@ -174,7 +175,7 @@ def test_what_selects_decides_which_weights_are_kept_and_when_patience_ends(
     told = {
         "validation/accuracy": [90.0, 85.0, 80.0, 75.0, 70.0, 65.0],
         "validation/balanced accuracy": [60.0, 60.0, 70.0, 65.0, 65.0, 65.0],
-        "validation/loss": [0.1, 0.2, 0.3, 0.2, 0.2, 0.2],
+        "validation/loss": [0.2, 0.1, 0.3, 0.2, 0.2, 0.2],
     }
     kept: list[dict[str, torch.Tensor]] = []
 
@@ -188,7 +189,8 @@ def test_what_selects_decides_which_weights_are_kept_and_when_patience_ends(
     assert outcome.metrics["validation"] == {"score": score, "loss": told["validation/loss"][selected - 1]}
     assert equal(weights(folder), kept[selected - 1])
     assert len(kept) == ended
-    assert outcome.metrics["stopped"] == "2 evaluations without a better validation score"
+    better = "lower validation loss" if select == "loss" else "better validation score"
+    assert outcome.metrics["stopped"] == f"2 evaluations without a {better}"
 
 
 def test_two_classes_have_an_area_under_the_curve(tmp_path: Path, data: Data, teacher: Artifact) -> None:

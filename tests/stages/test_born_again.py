@@ -134,6 +134,28 @@ def test_all_training_options_reach_all_generations() -> None:
 @pytest.mark.parametrize(
     ("given", "expected"),
     [
+        ({}, [None] * 4),
+        ({"patience": 5}, [5, 5, 5, 5]),
+        ({"patience": [8, 12]}, [8, 12, 12, 12]),
+        ({"patience": [None, 3, 4, 5]}, [None, 3, 4, 5]),
+        ({"patience": [8, 12], "teacher": "given"}, [8, 12, 12]),
+    ],
+)
+def test_each_network_may_have_a_patience_of_its_own(given: dict[str, Any], expected: list[int | None]) -> None:
+    parts = parts_of(**{"model": "wrn-10-1", "generations": 3, **given})
+    assert [part.patience for name, part in parts.items() if name != "ban"] == expected  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize(("given", "first"), [({}, "ban-0"), ({"teacher": "given"}, "given")])
+def test_the_teacher_can_be_a_member_of_the_ensemble(given: dict[str, Any], first: str) -> None:
+    whole = parts_of(**{"model": "wrn-10-1", "generations": 2, "ensemble": "with-teacher", **given})["ban"]
+    assert isinstance(whole, Ensemble)
+    assert (whole.networks, whole.beside) == ([first, "ban-1", "ban-2"], [])
+
+
+@pytest.mark.parametrize(
+    ("given", "expected"),
+    [
         ({"while_better": True}, [None, None, ["ban-0"], ["ban-0", "ban-1"]]),
         ({"while_better": True, "teacher": "given", "model": None}, [None, None, ["ban-1"]]),
         ({}, [None, None, None, None]),
@@ -153,6 +175,9 @@ def test_each_generation_asks_that_the_one_before_was_the_best_so_far(
         ({"model": ["wrn-10-1", "wrn-10-2"]}, ("model",), "2 model(s) for 3 generation(s)"),
         ({"model": "wrn-10-1", "generations": 0}, ("generations",), "greater than 0"),
         ({"model": "wrn-10-1", "objectives": ["bann"]}, ("objectives", 0), "did you mean 'ban'?"),
+        ({"model": "wrn-10-1", "patience": [8, 0]}, ("patience", 1), "greater than 0"),
+        ({"model": "wrn-10-1", "patience": [8, 9, 9, 9, 9]}, ("patience",), "5 numbers for 4 network(s) to train"),
+        ({"model": "wrn-10-1", "ensemble": "all"}, ("ensemble",), "'generations' or 'with-teacher'"),
         ({"model": "wrn-10-1", "taught_by": "next"}, ("taught_by",), "'previous' or 'all'"),
     ],
 )
@@ -273,6 +298,14 @@ def test_it_ends_where_a_generation_is_no_better(tmp_path: Path, monkeypatch: py
 def test_a_tie_in_accuracy_goes_to_the_lower_loss(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     _validation_scores(monkeypatch, {"ban-0": 60.0, "ban-1": 60.0}, losses={"ban-0": 1.0, "ban-1": 0.9})
     assert not ran(tmp_path, "stages.ban.while_better=true").left_out
+
+
+def test_where_the_loss_selects_it_decides_what_is_better(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    losses = {"ban-0": 0.5, "ban-1": 0.6, "ban-2": 0.7}
+    _validation_scores(monkeypatch, {"ban-0": 50.0, "ban-1": 60.0, "ban-2": 70.0}, losses)
+    record = ran(tmp_path, "stages.ban.while_better=true", "stages.ban.select=loss")
+    reason = "'ban-1' with a loss of 0.6 on the validation images is not below 0.5 of 'ban-0'"
+    assert [(one.stage, one.reason) for one in record.left_out] == [("ban-2", reason)]
 
 
 def test_a_given_teacher_need_not_be_beaten(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

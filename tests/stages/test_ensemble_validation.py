@@ -50,7 +50,8 @@ def validation_of(folder: Path) -> dict[str, float] | None:
 
 
 @pytest.mark.parametrize(
-    ("select", "score"), [("accuracy", accuracy_score), ("balanced-accuracy", balanced_accuracy_score)]
+    ("select", "score"),
+    [("accuracy", accuracy_score), ("balanced-accuracy", balanced_accuracy_score), ("loss", accuracy_score)],
 )
 def test_it_is_that_of_the_network_that_is_written(select: str, score: Any, tmp_path: Path) -> None:
     selects = (f"stages.first.select={select}", f"stages.second.select={select}")

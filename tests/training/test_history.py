@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from nasdistill.training.history import SELECTED_BY, History, scores
+from nasdistill.training.history import History, scores
 from nasdistill.training.metrics import Metrics
 
 
@@ -48,13 +48,22 @@ def test_the_mean_over_classes_selects_where_it_is_asked_to() -> None:
         by_accuracy = History(curves)
         by_accuracy.add(found, epoch)
         curves = by_accuracy.curves
-    by_classes = History(curves, SELECTED_BY["balanced-accuracy"])
+    by_classes = History(curves, "balanced-accuracy")
     assert (by_accuracy.selected, by_classes.selected) == (2, 4)  # 3 and 4 are level, and 4 has the lower loss
     assert by_classes.accuracy() == {"last": 5, "best": 5, "selected": 4}
     assert by_classes.validation("selected") == {"score": 75, "loss": 0.3}
     assert by_classes.validation("last") == {"score": 74, "loss": 0.1}
     assert (by_accuracy.stale(2), by_classes.stale(2)) == (True, False)
     assert by_classes.curves["test/balanced accuracy"] == [[epoch, 10 * epoch] for epoch in range(1, 6)]
+
+
+def test_the_loss_selects_where_it_is_asked_to() -> None:
+    curves = history((90, 0.5, 80), (95, 0.4, 85), (94, 0.3, 84), (93, 0.3, 99), (99, 0.35, 70)).curves
+    by_loss = History(curves, "loss")
+    assert (History(curves).selected, by_loss.selected) == (5, 3)
+    assert by_loss.validation("selected") == {"score": 94, "loss": 0.3}
+    assert by_loss.accuracy()["selected"] == 84
+    assert [by_loss.stale(patience) for patience in (2, 3)] == [True, False]
 
 
 def test_a_training_without_evaluations_is_not_stale() -> None:

@@ -115,6 +115,7 @@ def test_options_join_and_replace_what_the_recipe_says(tmp_path):
     [
         ("validation.score", "accuracy", "validation/accuracy", True),
         ("validation.score", "balanced-accuracy", "validation/balanced accuracy", True),
+        ("validation.score", "loss", "validation/accuracy", True),
         ("validation.loss", "accuracy", "validation/loss", False),
     ],
 )
