@@ -51,10 +51,15 @@ class Download:
 
 @dataclass(frozen=True)
 class Located:
-    """The files of a data set, found."""
+    """The files of a data set, found.
+
+    Attributes:
+        for_own_data: the data set that reads other files of this format.
+    """
 
     folder: Path
     layout: Layout
+    for_own_data: str
 
     def read(self, name: str) -> bytes:
         """The bytes of a file.
@@ -67,7 +72,8 @@ class Located:
         if expected is not None and md5_of(data) != expected:
             raise UserError(
                 f"{self.folder / name} is damaged or not the original: its MD5 is {md5_of(data)}, not {expected}; "
-                "delete it and fetch it again"
+                f"data.root with another folder and data.download=true fetch the original, and the data set "
+                f"{self.for_own_data!r} reads data of your own"
             )
         return data
 
@@ -78,6 +84,8 @@ class FileSet(DataSet):
     layouts: ClassVar[tuple[Layout, ...]]
     """The ways in which the files may lie; a download makes the first."""
     downloads: ClassVar[tuple[Download, ...]]
+    for_own_data: ClassVar[str] = "arrays"
+    """The data set that reads what others have made in a format like this."""
     access: ClassVar[frozenset[str]] = frozenset({"root", "download"})
 
     root: Path = Field(Path("data"), description="folder that holds the files, as torchvision lays them out")
@@ -112,7 +120,7 @@ class FileSet(DataSet):
         for layout in self.layouts:
             for folder in (self.root / layout.folder, self.root):
                 if all((folder / name).is_file() for name in layout.md5):
-                    return Located(folder, layout)
+                    return Located(folder, layout, self.for_own_data)
         return None
 
     def _fetch(self) -> None:

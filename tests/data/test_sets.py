@@ -12,8 +12,8 @@ import torch
 
 from nasdistill.data.base import DATASETS, DataSet, Images
 from nasdistill.data.files import FileSet, Layout
+from nasdistill.data.idx_format import parse_idx
 from nasdistill.data.preparation import load
-from nasdistill.data.sets.mnist import parse_idx
 from nasdistill.errors import UserError
 from tests.data import fakes
 

@@ -2,10 +2,6 @@
 
 from __future__ import annotations
 
-import gzip
-import math
-import struct
-import zlib
 from collections.abc import Sequence
 from typing import ClassVar
 
@@ -14,39 +10,19 @@ import torch
 
 from nasdistill.data.base import DATASETS, ImageSet, RawData
 from nasdistill.data.files import Download, FileSet, Layout, Located
+from nasdistill.data.idx_format import parse_idx, unpacked
 from nasdistill.errors import UserError
 
-UNSIGNED_BYTES = 8
 TRAIN = ("train-images-idx3-ubyte", "train-labels-idx1-ubyte")
 TEST = ("t10k-images-idx3-ubyte", "t10k-labels-idx1-ubyte")
 FILES = (*TRAIN, *TEST)
-
-
-def parse_idx(data: bytes) -> np.ndarray[tuple[int, ...], np.dtype[np.uint8]]:
-    """An array from the bytes of an IDX file: two zero bytes, type 8, the number of axes, their lengths (big-endian,
-    32 bits), the values.
-
-    Raises:
-        ValueError: the bytes are something else.
-
-    Source: LeCun, Cortes and Burges, The MNIST database of handwritten digits.
-    """
-    if len(data) < 4 or data[:2] != b"\0\0" or data[2] != UNSIGNED_BYTES:
-        raise ValueError("it does not begin like an IDX file of bytes")
-    axes = data[3]
-    if len(data) < 4 + 4 * axes:
-        raise ValueError("it is cut inside its header")
-    shape = struct.unpack(f">{axes}I", data[4 : 4 + 4 * axes])
-    content = len(data) - 4 - 4 * axes
-    if content != math.prod(shape):
-        raise ValueError(f"its header announces {math.prod(shape)} bytes, {content} follow")
-    return np.frombuffer(data, dtype=np.uint8, offset=4 + 4 * axes).reshape(shape)
 
 
 class IdxSet(FileSet):
     """Base of MNIST and its likes."""
 
     classes: ClassVar[tuple[str, ...]]
+    for_own_data: ClassVar[str] = "idx"
 
     def read(self) -> RawData:
         located = self.locate()
@@ -68,8 +44,8 @@ def _array(located: Located, name: str) -> np.ndarray[tuple[int, ...], np.dtype[
     file_name = name + ".gz" if packed else name
     data = located.read(file_name)
     try:
-        return parse_idx(gzip.decompress(data) if packed else data)
-    except (ValueError, OSError, EOFError, zlib.error) as error:
+        return parse_idx(unpacked(data) if packed else data)
+    except ValueError as error:
         raise UserError(f"{located.folder / file_name} is damaged: {error}") from None
 
 
