@@ -1,14 +1,33 @@
-"""Augmentations against slicing of padded images, and against the distributions that the papers state."""
+"""Augmentations against slicing of padded images, torchvision, scipy, and the distributions that the papers state."""
 
+import itertools
+from typing import Any
+
+import numpy
 import pytest
 import torch
+from scipy.ndimage import affine_transform
+from scipy.stats import kstest
 from torch.nn import functional
+from torchvision.transforms.functional import InterpolationMode, rotate
 
 from nasdistill.data.augmentations import AUGMENTATIONS, Augmentation
+from nasdistill.data.augmentations.geometric import rotated, zoomed
 from nasdistill.data.augmentations.standard import shift
 from nasdistill.errors import SpecError, UserError
 
-EACH = [{"name": "crop", "padding": 2}, {"name": "crop", "border": "reflect"}, {"name": "flip"}, {"name": "cutout"}]
+EACH = [
+    {"name": "crop", "padding": 2},
+    {"name": "crop", "border": "reflect"},
+    {"name": "flip"},
+    {"name": "cutout"},
+    {"name": "rotation", "degrees": 30},
+    {"name": "rotation", "border": "zero"},
+    {"name": "shift", "amount": 0.3},
+    {"name": "zoom", "proportional": False},
+]
+SHAPES = [(3, 8, 8), (1, 5, 9), (2, 12, 7), (1, 1, 6)]
+MIRRORED = {"nearest": "nearest", "reflect": "mirror"}
 
 
 def make(spec: object) -> Augmentation:
@@ -29,7 +48,7 @@ def noise(count: int, size: int = 8) -> torch.Tensor:
     return torch.randn(count, 3, size, size, generator=generator(1))
 
 
-@pytest.mark.parametrize(("border", "mode"), [("zero", "constant"), ("reflect", "reflect")])
+@pytest.mark.parametrize(("border", "mode"), [("zero", "constant"), ("reflect", "reflect"), ("nearest", "replicate")])
 def test_a_shift_is_a_slice_of_the_padded_image(border: str, mode: str) -> None:
     images = noise(25)
     top, left = torch.arange(25) // 5 - 2, torch.arange(25) % 5 - 2
@@ -78,6 +97,70 @@ def test_cutout_is_a_square_around_every_pixel_clipped_at_the_borders() -> None:
     assert float(((times - mean) ** 2 / mean).sum()) < 86
 
 
+def as_scipy(images: torch.Tensor, matrices: list[numpy.ndarray], border: str) -> torch.Tensor:
+    """Each image read at matrix @ offset from its centre."""
+    centre = (numpy.array(images.shape[2:]) - 1) / 2
+    read = [
+        [
+            affine_transform(channel, matrix, centre - matrix @ centre, order=1, mode=MIRRORED[border])
+            for channel in image.double().numpy()
+        ]
+        for image, matrix in zip(images, matrices, strict=True)
+    ]
+    return torch.from_numpy(numpy.array(read))
+
+
+@pytest.mark.parametrize("shape", SHAPES, ids=str)
+class TestInterpolated:
+    @pytest.mark.parametrize("angle", [-170.0, -20.0, 7.5, 90.0])
+    def test_a_rotation_is_that_of_torchvision(self, shape: tuple[int, int, int], angle: float) -> None:
+        image = torch.randn(1, *shape, generator=generator())
+        expected = rotate(image, angle, InterpolationMode.BILINEAR)
+        torch.testing.assert_close(rotated(image, torch.tensor([angle]), "zero"), expected, rtol=0, atol=1e-4)
+
+    @pytest.mark.parametrize("border", MIRRORED)
+    def test_a_rotation_with_a_border_is_that_of_scipy(self, shape: tuple[int, int, int], border: Any) -> None:
+        images = torch.randn(3, *shape, generator=generator())
+        angles = torch.tensor([-33.0, 12.0, 80.0])
+        matrices = [numpy.array([[a.cos(), a.sin()], [-a.sin(), a.cos()]]) for a in angles.deg2rad()]
+        expected = as_scipy(images, matrices, border)
+        torch.testing.assert_close(rotated(images, angles, border).double(), expected, rtol=0, atol=1e-4)
+
+    @pytest.mark.parametrize("border", MIRRORED)
+    def test_a_zoom_is_that_of_scipy(self, shape: tuple[int, int, int], border: Any) -> None:
+        images = torch.randn(3, *shape, generator=generator())
+        factors = torch.tensor([[0.7, 0.9], [1.3, 1.1], [1.9, 0.2]])
+        expected = as_scipy(images, [numpy.diag(pair.numpy()) for pair in factors], border)
+        torch.testing.assert_close(zoomed(images, factors, border).double(), expected, rtol=0, atol=1e-4)
+
+
+def test_angles_and_factors_are_drawn_uniformly() -> None:
+    angles = make({"name": "rotation", "degrees": 20}).sample(20_000, (8, 8), generator()) / 20
+    factors = (make({"name": "zoom", "amount": 0.2}).sample(20_000, (8, 8), generator()) - 1)[:, 0] / 0.2
+    for drawn in (angles, factors):
+        assert float(drawn.abs().max()) <= 1 + 1e-6
+        assert kstest(drawn.numpy(), "uniform", args=(-1, 2)).pvalue > 1e-4
+
+
+def test_a_zoom_keeps_proportions_unless_told_otherwise() -> None:
+    kept = make("zoom").sample(50, (8, 8), generator())
+    assert torch.equal(kept[:, 0], kept[:, 1])
+    sides = make({"name": "zoom", "proportional": False}).sample(2000, (8, 8), generator())
+    assert abs(float(torch.corrcoef(sides.T)[0, 1])) < 0.1
+
+
+def test_shifts_reach_every_place_within_their_share_of_each_side() -> None:
+    drawn = make({"name": "shift", "amount": 0.2}).sample(5000, (10, 16), generator())
+    assert {tuple(pair) for pair in drawn.tolist()} == set(itertools.product(range(-2, 3), range(-3, 4)))
+    image = torch.zeros(1, 1, 10, 16, dtype=torch.uint8)
+    image[0, 0, 0, 0] = 255
+    moved = make("shift").apply(image, torch.tensor([[-2, -1]]))
+    assert bool((moved[0, 0, :3, :2] == 255).all())
+    assert int((moved > 0).sum()) == 6
+    with pytest.raises(UserError, match=r"shift by 0\.01 of images of 8x8 is less than a pixel"):
+        make({"name": "shift", "amount": 0.01}).sample(4, (8, 8), generator())
+
+
 @pytest.mark.parametrize("spec", EACH, ids=lambda spec: "-".join(map(str, spec.values())))
 class TestEach:
     def test_the_generator_alone_decides(self, spec: dict[str, object]) -> None:
@@ -124,7 +207,8 @@ class TestEach:
     def test_an_accelerator_gives_the_same_views(self, spec: dict[str, object]) -> None:
         images = noise(16, 20)
         views = augmented(spec, images.cuda(), generator()).cpu()
-        assert torch.equal(views, augmented(spec, images, generator()))
+        error = 1e-4 if spec["name"] in ("rotation", "zoom") else 0
+        torch.testing.assert_close(views, augmented(spec, images, generator()), rtol=0, atol=error)
 
 
 def test_padding_may_be_wider_than_the_image_unless_it_mirrors() -> None:
@@ -140,3 +224,7 @@ def test_wrong_options_are_refused() -> None:
         make({"name": "cutout", "size": 5})
     with pytest.raises(SpecError, match="at most 1"):
         make({"name": "flip", "probability": 1.5})
+    with pytest.raises(SpecError, match="at most 180"):
+        make({"name": "rotation", "degrees": 200})
+    with pytest.raises(SpecError, match="less than 1"):
+        make({"name": "zoom", "amount": 1})

@@ -10,6 +10,12 @@ from pydantic import Field
 from nasdistill.data.augmentations import AUGMENTATIONS, Augmentation
 from nasdistill.errors import UserError
 
+Border = Literal["zero", "reflect", "nearest"]
+"""What stands beyond an image: zeros, its mirror image with the outermost pixels not doubled, or the outermost pixels.
+
+Zeros are black in bytes, and the mean colour in normalised images.
+"""
+
 
 @AUGMENTATIONS.register("flip")
 class Flip(Augmentation):
@@ -35,8 +41,9 @@ class Crop(Augmentation):
     normalised: ClassVar[bool] = False
 
     padding: int = Field(4, ge=1, description="pixels added to each side")
-    border: Literal["zero", "reflect"] = Field(
-        "zero", description="what is added: zeros (black), or the image mirrored at its outermost pixels"
+    border: Border = Field(
+        "zero",
+        description="what is added: zeros (black), the image mirrored at its outermost pixels, or those repeated",
     )
 
     def sample(self, count: int, size: tuple[int, int], generator: torch.Generator) -> torch.Tensor:
@@ -51,32 +58,47 @@ class Crop(Augmentation):
         return shift(images, top, left, self.border)
 
 
-def shift(images: torch.Tensor, top: torch.Tensor, left: torch.Tensor, border: str) -> torch.Tensor:
+def shift(images: torch.Tensor, top: torch.Tensor, left: torch.Tensor, border: Border) -> torch.Tensor:
     """Windows of the images' own size: out[n, c, y, x] = images[n, c, y + top[n], x + left[n]].
 
     Args:
         images: [N, C, H, W], any type.
-        top, left: int64, [N]; with border "reflect" smaller than the image.
-        border: beyond the image stand zeros, or with "reflect" its mirror image, the outermost pixels not doubled.
+        top, left: int64, [N].
     """
-    count, channels, height, width = images.shape
+    height, width = images.shape[2:]
     rows = torch.arange(height, device=images.device) + top[:, None]
     columns = torch.arange(width, device=images.device) + left[:, None]
-    beyond = ((rows < 0) | (rows >= height))[:, :, None] | ((columns < 0) | (columns >= width))[:, None, :]
+    return like(images, pixels_at(images, rows[:, :, None], columns[:, None, :], border))
+
+
+def pixels_at(images: torch.Tensor, rows: torch.Tensor, columns: torch.Tensor, border: Border) -> torch.Tensor:
+    """out[n, c, y, x] = images[n, c, rows[n, y, x], columns[n, y, x]]; contiguous.
+
+    Args:
+        images: [N, C, H, W], any type.
+        rows, columns: int64, of shapes that broadcast to [N, H, W], any numbers.
+    """
+    count, channels, height, width = images.shape
+    beyond = (rows < 0) | (rows >= height) | (columns < 0) | (columns >= width)
     if border == "reflect":
         rows, columns = _reflected(rows, height), _reflected(columns, width)
     else:
         rows, columns = rows.clamp(0, height - 1), columns.clamp(0, width - 1)
-    pixels = (rows[:, :, None] * width + columns[:, None, :]).view(count, 1, -1).expand(-1, channels, -1)
-    moved = images.flatten(2).gather(2, pixels).view(images.shape)
-    if border == "zero":
-        moved.masked_fill_(beyond[:, None], 0)
-    return torch.empty_like(images).copy_(moved) if moved.stride() != images.stride() else moved
+    pixels = (rows * width + columns).view(count, 1, -1).expand(-1, channels, -1)
+    found = images.flatten(2).gather(2, pixels).view(images.shape)
+    return found.masked_fill_(beyond[:, None], 0) if border == "zero" else found
+
+
+def like(images: torch.Tensor, changed: torch.Tensor) -> torch.Tensor:
+    """The changed images in the memory format of those that they were made of."""
+    return torch.empty_like(images).copy_(changed) if changed.stride() != images.stride() else changed
 
 
 def _reflected(positions: torch.Tensor, size: int) -> torch.Tensor:
-    """Positions -1, -2, ... and size, size + 1, ... become 1, 2, ... and size - 2, size - 3, ..."""
-    return (size - 1) - ((size - 1) - positions.abs()).abs()
+    """Positions -1, -2, ... and size, size + 1, ... become 1, 2, ... and size - 2, size - 3, ..., to and fro."""
+    period = max(2 * (size - 1), 1)
+    forth = positions.remainder(period)
+    return torch.minimum(forth, period - forth)
 
 
 @AUGMENTATIONS.register("cutout")
