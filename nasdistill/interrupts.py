@@ -1,4 +1,4 @@
-"""Polite stops: the first Ctrl-C or SIGTERM lets the running loop save and leave, the second ends the process."""
+"""Polite stops: a first signal lets the running loop save and leave, a second Ctrl-C or SIGTERM ends the process."""
 
 from __future__ import annotations
 
@@ -11,6 +11,9 @@ from types import FrameType
 
 from nasdistill.errors import Interrupted
 
+STOPS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1)
+"""Ctrl-C, what systems end a process by, a lost terminal, and what SLURM users often have sent before time is over."""
+
 ECHO = 5.0
 """Seconds in which a second signal to one of several processes is the first one passed on by who started it."""
 
@@ -20,18 +23,36 @@ _requested_at = 0.0
 
 def _handle(number: int, _frame: FrameType | None) -> None:
     global _requested, _requested_at
+    if number == signal.SIGHUP:
+        _give_up_lost_terminal()
     if _requested is None:
         _requested, _requested_at = number, time.monotonic()
+    elif number not in (signal.SIGINT, signal.SIGTERM):
+        return  # a lost terminal is told by the kernel and by the shell
     elif "LOCAL_RANK" not in os.environ or time.monotonic() - _requested_at > ECHO:
         os._exit(128 + number)
 
 
+def _give_up_lost_terminal() -> None:
+    """Words for a terminal that is gone go nowhere: an error in place of each would end the work before it is saved."""
+    for descriptor in (1, 2):
+        try:
+            os.write(descriptor, b"")
+        except OSError:
+            with open(os.devnull, "wb") as nowhere:
+                os.dup2(nowhere.fileno(), descriptor)
+
+
 @contextlib.contextmanager
 def polite_stops() -> Iterator[None]:
-    """Within this block SIGINT and SIGTERM are remembered; loops ask `requested_stop` and save before they leave."""
+    """Within this block `STOPS` are remembered; loops ask `requested_stop` and save before they leave.
+
+    Where SIGHUP is ignored, as by `nohup`, it stays so.
+    """
     global _requested
     _requested = None
-    previous = {number: signal.signal(number, _handle) for number in (signal.SIGINT, signal.SIGTERM)}
+    kept = {signal.SIGHUP} if signal.getsignal(signal.SIGHUP) is signal.SIG_IGN else set()
+    previous = {number: signal.signal(number, _handle) for number in STOPS if number not in kept}
     try:
         yield
     finally:

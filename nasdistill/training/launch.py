@@ -14,7 +14,7 @@ import time
 from collections.abc import Iterator
 
 from nasdistill.errors import Interrupted, ProcessLost, SpecError, UserError
-from nasdistill.interrupts import leave_if_requested, requested_stop, stops_are_polite
+from nasdistill.interrupts import STOPS, leave_if_requested, requested_stop, stops_are_polite
 
 POLL_SECONDS = 0.2
 GRACE = 10.0
@@ -72,7 +72,7 @@ class Followers:
         how = f"by {signal.Signals(-status).name}" if status < 0 else f"with status {status}"
         self.lost = f"process {rank} of {len(self._processes) + 1} ended {how}"
         stop = -status if status < 0 else status - 128
-        if stop in (signal.SIGTERM, signal.SIGINT) and stops_are_polite() and requested_stop() is None:
+        if stop in STOPS and stops_are_polite() and requested_stop() is None:
             os.kill(os.getpid(), stop)  # it was asked to stop, so all are
         time.sleep(GRACE)
         _leave(self.lost)

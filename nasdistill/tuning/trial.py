@@ -19,6 +19,7 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 
+from nasdistill.interrupts import STOPS
 from nasdistill.storage import read_json, write_json
 from nasdistill.training.launch import LOST
 from nasdistill.tuning.plan import Plan, digest_of, read_plan
@@ -151,7 +152,7 @@ class TrialRun:
             stopped.set()
             work.send_signal(signal.SIGTERM)
 
-        for number in (signal.SIGINT, signal.SIGTERM):
+        for number in STOPS:
             signal.signal(number, stop)
         threading.Thread(target=_leave_with_manager, args=(work, stopped), daemon=True).start()
         assert work.stdout is not None
