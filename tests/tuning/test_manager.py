@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import socket
 import sqlite3
@@ -211,3 +212,71 @@ def test_the_portal_listens_where_it_is_told_and_nothing_else_changes(host):
     assert told["portal"] == host
     assert told["other"] in ("::", "0.0.0.0")  # noqa: S104
     assert told["patience"] > 6
+
+
+ANSWERING = """
+const http = require('http');
+const [port, asked] = [process.argv[1], JSON.parse(process.argv[2])];
+const page = http.createServer((request, answer) => answer.end('the page'));
+page.on('upgrade', (request, socket) => socket.end('HTTP/1.1 101 Switching Protocols\\r\\n\\r\\n'));
+page.listen(port, async () => {
+  for (const headers of asked) {
+    const found = await new Promise((done) => {
+      const to = { port, host: '127.0.0.1', headers, setHost: false };
+      const request = http.get(to, (answer) => done(answer.statusCode));
+      request.on('upgrade', (answer) => done(101));
+      request.on('error', () => done(0));
+    });
+    console.log(found);
+  }
+  process.exit();
+});
+"""
+SOCKET = {"Connection": "Upgrade", "Upgrade": "websocket"}
+
+
+@pytest.mark.parametrize(
+    ("listening", "asked", "answered"),
+    [
+        ("127.0.0.1", {"Host": "localhost:8080"}, 200),
+        ("127.0.0.1", {"Host": "LOCALHOST"}, 200),
+        ("127.0.0.1", {"Host": "127.0.0.1:8080", "Origin": "http://localhost:8080"}, 200),
+        ("127.0.0.1", {"Host": "[::1]:8080"}, 200),
+        ("127.0.0.1", {"Host": "rebound.example:8080"}, 403),
+        ("127.0.0.1", {"Host": "localhost.rebound.example"}, 403),
+        ("127.0.0.1", {"Host": "rebound.example:8080@localhost"}, 403),
+        ("127.0.0.1", {"Host": "192.168.1.7:8080"}, 403),
+        ("127.0.0.1", {"Host": "localhost:8080", "Origin": "https://rebound.example"}, 403),
+        ("127.0.0.1", {"Host": "localhost:8080", "Origin": "null"}, 403),
+        ("127.0.0.1", {"Host": "localhost:8080", **SOCKET}, 101),
+        ("127.0.0.1", {"Host": "rebound.example:8080", **SOCKET}, 0),
+        ("0.0.0.0", {"Host": "192.168.1.7:8080"}, 200),  # noqa: S104
+        ("0.0.0.0", {"Host": socket.gethostname()}, 200),  # noqa: S104
+        ("0.0.0.0", {"Host": "rebound.example"}, 403),  # noqa: S104
+    ],
+)
+def test_the_portal_answers_to_its_own_names_alone(listening, asked, answered, answers_of):
+    assert answers_of(listening)[json.dumps(asked)] == answered
+
+
+@pytest.fixture(scope="module")
+def answers_of():
+    """By the address that a portal listens on: the status that it answers requests with, by their headers as JSON."""
+
+    @functools.cache
+    def statuses(listening):
+        marks = test_the_portal_answers_to_its_own_names_alone.pytestmark
+        asked = [asked for mark in marks for at, asked, _status in mark.args[1] if at == listening]
+        port = str(free_port())
+        node = Path(nni_node.__path__[0]) / "node"
+        done = subprocess.run(
+            [node, "--require", manager.PRELOADED, "-e", ANSWERING, port, json.dumps(asked)],
+            env={"NASDISTILL_PORTAL_HOST": listening, "NASDISTILL_PORTAL_PORT": port},
+            capture_output=True,
+            text=True,
+            check=True,
+            timeout=60,
+        )
+        return dict(zip(map(json.dumps, asked), map(int, done.stdout.split()), strict=True))
+
+    return statuses
