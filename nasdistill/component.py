@@ -10,6 +10,7 @@ from typing import Any, ClassVar, get_args
 from pydantic import BaseModel, ConfigDict, model_validator
 
 from nasdistill.errors import found_at
+from nasdistill.numerals import whole_number
 from nasdistill.paths import all_located
 
 
@@ -55,8 +56,9 @@ class Component(Options):
     @classmethod
     def parse_shorthand(cls, text: str) -> dict[str, Any] | None:
         """The options that a shorthand such as `wrn-40-2` stands for, or None if `text` is none of this component's."""
-        match = re.fullmatch(cls.shorthand, text, re.IGNORECASE) if cls.shorthand else None
-        return {name: int(number) for name, number in match.groupdict().items()} if match else None
+        match = re.fullmatch(cls.shorthand, text, re.IGNORECASE | re.ASCII) if cls.shorthand else None
+        numbers = {name: whole_number(digits) for name, digits in match.groupdict().items()} if match else None
+        return None if numbers is None or None in numbers.values() else numbers
 
     def spec(self) -> dict[str, Any]:
         """Plain data (JSON) from which this component is rebuilt: its name and its options."""

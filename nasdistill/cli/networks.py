@@ -13,6 +13,7 @@ import typer
 from nasdistill.cli.names import completing
 from nasdistill.data.base import Normalisation
 from nasdistill.errors import UserError
+from nasdistill.numerals import number
 from nasdistill.registry import build
 from nasdistill.words import whole
 
@@ -132,10 +133,11 @@ def numbers_in(flag: str, text: str) -> list[float]:
     Raises:
         UserError: something else.
     """
-    try:
-        return [float(part) for part in text.split(",")]
-    except ValueError:
-        raise UserError(f"{flag} takes numbers separated by commas; got {text!r}") from None
+    found = [number(part.strip()) for part in text.split(",")]
+    numbers = [each for each in found if each is not None]
+    if len(numbers) < len(found):
+        raise UserError(f"{flag} takes numbers separated by commas; got {text!r}")
+    return numbers
 
 
 def shape_in(text: str) -> Shape:
@@ -144,7 +146,7 @@ def shape_in(text: str) -> Shape:
     Raises:
         UserError: something else.
     """
-    found = re.fullmatch(r"([1-9]\d{0,5})x([1-9]\d{0,5})x([1-9]\d{0,5})", text)
+    found = re.fullmatch(r"([1-9][0-9]{0,5})x([1-9][0-9]{0,5})x([1-9][0-9]{0,5})", text)
     if found is None:
         raise UserError(f"--input takes channels x height x width, as {SHAPE}; got {text!r}")
     channels, height, width = (int(number) for number in found.groups())

@@ -14,6 +14,7 @@ from nasdistill.cli.names import complete_recipe, completing
 from nasdistill.cli.options import Option, flag_of, options_of, type_in_words
 from nasdistill.component import parts_of
 from nasdistill.errors import UserError
+from nasdistill.numerals import whole_number
 from nasdistill.registry import ComponentOf
 from nasdistill.report.points import value_in_words
 from nasdistill.training.engine import EngineSettings
@@ -145,10 +146,11 @@ def seeds_in(text: str) -> list[int]:
     Raises:
         UserError: something else.
     """
-    try:
-        return [int(part) for part in text.split(",")]
-    except ValueError:
-        raise UserError(f"--seed takes a whole number, or several as 0,1,2; got {text!r}") from None
+    found = [whole_number(part.strip()) for part in text.split(",")]
+    seeds = [seed for seed in found if seed is not None]
+    if len(seeds) < len(found):
+        raise UserError(f"--seed takes a whole number, or several as 0,1,2; got {text!r}")
+    return seeds
 
 
 def _item(annotation: Any) -> tuple[Any, bool]:

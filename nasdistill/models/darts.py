@@ -19,7 +19,7 @@ from nasdistill.models.operations import OPERATIONS
 if TYPE_CHECKING:
     from torch import nn
 
-_SHORTHAND = re.compile(r"darts-v([12])(?:-(\d+)-(\d+))?", re.IGNORECASE)
+_SHORTHAND = re.compile(r"darts-v([12])(?:-([0-9]{1,18})-([0-9]{1,18}))?", re.IGNORECASE | re.ASCII)
 
 
 def _named_or_given(value: Any) -> Any:

@@ -245,11 +245,11 @@ def _join(path: str, name: str) -> str:
 
 
 def _template(part: str) -> str:
-    return re.sub(r"\d+", "#", part)
+    return re.sub(r"[0-9]+", "#", part)
 
 
 def _numbers(part: str) -> list[int]:
-    return [int(number) for number in re.findall(r"\d+", part)]
+    return [int(number) for number in re.findall(r"[0-9]{1,18}", part)]
 
 
 def _text(shape: tuple[int, ...]) -> str:

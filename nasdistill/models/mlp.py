@@ -13,7 +13,7 @@ from nasdistill.data.base import Shape
 from nasdistill.models.base import MODELS, Model
 from nasdistill.models.limits import require_images
 
-_SHORTHAND = re.compile(r"mlp((?:-\d+)+)", re.IGNORECASE)
+_SHORTHAND = re.compile(r"mlp((?:-[0-9]{1,18})+)", re.IGNORECASE | re.ASCII)
 
 
 @MODELS.register("mlp")

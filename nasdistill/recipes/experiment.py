@@ -12,7 +12,7 @@ from nasdistill.recipes.varied import VariedValue
 
 
 def _time_with_unit(text: str | None) -> str | None:
-    if text is not None and not re.fullmatch(r"[1-9]\d*[smhd]", text):
+    if text is not None and not re.fullmatch(r"[1-9][0-9]{0,5}[smhd]", text):
         raise ValueError("a time is a whole number with s, m, h or d behind it, e.g. 90m")
     return text
 

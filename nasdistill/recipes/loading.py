@@ -15,6 +15,7 @@ from pydantic import BaseModel
 from nasdistill import resources
 from nasdistill.artifacts import MANIFEST
 from nasdistill.errors import SpecError, found_at, nearest, unknown
+from nasdistill.numerals import whole_number
 from nasdistill.paths import Written, located, settled, starting_at
 from nasdistill.plugins import load_plugin
 from nasdistill.recipes.graph import check_graph
@@ -315,11 +316,12 @@ def _step(current: Any, key: list[str | int], part: str, shown: str) -> list[str
     if len(key) == 2 and key[0] == "stages" and part not in ("name", "uses", "with"):
         return ["with", part]
     if isinstance(current, list):
-        if not part.isdigit() or int(part) >= len(current):
+        index = whole_number(part)
+        if index is None or not 0 <= index < len(current):
             guess = nearest(part, [str(index) for index in range(len(current))])
             hint = f"; did you mean {guess}?" if guess else ""
             raise RecipeError(f"{shown}: {part!r} is no index of a list of {len(current)}{hint}")
-        return [int(part)]
+        return [index]
     if not isinstance(current, dict):
         raise RecipeError(f"{shown}: there is nothing below {'.'.join(map(str, key))!r}")
     return [part]

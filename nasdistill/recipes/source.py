@@ -17,6 +17,7 @@ from typing import Any
 import yaml
 
 from nasdistill.errors import UserError
+from nasdistill.numerals import number, whole_number
 from nasdistill.paths import Written
 
 MAX_BYTES = 1_000_000
@@ -26,8 +27,6 @@ _DEEP = f"nested more than {MAX_DEPTH} levels deep"
 Key = tuple[str | int, ...]
 """The way from the top of a document to a value."""
 
-_INTEGER = re.compile(r"[-+]?[0-9]{1,18}")
-_FLOAT = re.compile(r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?")
 _WORDS = {"": None, "~": None, "null": None, "true": True, "false": False}
 
 
@@ -200,8 +199,6 @@ def _scalar(text: str) -> Any:
     """A plain (unquoted) scalar by YAML 1.2's core schema."""
     if text in _WORDS:
         return _WORDS[text]
-    if _INTEGER.fullmatch(text):
-        return int(text)
-    if _FLOAT.fullmatch(text):
-        return float(text)
-    return text
+    whole = whole_number(text)
+    found = number(text) if whole is None else whole
+    return text if found is None else found

@@ -28,7 +28,7 @@ def _size(value: Any) -> Any:
     if isinstance(value, int) and not isinstance(value, bool):
         value = f"{value}x{value}"
     if isinstance(value, str):
-        sides = re.fullmatch(r"(\d+)x(\d+)", value)
+        sides = re.fullmatch(r"([0-9]{1,6})x([0-9]{1,6})", value)
         if sides is None or min(map(int, sides.groups())) < 1:
             raise SpecError(f"a size is height x width such as 32x32, or one number for both, got {value!r}")
         return int(sides[1]), int(sides[2])
