@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import os
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -12,7 +13,7 @@ from typing import Any, TypeVar
 
 import numpy as np
 import torch
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image, UnidentifiedImageError
 from torch.utils.data import DataLoader, Dataset
 
 from nasdistill.data.base import ImageFiles, Shape
@@ -20,11 +21,26 @@ from nasdistill.data.statistics import pixel_sums
 from nasdistill.errors import UserError
 
 # Formats whose decoders are Pillow's own; others, such as EPS, would start programs of the system.
-FORMATS = ("PNG", "JPEG", "GIF", "BMP", "WEBP", "PPM", "TIFF")
-SUFFIXES = (".png", ".jpg", ".jpeg", ".gif", ".bmp", ".webp", ".pgm", ".ppm", ".tif", ".tiff")
-GREY = ("1", "L", "LA", "I;16", "I;16B", "I;16L")
+FORMATS = (
+    *("PNG", "JPEG", "GIF", "BMP", "WEBP", "PPM", "TIFF", "AVIF", "JPEG2000", "QOI", "PSD", "DDS"),
+    *("ICO", "ICNS", "PCX", "SGI", "SUN", "XBM", "XPM", "MSP", "DIB", "IM", "TGA"),
+)
+GREY = ("1", "L", "LA", "I", "I;16", "I;16B", "I;16L", "I;16N")
 FILES_AT_ONCE = 128
-EXIF_ORIENTATION = 0x0112
+ORIENTATION, BITS_PER_SAMPLE, PHOTOMETRIC, SAMPLE_FORMAT = 0x0112, 0x0102, 0x0106, 0x0153
+"""Tags of TIFF (6.0, section 8 and 19), the first of Exif too."""
+WHITE_IS_ZERO, SIGNED = 0, 2
+"""What the last two may say."""
+UPRIGHT = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+"""What sets an image of each orientation upright (Exif 2.3, section 4.6.4); those from 5 on lie on their sides."""
 
 T = TypeVar("T")
 
@@ -58,17 +74,38 @@ class Decoded:
     broken: dict[int, str]
 
 
+def is_image(path: Path) -> bool:
+    """Whether a file is to be read as an image: by its suffix, and where that says nothing by its first bytes.
+
+    A file that cannot be opened and a link to nothing count as images, so that `read_header` says what is wrong.
+    """
+    if not os.access(path, os.R_OK):
+        return True
+    if not path.is_file():
+        return False
+    if path.suffix.lower() in _suffixes():
+        return True
+    formats = [name for name in _formats() if Image.OPEN[name][1] is not None]  # those with a magic number
+    with _guarded():
+        try:
+            Image.open(path, formats=formats).close()
+        except (Image.DecompressionBombWarning, Image.DecompressionBombError):
+            return True
+        except Exception:  # what begins like an image by chance fails in many ways
+            return False
+    return True
+
+
 def read_header(path: Path) -> Header:
-    """Size and kind of an image, without decoding it.
+    """Size and kind of an image, decoded only where its colours are in a palette.
 
     Raises:
         Broken: the file is no image.
     """
     with _opened(path) as image:
-        # A photograph may be stored lying on its side, with a note which way is up; notes from 5 on swap the sides.
-        lying = image.getexif().get(EXIF_ORIENTATION, 1) >= 5
-        width, height = reversed(image.size) if lying else image.size
-        return Header(image.mode in GREY, height, width)
+        # A photograph may be stored lying on its side, with a note which way is up.
+        width, height = reversed(image.size) if _orientation(image) >= 5 else image.size
+        return Header(_is_grey(image), height, width)
 
 
 def decode(path: Path, shape: Shape) -> torch.Tensor:
@@ -81,16 +118,54 @@ def decode(path: Path, shape: Shape) -> torch.Tensor:
     """
     channels, height, width = shape
     with _opened(path) as image:
-        upright = ImageOps.exif_transpose(image)
-        if upright.mode.startswith("I;16"):
-            upright = Image.fromarray((np.asarray(upright) >> 8).astype(np.uint8))
-        elif upright.mode in ("I", "F"):
-            raise Broken(f"its pixels (mode {upright.mode}) have neither 8 nor 16 bits")
+        upright = _of_eight_bits(image)
+        if (orientation := _orientation(image)) in UPRIGHT:
+            upright = upright.transpose(UPRIGHT[orientation])
         upright = upright.convert("L" if channels == 1 else "RGB")
         if upright.size != (width, height):
             upright = upright.resize((width, height), Image.Resampling.BILINEAR)
         pixels = np.array(upright, dtype=np.uint8).reshape(height, width, channels)
     return torch.from_numpy(pixels).permute(2, 0, 1)
+
+
+def _orientation(image: Image.Image) -> int:
+    """Which way is up, 1 to 8 as in Exif, 1 where nothing says so; what else Exif holds may be damaged."""
+    if image.format == "TIFF":  # Pillow gives it upright
+        return 1
+    try:
+        value = image.getexif().get(ORIENTATION)
+        number = value[0] if isinstance(value, bytes) and len(value) == 1 else value
+        return int(number) if number in (1, *UPRIGHT) else 1
+    except Exception:  # Exif is read by many programs and written by more
+        return 1
+
+
+def _is_grey(image: Image.Image) -> bool:
+    if image.mode not in ("P", "PA"):
+        return image.mode in GREY
+    pixels = np.asarray(image.convert("RGB"))
+    return bool((pixels == pixels[..., :1]).all())
+
+
+def _of_eight_bits(image: Image.Image) -> Image.Image:
+    """The image itself, or the upper 8 bits of one that is grey of more; signed values are counted from the lowest.
+
+    Raises:
+        Broken: it has 32 bits.
+    """
+    image.load()
+    tags = getattr(image, "tag_v2", {})
+    bits = tags.get(BITS_PER_SAMPLE, (16,))[0]
+    if image.mode == "F" or bits > 16:
+        raise Broken("its pixels have neither 8 nor 16 bits, and the file does not say which range they use")
+    signed = tags.get(SAMPLE_FORMAT, (1,))[0] == SIGNED
+    if image.mode == "L" and signed:  # which Pillow reads as if they were not
+        return Image.fromarray(np.asarray(image) ^ 0x80)
+    if not image.mode.startswith("I"):
+        return image
+    values = np.asarray(image) + (1 << bits - 1 if signed else 0)
+    grey = (values >> bits - 8).astype(np.uint8)  # a PGM of 9 to 15 bits has 16 by now
+    return Image.fromarray(~grey if tags.get(PHOTOMETRIC) == WHITE_IS_ZERO else grey)
 
 
 def read_headers(paths: Sequence[Path], workers: int) -> list[Header | Broken]:
@@ -134,21 +209,45 @@ def decoded_batches(images: ImageFiles, places: Sequence[torch.Tensor]) -> Itera
         yield pixels
 
 
+@functools.cache
+def _formats() -> tuple[str, ...]:
+    """Those that this Pillow can decode."""
+    Image.init()
+    return tuple(name for name in FORMATS if name in Image.OPEN)
+
+
+@functools.cache
+def _suffixes() -> frozenset[str]:
+    return frozenset(suffix for suffix, name in Image.registered_extensions().items() if name in (*_formats(), "MPO"))
+
+
 @contextmanager
-def _opened(path: Path) -> Iterator[Image.Image]:
-    """Open an image with Pillow's guard on; whatever goes wrong inside is `Broken`."""
+def _guarded() -> Iterator[None]:
+    """With Pillow's guard against decompression bombs as an error, and its other warnings silent."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         warnings.simplefilter("error", Image.DecompressionBombWarning)
+        yield
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[Image.Image]:
+    """Open an image with Pillow's guard on; whatever goes wrong inside is `Broken`."""
+    with _guarded():
         try:
-            with Image.open(path, formats=FORMATS) as image:
+            # By its path Pillow would map a TIFF into memory, with height and width swapped where it lies on its side.
+            with open(path, "rb") as file, Image.open(file, formats=_formats()) as image:
                 yield image
         except Broken:
             raise
         except UnidentifiedImageError:
-            raise Broken(f"none of {', '.join(FORMATS)}") from None
+            raise Broken(f"none of {', '.join(_formats())}") from None
         except (Image.DecompressionBombWarning, Image.DecompressionBombError):
             raise Broken("more pixels than Pillow allows, against files that unpack to fill the memory") from None
+        except FileNotFoundError as error:
+            raise Broken(
+                f"a link to {os.readlink(path)}, where nothing is" if path.is_symlink() else str(error)
+            ) from None
         except Exception as error:  # decoders of damaged files fail in many ways
             raise Broken(f"{type(error).__name__}: {error}") from None
 
