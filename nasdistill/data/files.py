@@ -189,12 +189,22 @@ def unpack(archive: Path, folder: Path, names: Iterable[str]) -> None:
 
 
 def fingerprint_of(folder: Path, files: Iterable[Path]) -> str:
-    """SHA-256 over the names below `folder` and the bytes of files; reads several at a time."""
+    """SHA-256 over the names below `folder` and the bytes of files; reads several at a time.
+
+    A file that cannot be read counts by its name alone: whether that is a mistake is for those to say who need it.
+    """
     paths = sorted(files)
     with ThreadPoolExecutor() as pool:
-        hashes = list(pool.map(sha256_of, paths))
+        hashes = list(pool.map(_sha256_if_readable, paths))
     names = [path.relative_to(folder).as_posix() for path in paths]
     return sha256_of_json(dict(zip(names, hashes, strict=True)))
+
+
+def _sha256_if_readable(path: Path) -> str | None:
+    try:
+        return sha256_of(path)
+    except OSError:
+        return None
 
 
 def md5_of(data: bytes) -> str:

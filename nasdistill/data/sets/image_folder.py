@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import logging
-import os
 import re
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal
 
@@ -13,14 +11,14 @@ import torch
 from pydantic import BeforeValidator, Field, PlainSerializer
 
 from nasdistill.data.base import DATASETS, DataSet, ImageFiles, Images, ImageSet, RawData, Shape
-from nasdistill.data.decoding import SUFFIXES, Broken, Header, decode_files, read_headers
+from nasdistill.data.decoding import Broken, Header, decode_files, is_image, read_headers
 from nasdistill.data.files import fingerprint_of
+from nasdistill.data.folders import TEST, TRAIN, VALIDATION, ClassFolders, find_class_folders
 from nasdistill.data.preparation import split_off
 from nasdistill.errors import SpecError, UserError
 
 log = logging.getLogger(__name__)
 
-TRAIN, VALIDATION, TEST = "train", "val", "test"
 MEBIBYTE = 1 << 20
 
 
@@ -40,19 +38,23 @@ Size = Annotated[
 ]
 
 
-Files = list[tuple[Path, int]]
-"""Image files and their labels."""
-
-
 @DATASETS.register("image-folder")
 class ImageFolder(DataSet):
-    """Images in one folder per class: below `train/` and `test/` (and `val/` if it is there), or split by `test`."""
+    """Images in one folder per class: below `train/` and `test/` (and `val/` if it is there), or split by `test`.
+
+    Links are followed. What is read is decided by a file's content where its suffix does not tell.
+    """
 
     source: ClassVar[str] = "the layout of torchvision's ImageFolder"
     access: ClassVar[frozenset[str]] = frozenset({"root", "workers", "memory_mb"})
 
     root: Path = Field(
         description="folder that holds the class folders, or train/ and test/ with class folders in each"
+    )
+    layout: Literal["auto", "classes"] = Field(
+        "auto",
+        description="auto: folders with the usual names of parts (train, Training, seg_train, valid, dev, test, ...) "
+        "that hold class folders are parts; classes: all folders of the root are classes",
     )
     size: Size | None = Field(
         None, description="resize to height x width, e.g. 32x32; needed where the images differ in size"
@@ -65,7 +67,9 @@ class ImageFolder(DataSet):
         0, description="seed of the choice of the test set; apart from the run's, so that all runs share one test set"
     )
     broken: Literal["stop", "skip"] = Field(
-        "stop", description="what a file that cannot be decoded does: stop with its name, or be left out and counted"
+        "stop",
+        description="what a file that cannot be decoded or a link to nothing does: stop with its name, or be left out "
+        "and counted",
     )
     workers: int = Field(2, ge=0, description="processes that decode; 0 decodes in the main process")
     memory_mb: int = Field(
@@ -73,10 +77,16 @@ class ImageFolder(DataSet):
     )
 
     def fingerprint(self) -> str:
-        return fingerprint_of(self.root, _image_files(self._root()))
+        files = self._found().files
+        return fingerprint_of(self.root, [path for part in files.values() for path, _ in part])
 
     def read(self) -> RawData:
-        classes, listed = self._list()
+        found = self._found()
+        if len(found.folders) > 1:
+            log.info("image folders: %s", found.taken())
+        for problem in found.left_out():
+            log.warning("%s", problem)
+        classes, listed = found.classes, found.files
         files = [file for part in listed.values() for file in part]
         paths = [path for path, _ in files]
         headers = read_headers(paths, self.workers)
@@ -115,7 +125,7 @@ class ImageFolder(DataSet):
         if broken and self.broken == "stop":
             index = min(broken)
             raise UserError(
-                f"{paths[index]} is not a readable image ({broken[index]}); remove it, or leave out broken images with "
+                f"{paths[index]} is not a readable image ({broken[index]}); repair it, or leave out broken images with "
                 "data.broken=skip"
             )
 
@@ -137,53 +147,11 @@ class ImageFolder(DataSet):
                 )
         return channels, first.height, first.width
 
-    def _root(self) -> Path:
+    def _found(self) -> ClassFolders:
+        """What the fingerprint is of, and what is read."""
         if not self.root.is_dir():
             problem = f"there is no folder {self.root}; set data.root to the folder that holds the class folders"
             raise SpecError(problem, ("root",))
-        return self.root
-
-    def _list(self) -> tuple[tuple[str, ...], dict[str, Files]]:
-        """The classes, and the files of each part."""
-        root = self._root()
-        folders = {name: root / name for name in (TRAIN, VALIDATION, TEST) if _subfolders(root / name)}
-        for name in (TRAIN, TEST):
-            if folders and name not in folders:
-                raise UserError(
-                    f"{root} holds {', '.join(f'{part}/' for part in folders)} but no {name}/ with class folders; add "
-                    "it, or set data.root to a folder of class folders to split it"
-                )
-        folders = folders or {TRAIN: root}
-        classes = tuple(_subfolders(folders[TRAIN]))
-        if len(classes) < 2:
-            raise UserError(
-                f"{folders[TRAIN]} holds {len(classes)} class folder(s){': ' if classes else ''}{', '.join(classes)}; "
-                "at least 2 are needed"
-            )
-        parts = {}
-        for part, folder in folders.items():
-            files: Files = []
-            for name in _subfolders(folder):
-                if name not in classes:
-                    raise UserError(f"{folder / name} is a class that {folders[TRAIN]} does not have")
-                found = [(path, classes.index(name)) for path in _image_files(folder / name)]
-                if not found:
-                    raise UserError(f"{folder / name} holds no image (of the kinds {', '.join(SUFFIXES)})")
-                files += found
-            parts[part] = files
-        return classes, parts
-
-
-def _subfolders(folder: Path) -> list[str]:
-    if not folder.is_dir():
-        return []
-    return sorted(entry.name for entry in folder.iterdir() if entry.is_dir() and not entry.name.startswith("."))
-
-
-def _image_files(folder: Path) -> Iterator[Path]:
-    """The image files below `folder` at any depth, in a fixed order; hidden ones, as some systems add, are left out."""
-    for here, folders, files in os.walk(folder):
-        folders[:] = sorted(name for name in folders if not name.startswith("."))
-        for name in sorted(files):
-            if name.lower().endswith(SUFFIXES) and not name.startswith("."):
-                yield Path(here, name)
+        return find_class_folders(
+            self.root, is_image, has_parts=self.layout == "auto", skip_broken=self.broken == "skip"
+        )
