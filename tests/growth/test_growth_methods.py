@@ -101,7 +101,7 @@ def test_random_is_decided_by_its_seed(engine: Engine, tmp_path: Path) -> None:
     assert plans[0].spec != plans[2].spec
 
 
-@pytest.mark.parametrize("per", ["unit", "channel", "parameter", "multiply-add"])
+@pytest.mark.parametrize("per", ["unit", "channel", "parameter", "multiply-add", "top-channel"])
 def test_fisher_takes_the_cell_of_the_highest_score_each_time(per: str, engine: Engine, tmp_path: Path) -> None:
     grown = grow({"name": "fisher", "per": per, "ratio": 1.2}, engine, tmp_path)
     for step in grown.steps[:-1]:
@@ -122,6 +122,26 @@ def test_fisher_scores_are_the_sum_the_mean_or_the_mean_by_cost(engine: Engine, 
     torch.testing.assert_close(before["unit"] / channels, before["channel"])
     costs = before["channel"] / before["parameter"]
     torch.testing.assert_close(costs, costs.round(), rtol=1e-4, atol=0)
+
+
+@pytest.mark.parametrize(
+    ("per", "scores"),
+    [
+        ("unit", {"cells.0": 9.0, "cells.1": 8.0, "cells.2": 6.0}),
+        ("channel", {"cells.0": 1.5, "cells.1": 4.0, "cells.2": 2.0}),
+        ("top-channel", {"cells.0": 2.0, "cells.1": 4.0, "cells.2": 5.0}),
+    ],
+)
+def test_each_form_of_per_may_prefer_another_cell(
+    per: str, scores: dict[str, float], monkeypatch: pytest.MonkeyPatch, engine: Engine
+) -> None:
+    """Many channels, few of them, and one: sum, mean and maximum by hand."""
+    channels = {"cells.0": [1.0, 1, 1, 2, 2, 2], "cells.1": [4.0, 4], "cells.2": [0.5, 5, 0.5]}
+    given = {unit: torch.tensor(values) for unit, values in channels.items()}
+    monkeypatch.setattr("nasdistill.growth.importance.unit_importance", lambda *_: given)
+    method = GROWTH_METHODS.parse({"name": "fisher", "per": per})
+    assert isinstance(method, GrowthRule)
+    assert method.scores(Student(*student(), ThreeBatches(), engine)) == scores
 
 
 def test_copies_share_the_score_of_their_source(engine: Engine) -> None:

@@ -11,7 +11,7 @@ from nasdistill.growth.plan import Budget, Read, channel_costs
 from nasdistill.growth.stepwise import GrowthRule
 from nasdistill.growth.student import Student
 
-Per = Literal["unit", "channel", "parameter", "multiply-add"]
+Per = Literal["unit", "channel", "parameter", "multiply-add", "top-channel"]
 COST: dict[Per, Budget] = {"parameter": "params", "multiply-add": "flops"}
 
 
@@ -32,8 +32,8 @@ class Fisher(GrowthRule):
     )
     per: Per = Field(
         "unit",
-        description="a unit's score: the sum over its channels, their mean, "
-        "or that mean over what one more channel costs in parameters or multiply-adds",
+        description="a unit's score: the sum over its channels, their mean, that mean over what one more channel costs "
+        "in parameters or multiply-adds, or the score of its most important channel",
     )
 
     def scores(self, student: Student) -> dict[str, float]:
@@ -43,6 +43,8 @@ class Fisher(GrowthRule):
         importance = unit_importance(spec, student.network, self.read, student.batches, student.engine)
         if self.per == "unit":
             return {unit: channels.sum().item() for unit, channels in importance.items()}
+        if self.per == "top-channel":
+            return {unit: channels.max().item() for unit, channels in importance.items()}
         means = {unit: channels.mean().item() for unit, channels in importance.items()}
         if self.per == "channel":
             return means
