@@ -64,6 +64,10 @@ class Component(Options):
         """Plain data (JSON) from which this component is rebuilt: its name and its options."""
         return {"name": self.registered_name, **self.model_dump(mode="json")}
 
+    def caveat(self) -> str | None:
+        """What to know of these options before hours of work, as a sentence in a plan's warning; None if nothing."""
+        return None
+
     def looked_up(self) -> Iterator[type[Component]]:
         """The components that it looks up by name, beside those in its fields; their code decides results as well."""
         return iter(())
@@ -78,9 +82,15 @@ def parts_of(annotation: Any) -> Iterator[Any]:
 
 def classes_in(value: Any) -> Iterator[type[Component]]:
     """The classes of the components that `value` holds at any depth, itself included, and of those they look up."""
+    for component in components_in(value):
+        yield type(component)
+        yield from component.looked_up()
+
+
+def components_in(value: Any) -> Iterator[Component]:
+    """The components that `value` holds at any depth, itself included."""
     if isinstance(value, Component):
-        yield type(value)
-        yield from value.looked_up()
+        yield value
     if isinstance(value, BaseModel):
         value = [getattr(value, name) for name in type(value).model_fields]
     elif isinstance(value, Mapping):
@@ -88,4 +98,4 @@ def classes_in(value: Any) -> Iterator[type[Component]]:
     elif not isinstance(value, list | tuple):
         return
     for part in value:
-        yield from classes_in(part)
+        yield from components_in(part)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
 import math
 import tempfile
 from collections.abc import Mapping, Sequence
@@ -17,6 +18,7 @@ from torch import nn
 from nasdistill.api.options import Settings
 from nasdistill.api.results import Metrics, Result, load, result_of
 from nasdistill.artifacts import MANIFEST
+from nasdistill.component import components_in
 from nasdistill.data.base import Data, DataSet, RawData, Shape
 from nasdistill.errors import UserError
 from nasdistill.models.base import Model, Network, NetworkSpec
@@ -30,6 +32,8 @@ from nasdistill.validation import build
 Given = Network | nn.Module | str | Path | Mapping[str, Any]
 """A network: a result, a module, the folder of an artifact, or a model by name or mapping."""
 CALL = "call.json"
+
+log = logging.getLogger(__name__)
 
 
 class OwnModule(Model):
@@ -78,6 +82,8 @@ def run_stage(
     stage = build(kind, {**_values(found), **chosen, **more})
     dataset = DataSet(augmentations=list(data.augmentations)) if data else registry("datasets").parse("none")
     stage.check_data(dataset)
+    for caveat in filter(None, (component.caveat() for component in components_in(stage))):
+        log.warning("%s", caveat)
     seed = options.seed if options.seed is not None else data.seed if data else 0
     shared = Shared(RawData(data.train, data.test, data.classes, data.validation), (seed, data)) if data else Shared()
     identity = _identity(data) if data else {}

@@ -63,9 +63,11 @@ def fooling_loss(student: torch.Tensor, fooling: Fooling) -> torch.Tensor:
     """What a student minimises that wants to be taken for its teacher, from its scores u, [N]; D = sigmoid(u).
 
     `published`: -L_class(student's logits | label student) = mean of log D. Unbounded below, and its gradient by u,
-    1 - D, is small where the discriminator is sure, and tends to 1 where it is fooled already.
+    1 - D, is small where the discriminator is sure, and tends to 1 where it is fooled already: the further the logits
+    have run, the larger the student's gradients become.
     `non-saturating`: L_class(student's logits | label teacher) = mean of -log(1 - D). Bounded by 0, with the gradient
-    D, which is large where the discriminator is sure and vanishes where it is fooled.
+    D, which is large where the discriminator is sure and vanishes where it is fooled. D < -log(1 - D): what drives the
+    student is smaller than its loss, and ends with it.
 
     Source: Goodfellow et al., Generative Adversarial Nets (2014), section 3 (both).
     """

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from nasdistill.artifacts import Artifact, open_artifact, publish
-from nasdistill.component import Component, classes_in
+from nasdistill.component import Component, classes_in, components_in
 from nasdistill.data.base import DataSet
 from nasdistill.errors import Interrupted, ProcessLost, SpecError, UserError, found_at
 from nasdistill.interrupts import leave_if_requested
@@ -62,6 +62,7 @@ class PlannedStage:
         artifact: the finished artifact, if there is one.
         network: what is known of the network that it will make.
         sure: False where it may yet be left out.
+        caveats: what its options' components have to say before it runs, see `Component.caveat`.
     """
 
     name: str
@@ -74,6 +75,7 @@ class PlannedStage:
     point: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     network: Foreseen = None
     sure: bool = True
+    caveats: tuple[str, ...] = ()
 
     @property
     def cached(self) -> bool:
@@ -185,6 +187,7 @@ class RecipeRun:
             return planned
         name = planned.name
         stage = self.recipe.stages[name]
+        planned = dataclasses.replace(planned, caveats=tuple(filter(None, (c.caveat() for c in components_in(stage)))))
         inputs = self.inputs(stage, done)
         conditional = any(reference.condition for _field, reference, _value in references_in(stage))
         if any(conditional or not each.sure for each in inputs.values() if isinstance(each, PlannedStage)):

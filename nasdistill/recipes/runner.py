@@ -36,6 +36,8 @@ REPORT = "report.html"
 def plan(recipe: Recipe | Sweep, out: Path, before: RecipeRun | None = None) -> list[PlannedStage]:
     """What `run` would do, stage by stage, without doing it; what several points share stands there once.
 
+    What the user should know beforehand of stages that are to run is logged as warnings, each once.
+
     Args:
         before: whose data are used where they are the same.
 
@@ -45,6 +47,8 @@ def plan(recipe: Recipe | Sweep, out: Path, before: RecipeRun | None = None) -> 
     found: list[PlannedStage] = []
     for point, seed, this_run in _visits(_sweep(recipe), out, before=before):
         found += _planned(point, seed, this_run, {})
+    for warning in dict.fromkeys(f"{planned.name}: {caveat}" for planned in found for caveat in planned.caveats):
+        log.warning("%s", warning)
     places = reached([(planned.name, planned.seed, planned.point, planned.identity) for planned in found])
     return [replace(found[at], point=point) for at, point in places]
 

@@ -71,6 +71,41 @@ def test_the_published_loss_is_unbounded_below_and_the_other_ends_at_0() -> None
     assert float(fooling_loss(fooled, "non-saturating")) == 0
 
 
+@pytest.mark.parametrize("depth", [2, 3])
+@pytest.mark.parametrize("scale", [2.0, 10.0, 50.0])
+def test_what_drives_a_students_weights_is_bounded_where_the_published_one_grows_with_them(
+    scale: float, depth: int
+) -> None:
+    """A chain of `depth` weights, each `scale`, whose product is minus the score: |dL/dw| = scale^(depth-1) |dL/du|."""
+
+    def slope(fooling: Fooling) -> float:
+        weights = torch.full((depth,), scale, dtype=torch.float64, requires_grad=True)
+        (gradient,) = torch.autograd.grad(fooling_loss(-weights.prod()[None], fooling), weights)
+        return float(gradient.abs().max())
+
+    fooled = sigmoid(-min(scale**depth, 700.0))
+    assert slope("published") == pytest.approx(scale ** (depth - 1) * (1 - fooled))
+    assert slope("published") > 0.9 * scale ** (depth - 1)
+    assert slope("non-saturating") == pytest.approx(scale ** (depth - 1) * fooled, abs=1e-12)
+    assert slope("non-saturating") < 0.1
+
+
+def test_the_bounded_loss_is_larger_than_its_slope_and_ends_with_it() -> None:
+    """D < -log(1 - D) for every D: a student whose loss is small is hardly moved, from whichever side it comes."""
+    scores = torch.linspace(-20, 20, 41, dtype=torch.float64)[:, None].requires_grad_()
+    losses = torch.stack([fooling_loss(score, "non-saturating") for score in scores])
+    (slopes,) = torch.autograd.grad(losses.sum(), scores)
+    assert bool((slopes.squeeze(1) > 0).all())
+    assert bool((slopes.squeeze(1) < losses.detach()).all())
+
+
+def test_the_bounded_loss_is_the_default_and_only_the_published_one_has_a_caveat() -> None:
+    plain = OBJECTIVES.parse("adversarial")
+    assert (plain.fooling, plain.stop_below, plain.caveat()) == ("non-saturating", 0, None)  # type: ignore[attr-defined]
+    assert "no lower bound" in str(settings(fooling="published").caveat())
+    assert settings(fooling="published", weight=0).caveat() is None
+
+
 def test_outputs_told_apart_are_counted_on_both_sides() -> None:
     assert int(told_apart(torch.tensor([-1.0, -2.0, 3.0]), torch.tensor([1.0, -1.0, -1.0]))) == 3
     same = torch.randn(20, generator=torch.Generator().manual_seed(0))
@@ -145,7 +180,8 @@ def test_the_seed_decides_all_and_the_global_generator_nothing() -> None:
 
 
 def settings(**options: object) -> Adversarial:
-    parsed = OBJECTIVES.parse({"name": "adversarial", "steps": 100, "lr": 1e-2, "hidden": [16], **options})
+    small = {"steps": 100, "lr": 1e-2, "hidden": [16], "stop_below": 0.55}
+    parsed = OBJECTIVES.parse({"name": "adversarial", **small, **options})
     assert isinstance(parsed, Adversarial)
     return parsed
 

@@ -220,3 +220,15 @@ def test_every_recipe_that_comes_along_has_a_plan(name: str, tmp_path: Path, mon
     monkeypatch.setattr(kind, "fingerprint", lambda _self: "forty black images")
     monkeypatch.setattr(kind, "read", lambda _self: RawData(part, part, tuple("abcdefghij")))
     assert {each.name for each in runner.plan(recipe, tmp_path / "out")} == set(recipe.stages)
+
+
+@pytest.mark.parametrize(("fooling", "told"), [("published", 1), ("non-saturating", 0)])
+def test_what_an_objective_has_to_say_beforehand_is_told_once_by_the_plan(
+    fooling: str, told: int, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    teacher = stage("teacher", "train", model="mlp-8")
+    adversarial = {"name": "adversarial", "fooling": fooling}
+    runner.plan(recipe_of(teacher, taught(adversarial), data="{name: digits, limit: 200}\nseeds: [0, 1]"), tmp_path)
+    warnings = [record.getMessage() for record in caplog.records if record.levelname == "WARNING"]
+    assert len(warnings) == told
+    assert all(warning.startswith("student: the adversarial loss `fooling: published`") for warning in warnings)

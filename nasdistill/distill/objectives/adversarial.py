@@ -36,10 +36,14 @@ class Adversarial(Objective):
     Before training starts, the discriminator learns from both networks' outputs on the training images; held-out images
     measure its accuracy. The student should be trained already. `fixed` is the published form; in `alternating` the
     discriminator goes on learning, with the student and by the same optimiser. Its accuracy is reported with each
-    epoch; below `stop_below` there is nothing left to learn from it, and training ends.
+    epoch. One that is fooled has no gradient left for the student, which goes on with its other objectives; with
+    `stop_below` training ends there.
     """
 
-    source = "Goodfellow et al., Generative Adversarial Nets (2014), between a student's logits and its teacher's"
+    source = (
+        "Mandal and Mandan, Smaller Networks for State of the Art Classification (`published`); "
+        "Goodfellow et al., Generative Adversarial Nets (2014), section 3 (`non-saturating`)"
+    )
     needs_training_set = True
 
     weight: float = Field(0.05, ge=0, description="beta of alpha*CE - beta*L_class; alpha is the label term's weight")
@@ -47,9 +51,9 @@ class Adversarial(Objective):
         "fixed", description="fixed: the discriminator stays as it was trained at first; alternating: it learns on"
     )
     fooling: Fooling = Field(
-        "published",
-        description="published: minus the discriminator's loss of the label student, unbounded below; "
-        "non-saturating: its loss of the label teacher, which ends at 0",
+        "non-saturating",
+        description="non-saturating: the discriminator's loss of the label teacher, which ends at 0 with its gradient; "
+        "published: minus its loss of the label student, unbounded below, which destroys students",
     )
     hidden: tuple[Annotated[int, Field(gt=0)], ...] = Field(
         (64, 64), description="units of each hidden layer of the discriminator"
@@ -58,11 +62,19 @@ class Adversarial(Objective):
     lr: float = Field(1e-3, gt=0, description="learning rate of these steps, of Adam")
     held_out: float = Field(0.2, gt=0, lt=1, description="share of the training images that measures the discriminator")
     stop_below: float = Field(
-        0.55,
+        0.0,
         ge=0,
         lt=1,
         description="end where the discriminator's accuracy is below this (0.5 is chance); 0 never does",
     )
+
+    def caveat(self) -> str | None:
+        if self.fooling != "published" or not self.weight:
+            return None
+        return (
+            "the adversarial loss `fooling: published` has no lower bound, and against a fixed discriminator it "
+            "destroys the student; `non-saturating`, the default, has the same aim and ends at 0"
+        )
 
     def bind(self, student: nn.Module, teacher: nn.Module, shape: Shape) -> Term:
         return Term(Adversary(self, _classes(student, shape)))
