@@ -157,6 +157,8 @@ def test_shifts_reach_every_place_within_their_share_of_each_side() -> None:
     moved = make("shift").apply(image, torch.tensor([[-2, -1]]))
     assert bool((moved[0, 0, :3, :2] == 255).all())
     assert int((moved > 0).sum()) == 6
+    far = make({"name": "shift", "amount": 0.99, "border": "reflect"}).sample(500, (3, 4), generator())
+    assert far.abs().amax(0).tolist() == [2, 3]  # what mirrors is smaller than the image
     with pytest.raises(UserError, match=r"shift by 0\.01 of images of 8x8 is less than a pixel"):
         make({"name": "shift", "amount": 0.01}).sample(4, (8, 8), generator())
 

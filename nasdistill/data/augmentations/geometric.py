@@ -7,11 +7,13 @@ from typing import ClassVar
 
 import torch
 from pydantic import Field
+from torch.nn import functional
 
 from nasdistill.data.augmentations import AUGMENTATIONS, Augmentation
-from nasdistill.data.augmentations.standard import Border, like, pixels_at, shift
+from nasdistill.data.augmentations.standard import Border, like, shift
 from nasdistill.errors import UserError
 
+PADDING: dict[Border, str] = {"zero": "zeros", "reflect": "reflection", "nearest": "border"}
 INTERPOLATED_BORDER = "what stands beyond the image: its outermost pixels, the image mirrored there, or the mean colour"
 
 
@@ -87,7 +89,7 @@ class Shift(Augmentation):
     )
 
     def sample(self, count: int, size: tuple[int, int], generator: torch.Generator) -> torch.Tensor:
-        most = [round(self.amount * length) for length in size]
+        most = [min(round(self.amount * length), length - 1) for length in size]
         if not any(most):
             raise UserError(f"shift by {self.amount:g} of images of {size[0]}x{size[1]} is less than a pixel")
         return torch.stack([torch.randint(-n, n + 1, (count,), generator=generator) for n in most], dim=1)
@@ -112,12 +114,8 @@ def _offsets(images: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
 def _bilinear(images: torch.Tensor, down: torch.Tensor, right: torch.Tensor, border: Border) -> torch.Tensor:
     """What images show at these offsets from their centres, each [N, H, W], between the four pixels around."""
     height, width = images.shape[2:]
-    rows, columns = down + (height - 1) / 2, right + (width - 1) / 2
-    top, left = rows.floor(), columns.floor()
-    below, beyond = (rows - top)[:, None], (columns - left)[:, None]
-    corners = [
-        pixels_at(images, top.long() + y, left.long() + x, border).mul_((below if y else 1 - below) * share)
-        for y in (0, 1)
-        for x, share in ((0, 1 - beyond), (1, beyond))
-    ]
-    return like(images, sum(corners[1:], corners[0]))
+    # torch mirrors at the outermost pixels themselves only where these are the ends of its coordinates, -1 and 1
+    ends = border == "reflect"
+    grid = [(2 * at / max(size - ends, 1)).expand(-1, height, width) for at, size in ((right, width), (down, height))]
+    where = torch.stack(grid, dim=3).to(images.dtype)
+    return like(images, functional.grid_sample(images, where, "bilinear", PADDING[border], align_corners=ends))

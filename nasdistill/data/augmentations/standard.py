@@ -63,30 +63,21 @@ def shift(images: torch.Tensor, top: torch.Tensor, left: torch.Tensor, border: B
 
     Args:
         images: [N, C, H, W], any type.
-        top, left: int64, [N].
-    """
-    height, width = images.shape[2:]
-    rows = torch.arange(height, device=images.device) + top[:, None]
-    columns = torch.arange(width, device=images.device) + left[:, None]
-    return like(images, pixels_at(images, rows[:, :, None], columns[:, None, :], border))
-
-
-def pixels_at(images: torch.Tensor, rows: torch.Tensor, columns: torch.Tensor, border: Border) -> torch.Tensor:
-    """out[n, c, y, x] = images[n, c, rows[n, y, x], columns[n, y, x]]; contiguous.
-
-    Args:
-        images: [N, C, H, W], any type.
-        rows, columns: int64, of shapes that broadcast to [N, H, W], any numbers.
+        top, left: int64, [N]; with border "reflect" smaller than the image.
     """
     count, channels, height, width = images.shape
-    beyond = (rows < 0) | (rows >= height) | (columns < 0) | (columns >= width)
+    rows = torch.arange(height, device=images.device) + top[:, None]
+    columns = torch.arange(width, device=images.device) + left[:, None]
+    beyond = ((rows < 0) | (rows >= height))[:, :, None] | ((columns < 0) | (columns >= width))[:, None, :]
     if border == "reflect":
         rows, columns = _reflected(rows, height), _reflected(columns, width)
     else:
         rows, columns = rows.clamp(0, height - 1), columns.clamp(0, width - 1)
-    pixels = (rows * width + columns).view(count, 1, -1).expand(-1, channels, -1)
-    found = images.flatten(2).gather(2, pixels).view(images.shape)
-    return found.masked_fill_(beyond[:, None], 0) if border == "zero" else found
+    pixels = (rows[:, :, None] * width + columns[:, None, :]).view(count, 1, -1).expand(-1, channels, -1)
+    moved = images.flatten(2).gather(2, pixels).view(images.shape)
+    if border == "zero":
+        moved.masked_fill_(beyond[:, None], 0)
+    return like(images, moved)
 
 
 def like(images: torch.Tensor, changed: torch.Tensor) -> torch.Tensor:
@@ -95,10 +86,8 @@ def like(images: torch.Tensor, changed: torch.Tensor) -> torch.Tensor:
 
 
 def _reflected(positions: torch.Tensor, size: int) -> torch.Tensor:
-    """Positions -1, -2, ... and size, size + 1, ... become 1, 2, ... and size - 2, size - 3, ..., to and fro."""
-    period = max(2 * (size - 1), 1)
-    forth = positions.remainder(period)
-    return torch.minimum(forth, period - forth)
+    """Positions -1, -2, ... and size, size + 1, ... become 1, 2, ... and size - 2, size - 3, ..."""
+    return (size - 1) - ((size - 1) - positions.abs()).abs()
 
 
 @AUGMENTATIONS.register("cutout")
