@@ -18,6 +18,9 @@ def test_published_parameter_counts() -> None:
     statistics = [value for name, value in network.named_buffers() if "running" in name]
     assert count_parameters(network) + sum(map(torch.Tensor.numel, statistics)) == 1_505_165
 
+    smaller = MODELS.parse("alfano-wrn-16-4").build((3, 96, 96), 225)
+    assert round(count_parameters(smaller) / 1e6, 1) == 2.8  # as the report says
+
 
 def test_a_block_adds_its_raw_input() -> None:
     images = torch.randn(2, 4, 6, 6)

@@ -64,9 +64,15 @@ def test_the_small_form_of_the_table_runs(tmp_path: Path) -> None:
     assert len({row.content for row in record.rows}) == 8
 
 
-@pytest.mark.parametrize("name", ["born-again-cifar10", "born-again-densenet"])
-def test_their_small_forms_run(name: str, tmp_path: Path) -> None:
-    model = "wrn-10-1" if "cifar10" in name else "densenet-10-4"
+@pytest.mark.parametrize(
+    ("name", "model"),
+    [
+        ("born-again-cifar10", "wrn-10-1"),
+        ("born-again-densenet", "densenet-10-4"),
+        pytest.param("born-again-alfano", "alfano-wrn-10-1", marks=pytest.mark.slow),
+    ],
+)
+def test_their_small_forms_run(name: str, model: str, tmp_path: Path) -> None:
     record = tried(
         name, tmp_path / "out", "stages.ban.epochs=1", f"stages.ban.model={model}", "stages.ban.generations=2"
     )

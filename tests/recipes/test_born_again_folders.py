@@ -39,27 +39,46 @@ def options(name: str) -> dict[str, dict[str, Any]]:
 
 
 @pytest.mark.parametrize(
-    ("name", "model", "balance"),
-    [("born-again-skin", "wrn-28-1", "sampling"), ("born-again-birds", "wrn-28-2", "loss")],
+    ("name", "model", "epochs", "patience", "augmentations"),
+    [
+        ("born-again-alfano", "alfano-wrn-28-1", 100, [8, 12, 12, 12], ["rotation", "shift", "flip"]),
+        ("born-again-skin", "alfano-wrn-28-1", 150, [15] * 4, ["rotation", "zoom", "shift"]),
+        ("born-again-birds", "alfano-wrn-28-2", 100, [15] * 4, ["rotation", "zoom", "shift"]),
+    ],
 )
-def test_generations_are_those_of_the_report_and_all_count_rare_classes_more(
-    name: str, model: str, balance: str
+def test_settings_are_those_of_the_report(
+    name: str, model: str, epochs: int, patience: list[int], augmentations: list[str]
 ) -> None:
-    stages = options(name)
-    assert list(stages) == [*PARTS, "product"]
+    recipe, stages = load_recipe(name), options(name)
+    assert list(stages)[:5] == PARTS
     assert stages["ban-0"]["model"] == model
     for number, stage in enumerate(PARTS[:-1]):
         given = stages[stage]
-        assert (given["balance"], given["select"], given["keep"]) == (balance, "balanced-accuracy", "selected")
+        assert (given["epochs"], given["patience"]) == (epochs, patience[number])
+        assert (given["batch_size"], given["select"], given["keep"]) == (32, "loss", "selected")
+        assert (given["balance"], given["clip"], given["schedule"]["name"]) == ("none", None, "constant")
+        assert (given["optimizer"]["name"], given["optimizer"]["lr"]) == ("adam", 0.001)
         if number:
             assert (given["student"], given["teacher"]) == (model, PARTS[number - 1])
             assert [objective["name"] for objective in given["objectives"]] == ["ban"]
-    assert stages["product"]["network"] == "ban"
+    assert stages["ban"]["networks"] == PARTS[:-1]
+    drawn = {each.registered_name: each for each in recipe.settings.data.augmentations}
+    assert list(drawn) == augmentations
+    assert (drawn["rotation"].degrees, drawn["shift"].amount) == (20 if "flip" in drawn else 10, 0.2)
+
+
+def test_a_network_of_another_kind_teaches_one_of_the_report() -> None:
+    stages = options("born-again-mobilenet")
+    assert list(stages) == ["teacher", "ban-1", "ban"]
+    assert (stages["teacher"]["model"], stages["ban-1"]["student"]) == ("torchvision:mobilenet_v2", "alfano-wrn-16-4")
+    assert stages["ban-1"]["teacher"] == "teacher"
+    for name in ("teacher", "ban-1"):
+        assert (stages[name]["patience"], stages[name]["select"], stages[name]["batch_size"]) == (15, "loss", 32)
 
 
 def test_a_tiny_form_on_two_classes(tmp_path: Path) -> None:
     write_digits(tmp_path / "pictures", {3: 20, 8: 100})
-    tiny = ("data.size=16x16", "stages.ban.model=wrn-10-1", "stages.ban.epochs=1", "stages.ban.generations=2")
+    tiny = ("data.size=16x16", "stages.ban.model=alfano-wrn-10-1", "stages.ban.epochs=1", "stages.ban.generations=2")
     record = tried("born-again-skin", tmp_path, *tiny)
     assert [row.stage for row in record.rows] == ["ban-0", "ban-1", "ban-2", "ban", "product"]
     for row in record.rows[:-1]:
@@ -75,9 +94,17 @@ def test_a_tiny_form_on_two_classes(tmp_path: Path) -> None:
     assert (folder / "network.onnx").is_file()
 
 
+@pytest.mark.slow
+def test_a_tiny_form_of_a_student_of_another_kind(tmp_path: Path) -> None:
+    write_digits(tmp_path / "pictures", {1: 8, 7: 12})
+    tiny = ("data.size=32x32", "stages.ban.model=alfano-wrn-10-1", "stages.teacher,ban.epochs=1")
+    record = tried("born-again-mobilenet", tmp_path, *tiny)
+    assert [row.stage for row in record.rows] == ["teacher", "ban-1", "ban"]
+
+
 def test_a_tiny_form_on_several_classes_at_96x96(tmp_path: Path) -> None:
     write_digits(tmp_path / "pictures", {1: 8, 4: 14, 7: 20})
-    tiny = ("stages.ban.model=wrn-10-1", "stages.ban.epochs=1", "stages.ban.generations=1")
+    tiny = ("stages.ban.model=alfano-wrn-10-1", "stages.ban.epochs=1", "stages.ban.generations=1")
     record = tried("born-again-birds", tmp_path, *tiny)
     assert [row.stage for row in record.rows] == ["ban-0", "ban-1", "ban", "product"]
     folder = record.rows[1].folder
