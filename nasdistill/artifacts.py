@@ -14,7 +14,8 @@ from nasdistill.validation import first_mistake
 
 MANIFEST = "artifact.json"
 NETWORK_FILES = ("spec.json", "weights.safetensors")
-FORMAT = 1
+FORMAT = 2
+"""1 until manifests had a SHA-256 of their own, and for a while after; its manifests are read with and without."""
 
 
 class Manifest(BaseModel):
@@ -63,17 +64,17 @@ class Artifact:
         network = {name: digest for name, digest in files.items() if name in NETWORK_FILES}
         return sha256_of_json(network or files)
 
-    def verify(self) -> None:
-        """Check every file against its hash.
+    def verify(self, *names: str) -> None:
+        """Check files against their hashes: those with these names, or all.
 
         Raises:
-            DamagedFile: naming the first file that is missing or changed.
+            DamagedFile: naming the first file that is missing, changed, or none of the artifact's.
         """
-        for name, digest in self.manifest.files.items():
+        for name in names or self.manifest.files:
             path = self.folder / name
             if not path.is_file():
                 raise DamagedFile(f"{path} is missing from the artifact {self.manifest.stage!r}")
-            if sha256_of(path) != digest:
+            if sha256_of(path) != self.manifest.files.get(name):
                 raise DamagedFile(f"{path} is damaged: its SHA-256 is not the one in {MANIFEST}")
 
 
@@ -81,16 +82,13 @@ def open_artifact(folder: Path, verify: bool = True) -> Artifact:
     """Open the artifact in `folder`.
 
     Raises:
-        UserError: there is none, or it was written by a later format.
-        DamagedFile: the manifest or, with `verify`, a file is not what was written.
+        UserError: there is none, or it has a format of a later version.
+        DamagedFile: the manifest or, with `verify`, a file is not what was written; or a network has no files.
     """
     path = folder / MANIFEST
     if not path.is_file():
         raise UserError(f"{folder} is not an artifact: it holds no {MANIFEST}")
-    content = read_sealed(path)
-    found = content.get("format")
-    if found != FORMAT:
-        raise UserError(f"{path} has format {found!r}; this version reads format {FORMAT}")
+    content = read_sealed(path, newest=FORMAT, sealed_since=2)
     try:
         manifest = Manifest.model_validate(content)
     except ValidationError as error:
@@ -102,6 +100,8 @@ def open_artifact(folder: Path, verify: bool = True) -> Artifact:
         for kind in (PurePosixPath, PureWindowsPath)
     ):
         raise DamagedFile(f"{path} names a file outside its folder")
+    if not manifest.files and manifest.kind in ("architecture", "network"):
+        raise DamagedFile(f"{path} is damaged: it names no file of the {manifest.kind}")
     artifact = Artifact(folder, manifest)
     if verify:
         artifact.verify()

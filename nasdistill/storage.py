@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from nasdistill.errors import DamagedFile
+from nasdistill.errors import DamagedFile, UserError
 
 if TYPE_CHECKING:
     import torch
@@ -86,15 +86,29 @@ def write_sealed(path: Path, content: Mapping[str, Any]) -> None:
     write_json(path, {**plain, _SEAL: sha256_of_json(plain)})
 
 
-def read_sealed(path: Path) -> dict[str, Any]:
+def read_sealed(path: Path, newest: int | None = None, sealed_since: int = 0) -> dict[str, Any]:
     """Read what `write_sealed` wrote.
 
+    Args:
+        newest: the newest number that may stand under `format`; None where the content has no such key. It is checked
+            first, as it decides how all else is read.
+        sealed_since: the first format with a SHA-256; earlier ones may lack it.
+
     Raises:
+        UserError: the format is none that this version reads.
         DamagedFile: the content is not what was written.
     """
     content = read_json(path)
     if not isinstance(content, dict):
         raise DamagedFile(f"{path} is damaged: it must hold a mapping")
+    found = content.get("format")
+    if newest is not None and not (isinstance(found, int) and 1 <= found <= newest):
+        later = isinstance(found, int) and found > newest
+        known = f"format {newest}" + (" and earlier ones" if newest > 1 else "")
+        hint = "; a later version of nasdistill wrote it and reads it" if later else ""
+        raise UserError(f"{path} has format {found!r}; this version reads {known}{hint}")
+    if _SEAL not in content and newest is not None and isinstance(found, int) and found < sealed_since:
+        return content
     if content.pop(_SEAL, None) != sha256_of_json(content):
         raise DamagedFile(f"{path} is damaged: its content does not match its SHA-256")
     return content

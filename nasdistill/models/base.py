@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from nasdistill.artifacts import NETWORK_FILES, open_artifact
+from nasdistill.artifacts import MANIFEST, NETWORK_FILES, open_artifact
 from nasdistill.data.base import Normalisation, Shape
 from nasdistill.errors import DamagedFile, UserError, written_at
 from nasdistill.registry import Component, ComponentOf, Registry, build, registry
@@ -158,10 +158,13 @@ def load_spec(folder: Path) -> NetworkSpec:
 
     Raises:
         UserError: there is none, or it names what is unknown.
+        DamagedFile: it is not what was written.
     """
     path = folder / SPEC
     if not path.is_file():
         raise UserError(f"{folder} holds no network: {SPEC} is missing")
+    if (folder / MANIFEST).is_file():  # else a stage is still at work in the folder
+        open_artifact(folder, verify=False).verify(SPEC)
     content = read_json(path)
     if not isinstance(content, dict):
         raise DamagedFile(f"{path} is damaged: it is not a mapping")

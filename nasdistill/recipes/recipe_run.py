@@ -43,6 +43,8 @@ from nasdistill.versions import version
 log = logging.getLogger(__name__)
 
 POLL_SECONDS = 0.2
+IN_WORK = ".in-work"
+"""In a payload from its beginning to its end: one that was removed meanwhile, and written on, lacks it."""
 
 StageListener = Callable[[str, int, Mapping[str, float], int], None]
 """Is called with a stage's name, its seed, numbers by name, and the step that they are of."""
@@ -279,6 +281,8 @@ class RecipeRun:
         payload = work / "payload"
         shutil.rmtree(payload, ignore_errors=True)  # half a payload of a killed run; its checkpoints lie beside it
         payload.mkdir(parents=True)
+        whole = payload / IN_WORK
+        whole.touch()
         context = self.context(planned, payload)
         log.info("%s: %s (seed %d)", name, planned.uses, seed)
         meter = Meter(work / "attempts.json")
@@ -291,6 +295,12 @@ class RecipeRun:
             raise self.recipe.error(name, error) from None
         finally:
             context.records.close()
+        if not whole.is_file():
+            raise UserError(
+                f"{payload} was removed while the stage {name!r} ran, and with it what it had written; "
+                "the same command runs this stage again"
+            )
+        whole.unlink()
         metrics = {name: value for name, value in outcome.metrics.items() if name not in COSTS}
         costs = {name: value for name, value in outcome.metrics.items() if name in COSTS}
         artifact = publish(

@@ -9,7 +9,8 @@ from typing import Annotated, ClassVar, TypeVar
 
 from pydantic import BaseModel, Field, ValidationError, model_validator
 
-from nasdistill.errors import DamagedFile
+from nasdistill.artifacts import open_artifact
+from nasdistill.errors import DamagedFile, UserError
 from nasdistill.report.records import Row
 from nasdistill.storage import read_json
 from nasdistill.validation import first_mistake
@@ -130,6 +131,18 @@ def read(kind: type[P], folder: Path | None) -> P | None:
         raise DamagedFile(f"{path} cannot be shown: {first_mistake(error)}") from None
 
 
+def of_row(kind: type[P], row: Row) -> P | None:
+    """The payload of a kind in the artifact of a row, checked against its hash; None where the stage wrote none.
+
+    Raises:
+        UserError: the file, or the artifact's own record, is not what was written.
+    """
+    if row.folder is None or not (row.folder / kind.file).is_file():
+        return None
+    open_artifact(row.folder, verify=False).verify(kind.file)
+    return read(kind, row.folder)
+
+
 def by_seed(kind: type[P], rows: Sequence[Row], problems: list[str] | None = None) -> dict[int, P]:
     """A payload of a stage by seed. A damaged one is left out and named: a report must not fail for one picture.
 
@@ -139,8 +152,8 @@ def by_seed(kind: type[P], rows: Sequence[Row], problems: list[str] | None = Non
     found = {}
     for row in rows:
         try:
-            content = read(kind, row.folder)
-        except DamagedFile as error:
+            content = of_row(kind, row)
+        except UserError as error:
             log.warning("%s; the report leaves it out", error)
             if problems is not None:
                 problems.append(f"{error}.")

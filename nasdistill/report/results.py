@@ -52,10 +52,7 @@ def read_record(adapter: TypeAdapter[T], folder: Path, name: str, what: str) -> 
         raise UserError(f"{folder} is not {what}: there is no such folder")
     if not path.is_file():
         raise UserError(f"{folder} is not {what}: it holds no {name} (it is written when {what} ends)")
-    content = read_sealed(path)
-    found = content.get("format")
-    if found != FORMAT:
-        raise UserError(f"{path} has format {found!r}; this version reads format {FORMAT}")
+    content = read_sealed(path, newest=FORMAT)
     try:
         return adapter.validate_python(content)
     except ValidationError as error:

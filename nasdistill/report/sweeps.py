@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from nasdistill.errors import DamagedFile
+from nasdistill.errors import UserError
 from nasdistill.report import payloads, tables, words
 from nasdistill.report.parts import Group, Part
 from nasdistill.report.points import value_in_words
@@ -60,8 +60,8 @@ def _validation(row: Row) -> float | None:
     if (selected := row.metrics.get("validation")) is not None:
         return float(selected["score"])
     try:
-        history = payloads.read(payloads.HistoryPayload, row.folder)
-    except DamagedFile as error:
+        history = payloads.of_row(payloads.HistoryPayload, row)
+    except UserError as error:
         log.warning("%s; the sweep's table leaves its validation score out", error)
         return None
     curve = history.curves.get(VALIDATION_ACCURACY) if history is not None else None

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import random
+import shutil
 import signal
 import subprocess
 import sys
@@ -352,3 +353,23 @@ def test_a_stage_hands_back_an_outcome_of_plain_data(
     monkeypatch.setattr(toy.Sum, "run", lambda *_: outcome)
     with pytest.raises(UserError, match=told):
         run(load_recipe(str(path)), tmp_path / "out", "test")
+
+
+def test_a_stage_whose_folder_was_removed_while_it_ran_is_not_done(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "toy.yaml"
+    path.write_text(RECIPE)
+    out = tmp_path / "out"
+    with monkeypatch.context() as patch:
+        whole = toy.Walk.run
+
+        def losing(self: toy.Walk, inputs: object, context: object) -> Outcome:
+            shutil.rmtree(out / "work")
+            return whole(self, inputs, context)  # type: ignore[arg-type]
+
+        patch.setattr(toy.Walk, "run", losing)
+        with pytest.raises(UserError, match="payload was removed while the stage 'walk' ran"):
+            run(load_recipe(str(path)), out, "test")
+    assert not (out / "stages").exists()
+    assert done_again(run(load_recipe(str(path)), out, "test")) == ["walk", "sum"]

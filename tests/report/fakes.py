@@ -8,9 +8,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from nasdistill.artifacts import Artifact, publish
+from nasdistill.artifacts import MANIFEST, Artifact, publish
 from nasdistill.report.records import Row, RunRecord
-from nasdistill.storage import sha256_of_json, write_json
+from nasdistill.storage import read_sealed, sha256_of, sha256_of_json, write_json, write_sealed
 
 OPERATIONS = ("max_pool_3x3", "avg_pool_3x3", "skip_connect", "sep_conv_3x3", "sep_conv_5x5", "dil_conv_3x3", "none")
 NORMAL = [
@@ -106,6 +106,13 @@ def write_artifact(
         prepared, out / "artifacts" / f"stage-{key[:12]}", kind="metrics", stage=stage, uses=uses, key=key, config={},
         inputs=dict(inputs), seed=seed, metrics=dict(metrics), cost=dict(cost), provenance={"git": "3f2a9c01d4e5b6a7"},
     )  # fmt: skip
+
+
+def resealed(folder: Path) -> None:
+    """Make files that a test has changed those of the artifact, as if its stage had written them so."""
+    content = read_sealed(folder / MANIFEST)
+    files = {name: sha256_of(folder / name) for name in content["files"]}
+    write_sealed(folder / MANIFEST, {**content, "files": files})
 
 
 def fake_run(out: Path, seeds: tuple[int, ...] = (0,), name: str = "quickstart", prefix: str = "") -> RunRecord:

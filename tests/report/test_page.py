@@ -12,7 +12,7 @@ import pytest
 
 from nasdistill.report.page import write_comparison, write_report
 from nasdistill.report.records import Row, RunRecord
-from tests.report.fakes import fake_run
+from tests.report.fakes import fake_run, resealed
 
 Run = tuple[RunRecord, Path]
 HOSTILE = "<script>alert(1)</script><img src=//evil.example/x onerror=alert(1)>\"'&{{ 7*7 }}$\\frac{_"
@@ -113,6 +113,7 @@ def test_names_in_payloads_are_inert(tmp_path: Path) -> None:
             if path.name in {"history.json", "genotype.json", "confusion.json", "growth.json"}:
                 text = path.read_text().replace("sep_conv_3x3", "</svg><script>").replace('"step"', '"</td><script>"')
                 path.write_text(text.replace("test/accuracy", "</g><script>/x").replace('"3"', '"</text><script>"'))
+        resealed(row.folder)
     page = page_of(record, tmp_path)
     assert_asks_for_nothing(page)
     assert page.reads.count("<script>") >= 4
@@ -127,13 +128,27 @@ def test_a_damaged_picture_is_named_and_left_out(tmp_path: Path, caplog: pytest.
     assert search.folder is not None
     (student.folder / "confusion.json").write_text("[")
     (search.folder / "genotype.json").write_text(json.dumps({"normal": [[["none", 7]]], "reduce": []}))
-    (search.folder / "artifact.json").unlink()
+    resealed(search.folder)
     with caplog.at_level(logging.WARNING):
         page = page_of(record, tmp_path)
     assert page.count("svg") == whole.count("svg") - 3
     assert f"{student.folder / 'confusion.json'} is damaged" in caplog.text
     assert "The section 'cells' cannot be drawn: ValueError: node 0 takes 'none' from state 7" in page.reads
-    assert "is not an artifact" in caplog.text
+    (search.folder / "artifact.json").unlink()
+    with caplog.at_level(logging.WARNING):
+        bare = page_of(record, tmp_path)
+    assert f"{search.folder} is not an artifact: it holds no artifact.json" in bare.reads
+    assert bare.count("svg") < page.count("svg"), "nobody knows whether its curves are as they were"
+
+
+def test_a_digit_that_was_changed_by_hand_is_named(tmp_path: Path) -> None:
+    record = fake_run(tmp_path)
+    folder = record.rows[-1].folder
+    assert folder is not None
+    text = (folder / "history.json").read_text()
+    (folder / "history.json").write_text(text.replace("1", "2", 1))
+    page = page_of(record, tmp_path)
+    assert f"{folder / 'history.json'} is damaged: its SHA-256 is not the one in artifact.json" in page.reads
 
 
 def test_a_run_whose_artifacts_are_gone_still_has_a_page(tmp_path: Path) -> None:
