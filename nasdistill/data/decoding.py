@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import os
+import stat
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -79,11 +80,12 @@ def is_image(path: Path) -> bool:
 
     A file that cannot be opened and a link to nothing count as images, so that `read_header` says what is wrong.
     """
-    if not os.access(path, os.R_OK):
+    try:
+        if not stat.S_ISREG(os.stat(path).st_mode):
+            return False
+    except OSError:
         return True
-    if not path.is_file():
-        return False
-    if path.suffix.lower() in _suffixes():
+    if path.suffix.lower() in _suffixes() or not os.access(path, os.R_OK):
         return True
     formats = [name for name in _formats() if Image.OPEN[name][1] is not None]  # those with a magic number
     with _guarded():
@@ -237,6 +239,10 @@ def _opened(path: Path) -> Iterator[Image.Image]:
         try:
             # By its path Pillow would map a TIFF into memory, with height and width swapped where it lies on its side.
             with open(path, "rb") as file, Image.open(file, formats=_formats()) as image:
+                if image.format == "TIFF":  # as it loads, Pillow follows whatever else Exif points to
+                    exif = image.getexif()
+                    for tag in set(exif) - {ORIENTATION}:
+                        del exif[tag]
                 yield image
         except Broken:
             raise

@@ -34,8 +34,9 @@ def tiff(pixels: Array, order: str = "<", **tags: int) -> bytes:
     fields = {256: width, 257: height, 258: bits, 259: 1, 262: tags.get("photometric", 1), 273: 8}
     fields |= {274: tags.get("orientation", 1), 277: 1, 278: height, 279: len(data), 339: signed}
     entries = b"".join(struct.pack(order + "HHIHH", tag, 3, 1, value, 0) for tag, value in fields.items())
+    entries += struct.pack(order + "HHIi", 34853, 9, 1, -5)  # a place before the file's start, as damaged Exif has it
     start = {"<": b"II*\0", ">": b"MM\0*"}[order] + struct.pack(order + "I", 8 + len(data))
-    return start + data + struct.pack(order + "H", len(fields)) + entries + bytes(4)
+    return start + data + struct.pack(order + "H", len(fields) + 1) + entries + bytes(4)
 
 
 def pgm(values: Array, most: int) -> bytes:
@@ -149,7 +150,7 @@ def test_exif_that_is_noise_is_none(tmp_path: Path) -> None:
     assert read_header(tmp_path / "x.png").width == 12
 
 
-@pytest.mark.parametrize("ending", ["jpg", "gif", "bmp", "webp", "tif", "jp2", "pcx", "sgi", "qoi", "ppm", "dds"])
+@pytest.mark.parametrize("ending", ["jpg", "gif", "bmp", "webp", "tif", "jp2", "pcx", "sgi", "ppm", "dds"])
 def test_content_decides_where_the_name_says_nothing(tmp_path: Path, ending: str) -> None:
     Image.fromarray(random_bytes(HEIGHT, WIDTH, 3)).save(tmp_path / f"x.{ending}")
     for name in ("x", "x.heic", "x.unknown"):
