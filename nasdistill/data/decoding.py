@@ -247,7 +247,7 @@ def _opened(path: Path) -> Iterator[Image.Image]:
         except Broken:
             raise
         except UnidentifiedImageError:
-            raise Broken(f"none of {', '.join(_formats())}") from None
+            raise Broken(f"none of {', '.join(_formats())} as Pillow reads them") from None
         except (Image.DecompressionBombWarning, Image.DecompressionBombError):
             raise Broken("more pixels than Pillow allows, against files that unpack to fill the memory") from None
         except FileNotFoundError as error:
