@@ -29,6 +29,14 @@ class SpecError(UserError, ValueError):
         self.problem = problem
         self.path = path
 
+    def at(self, *path: str | int, before: str = "") -> SpecError:
+        """The same, seen from a config that holds the wrong one at `path`."""
+        return type(self)(before + self.problem, (*path, *self.path))
+
+
+class UnknownName(SpecError):
+    """A name that nothing here goes by; a plug-in might bring what does."""
+
 
 @contextmanager
 def found_at(*path: str | int, by: str = "") -> Iterator[None]:
@@ -41,7 +49,7 @@ def found_at(*path: str | int, by: str = "") -> Iterator[None]:
     try:
         yield
     except SpecError as error:
-        raise SpecError(before + error.problem, (*path, *error.path)) from None
+        raise error.at(*path, before=before) from None
     except UserError as error:
         raise SpecError(before + str(error), path) from None
 

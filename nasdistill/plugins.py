@@ -15,7 +15,8 @@ from pathlib import Path
 from types import CodeType, ModuleType
 from typing import Any
 
-from nasdistill.closure import PLUGIN_FOLDER, closure, edited, file_of, may_lie_beside
+from nasdistill.closure import PLUGIN_FOLDER, closure, digest, edited, file_of, may_lie_beside
+from nasdistill.errors import UserError
 from nasdistill.registry import left_out, nothing_left_behind, plugins
 
 log = logging.getLogger(__name__)
@@ -34,7 +35,7 @@ def load_plugin(plugin: str) -> None:
     before = set(sys.modules)
     try:
         with nothing_left_behind():
-            name = _load_file(Path(plugin)) if plugin.endswith(".py") else plugin
+            name = _name_of(plugin)
             importlib.import_module(name)
     except (Exception, SystemExit) as error:  # a plugin may fail in any way, and must not take the rest down
         left_out(plugin, f"{type(error).__name__}: {error}")
@@ -44,6 +45,43 @@ def load_plugin(plugin: str) -> None:
     for unseen in sorted(set(sys.modules) - before - covered.keys() - {"__mp_main__"}):  # multiprocessing's __main__
         if not unseen.startswith("nasdistill.") and (file := file_of(unseen)):
             log.warning("the plugin %s loads %s by other means than import: its edits go unnoticed", plugin, file)
+
+
+def require(plugin: str) -> None:
+    """Make sure that a plugin is there, without running it, or a package that it lies in.
+
+    Raises:
+        UserError: there is no such file or module.
+    """
+    if plugin.endswith(".py"):
+        if not Path(plugin).is_file():
+            raise UserError(f"there is no file {plugin!r}")
+    elif not all(part.isidentifier() for part in plugin.split(".")):
+        raise UserError(f"a plugin is a Python file, with .py at its end, or the name of a module; got {plugin!r}")
+    elif _spec_of(plugin) is None:
+        raise UserError(f"there is no module {plugin!r}")
+
+
+def _spec_of(module: str) -> ModuleSpec | None:
+    """As `importlib.util.find_spec`, which imports the packages on the way."""
+    folders: Sequence[str] | None = None
+    name, spec = "", None
+    for part in module.split("."):
+        name = f"{name}.{part}" if name else part
+        found = (finder.find_spec(name, folders) for finder in sys.meta_path)
+        spec = next((each for each in found if each is not None), None)
+        if spec is None or (name != module and spec.submodule_search_locations is None):
+            return None
+        folders = spec.submodule_search_locations
+    return spec
+
+
+def source_of(plugin: str) -> tuple[str, tuple[str, ...]]:
+    """What a plugin would run, without running it: one SHA-256 and the files, those of installed packages left out."""
+    name = _name_of(plugin)
+    found = {each: sha256 for each, sha256 in closure([name]).items() if not each.startswith("nasdistill.")}
+    files = [file for each in found if (file := file_of(each))]
+    return digest({**found, "": Path(plugin).name}), tuple(files)
 
 
 def files_of(path: Path) -> dict[str, Path]:
@@ -57,9 +95,11 @@ def _package_of(path: Path) -> str:
     return PLUGIN_FOLDER + hashlib.sha256(str(path.resolve().parent).encode()).hexdigest()[:12]
 
 
-def _load_file(path: Path) -> str:
-    """Make the folder of a plugin file a package of its own, and return the file's name in it."""
-    path = path.resolve()
+def _name_of(plugin: str) -> str:
+    """The module that a plugin is; the folder of a file becomes a package of its own."""
+    if not plugin.endswith(".py"):
+        return plugin
+    path = Path(plugin).resolve()
     path.stat()  # raises an error that names the file
     package = _package_of(path)
     if edited(package):

@@ -17,7 +17,7 @@ from pydantic import GetCoreSchemaHandler, GetJsonSchemaHandler
 from pydantic_core import CoreSchema, core_schema
 
 from nasdistill.component import Component as Component
-from nasdistill.errors import SpecError, UserError, unknown
+from nasdistill.errors import SpecError, UnknownName, UserError, unknown
 from nasdistill.sources import Registered, registered
 from nasdistill.validation import build as build
 from nasdistill.versions import Origin as Origin
@@ -201,7 +201,7 @@ class Registry(Generic[C]):
             self._load_installed(name)
         if name not in self._components:
             failed = "".join(f"; the plugin {path!r} did not load ({why})" for path, why in plugins.broken.items())
-            raise SpecError(unknown(self.singular, name, self.names()) + failed)
+            raise UnknownName(unknown(self.singular, name, self.names()) + failed)
         return self._components[name]
 
     def recognises(self, text: str) -> bool:
@@ -230,7 +230,7 @@ class Registry(Generic[C]):
         except SpecError as error:
             shorthand = self._from_shorthand(name)
             if shorthand is None:
-                raise SpecError(error.problem, () if isinstance(value, str) else ("name",)) from None
+                raise error.at(*(() if isinstance(value, str) else ("name",))) from None
             component, implied = shorthand
             options = {**implied, **options}
         return build(component, options)

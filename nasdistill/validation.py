@@ -55,7 +55,7 @@ def _first_problem(error: ValidationError, model: type[BaseModel], options: Mapp
     place = _place(finding, options)
     cause = finding.get("ctx", {}).get("error")
     if isinstance(cause, SpecError):
-        return SpecError(cause.problem, place + cause.path)
+        return cause.at(*place)
     if finding["type"] == "extra_forbidden":
         known = _fields_at(model, place[:-1])
         return SpecError(unknown("key", str(place[-1]), known) if known else f"unknown key {place[-1]!r}", place)

@@ -1,4 +1,4 @@
-"""Numbers as people read them."""
+"""Numbers and names as people read them."""
 
 from __future__ import annotations
 
@@ -24,6 +24,11 @@ def short(value: float | None) -> str:
 def size(bytes: float | None) -> str:
     """`702928` as `703 kB`."""
     return NONE if bytes is None else f"{short(bytes)}B" if bytes >= 1e3 else f"{bytes:.0f} B"
+
+
+def printable(text: str) -> str:
+    """A name that somebody else chose, for a terminal, which some characters make do things."""
+    return text if text.isprintable() else ascii(text)
 
 
 def duration(seconds: float | None) -> str:

@@ -40,6 +40,14 @@ def brief_latency() -> Iterator[None]:
         yield
 
 
+@pytest.fixture(scope="session", autouse=True)
+def no_memory_of_the_users(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """What tests say yes to is not remembered for whoever runs them."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("XDG_STATE_HOME", str(tmp_path_factory.mktemp("state")))
+        yield
+
+
 @pytest.fixture
 def in_a_child() -> Iterator[InAChild]:
     """`forked`, for tests whose parent and child compute, both with one thread.

@@ -17,7 +17,7 @@ import typer
 from nasdistill.cli.app import build_app
 from nasdistill.cli.general import General, general_in
 from nasdistill.cli.machine import lacked
-from nasdistill.errors import Interrupted, ProcessLost, SpecError, UserError
+from nasdistill.errors import Interrupted, ProcessLost, SpecError, UserError, found_at
 from nasdistill.training.launch import is_first_process, process_number
 
 MISTAKE = 2
@@ -52,9 +52,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _run(general: General) -> int:
     if general.plugins:
-        from nasdistill.plugins import load_plugin
+        from nasdistill.plugins import load_plugin, require
 
         for plugin in general.plugins:
+            with found_at("--plugin"):
+                require(plugin)
             load_plugin(plugin)
     command = typer.main.get_command(build_app(general))
     # outside its standalone mode typer returns the status of `typer.Exit`, or what the command returned: nothing

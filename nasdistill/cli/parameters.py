@@ -39,6 +39,9 @@ def dry_run_option(meaning: str) -> inspect.Parameter:
     return declare("dry_run", bool, False, typer.Option("--dry-run", help=meaning))
 
 
+TRUST = declare(
+    "trust", bool, False, typer.Option("--trust", help="say yes to the code of the recipe's plug-ins, read before")
+)
 RECIPE = (
     declare(
         "recipe",

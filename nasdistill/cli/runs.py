@@ -9,10 +9,12 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from nasdistill.cli.consent import show_passed_over, trust_of
 from nasdistill.cli.general import General, with_parameters
 from nasdistill.cli.parameters import (
     CONTEXT,
     RECIPE,
+    TRUST,
     dry_run_option,
     engine_parameters,
     given_in,
@@ -38,6 +40,7 @@ def run_command() -> Callable[..., None]:
         run(given_in(context, values), context.obj)
 
     options = [
+        TRUST,
         dry_run_option("print the plan: stages, inputs, what is done"),
         optional("out", Path, "folder of the run; runs/<name> if left out"),
         seed_option("instead of the recipe's; several as 0,1,2"),
@@ -58,7 +61,8 @@ def run(given: dict[str, Any], general: General) -> None:
     """
     from nasdistill.recipes.sweep import load_sweep
 
-    loaded = load_sweep(given["recipe"], overrides_in(given), general.plugins, given.get("sweep", ()))
+    trust = trust_of(given)
+    loaded = load_sweep(given["recipe"], overrides_in(given), general.plugins, given.get("sweep", ()), trust)
     if "dry_run" in given:
         show_plan(loaded, given.get("out") or default_folder(loaded.recipe))
     else:
@@ -100,7 +104,9 @@ def show_plan(sweep: Sweep, out: Path) -> None:
         )
         for stage in planned
     ]
+    rows += [(name, uses, "-", "-", "not looked at") for name, uses in sweep.recipe.unseen.items()]
     to_do = sum(not stage.cached for stage in planned)
+    show_passed_over(sweep.recipe)
     points = f"{len(sweep.points)} points, " if sweep.grid else ""
     show(f"{sweep.recipe.settings.name}, in {out}: {points}{to_do} of {len(planned)} stages to do")
     show_table(("stage", "uses", "seed", "inputs", "state"), rows, words=5)

@@ -9,11 +9,13 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
+from nasdistill.cli.consent import show_passed_over, trust_of
 from nasdistill.cli.general import General, with_parameters
 from nasdistill.cli.options import options_of
 from nasdistill.cli.parameters import (
     CONTEXT,
     RECIPE,
+    TRUST,
     dry_run_option,
     engine_parameters,
     given_in,
@@ -38,6 +40,7 @@ VARY = optional(
     metavar="<key=distribution>",
 )
 PLACES = (
+    TRUST,
     dry_run_option("check all, print what varies, and run nothing"),
     optional("out", Path, "folder of the experiment; runs/<name>-tune if left out"),
     seed_option("instead of the recipe's; several as 0,1,2: every trial runs with each"),
@@ -79,12 +82,18 @@ def tune(given: dict[str, Any], settings: dict[str, Any], general: General) -> N
 
     require_nni("nasdistill tune")
     from nasdistill.recipes import runner
+    from nasdistill.recipes.loading import load_recipe
     from nasdistill.tuning import experiment as experiments
     from nasdistill.tuning.algorithms import algorithms_of
     from nasdistill.tuning.experiment import Portal
     from nasdistill.tuning.service import read_service
 
-    tuned = load_tuned(given["recipe"], overrides_in(given), general.plugins, settings)
+    trust = trust_of(given)
+    recipe = load_recipe(given["recipe"], overrides_in(given), general.plugins, tune=settings, trust=trust)
+    if recipe.passed_over:
+        show_passed_over(recipe)
+        return
+    tuned = load_tuned(given["recipe"], overrides_in(given), general.plugins, settings, trust)
     out = given.get("out") or RUNS / f"{tuned.recipe.settings.name}-tune"
     service = read_service(given["service"]) if "service" in given else None
     if given.get("dry_run"):

@@ -9,12 +9,12 @@ from pathlib import Path
 from typing import Any
 
 from nasdistill.artifacts import MANIFEST, fits, open_artifact
-from nasdistill.errors import SpecError, UserError, unknown
+from nasdistill.errors import SpecError, UnknownName, UserError, unknown
 from nasdistill.registry import registry
 from nasdistill.stages.base import Reference, Stage, path_of, references_in
 
-Problem = Callable[[str, tuple[str | int, ...], str], UserError]
-"""Makes the error for a stage, the path to one of its values and a sentence."""
+Problem = Callable[[str, SpecError], UserError]
+"""Makes the error for a stage and what is wrong with its config."""
 
 
 def order(stages: Mapping[str, Stage]) -> list[str]:
@@ -62,7 +62,8 @@ def check_graph(written: Mapping[str, Stage], stages: Mapping[str, Stage], probl
     except graphlib.CycleError as error:
         cycle: list[str] = error.args[1]  # its first stage stands at the end again
         field = next(field for field, _reference, value in references_in(stages[cycle[0]]) if value in cycle)
-        raise problem(cycle[0], path_of(field), "stages read each other in a circle: " + " -> ".join(cycle)) from None
+        circle = " -> ".join(cycle)
+        raise problem(cycle[0], SpecError(f"stages read each other in a circle: {circle}", path_of(field))) from None
 
 
 def _check_reference(
@@ -78,16 +79,18 @@ def _check_reference(
         if not fits(made, reference.kind):
             by = stages[value].registered_name
             raise problem(
-                name, path, f"{value!r} is {_a(by)} stage and makes {_a(made)}, but {_a(reference.kind)} is read"
+                name,
+                SpecError(f"{value!r} is {_a(by)} stage and makes {_a(made)}, but {_a(reference.kind)} is read", path),
             )
         return
     if is_artifact(value):
         try:
             found = open_artifact(Path(value), verify=False).kind
         except UserError as error:
-            raise problem(name, path, str(error)) from None
+            raise problem(name, SpecError(str(error), path)) from None
         if not fits(found, reference.kind):
-            raise problem(name, path, f"the artifact {value!r} is {_a(found)}, but {_a(reference.kind)} is read")
+            wrong = f"the artifact {value!r} is {_a(found)}, but {_a(reference.kind)} is read"
+            raise problem(name, SpecError(wrong, path))
         return
     models = registry("models")
     if reference.or_model:
@@ -96,14 +99,16 @@ def _check_reference(
             return
         except SpecError as error:
             if not isinstance(value, str) or models.recognises(value):
-                raise problem(name, (*path, *error.path), error.problem) from None
+                raise problem(name, error.at(*path)) from None
     elif models.recognises(value):
-        raise problem(name, path, f"{value!r} is a model, not yet a network: train it in a stage of its own")
+        wrong = f"{value!r} is a model, not yet a network: train it in a stage of its own"
+        raise problem(name, SpecError(wrong, path))
     if Path(value).exists():
-        raise problem(name, path, f"{value!r} is no artifact: it holds no {MANIFEST}")
+        raise problem(name, SpecError(f"{value!r} is no artifact: it holds no {MANIFEST}", path))
     what = "stage, artifact folder or model" if reference.or_model else "stage or artifact folder"
     known = [*stages, *(registry("models").names() if reference.or_model else []), *_artifacts_beside(str(value))]
-    raise problem(name, path, unknown(what, str(value), [other for other in known if other != name]))
+    others = [other for other in known if other != name]
+    raise problem(name, UnknownName(unknown(what, str(value), others), path))
 
 
 def is_artifact(value: Any) -> bool:

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Container, Iterable, Mapping
-from contextlib import suppress
-from dataclasses import dataclass
+from collections.abc import Collection, Container, Iterable, Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -19,8 +18,9 @@ from nasdistill.numerals import whole_number
 from nasdistill.paths import Written, located, settled, starting_at
 from nasdistill.plugins import load_plugin
 from nasdistill.recipes.graph import check_graph
-from nasdistill.recipes.schema import RecipeFile, file_or_module
+from nasdistill.recipes.schema import RecipeFile
 from nasdistill.recipes.source import Key, RecipeError, Source, dump, parse, read_source
+from nasdistill.recipes.trust import Code, Trust, load_trusted, refuse
 from nasdistill.registry import build, registry
 from nasdistill.report.points import value_in_words
 from nasdistill.stages import STAGES, Stage
@@ -46,12 +46,16 @@ class Recipe:
         stages: typed config by name, in the order of the file; of a stage that stands for several, all of those.
         entries: the place in the file of the entry that each of `stages` comes from.
         source: the text's data after overrides, with lines for errors.
+        unseen: the stages that may need what was passed over, or read one that does, by name with their kinds.
+        passed_over: plug-ins that were not looked at, as nobody said yes to them; such a recipe cannot run.
     """
 
     settings: RecipeFile
     stages: Mapping[str, Stage]
     entries: Mapping[str, int]
     source: Source
+    unseen: Mapping[str, str]
+    passed_over: tuple[Code, ...] = ()
 
     @property
     def seeds(self) -> tuple[int, ...]:
@@ -68,7 +72,7 @@ class Recipe:
 
     def error(self, stage: str, wrong: SpecError) -> RecipeError:
         """The sentence for what showed to be wrong with a stage's config only when it ran."""
-        return self.source.error((*_options_key(self.entries[stage]), *wrong.path), wrong.problem)
+        return self.source.wrong(wrong, *_options_key(self.entries[stage]))
 
 
 def find_recipe(name: str) -> Path:
@@ -93,36 +97,46 @@ def load_recipe(
     swept: Mapping[str, Any] = MappingProxyType({}),
     by: str = "--sweep",
     tune: Mapping[str, Any] = MappingProxyType({}),
+    trust: Trust = refuse,
 ) -> Recipe:
     """Read and check a recipe.
 
     Args:
         name: a file, the name of a built-in recipe, or text that was read already.
         overrides: `stages.teacher.epochs=20`, `stages.a,b.epochs=20`, `data.root=/images`, `seeds=[0,1]`.
-        plugins: files or modules beside those that the recipe names.
+        plugins: files or modules beside those that the recipe names, said yes to.
         swept: the values of one point of a sweep, set after the overrides.
         by: the option that swept them, for errors.
         tune: settings of an experiment beside or instead of those in the recipe's `tune`.
+        trust: says whether plug-ins may run that the recipe's file names and nobody said yes to before.
 
     Raises:
         RecipeError: one sentence with file, line, key, what was allowed and what was probably meant.
     """
     if isinstance(name, Source):
-        source, start = name, Path.cwd()
+        source, start, folder = name, Path.cwd(), None
     else:
         path = find_recipe(name)
+        source, folder = read_source(path), path.parent.resolve()
         # one that comes along lies inside the package
-        source, start = read_source(path), path.parent.resolve() if path == Path(name) else Path.cwd()
+        start = folder if path == Path(name) else Path.cwd()
     source.data = starting_at(start, source.data)
-    _load_plugins(source, plugins)
-    for text in overrides:
+    for plugin in plugins:
+        load_plugin(plugin)
+    about_plugins = [text for text in overrides if text.startswith("plugins")]
+    for text in about_plugins:
         override(source, text, f"override {text!r}")
+    passed_over = load_trusted(source, folder, plugins, trust)
+    for text in overrides:
+        if text not in about_plugins:
+            override(source, text, f"override {text!r}")
     for name, setting in tune.items():
         _set_up(source, name, setting)
     for key, value in swept.items():
         _assign(source, key, value, f"{by} {key}={value_in_words(value)}")
-    _load_plugins(source)
-    return check(source)
+    if any(key.startswith("plugins") for key in swept):
+        passed_over = load_trusted(source, folder, plugins, trust)
+    return check_around(source, passed_over)
 
 
 def recipe_of_stage(
@@ -147,30 +161,39 @@ def recipe_of_stage(
     stage = {"name": name, "uses": uses, "with": dict(options)}
     data = {"name": name, "data": kind.default_data, **given, "stages": [stage]}
     source = CommandLine("the command line", starting_at(Path.cwd(), data))
-    _load_plugins(source, plugins)
+    for plugin in plugins:
+        load_plugin(plugin)
     for text in overrides:
         override(source, f"stages.{name}.{text}", f"--set {text!r}")
     return check(source)
 
 
-def check(source: Source) -> Recipe:
-    """Turn plain data into a checked recipe; see `load_recipe`."""
+def check(source: Source, around: Collection[Key] = ()) -> Recipe:
+    """Turn plain data into a checked recipe; see `load_recipe`.
+
+    Args:
+        around: stages (`("stages", 0)`) and settings (`("data",)`) that nobody can judge here, and are left out.
+    """
     if not isinstance(source.data, dict):
         raise source.error((), "a recipe is a mapping with a name and stages")
     try:
-        settings = build(RecipeFile, source.data)
+        settings = build(RecipeFile, {name: value for name, value in source.data.items() if (name,) not in around})
     except SpecError as error:
-        raise source.error(error.path, error.problem) from None
+        raise source.wrong(error) from None
     if settings.seed is not None and settings.seeds is not None:
         raise source.error(("seeds",), "give either seed or seeds")
     written: dict[str, Stage] = {}
     stages: dict[str, Stage] = {}
     entries: dict[str, int] = {}
+    unseen: dict[str, str] = {}
     for index, entry in enumerate(settings.stages):
+        if ("data",) in around or ("stages", index) in around:
+            unseen[entry.name] = entry.uses
+            continue
         try:
             kind = STAGES.get(entry.uses)
         except SpecError as error:
-            raise source.error(("stages", index, "uses"), error.problem) from None
+            raise source.wrong(error, "stages", index, "uses") from None
         try:
             options = _with_folders(kind, entry.options, {*(each.name for each in settings.stages), *stages})
             written[entry.name] = build(kind, options)
@@ -178,18 +201,26 @@ def check(source: Source) -> Recipe:
             for stage in parts.values():
                 stage.check_data(settings.data)
         except SpecError as error:
-            raise source.error((*_options_key(index), *error.path), error.problem) from None
+            raise source.wrong(error, *_options_key(index)) from None
         for name, stage in parts.items():
             if name in stages:
                 of = "" if name == entry.name else f", for one of the stages that {entry.name!r} stands for"
                 raise source.error(("stages", index, "name"), f"the stage name {name!r} stands here twice{of}")
             stages[name], entries[name] = stage, index
-    check_graph(
-        written,
-        stages,
-        lambda stage, path, problem: source.error((*_options_key(entries[stage]), *path), problem),
-    )
-    return Recipe(settings, stages, entries, source)
+    check_graph(written, stages, lambda stage, wrong: source.wrong(wrong, *_options_key(entries[stage])))
+    return Recipe(settings, stages, entries, source, unseen)
+
+
+def check_around(source: Source, passed_over: tuple[Code, ...]) -> Recipe:
+    """Check all of a recipe but for the stages that name what those plug-ins may bring, or read one that does."""
+    around: set[Key] = set()
+    while True:
+        try:
+            return replace(check(source, around), passed_over=passed_over)
+        except RecipeError as error:
+            if not (passed_over and error.unknown):
+                raise
+            around.add(error.unknown[: 2 if error.unknown[0] == "stages" else 1])
 
 
 def _options_key(entry: int) -> Key:
@@ -214,14 +245,6 @@ def _with_folders(kind: type[Stage], options: Mapping[str, Any], stages: Contain
             items = [str(located(each)) if is_folder(each) else each for each in (value if several else [value])]
         found[field] = items if several else items[0]
     return found
-
-
-def _load_plugins(source: Source, more: Iterable[str] = ()) -> None:
-    named = source.data.get("plugins", ()) if isinstance(source.data, dict) else ()
-    for plugin in (*(named if isinstance(named, list) else ()), *more):
-        if isinstance(plugin, str):
-            with suppress(SpecError):  # which is told when the recipe is checked
-                load_plugin(file_or_module(plugin))
 
 
 def override(source: Source, text: str, shown: str) -> None:

@@ -83,6 +83,8 @@ def run(recipe: Recipe | Sweep, out: Path, command: str, listen: StageListener |
         Interrupted: a signal asked to stop; the same call goes on from there.
     """
     sweep = _sweep(recipe)
+    if sweep.recipe.passed_over:
+        raise UserError(f"nobody said yes to {sweep.recipe.passed_over[0]}, which the recipe needs")
     started = time.monotonic()
     began = datetime.now(timezone.utc).isoformat(timespec="seconds")
     with run_lock(out), naming_the_lost():

@@ -16,7 +16,7 @@ from typing import Any
 
 import yaml
 
-from nasdistill.errors import UserError
+from nasdistill.errors import SpecError, UnknownName, UserError
 from nasdistill.numerals import number, whole_number
 from nasdistill.paths import Written
 
@@ -31,7 +31,13 @@ _WORDS = {"": None, "~": None, "null": None, "true": True, "false": False}
 
 
 class RecipeError(UserError):
-    """Something is wrong in a recipe; the sentence names its file and line."""
+    """Something is wrong in a recipe; the sentence names its file and line.
+
+    Attributes:
+        unknown: the way to a name that nothing here goes by, if that is what is wrong.
+    """
+
+    unknown: Key | None = None
 
 
 @dataclass
@@ -52,6 +58,10 @@ class Source:
         """Remember that the value at `key` is no longer the file's."""
         self.lines = {at: line for at, line in self.lines.items() if at[: len(key)] != key}
         self.overrides[key] = shown
+
+    def is_override(self, key: Key) -> bool:
+        """Whether the value at `key` is none of the file's."""
+        return any(key[:length] in self.overrides for length in range(len(key) + 1))
 
     def where(self, key: Key) -> str:
         """The override that set the value at `key` or its `file:line`, else those of the nearest thing around it."""
@@ -87,6 +97,13 @@ class Source:
         if relative and value.place and value.start != Path.cwd():
             problem += f" ({value!r} starts at {value.start})"
         return RecipeError(f"{self.where(key)}: {address}: {problem}" if address else f"{self.where(key)}: {problem}")
+
+    def wrong(self, error: SpecError, *above: str | int) -> RecipeError:
+        """As `error`, for what is wrong with the config at `above`."""
+        key = (*above, *error.path)
+        told = self.error(key, error.problem)
+        told.unknown = key if isinstance(error, UnknownName) else None
+        return told
 
 
 def read_source(path: Path) -> Source:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import itertools
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -9,6 +10,7 @@ from typing import Any
 
 from nasdistill.recipes.loading import Recipe, each_path, load_recipe
 from nasdistill.recipes.source import RecipeError, parse
+from nasdistill.recipes.trust import Trust, refuse
 from nasdistill.report.points import value_in_words
 from nasdistill.report.records import Row
 
@@ -48,7 +50,11 @@ class Sweep:
 
 
 def load_sweep(
-    name: str, overrides: Sequence[str] = (), plugins: Sequence[str] = (), swept: Iterable[str] = ()
+    name: str,
+    overrides: Sequence[str] = (),
+    plugins: Sequence[str] = (),
+    swept: Iterable[str] = (),
+    trust: Trust = refuse,
 ) -> Sweep:
     """Read and check a recipe at every point of a grid; see `load_recipe`.
 
@@ -65,7 +71,8 @@ def load_sweep(
         if not paths.isdisjoint(each_path(override.partition("=")[0])):
             raise RecipeError(f"override {override!r}: this key is swept as well; leave one of them out")
     combinations = [dict(zip(grid, values, strict=True)) for values in itertools.product(*grid.values())]
-    return Sweep(grid, tuple(Point(values, load_recipe(name, overrides, plugins, values)) for values in combinations))
+    load = functools.partial(load_recipe, name, overrides, plugins, trust=trust)
+    return Sweep(grid, tuple(Point(values, load(values)) for values in combinations))
 
 
 def grid_of(swept: Iterable[str]) -> dict[str, list[Any]]:

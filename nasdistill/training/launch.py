@@ -33,6 +33,11 @@ def process_number() -> int:
     return int(os.environ.get("RANK", os.environ.get("LOCAL_RANK", "0")))
 
 
+def was_started_by_the_first() -> bool:
+    """Whether this is one of several processes that the first of them started, with its own command."""
+    return _STARTED_BY in os.environ
+
+
 def is_first_process() -> bool:
     """Whether this process is the one of several that writes files."""
     return process_number() == 0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +14,7 @@ from nasdistill.plugins import files_of
 from nasdistill.recipes.experiment import Metric, TuneSettings
 from nasdistill.recipes.loading import Recipe, load_recipe
 from nasdistill.recipes.source import RecipeError
+from nasdistill.recipes.trust import Trust, refuse, run_all
 from nasdistill.stages import Stage
 from nasdistill.training.history import VALIDATION_LOSS
 from nasdistill.tuning.plan import BY, RECIPE
@@ -38,14 +40,20 @@ class Tuned:
     files: Mapping[str, Path]
 
 
-def load_tuned(name: str, overrides: Sequence[str], plugins: Sequence[str], tune: Mapping[str, Any]) -> Tuned:
+def load_tuned(
+    name: str, overrides: Sequence[str], plugins: Sequence[str], tune: Mapping[str, Any], trust: Trust = refuse
+) -> Tuned:
     """Read and check a recipe with its experiment: at all choices, and at both ends of what varies in between.
+
+    Args:
+        trust: as for `load_recipe`; what it passes over is none to tune.
 
     Raises:
         RecipeError: a mistake in the recipe, in a setting, or at one of those values.
         UserError: two plugins bring different files of one name.
     """
-    recipe = load_recipe(name, overrides, plugins, tune=tune)
+    load = functools.partial(load_recipe, name, overrides, plugins, tune=tune, trust=trust)
+    recipe = load()
     settings = recipe.settings.tune or TuneSettings()
     if not settings.vary:
         raise RecipeError(
@@ -58,9 +66,9 @@ def load_tuned(name: str, overrides: Sequence[str], plugins: Sequence[str], tune
             raise RecipeError(
                 f"{name}: tune.vary.{key}: an experiment varies stages; {key.split('.')[0]!r} stays as it is"
             )
-        examples += [load_recipe(name, overrides, plugins, {key: value}, BY, tune) for value in varied.examples()]
+        examples += [load(swept={key: value}, by=BY) for value in varied.examples()]
     if settings.budget_key is not None:
-        load_recipe(name, overrides, plugins, {settings.budget_key: 1}, "--budget-key", tune)
+        load(swept={settings.budget_key: 1}, by="--budget-key")
     if recipe.settings.engine.devices > 1 and settings.concurrency > 1:
         raise recipe.source.error(
             ("tune", "concurrency"),
@@ -125,5 +133,5 @@ def _plugins_of(recipe: Recipe, more: Sequence[str]) -> tuple[tuple[str, ...], d
 
 
 def recipe_at(folder: Path, values: Mapping[str, Any]) -> Recipe:
-    """The recipe in a plan's folder at the values of a trial."""
-    return load_recipe(str(folder / RECIPE), swept=values, by=BY)
+    """The recipe in a plan's folder at the values of a trial; whoever started the experiment said yes to its code."""
+    return load_recipe(str(folder / RECIPE), swept=values, by=BY, trust=run_all)

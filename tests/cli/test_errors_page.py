@@ -93,7 +93,8 @@ IN_THE_DOCS: Mapping[str, tuple[str, Prepare]] = {
     ),
     "foreign weights of another network": (f"{IMPORT} trained.safetensors", weights(pixels=32)),
     "foreign weights that are not numbers": (f"{IMPORT} trained.safetensors", weights(value=float("nan"))),
-    "a plugin that does not load": ("nasdistill run mine.yaml", plugin("1 / 0")),
+    "a recipe that brings code": ("nasdistill run mine.yaml", plugin("pass")),
+    "a plugin that does not load": ("nasdistill run mine.yaml --trust", plugin("1 / 0")),
     "an option of an objective is misspelt": (
         "nasdistill run mine.yaml",
         recipe("teacher: teacher", "teacher: teacher, objectives: [{name: kd, temprature: 4}]"),

@@ -27,7 +27,7 @@ def recipe(plugin: Path, tmp_path: Path) -> None:
 
 
 def test_a_sweep_is_joined_into_one_table(nasdistill: Command, tmp_path: Path) -> None:
-    done = nasdistill("run", "echoes.yaml", *SWEEP)
+    done = nasdistill("run", "echoes.yaml", "--trust", *SWEEP)
     assert done.returncode == 0, done.stderr
     assert "Selected test accuracy of second, %" in done.stdout
     out = tmp_path / "runs" / "echoes"
@@ -47,12 +47,12 @@ def test_a_sweep_is_joined_into_one_table(nasdistill: Command, tmp_path: Path) -
 
 
 def test_the_plan_counts_points_and_stages(nasdistill: Command, tmp_path: Path) -> None:
-    done = nasdistill("run", "echoes.yaml", *SWEEP, "--dry-run")
+    done = nasdistill("run", "echoes.yaml", "--trust", *SWEEP, "--dry-run")
     assert "4 points, 10 of 10 stages to do" in done.stdout
     assert "second, second.times=5, second.words=[b, c]" in done.stdout
     assert not (tmp_path / "runs").exists()
-    nasdistill("run", "echoes.yaml", "--seeds", "0,1")
-    assert "4 points, 8 of 10 stages to do" in nasdistill("run", "echoes.yaml", *SWEEP, "--dry-run").stdout
+    nasdistill("run", "echoes.yaml", "--trust", "--seeds", "0,1")
+    assert "4 points, 8 of 10 stages to do" in nasdistill("run", "echoes.yaml", "--trust", *SWEEP, "--dry-run").stdout
 
 
 @pytest.mark.parametrize(
@@ -66,7 +66,7 @@ def test_the_plan_counts_points_and_stages(nasdistill: Command, tmp_path: Path) 
 def test_a_wrong_value_is_told_before_anything_runs(
     sweep: str, sentence: str, nasdistill: Command, tmp_path: Path
 ) -> None:
-    done = nasdistill("run", "echoes.yaml", "--sweep", sweep)
+    done = nasdistill("run", "echoes.yaml", "--trust", "--sweep", sweep)
     assert done.returncode == 2
     assert sentence in done.stderr
     assert len(done.stderr.strip().splitlines()) == 1

@@ -10,6 +10,7 @@ import pytest
 from nasdistill import resources
 from nasdistill.recipes.loading import Recipe, load_recipe, recipe_of_stage
 from nasdistill.recipes.source import RecipeError, parse
+from nasdistill.recipes.trust import run_all
 from tests.recipes.toy import RECIPE
 
 
@@ -21,7 +22,7 @@ def recipe_file(tmp_path: Path) -> Path:
 
 
 def load(path: Path, *overrides: str) -> Recipe:
-    return load_recipe(str(path), overrides)
+    return load_recipe(str(path), overrides, trust=run_all)
 
 
 def test_a_recipe_becomes_typed_stages(recipe_file: Path) -> None:

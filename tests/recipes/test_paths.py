@@ -15,6 +15,7 @@ from nasdistill.recipes import runner
 from nasdistill.recipes.loading import Recipe, load_recipe, recipe_of_stage
 from nasdistill.recipes.source import RecipeError
 from nasdistill.recipes.sweep import load_sweep
+from nasdistill.recipes.trust import run_all
 from nasdistill.registry import plugins
 from nasdistill.stages import STAGES
 from nasdistill.tuning.checking import load_tuned
@@ -87,7 +88,7 @@ def words(recipe: Recipe, stage: str, out: Path = Path("out")) -> list[str]:
 
 
 def test_all_paths_of_a_file_start_at_its_folder(project: Path) -> None:
-    recipe = load_recipe("../project/quotes.yaml")
+    recipe = load_recipe("../project/quotes.yaml", trust=run_all)
     first, second, third = recipe.stages.values()
     assert first.model_dump() == {
         "file": project / "a.txt",
@@ -108,13 +109,13 @@ def test_the_home_folder_is_no_folder_beside_the_recipe(project: Path, monkeypat
         RECIPE.replace("root: photos", "root: ~/pictures").replace("a.txt", "~/a.txt").replace("said/before", "~/mine")
     )
     (project / "quotes.yaml").write_text(text)
-    recipe = load_recipe("../project/quotes.yaml")
+    recipe = load_recipe("../project/quotes.yaml", trust=run_all)
     assert recipe.settings.data.root == home / "pictures"
     assert recipe.stages["first"].model_dump()["file"] == home / "a.txt"
     assert recipe.stages["second"].model_dump()["after"] == str(home / "mine")
     (project / "quotes.yaml").write_text(text.replace("~/mine", "~/nothing"))
     with pytest.raises(RecipeError, match=f"unknown stage or artifact folder '{home}/nothing'[^~]*$"):
-        load_recipe("../project/quotes.yaml")
+        load_recipe("../project/quotes.yaml", trust=run_all)
 
 
 def test_a_space_of_a_file_starts_there_too(project: Path) -> None:
@@ -123,7 +124,7 @@ def test_a_space_of_a_file_starts_there_too(project: Path) -> None:
         "name: s\nstages:\n  - {name: s, uses: search, with: {strategy: random, space: small.yaml}}\n"
         "  - {name: t, uses: search, with: {strategy: random, space: {name: small.yaml}}}\n"
     )
-    recipe = load_recipe("../project/search.yaml")
+    recipe = load_recipe("../project/search.yaml", trust=run_all)
     assert [stage.model_dump()["space"]["nodes"] for stage in recipe.stages.values()] == [1, 1]
     assert [stage["with"]["space"] for stage in recipe.data["stages"]] == [
         str(project / "small.yaml"),
@@ -136,13 +137,15 @@ def test_a_path_of_the_command_line_starts_at_the_working_directory(project: Pat
     (here / "a.txt").write_text("a of here")
     artifact(here / "mine")
     recipe = load_recipe(
-        "../project/quotes.yaml", ["stages.first.file=a.txt", "stages.second.after=mine", "data.root=pictures"]
+        "../project/quotes.yaml",
+        ["stages.first.file=a.txt", "stages.second.after=mine", "data.root=pictures"],
+        trust=run_all,
     )
     assert recipe.stages["first"].model_dump()["file"] == here / "a.txt"
     assert recipe.stages["first"].model_dump()["files"][0] == project / "b.txt"
     assert recipe.stages["second"].model_dump()["after"] == str(here / "mine")
     assert recipe.settings.data.root == here / "pictures"
-    points = load_sweep("../project/quotes.yaml", swept=["stages.first.file=a.txt,none"]).points
+    points = load_sweep("../project/quotes.yaml", swept=["stages.first.file=a.txt,none"], trust=run_all).points
     assert [point.recipe.stages["first"].model_dump()["file"] for point in points] == [here / "a.txt", "none"]
     command = recipe_of_stage("quote", {"file": "a.txt"}, data={"name": "image-folder", "root": "pictures"})
     assert command.data["stages"][0]["with"]["file"] == str(here / "a.txt")
@@ -155,15 +158,19 @@ def test_what_varies_starts_where_it_was_written(project: Path) -> None:
         with open(project / "quotes.yaml", "w") as file:
             file.write(RECIPE + f"tune: {{stage: third, vary: {{stages.first.file: '{written}'}}}}\n")
         vary = {"vary": {"stages.first.file": written}} if place == "elsewhere" else {}
-        settings = load_tuned("../project/quotes.yaml", (), (), vary).settings
+        settings = load_tuned("../project/quotes.yaml", (), (), vary, run_all).settings
         assert settings.vary["stages.first.file"].arguments[0] == str(project.parent / place / "a.txt")
 
 
 def test_a_saved_recipe_runs_from_elsewhere(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(project)
-    assert words(load_recipe("quotes.yaml"), "first") == ["a of project", "b of project", "c of " + project.parent.name]
+    assert words(load_recipe("quotes.yaml", trust=run_all), "first") == [
+        "a of project",
+        "b of project",
+        "c of " + project.parent.name,
+    ]
     monkeypatch.chdir(project.parent / "elsewhere")
-    saved = load_recipe("../project/out/recipe.yaml")
+    saved = load_recipe("../project/out/recipe.yaml", trust=run_all)
     assert [planned.cached for planned in runner.plan(saved, project / "out")] == [True, True, True]
 
 
@@ -198,12 +205,12 @@ def test_a_path_that_leads_somewhere_from_the_working_directory_alone_is_told(
         f"it is there from the working directory: {there}"
     )
     with pytest.raises(RecipeError, match=f"^{re.escape(told)}"):
-        load_recipe("../project/quotes.yaml")
+        load_recipe("../project/quotes.yaml", trust=run_all)
 
 
 def test_a_path_that_leads_nowhere_is_told_with_its_start(project: Path) -> None:
     (project / "photos").rmdir()
-    recipe = load_recipe("../project/quotes.yaml")
+    recipe = load_recipe("../project/quotes.yaml", trust=run_all)
     with pytest.raises(RecipeError) as caught:
         runner.RecipeRun(recipe, Path("out")).data_identity()
     assert str(caught.value) == (
@@ -215,7 +222,7 @@ def test_a_path_that_leads_nowhere_is_told_with_its_start(project: Path) -> None
 def test_a_model_is_no_folder_of_the_working_directory(project: Path) -> None:
     artifact(Path.cwd() / "mlp-8")
     (project / "train.yaml").write_text("name: t\nstages:\n  - {name: t, uses: train, with: {model: mlp-8}}\n")
-    assert load_recipe("../project/train.yaml").stages["t"].model_dump()["model"] == "mlp-8"
+    assert load_recipe("../project/train.yaml", trust=run_all).stages["t"].model_dump()["model"] == "mlp-8"
 
 
 def test_a_recipe_that_comes_along_reads_data_of_the_working_directory(project: Path) -> None:

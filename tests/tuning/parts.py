@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from nasdistill.recipes.source import dump
+from nasdistill.recipes.trust import run_all
 from nasdistill.tuning.checking import load_tuned
 from nasdistill.tuning.manager import Job
 from nasdistill.tuning.plan import Plan
@@ -21,7 +23,7 @@ def write_recipe(folder: Path, vary: Mapping[str, Any] | None = None, tune: Mapp
     data = {
         "name": "toy",
         "seeds": [0, 1],
-        "plugins": [str(PLUGIN)],
+        "plugins": [PLUGIN.name],
         "stages": [
             {"name": "shared", "uses": "parabola", "with": {"x": -4.0}},
             {"name": "score", "uses": "parabola", "with": {"x": 0.0, **options}},
@@ -29,6 +31,7 @@ def write_recipe(folder: Path, vary: Mapping[str, Any] | None = None, tune: Mapp
         "tune": {"vary": dict(vary or {KEY: "uniform(0, 6)"}), **(tune or {})},
     }
     folder.mkdir(parents=True, exist_ok=True)
+    shutil.copy(PLUGIN, folder)
     path = folder / "toy.yaml"
     path.write_text(dump(data))
     return path
@@ -36,7 +39,7 @@ def write_recipe(folder: Path, vary: Mapping[str, Any] | None = None, tune: Mapp
 
 def write_plan(folder: Path, **options: Any) -> Plan:
     """The plan of an experiment in `folder`, as `tune` writes it."""
-    tuned = load_tuned(str(write_recipe(folder, **options)), (), (), {})
+    tuned = load_tuned(str(write_recipe(folder, **options)), (), (), {}, run_all)
     plan = Plan(
         experiment="toyexperiment",
         out=str(folder / "out"),

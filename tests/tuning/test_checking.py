@@ -8,6 +8,7 @@ from pydantic import Field
 from nasdistill.errors import UserError
 from nasdistill.plugins import load_plugin
 from nasdistill.recipes.source import RecipeError
+from nasdistill.recipes.trust import run_all
 from nasdistill.registry import plugins
 from nasdistill.stages import STAGES, Stage
 from nasdistill.tuning.checking import curve_of, load_tuned, recipe_at
@@ -146,7 +147,7 @@ def test_a_plan_takes_along_what_a_plugin_imports_from_beside_it(tmp_path):
     (tmp_path / "beside" / "mine.py").write_text("import helper\nassert helper.TWO == 2\n")
     plugin = tmp_path / "beside" / "mine.py"
     plan = write_plan(tmp_path / "here")
-    found = load_tuned(str(tmp_path / "here" / "toy.yaml"), (), [str(plugin)], {})
+    found = load_tuned(str(tmp_path / "here" / "toy.yaml"), (), [str(plugin)], {}, run_all)
 
     plan.write(tmp_path / "plan", {}, found.plugins, found.files)
 
@@ -161,7 +162,7 @@ def test_two_plugins_of_one_name_are_refused(tmp_path):
     other.parent.mkdir()
     other.write_text("")
     with pytest.raises(UserError, match=r"plugins in one folder, but parabola\.py is .* and .*; rename one"):
-        load_tuned(str(write_recipe(tmp_path)), (), [str(other)], {})
+        load_tuned(str(write_recipe(tmp_path)), (), [str(other)], {}, run_all)
 
 
 def test_equal_values_are_one_trial():

@@ -12,6 +12,7 @@ import pytest
 from nasdistill.errors import Interrupted, UserError
 from nasdistill.interrupts import polite_stops
 from nasdistill.recipes.source import RecipeError
+from nasdistill.recipes.trust import run_all
 from nasdistill.report.experiments import load_experiment
 from nasdistill.tuning import experiment
 from nasdistill.tuning.checking import load_tuned
@@ -84,7 +85,7 @@ def quick(monkeypatch):
 
 def run(folder, manager, monkeypatch, service=None, portal=None, vary=None, **settings):
     monkeypatch.setattr(experiment, "Manager", manager)
-    tuned = load_tuned(str(write_recipe(folder, vary, settings)), (), (), {})
+    tuned = load_tuned(str(write_recipe(folder, vary, settings)), (), (), {}, run_all)
     return tune(tuned, folder / "out", "nasdistill tune toy.yaml", service, portal)
 
 
