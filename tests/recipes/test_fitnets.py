@@ -39,3 +39,28 @@ def test_a_tiny_form_runs(tmp_path: Path) -> None:
     record = run(load_recipe("fitnets", [*epochs, *small, *given]), tmp_path / "out", "nasdistill run fitnets")
     assert [row.stage for row in record.rows] == list(STAGES)
     assert [row.stage for row in record.rows if row.accuracy is None] == ["hints"]
+
+
+def test_the_papers_own_networks_have_its_settings() -> None:
+    recipe = load_recipe("fitnets-maxout")
+    stages = {name: settings.model_dump() for name, settings in recipe.stages.items()}
+    assert tuple(stages) == STAGES
+    assert recipe.settings.data.validation == 0.2
+    assert stages["kd"]["student"] == stages["hints"]["student"] == stages["alone"]["model"]
+    assert stages["kd"] | {"student": "hints"} == stages["fitnet"]
+    for name in STAGES[1:]:
+        given = stages[name]
+        assert (given["epochs"], given["batch_size"], given["patience"]) == (500, 128, 100)
+        assert given["optimizer"]["name"] == "rmsprop"
+
+
+@pytest.mark.slow
+def test_a_tiny_form_of_it_runs(tmp_path: Path) -> None:
+    teacher = (
+        "{name: maxout, units: 9, layers: [{channels: 8, pool: 2}, {channels: 8, pool: 2}, {channels: 4, pool: 2}]}"
+    )
+    students = ["stages.alone.model=fitnet-5-layers-30m", "stages.kd,hints.student=fitnet-5-layers-30m"]
+    given = [f"stages.teacher.model={teacher}", *students, "data={name: digits, limit: 60}", "engine.accelerator=cpu"]
+    epochs = [f"stages.{stage}.epochs=1" for stage in STAGES]
+    record = run(load_recipe("fitnets-maxout", [*epochs, *given]), tmp_path / "out", "nasdistill run fitnets-maxout")
+    assert [row.stage for row in record.rows] == list(STAGES)

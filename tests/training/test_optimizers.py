@@ -34,6 +34,19 @@ def test_sgd(nesterov: bool) -> None:
     torch.testing.assert_close(found, weight)
 
 
+@pytest.mark.parametrize("momentum", [0.0, 0.5])
+def test_rmsprop(momentum: float) -> None:
+    spec = {"name": "rmsprop", "lr": 0.1, "alpha": 0.8, "momentum": momentum, "weight_decay": 0.01}
+    start, found, gradients = three_steps(spec)
+    weight, square, velocity = start.clone(), torch.zeros_like(start), torch.zeros_like(start)
+    for gradient in gradients:
+        slope = gradient + 0.01 * weight
+        square = 0.8 * square + 0.2 * slope**2
+        velocity = momentum * velocity + slope / (square.sqrt() + 1e-8)
+        weight = weight - 0.1 * velocity
+    torch.testing.assert_close(found, weight)
+
+
 @pytest.mark.parametrize("decoupled", [False, True])
 def test_adam_and_adamw(decoupled: bool) -> None:
     name = "adamw" if decoupled else "adam"

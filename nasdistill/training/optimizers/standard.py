@@ -83,3 +83,21 @@ class AdamW(Adam):
     decoupled = True
 
     weight_decay: float = Field(0.01, ge=0, description="weight decay, multiplied by the learning rate")
+
+
+@OPTIMIZERS.register("rmsprop")
+class RMSprop(Optimizer):
+    """Steps scaled by the root of a running mean of the squared gradient; weight decay is a term of the gradient."""
+
+    source: ClassVar[str] = "Tieleman and Hinton 2012, Lecture 6.5, Divide the gradient by a running average"
+
+    lr: float = Field(1e-3, gt=0, description="peak learning rate")
+    alpha: Beta = Field(0.9, description="decay of the mean square")
+    momentum: float = Field(0.0, ge=0, lt=1, description="how much of the last update is kept")
+
+    def build(self, parameters: Iterable[torch.nn.Parameter]) -> torch.optim.Optimizer:
+        import torch
+
+        return torch.optim.RMSprop(
+            parameters, lr=self.lr, alpha=self.alpha, momentum=self.momentum, weight_decay=self.weight_decay
+        )
