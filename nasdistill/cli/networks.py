@@ -86,14 +86,26 @@ def import_network(
     ] = None,
     std: Annotated[str | None, typer.Option(help="its standard deviation, per channel", metavar="<float,...>")] = None,
     labels: Annotated[str | None, typer.Option(help="names of the classes, in order", metavar="<name,...>")] = None,
+    under: Annotated[
+        str | None,
+        typer.Option(help="where in the file the weights are, of several networks: its key, or keys joined by dots"),
+    ] = None,
+    prefix: Annotated[
+        str | None, typer.Option(help="what the names of the network's tensors begin with, e.g. student_; not others'")
+    ] = None,
+    ignore: Annotated[
+        list[str] | None,
+        typer.Option(help="leave out tensors of these names, e.g. 'accuracy.*'; may be repeated", metavar="<pattern>"),
+    ] = None,
     assignments: Assignments = None,
 ) -> None:
     """Make an artifact of weights trained elsewhere.
 
-    Tensors are matched by name, else by order and shape; what was matched to what is printed.
+    Tensors are matched by name, else by order and shape; what was matched to what, and what was left out, is printed.
     """
     from nasdistill.cli.tables import show
     from nasdistill.models import foreign
+    from nasdistill.models.choosing import Wanted
 
     if (mean is None) != (std is None):
         raise UserError("--mean and --std come together")
@@ -105,8 +117,9 @@ def import_network(
         *(spec.model, weights, out, spec.shape, spec.classes),
         normalisation=normalisation,
         labels=None if labels is None else tuple(label.strip() for label in labels.split(",")),
+        wanted=Wanted(under, prefix, tuple(ignore or ())),
     )
-    for line in imported.match.lines():
+    for line in imported.choice.lines():
         show(line)
     show(f"artifact: {imported.artifact.folder}")
 

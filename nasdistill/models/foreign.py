@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import tempfile
 import time
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import torch
@@ -15,49 +15,70 @@ from nasdistill.artifacts import MANIFEST, Artifact, open_artifact, publish
 from nasdistill.data.base import Normalisation, Shape
 from nasdistill.errors import UserError
 from nasdistill.models.base import Model, NetworkSpec, save_network
+from nasdistill.models.choosing import EVERYTHING, Choice, Wanted, choose
 from nasdistill.models.inspection import count_parameters, multiply_adds, size_bytes
-from nasdistill.models.matching import Match, match
-from nasdistill.models.reading import read_state
+from nasdistill.models.reading import read_tensors
 from nasdistill.storage import sha256_of, sha256_of_json
 
 USES = "import"
 
-# A checkpoint may hold the weights in double precision, averaged weights, and an optimiser's two moments.
+# A checkpoint may hold the weights in double precision, averaged weights, an optimiser's two moments, and a teacher.
 _TIMES_THE_WEIGHTS = 8
-_SPARE_BYTES = 64 * 2**20
+_SPARE_BYTES = 512 * 2**20
 
 
 @dataclass(frozen=True)
 class Imported:
-    """The artifact that an import wrote, and which tensor became which."""
+    """The artifact that an import wrote, and which tensors of the file it took."""
 
     artifact: Artifact
-    match: Match
+    choice: Choice
 
 
-def load_foreign(network: nn.Module, path: Path) -> Match:
+def load_foreign(network: nn.Module, path: Path, wanted: Wanted = EVERYTHING) -> Choice:
     """Put the weights of a safetensors file or a file of `torch.save` into `network`.
 
+    Args:
+        wanted: which of the file's tensors, where it holds more than one network.
+
     Raises:
-        UserError: the file is unreadable, or its tensors do not fit; `network` is as it was.
+        UserError: the file is unreadable, or its tensors do not fit or are no weights; `network` is as it was.
     """
-    state = read_state(path, _TIMES_THE_WEIGHTS * size_bytes(network) + _SPARE_BYTES)
-    for name, tensor in state.tensors.items():
-        if tensor.is_floating_point() and not tensor.isfinite().all():
-            raise UserError(f"{path} holds values in {name!r} that are no numbers (NaN or infinity)")
+    found = read_tensors(path, _TIMES_THE_WEIGHTS * size_bytes(network) + _SPARE_BYTES)
     own = network.state_dict()
+    shapes = {name: tuple(tensor.shape) for name, tensor in own.items()}
     try:
-        found = match(
-            {name: tuple(tensor.shape) for name, tensor in state.tensors.items()},
-            {name: tuple(tensor.shape) for name, tensor in own.items()},
-            state.in_order,
-        )
+        choice = choose(found.shapes, found.dicts, shapes, found.in_order, wanted)
     except UserError as error:
-        raise UserError(f"{path} does not fit: {error}") from None
+        raise UserError(f"{path} {error}") from None
+    for pair in choice.match.pairs:
+        problem = found.unusable.get(pair.theirs) or _problem(
+            found.values[pair.theirs], own[pair.ours].dtype, pair.ours
+        )
+        if problem is not None:
+            raise UserError(f"{path} holds {pair.theirs!r}, which {problem}")
     with torch.no_grad():
-        for pair in found.pairs:
-            own[pair.ours].copy_(state.tensors[pair.theirs])
-    return found
+        for pair in choice.match.pairs:
+            own[pair.ours].copy_(found.values[pair.theirs])
+    return choice
+
+
+def _problem(tensor: torch.Tensor, dtype: torch.dtype, ours: str) -> str | None:
+    """What keeps a tensor from being the network's `ours` of type `dtype`, as the end of a sentence."""
+    if dtype.is_floating_point and not tensor.is_floating_point():
+        return f"is {tensor.dtype}, where trained weights are floating-point numbers"
+    exact = tensor.double()  # not every type of a file knows what is finite
+    if not exact.isfinite().all():
+        return "has values that are no numbers (NaN or infinity)"
+    if bool((exact.abs() > _largest(dtype)).any()):
+        return f"has values beyond {dtype}, up to {float(exact.abs().max()):.1e}"
+    if ours.rpartition(".")[2] == "running_var" and bool((exact < 0).any()):
+        return "has variances below zero"
+    return None
+
+
+def _largest(dtype: torch.dtype) -> float:
+    return torch.finfo(dtype).max if dtype.is_floating_point else torch.iinfo(dtype).max
 
 
 def import_network(
@@ -68,6 +89,7 @@ def import_network(
     classes: int,
     normalisation: Normalisation | None = None,
     labels: tuple[str, ...] | None = None,
+    wanted: Wanted = EVERYTHING,
 ) -> Imported:
     """Write the artifact `out`, a network of `model` with the weights of a file.
 
@@ -75,6 +97,7 @@ def import_network(
         shape: of the images that it was trained on.
         normalisation: what these images were normalised with; with none, a stage uses its data set's.
         labels: names of the classes, in order.
+        wanted: which of the file's tensors, where it holds more than one network.
 
     Raises:
         UserError: the model does not exist for `shape`, the weights do not fit it, or `out` holds something else.
@@ -90,8 +113,10 @@ def import_network(
         raise UserError(f"{len(labels)} labels were given for {classes} classes")
     spec = NetworkSpec(model=model, shape=shape, classes=classes, labels=labels, normalisation=normalisation)
     network = spec.build()
-    found = load_foreign(network, weights)
-    config = {**spec.model_dump(mode="json"), "weights": {"file": weights.name, "sha256": sha256_of(weights)}}
+    choice = load_foreign(network, weights, wanted)
+    found = choice.match
+    taken = {"file": weights.name, "sha256": sha256_of(weights), **asdict(wanted)}
+    config = {**spec.model_dump(mode="json"), "weights": taken}
     out.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=out.parent, prefix=f".{out.name}.") as folder:
         payload = Path(folder) / "payload"
@@ -111,9 +136,10 @@ def import_network(
             provenance={
                 "versions": {"nasdistill": nasdistill.__version__, "torch": torch.__version__},
                 "matched": {"by": found.how, "names": {pair.ours: pair.theirs for pair in found.pairs}},
+                "left_out": list(choice.left_out),
             },
         )
-    return Imported(artifact, found)
+    return Imported(artifact, choice)
 
 
 def _refuse_to_replace(out: Path) -> None:

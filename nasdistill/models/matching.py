@@ -52,7 +52,7 @@ class Match:
         """What to print: a summary, and a line per tensor."""
         kept = f"; {len(self.kept)} counters of norms are not in the file and stay zero" if self.kept else ""
         told = [f"{len(self.pairs)} tensors matched by {self.how}{kept}"]
-        return told + [f"{pair.theirs} -> {pair.ours} ({_text(pair.shape)})" for pair in self.pairs]
+        return told + [f"{pair.theirs} -> {pair.ours} ({in_words(pair.shape)})" for pair in self.pairs]
 
 
 def match(theirs: Shapes, ours: Shapes, in_order: bool = True) -> Match:
@@ -196,15 +196,15 @@ def _difference(stripped: Mapping[str, str], theirs: Shapes, ours: Shapes) -> st
         only_theirs = _surplus(theirs, ours)
         only_ours = _surplus(ours, theirs)
     told = [
-        f"{name} is {_text(theirs[stripped[name]])} in the file and {_text(ours[name])} in the network"
+        f"{name} is {in_words(theirs[stripped[name]])} in the file and {in_words(ours[name])} in the network"
         for name in common
         if theirs[stripped[name]] != ours[name]
     ]
-    problems = [_list(told)] if told else []
+    problems = [some(told)] if told else []
     if only_theirs:
-        problems.append("only in the file: " + _list([f"{name} ({_text(theirs[name])})" for name in only_theirs]))
+        problems.append("only in the file: " + some([f"{name} ({in_words(theirs[name])})" for name in only_theirs]))
     if only_ours:
-        problems.append("only in the network: " + _list([f"{name} ({_text(ours[name])})" for name in only_ours]))
+        problems.append("only in the network: " + some([f"{name} ({in_words(ours[name])})" for name in only_ours]))
     if not problems:
         return "both hold tensors of the same shapes, but their names and order do not tell which is which"
     return "; ".join(problems)
@@ -222,7 +222,8 @@ def _surplus(some: Shapes, others: Shapes) -> list[str]:
     return surplus
 
 
-def _list(items: Sequence[str]) -> str:
+def some(items: Sequence[str]) -> str:
+    """The first of a list, and how many more there are."""
     more = len(items) - _NAMED_AT_MOST
     return ", ".join(items[:_NAMED_AT_MOST]) + (f" and {more} more" if more > 0 else "")
 
@@ -252,5 +253,6 @@ def _numbers(part: str) -> list[int]:
     return [int(number) for number in re.findall(r"[0-9]{1,18}", part)]
 
 
-def _text(shape: tuple[int, ...]) -> str:
+def in_words(shape: tuple[int, ...]) -> str:
+    """A shape as `3x32x32`."""
     return "x".join(map(str, shape)) or "a number"

@@ -9,12 +9,11 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-import struct
+import re
 import subprocess
 import sys
 import tempfile
-import zipfile
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,9 +21,7 @@ from typing import Any
 import torch
 
 from nasdistill.errors import UserError
-
-WRAPPERS = ("state_dict", "model_state_dict", "model", "module", "network", "net", "weights", "params", "ema")
-"""Keys under which programs keep the weights in a checkpoint, beside the optimiser and the like; the first counts."""
+from nasdistill.models.formats import SAVE_ALONE, format_of
 
 SECONDS = 20
 """Processor time that reading may take; a file of 100 MB takes under one."""
@@ -35,20 +32,26 @@ _REFUSED = 3
 
 
 @dataclass(frozen=True)
-class ForeignState:
-    """The tensors of a file.
+class ForeignTensors:
+    """The tensors of a file, by the keys that lead to each, joined by dots.
 
     Attributes:
-        tensors: on the CPU.
+        shapes: of all, in the file's order.
+        values: on the CPU; of those that can be weights.
+        unusable: why the others cannot, as the end of a sentence.
+        dicts: for each, the name of the dictionary that holds it, the keys before its own.
         in_order: whether they come in the order in which the modules were made.
     """
 
-    tensors: dict[str, torch.Tensor]
+    shapes: dict[str, tuple[int, ...]]
+    values: dict[str, torch.Tensor]
+    unusable: dict[str, str]
+    dicts: dict[str, str]
     in_order: bool
 
 
-def read_state(path: Path, most_bytes: int) -> ForeignState:
-    """The tensors in a safetensors file or a file of `torch.save`.
+def read_tensors(path: Path, most_bytes: int) -> ForeignTensors:
+    """The tensors in a safetensors file or a file of `torch.save`, but those of optimisers.
 
     Args:
         most_bytes: a larger file is refused unread.
@@ -56,56 +59,69 @@ def read_state(path: Path, most_bytes: int) -> ForeignState:
     Raises:
         UserError: there is no such file, it is too large, damaged, or holds anything but tensors and plain data.
     """
-    if not path.is_file():
-        raise UserError(f"{path} is {'no file of weights' if path.exists() else 'not there'}")
-    size = path.stat().st_size
+    size = path.stat().st_size if path.is_file() else 0
     if size > most_bytes:
         raise UserError(
             f"{path} has {size:,} bytes, more than weights of this network and an optimiser's state could take "
             f"({most_bytes:,})"
         )
-    with open(path, "rb") as file:
-        beginning = file.read(9)
-    if beginning[8:] == b"{":
-        state = _read_safetensors(path, size, *struct.unpack("<Q", beginning[:8]))
-    elif beginning[:4] == b"PK\x03\x04":
-        _refuse_bombs(path, size)
-        state = _read_elsewhere(path, size)
-    elif beginning[:1] == b"\x80":
-        state = _read_elsewhere(path, size)
-    else:
-        raise UserError(f"{path} is neither a safetensors file nor a file of torch.save")
-    for name in state.tensors:
+    found = _read_safetensors(path, size) if format_of(path) == "safetensors" else _read_elsewhere(path, size)
+    for name in found.shapes:
         if not name.isprintable():
             raise UserError(f"{path} holds a tensor named {name!r}, which a terminal cannot show")
-    return state
+    return found
 
 
-def _read_safetensors(path: Path, size: int, header: int) -> ForeignState:
+def _read_safetensors(path: Path, size: int) -> ForeignTensors:
     from safetensors import SafetensorError, safe_open
 
+    with open(path, "rb") as file:
+        header = int.from_bytes(file.read(8), "little")
     if header > min(size, _HEADER_BYTES):
         raise UserError(f"{path} is damaged: its header claims {header:,} bytes")
+    shapes: dict[str, tuple[int, ...]] = {}
+    values: dict[str, torch.Tensor] = {}
+    unusable: dict[str, str] = {}
     try:
         with safe_open(path, framework="pt") as file:
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  (not iterable itself)
+            for name in file.keys():  # noqa: SIM118  (not iterable itself)
+                stored = file.get_slice(name)
+                shapes[name] = tuple(stored.get_shape())
+                try:
+                    value = file.get_tensor(name)
+                except (SafetensorError, KeyError, AttributeError):  # a type that this torch lacks
+                    unusable[name] = f"is {stored.get_dtype()}, which torch has no numbers for"
+                    continue
+                why = _why_unusable(value)
+                if why is None:
+                    values[name] = value
+                else:
+                    unusable[name] = why
     except (SafetensorError, ValueError, TypeError, RuntimeError) as error:
         raise UserError(f"{path} is damaged: {str(error).splitlines()[0]}") from None
-    return ForeignState(tensors, in_order=False)
+    if not shapes:
+        raise UserError(f"{path} holds no tensors")
+    return ForeignTensors(shapes, values, unusable, dict.fromkeys(shapes, ""), in_order=False)
 
 
-def _refuse_bombs(path: Path, size: int) -> None:
-    """Refuse an archive that unpacks to more than it weighs; torch packs without compression."""
+def _why_unusable(tensor: torch.Tensor) -> str | None:
+    """Why a tensor cannot be one of a network's, as the end of a sentence; None if it can."""
+    if tensor.is_quantized:
+        return "is quantised"
+    if tensor.layout != torch.strided:
+        return f"is sparse ({tensor.layout})"
+    if tensor.is_meta:
+        return "has no values (it was saved on the device 'meta')"
+    if tensor.is_complex():
+        return f"is complex ({tensor.dtype})"
     try:
-        with zipfile.ZipFile(path) as archive:
-            unpacked = sum(member.file_size for member in archive.infolist())
-    except (zipfile.BadZipFile, ValueError, OSError) as error:
-        raise UserError(f"{path} is damaged: {error}") from None
-    if unpacked > size:
-        raise UserError(f"{path} unpacks from {size:,} to {unpacked:,} bytes, which no file of torch.save does")
+        tensor.flatten()[:1].double()
+    except (RuntimeError, NotImplementedError):  # types that torch stores alone, such as float4_e2m1fn_x2
+        return f"is {tensor.dtype}, which torch does not compute with"
+    return None
 
 
-def _read_elsewhere(path: Path, size: int) -> ForeignState:
+def _read_elsewhere(path: Path, size: int) -> ForeignTensors:
     """Let a process of its own read the file and hand the tensors over as safetensors."""
     with tempfile.TemporaryDirectory() as folder:
         handed_over = Path(folder) / "tensors"
@@ -129,41 +145,53 @@ def _read_elsewhere(path: Path, size: int) -> ForeignState:
             raise UserError(
                 f"{path} cannot be read: it is damaged, or takes more memory or time than a state dict does"
             )
-        names = json.loads(done.stdout)
+        told = json.loads(done.stdout)
         from safetensors.torch import load
 
         # Read, not mapped: the file is gone when this function returns.
-        tensors = load(handed_over.read_bytes())
-    return ForeignState({name: tensors[name] for name in names}, in_order=True)
+        handed = load(handed_over.read_bytes())
+    shapes = {name: tuple(shape) for name, shape in told["shapes"].items()}
+    values = {name: handed[name] for name in shapes if name in handed}
+    return ForeignTensors(shapes, values, told["unusable"], told["dicts"], in_order=True)
 
 
 class _Refused(Exception):
     """The file is not what it should be; the message goes on after the file's name."""
 
 
-def find_tensors(content: Any, under: tuple[str, ...] = ()) -> dict[str, torch.Tensor]:
-    """The state dict in a checkpoint, `under` the keys that led here; its entries that are no tensors are left out."""
-    if not isinstance(content, Mapping):
-        where = f" under {'.'.join(under)!r}" if under else ""
-        raise _Refused(f"holds no state dict{where}, but an object of type {type(content).__name__!r}")
-    inner = next((key for key in WRAPPERS if isinstance(content.get(key), Mapping)), None)
-    if inner is not None:
-        return find_tensors(content[inner], (*under, inner))
-    tensors = _tensors_in(content)
-    if tensors:
-        return tensors
-    holders = {str(key): value for key, value in content.items() if isinstance(value, Mapping) and _tensors_in(value)}
-    if len(holders) == 1:
-        (key,) = holders
-        return find_tensors(holders[key], (*under, key))
-    if holders:
-        raise _Refused(f"holds several state dicts, and none under a usual name: {', '.join(map(repr, holders))}")
-    keys = ", ".join(repr(str(key)) for key in list(content)[:8])
-    raise _Refused(f"holds no tensors; its keys are {keys or 'none'}")
+def tensors_in(content: Any, keys: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], torch.Tensor]]:
+    """The tensors in dictionaries and lists, with the keys that lead to them; those of optimisers are left out."""
+    if isinstance(content, torch.Tensor):
+        yield keys, content
+        return
+    items: Iterable[tuple[Any, Any]] = ()
+    # `Optimizer.state_dict` makes a dictionary of these two, with up to three tensors for each weight.
+    if isinstance(content, Mapping) and not {"state", "param_groups"} <= content.keys():
+        items = content.items()
+    elif isinstance(content, list | tuple):
+        items = enumerate(content)
+    for key, value in items:
+        yield from tensors_in(value, (*keys, str(key)))
 
 
-def _tensors_in(content: Mapping[Any, Any]) -> dict[str, torch.Tensor]:
-    return {str(name): value for name, value in content.items() if isinstance(value, torch.Tensor)}
+def by_name(content: Any) -> tuple[dict[str, torch.Tensor], dict[str, str]]:
+    """The tensors in a file's content, and the dictionaries that hold them, by name."""
+    tensors: dict[str, torch.Tensor] = {}
+    dicts: dict[str, str] = {}
+    for keys, tensor in tensors_in(content):
+        if not keys:
+            raise _Refused("holds a single tensor, and no state dict")
+        name = ".".join(keys)
+        if name in tensors:
+            raise _Refused(f"holds two tensors whose keys make the name {name!r}")
+        tensors[name] = tensor.detach()
+        dicts[name] = ".".join(keys[:-1])
+    if not tensors and isinstance(content, Mapping):
+        listed = ", ".join(repr(str(key)) for key in list(content)[:8])
+        raise _Refused(f"holds no tensors of a network; its keys are {listed or 'none'}")
+    if not tensors:
+        raise _Refused(f"holds no state dict, but an object of type {type(content).__name__!r}")
+    return tensors, dicts
 
 
 def _refusal(error: Exception, path: Path) -> str:
@@ -172,10 +200,13 @@ def _refusal(error: Exception, path: Path) -> str:
     if isinstance(error, MemoryError) or "allocate memory" in str(error):
         return "takes more memory than a state dict of its size does"
     if type(error).__name__ == "UnpicklingError":
+        names = re.findall(r"GLOBAL ([\w.]+)", str(error))[:1]
         with contextlib.suppress(Exception):  # only zip archives, and a hostile one may fail in any way
-            for name in torch.serialization.get_unsafe_globals_in_checkpoint(path):
-                return f"is no plain state dict: it names {name!r}, code that nasdistill does not run"
-        return "is a pickle of something else than a state dict of tensors, and pickles are not run"
+            names = torch.serialization.get_unsafe_globals_in_checkpoint(path) or names
+        if names:
+            named = ", ".join(map(repr, names[:3]))
+            return f"is no plain state dict: it names {named}, code that nasdistill does not run; {SAVE_ALONE}"
+        return f"is a pickle of something else than a state dict of tensors, and pickles are not run; {SAVE_ALONE}"
     return f"is damaged: {(str(error) or type(error).__name__).splitlines()[0][:200]}"
 
 
@@ -196,22 +227,27 @@ def _main(path: Path, out: Path, memory: int) -> int:
 
     _bound(memory)
     try:
-        tensors = find_tensors(torch.load(path, map_location="cpu", weights_only=True))
-        for name, tensor in tensors.items():
-            if tensor.layout != torch.strided or tensor.is_quantized:
-                raise _Refused(f"holds {name!r}, which is sparse or quantised")
+        tensors, dicts = by_name(torch.load(path, map_location="cpu", weights_only=True))
+        why = {name: _why_unusable(tensor) for name, tensor in tensors.items()}
         # Views of one storage become tensors of their own, which safetensors asks for.
-        save_file(
-            {name: tensor.detach().clone(memory_format=torch.contiguous_format) for name, tensor in tensors.items()},
-            out,
-        )
+        values = {
+            # safetensors reads fewer types of one byte than it writes
+            name: tensor.float()
+            if tensor.is_floating_point() and tensor.itemsize == 1
+            else tensor.clone(memory_format=torch.contiguous_format)
+            for name, tensor in tensors.items()
+            if why[name] is None
+        }
+        save_file(values, out)
+        shapes = {name: tuple(tensor.shape) for name, tensor in tensors.items()}
     except _Refused as refused:
         print(refused)
         return _REFUSED
     except Exception as error:  # a hostile file may fail in any way
         print(_refusal(error, path))
         return _REFUSED
-    print(json.dumps(list(tensors)))
+    unusable = {name: reason for name, reason in why.items() if reason is not None}
+    print(json.dumps({"shapes": shapes, "unusable": unusable, "dicts": dicts}))
     return 0
 
 

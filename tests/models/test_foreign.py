@@ -86,7 +86,7 @@ def test_the_artifact_says_what_it_is(tmp_path: Path) -> None:
     imported = import_network(
         model, tmp_path / "w.safetensors", tmp_path / "out", (3, 16, 16), 4, CIFAR, ("a", "b", "c", "d")
     )
-    assert imported.match.how == "name"
+    assert imported.choice.match.how == "name"
     manifest = open_artifact(tmp_path / "out").manifest
     assert (manifest.kind, manifest.stage, manifest.uses) == ("network", "import", "import")
     spec, again = load_network(tmp_path / "out")
@@ -105,6 +105,53 @@ def test_half_precision_is_read_as_single(tmp_path: Path) -> None:
     for name, value in other.state_dict().items():
         assert value.dtype == torch.float32
         assert torch.equal(value, network.state_dict()[name].half().float())
+
+
+def _linear(value: torch.Tensor) -> dict[str, torch.Tensor]:
+    return {"classifier.weight": value, "classifier.bias": torch.zeros(2)}
+
+
+@pytest.mark.parametrize("dtype", [torch.float8_e4m3fn, torch.float8_e5m2, torch.bfloat16, torch.float64])
+def test_other_precisions_are_read_as_single(tmp_path: Path, dtype: torch.dtype) -> None:
+    save_file(_linear(torch.tensor([[0.5], [-1.75]]).to(dtype)), tmp_path / "w")
+    network = MODELS.parse({"name": "mlp", "hidden": []}).build((1, 1, 1), 2)
+    load_foreign(network, tmp_path / "w")
+    assert network.state_dict()["classifier.weight"].tolist() == [[0.5], [-1.75]]
+
+
+@pytest.mark.parametrize(
+    ("value", "problem"),
+    [
+        (torch.tensor([[1.0], [torch.nan]]), "has values that are no numbers"),
+        (torch.tensor([[1.0], [torch.inf]]).half(), "has values that are no numbers"),
+        (torch.tensor([[1.0], [torch.nan]]).to(torch.float8_e4m3fn), "has values that are no numbers"),
+        (torch.tensor([[1.0], [1e300]], dtype=torch.float64), r"has values beyond torch.float32, up to 1.0e\+300"),
+        (torch.tensor([[1], [2]]), "is torch.int64, where trained weights are floating-point"),
+        (torch.tensor([[True], [False]]), "is torch.bool, where trained weights are floating-point"),
+        (torch.tensor([[1.0], [2.0]]) + 0j, "is complex"),
+    ],
+)
+def test_what_are_no_weights_are_refused_by_name(tmp_path: Path, value: torch.Tensor, problem: str) -> None:
+    save_file(_linear(value), tmp_path / "w")
+    network = MODELS.parse({"name": "mlp", "hidden": []}).build((1, 1, 1), 2)
+    before = network.state_dict()["classifier.weight"].clone()
+    with pytest.raises(UserError, match=f"w holds 'classifier.weight', which {problem}"):
+        load_foreign(network, tmp_path / "w")
+    assert torch.equal(network.state_dict()["classifier.weight"], before)
+
+
+def test_what_is_not_taken_may_be_anything(tmp_path: Path) -> None:
+    state = {f"net.{name}": value for name, value in _linear(torch.ones(2, 1)).items()}
+    save_file({**state, "best": torch.tensor(torch.nan), "seen": torch.tensor(3)}, tmp_path / "w")
+    network = MODELS.parse({"name": "mlp", "hidden": []}).build((1, 1, 1), 2)
+    assert load_foreign(network, tmp_path / "w").left_out == {"best": (), "seen": ()}
+
+
+def test_a_variance_below_zero_is_refused(tmp_path: Path) -> None:
+    network = MODELS.parse("wrn-10-1").build((3, 16, 16), 4)
+    save_file({**network.state_dict(), "norm.running_var": torch.full((64,), -1e-3)}, tmp_path / "w")
+    with pytest.raises(UserError, match=r"w holds 'norm.running_var', which has variances below zero"):
+        load_foreign(network, tmp_path / "w")
 
 
 def test_a_mismatch_names_the_file_and_the_tensors_and_leaves_everything_alone(tmp_path: Path) -> None:
@@ -147,7 +194,7 @@ def test_trained_teachers_score_what_was_measured_elsewhere(tmp_path: Path, mode
 
     weights = Path(os.environ["NASDISTILL_CHECKPOINTS"]) / f"cifar10-{model}.pth"
     imported = import_network(MODELS.parse(model), weights, tmp_path / "out", (3, 32, 32), 10, CIFAR)
-    assert imported.match.how == "order"
+    assert imported.choice.match.how == "order"
     network = load_network(tmp_path / "out")[1].to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     data = load(DATASETS.parse({"name": "cifar10", "root": os.environ["NASDISTILL_DATA"]}), 0)
     mean, std = (torch.tensor(values).reshape(3, 1, 1) for values in (CIFAR.mean, CIFAR.std))
