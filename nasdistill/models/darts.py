@@ -15,6 +15,7 @@ from nasdistill.models.base import MODELS
 from nasdistill.models.genotypes import NAMED, Genotype, named
 from nasdistill.models.growable import Growable, Slot, Unit, slots_by_size
 from nasdistill.models.operations import OPERATIONS
+from nasdistill.models.published import in_our_form, is_printed, refuse_file
 
 if TYPE_CHECKING:
     from torch import nn
@@ -23,7 +24,11 @@ _SHORTHAND = re.compile(r"darts-v([12])(?:-([0-9]{1,18})-([0-9]{1,18}))?", re.IG
 
 
 def _named_or_given(value: Any) -> Any:
-    return named(value) if isinstance(value, str) else value
+    if isinstance(value, str) and not is_printed(value):
+        if value not in NAMED:
+            refuse_file(value)
+        return named(value)
+    return in_our_form(value)
 
 
 @MODELS.register("darts")
@@ -33,7 +38,7 @@ class Darts(Growable):
     source: ClassVar[str] = "Liu et al. 2019, DARTS, section 3.1 and appendix A"
 
     genotype: Annotated[Genotype, BeforeValidator(_named_or_given)] = Field(
-        description=f"the cells, or the name of a published genotype ({', '.join(NAMED)})"
+        description=f"the cells, as a mapping or as papers print them, or a name ({', '.join(NAMED)})"
     )
     channels: int = Field(36, gt=0, description="channels of the first cell; they double at each reduction")
     cells: int = Field(20, gt=0, description="number of cells; the cells at 1/3 and 2/3 of the depth reduce")
