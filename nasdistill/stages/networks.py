@@ -6,7 +6,7 @@ import copy
 import logging
 from typing import TYPE_CHECKING, Any, Literal
 
-from nasdistill.errors import SpecError, found_at
+from nasdistill.errors import SpecError, UserError, found_at
 from nasdistill.stages.base import Context, Inputs, Like, Place, Specs, in_words, path_of
 
 if TYPE_CHECKING:
@@ -39,13 +39,17 @@ def network_for(
         like: a network whose images and classes such a model is built for, in place of the data set's.
 
     Raises:
-        SpecError: at the field: it is not trained, cannot be built, or returns no logits for its classes.
+        SpecError: at the field: it is not trained, cannot be built, returns no logits for its classes, or has weights
+            that are not finite.
     """
     from nasdistill.models.foresight import check_logits
 
     spec, network = _network_for(field, value, inputs, context, weights, like)
     with found_at(*path_of(field)):
         check_logits(spec, network)
+        for name, parameter in network.named_parameters():
+            if not parameter.isfinite().all():
+                raise UserError(f"its weights {name!r} have values that are no numbers (NaN or infinity)")
     return spec, network
 
 

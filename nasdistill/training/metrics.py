@@ -12,6 +12,7 @@ from torch import nn
 from torch.nn import functional
 
 from nasdistill.training.batches import Batches
+from nasdistill.training.losses import Diverged
 from nasdistill.training.modes import in_evaluation_mode
 
 if TYPE_CHECKING:
@@ -123,6 +124,9 @@ def logits_of(
 
     Args:
         full_precision: compute in float32, as an exported network does, whatever the engine's precision.
+
+    Raises:
+        Diverged: some logits are not finite, which rank nothing.
     """
     engine.broadcast_buffers(network)
     outputs: list[tuple[torch.Tensor, torch.Tensor]] = []
@@ -132,6 +136,9 @@ def logits_of(
                 logits = network(images)
             outputs.append((logits.float(), truth))
         logits, truth = (engine.broadcast(torch.cat(column)).cpu() for column in zip(*outputs, strict=True))
+    broken = int((~logits.isfinite()).any(1).sum())
+    if broken:
+        raise Diverged(f"the network's logits of {broken} of {len(logits)} images are no numbers (NaN or infinity)")
     return logits, truth
 
 

@@ -18,6 +18,7 @@ from nasdistill.data.base import Normalisation
 from nasdistill.errors import UserError
 from nasdistill.models.base import NetworkSpec
 from nasdistill.models.exporters import EXPORTERS
+from nasdistill.models.exporters.onnx import in_onnxruntime
 from nasdistill.models.portable import alone, check
 
 IMAGES = np.random.default_rng(0).normal(size=(5, 1, 8, 8)).astype(np.float32)
@@ -67,6 +68,7 @@ def test_onnx_runs_alone_on_any_batch_and_says_how_to_feed_it(
     assert [path.name for path in tmp_path.iterdir()] == [told["file"]] == ["network.onnx"]
     model = onnx.load(tmp_path / "network.onnx")
     check_metadata({entry.key: entry.value for entry in model.metadata_props}, spec)
+    assert (model.opset_import[0].version, model.ir_version) == (21, 10)  # what onnxruntime 1.18 to 1.20 read at most
     assert not any("auxiliary" in weight.name for weight in model.graph.initializer)
     session = onnxruntime.InferenceSession(str(tmp_path / "network.onnx"), providers=["CPUExecutionProvider"])
     (logits,) = session.run(["logits"], {"images": IMAGES})
@@ -95,10 +97,24 @@ json.dump(extra, open("extra.json", "w"))
     check_metadata(json.loads((tmp_path / "extra.json").read_text()), spec)
 
 
-@pytest.mark.parametrize("model", ["mlp-8", "resnet-8", "densenet-10-4"])
-def test_onnx_of_the_other_families(tmp_path: Path, model: str) -> None:
+@pytest.mark.parametrize(("model", "opset"), [("mlp-8", 18), ("resnet-8", 20), ("densenet-10-4", 23)])
+def test_onnx_of_the_other_families_in_other_opsets(tmp_path: Path, model: str, opset: int) -> None:
     spec = spec_of(model)
-    assert EXPORTERS.parse("onnx").export(spec, spec.build(), tmp_path)["difference"] < 1e-4
+    told = EXPORTERS.parse({"name": "onnx", "opset": opset}).export(spec, spec.build(), tmp_path)
+    assert told["difference"] < 1e-4
+    assert onnx.load(tmp_path / "network.onnx").opset_import[0].version == opset
+
+
+def test_an_export_that_onnxruntime_does_not_read_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "network.onnx").write_bytes(b"no model")
+    with pytest.raises(UserError, match=rf"onnxruntime {onnxruntime.__version__} does not read the export: "):
+        in_onnxruntime(tmp_path / "network.onnx")
+
+
+@pytest.mark.parametrize("opset", [17, 27, 2**63])
+def test_opsets_that_torch_does_not_write_are_refused(opset: int) -> None:
+    with pytest.raises(UserError, match=r"(greater|less|at least|at most).*(18|26)"):
+        EXPORTERS.parse({"name": "onnx", "opset": opset})
 
 
 def test_a_difference_beyond_the_tolerance_is_refused() -> None:

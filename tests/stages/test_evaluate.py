@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 from sklearn.metrics import confusion_matrix
 from torch.nn import functional
 
@@ -94,3 +95,13 @@ def test_images_of_another_shape_are_refused(tmp_path: Path, data: Data) -> None
     network = network_artifact(tmp_path / "given", data, "mlp-8", shape=(3, 32, 32))
     with pytest.raises(SpecError, match="3x32x32"):
         evaluate(tmp_path, data, network)
+
+
+def test_a_network_whose_weights_are_no_numbers_is_refused_by_name(tmp_path: Path, data: Data) -> None:
+    network = network_artifact(tmp_path / "given", data, "mlp-16")
+    weights = load_file(network.folder / "weights.safetensors")
+    weights["classifier.bias"][3] = torch.inf
+    save_file(weights, network.folder / "weights.safetensors")
+    with pytest.raises(SpecError, match=r"its weights 'classifier.bias' have values that are no numbers") as caught:
+        evaluate(tmp_path, data, network)
+    assert caught.value.path == ("network",)

@@ -8,6 +8,7 @@ import torch
 from sklearn import metrics as sklearn_metrics
 from torch import nn
 
+from nasdistill.errors import UserError
 from nasdistill.training import metrics
 from nasdistill.training.metrics import (
     BINS,
@@ -158,3 +159,11 @@ def test_bf16_is_scored_in_single_precision() -> None:
     assert seen == [torch.bfloat16, torch.bfloat16]
     exact = evaluate(network, FixedBatches(images, labels, 3), engine("32"))
     assert found.loss == pytest.approx(exact.loss, rel=1e-2)
+
+
+@pytest.mark.parametrize("value", [torch.nan, torch.inf])
+def test_logits_that_are_no_numbers_are_no_score(value: float) -> None:
+    logits = torch.zeros(6, 3)
+    logits[4:, 1] = value
+    with pytest.raises(UserError, match="logits of 2 of 6 images are no numbers"):
+        evaluate(Given(), batches_of(logits, torch.zeros(6, dtype=torch.long)), engine())

@@ -10,6 +10,7 @@ import torch
 from pydantic import Field
 from torch import nn
 
+from nasdistill.errors import UserError
 from nasdistill.models.base import NetworkSpec
 from nasdistill.models.exporters import EXPORTERS, Exporter
 from nasdistill.models.portable import IMAGES, LOGITS, alone, check, metadata
@@ -27,6 +28,13 @@ class Onnx(Exporter):
 
     source: ClassVar[str] = "the ONNX specification, https://onnx.ai"
 
+    opset: int = Field(
+        21,
+        ge=18,
+        le=26,
+        description="version of the operators, which decides who can read the file: 21 is the newest that onnxruntime "
+        "1.18 (May 2024) to 1.20 (November 2024) read",
+    )
     tolerance: float = Field(
         1e-4, gt=0, description="how far logits of onnxruntime may lie from torch's, as a fraction of the largest"
     )
@@ -43,9 +51,13 @@ class Onnx(Exporter):
             dynamic_shapes=({0: torch.export.Dim("batch")},),
             dynamo=True,
             verbose=False,
+            opset_version=self.opset,
         )
         assert program is not None
         model = program.model_proto
+        written = next(each.version for each in model.opset_import if each.domain == "")
+        if written != self.opset:  # torch keeps its own where it cannot convert
+            raise UserError(f"torch {torch.__version__} writes this network in opset {written}, not {self.opset}")
         model.doc_string = f"{IMAGES}: float, [N, C, H, W], pixels in [0, 1] normalised as the metadata say"
         onnx.helper.set_model_props(model, metadata(spec))
         onnx.checker.check_model(model)
@@ -53,13 +65,21 @@ class Onnx(Exporter):
         return {
             "file": FILE,
             "bytes": (folder / FILE).stat().st_size,
-            "difference": check(_in_onnxruntime(folder / FILE), network, spec.shape, self.tolerance),
+            "difference": check(in_onnxruntime(folder / FILE), network, spec.shape, self.tolerance),
         }
 
 
-def _in_onnxruntime(path: Path) -> Callable[[torch.Tensor], torch.Tensor]:
-    """The network in a file as onnxruntime computes it."""
+def in_onnxruntime(path: Path) -> Callable[[torch.Tensor], torch.Tensor]:
+    """The network in a file as onnxruntime computes it, from images to logits.
+
+    Raises:
+        UserError: onnxruntime does not read the file.
+    """
     import onnxruntime
 
-    session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
+    try:
+        session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
+    except Exception as error:  # of types that differ between versions
+        why = str(error).splitlines()[0][:200]
+        raise UserError(f"onnxruntime {onnxruntime.__version__} does not read the export: {why}") from error
     return lambda images: torch.from_numpy(session.run([LOGITS], {IMAGES: images.numpy()})[0])
