@@ -28,7 +28,7 @@ def registered(folder: Path) -> dict[str, Registered]:
     """The components that modules in `folder` register under names that stand there as text."""
     found: dict[str, Registered] = {}
     for file in folder.glob("*.py"):
-        text = file.read_text()
+        text = file.read_text("utf-8")
         command = _COMMAND.search(text)
         for name, about in _REGISTERED.findall(text):
             found[name] = Registered(file.stem, about, command[1] if command else name)
@@ -37,6 +37,6 @@ def registered(folder: Path) -> dict[str, Registered]:
 
 def first_line_of(file: Path, function: str) -> str:
     """The first line of a function's docstring."""
-    found = re.search(rf'^def {function}\(.*?"""(.*?)(?:"""|$)', file.read_text(), re.MULTILINE | re.DOTALL)
+    found = re.search(rf'^def {function}\(.*?"""(.*?)(?:"""|$)', file.read_text("utf-8"), re.MULTILINE | re.DOTALL)
     assert found, f"{function} has no docstring in {file}"
     return found[1]

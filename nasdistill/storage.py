@@ -75,7 +75,7 @@ def read_json(path: Path) -> Any:
         DamagedFile: the file is not JSON.
     """
     try:
-        return json.loads(path.read_text())
+        return json.loads(path.read_text("utf-8"))
     except (ValueError, RecursionError) as error:
         raise DamagedFile(f"{path} is damaged: {error}") from None
 

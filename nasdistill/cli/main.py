@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import itertools
 import logging
 import shlex
@@ -35,6 +36,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     Returns:
         the exit status: 0; 2 for a mistake of the user; 128 plus the signal where one stopped it; 1 otherwise.
     """
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")  # what a terminal cannot write ends no work
     general = general_in(list(sys.argv[1:] if arguments is None else arguments) or ["--help"])
     if is_first_process():
         _log_to_stderr(logging.WARNING if general.quiet else logging.INFO)

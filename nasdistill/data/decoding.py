@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import functools
+import logging
+import multiprocessing
 import os
 import stat
 import warnings
@@ -20,6 +22,8 @@ from torch.utils.data import DataLoader, Dataset
 from nasdistill.data.base import ImageFiles, Shape
 from nasdistill.data.statistics import pixel_sums
 from nasdistill.errors import UserError
+
+log = logging.getLogger(__name__)
 
 # Formats whose decoders are Pillow's own; others, such as EPS, would start programs of the system.
 FORMATS = (
@@ -301,14 +305,27 @@ class _Calls(Dataset[Any]):
 
 def _spread(function: Callable[[Any], T], arguments: Sequence[Any], workers: int) -> Iterator[T]:
     """`map` by worker processes, in order; one call alone is not worth a process."""
+    if len(arguments) < 2 or not _have_company():
+        workers = 0
     loader = DataLoader(
         _Calls(function, arguments),
         batch_size=None,
-        num_workers=min(workers, len(arguments)) if len(arguments) > 1 else 0,
+        num_workers=min(workers, len(arguments)),
         collate_fn=_as_it_is,
         generator=torch.Generator(),  # else each loader draws from torch's global generator, and changes the training
     )
     return iter(loader)
+
+
+@functools.cache
+def _have_company() -> bool:
+    """Whether processes can talk to each other here; in a container without /dev/shm they cannot."""
+    try:
+        multiprocessing.Lock()
+    except (OSError, ImportError) as error:
+        log.warning("images are decoded by this process alone, as there can be no workers: %s", error)
+        return False
+    return True
 
 
 def _as_it_is(result: T) -> T:

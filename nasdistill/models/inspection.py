@@ -20,6 +20,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from nasdistill.data.base import Shape
 from nasdistill.models.binary import BinaryLayer
+from nasdistill.readings import reading
 
 AUXILIARY = "auxiliary"
 log = logging.getLogger(__name__)
@@ -77,13 +78,13 @@ def inspect(module: nn.Module, shape: Shape, classes: int) -> Inspection:
 
 
 def described(module: nn.Module, shape: Shape, timed: bool = False) -> dict[str, Any]:
-    """What results tell of a network: `parameters`, `multiply_adds`, `bytes`, and `latency_ms` where it is timed."""
+    """What results tell of a network: `parameters`, `multiply_adds`, `bytes`, `latency_ms` if timed and known."""
     sizes = {
         "parameters": count_parameters(module),
         "multiply_adds": multiply_adds(module, shape),
         "bytes": size_bytes(module),
     }
-    return {**sizes, "latency_ms": latency_ms(module, shape)} if timed else sizes
+    return {**sizes, "latency_ms": reading("latency", lambda: latency_ms(module, shape))} if timed else sizes
 
 
 def count_parameters(module: nn.Module) -> int:

@@ -24,6 +24,7 @@ from nasdistill.errors import UserError
 from nasdistill.models.formats import SAVE_ALONE, format_of
 
 SECONDS = 20
+_TORCH_TAKES = 32 << 30
 """Processor time that reading may take; a file of 100 MB takes under one."""
 
 _HEADER_BYTES = 16 * 2**20
@@ -216,7 +217,10 @@ def _bound(memory: int) -> None:
         return
     import resource
 
-    taken = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
+    try:
+        taken = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
+    except OSError:  # no /proc: as much as torch ever takes
+        taken = _TORCH_TAKES
     resource.setrlimit(resource.RLIMIT_AS, (taken + memory, taken + memory))
     seconds = int(sum(resource.getrusage(resource.RUSAGE_SELF)[:2])) + SECONDS
     resource.setrlimit(resource.RLIMIT_CPU, (seconds, seconds + 1))

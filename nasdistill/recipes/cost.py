@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from nasdistill.errors import DamagedFile
+from nasdistill.readings import reading
 from nasdistill.storage import files_below, read_json, write_json
 
 
@@ -24,29 +25,30 @@ class Meter:
         self.earlier = self._earlier()
         self._started = time.monotonic()
         write_json(path, {"began": time.time(), "earlier": self.earlier})
-        _reset_peak()
+        # what cannot be reset would tell the peak of what came before
+        self._knows_peak = reading("peak memory", _reset_peak) is not None
 
     def _earlier(self) -> float:
-        if not self.path.is_file():
-            return 0.0
         try:
             told = read_json(self.path)
             lived = max(file.stat().st_mtime for file in files_below(self.path.parent)) - told["began"]
             return float(told["earlier"] + max(lived, 0.0))
-        except (DamagedFile, KeyError, TypeError):
+        except (DamagedFile, OSError, LookupError, TypeError, ValueError):  # none yet, or none that can be read
             return 0.0
 
     def read(self) -> dict[str, Any]:
-        """Seconds of all attempts together, and the peak of memory in bytes since this one began."""
-        return {"seconds": self.earlier + time.monotonic() - self._started, "peak_memory_bytes": _peak()}
+        """Seconds of all attempts together, and the peak of memory in bytes since this one began, if it is known."""
+        peak = reading("peak memory", _peak) if self._knows_peak else None
+        return {"seconds": self.earlier + time.monotonic() - self._started, "peak_memory_bytes": peak}
 
 
-def _reset_peak() -> None:
+def _reset_peak() -> bool:
     if sys.platform == "linux":
         Path("/proc/self/clear_refs").write_text("5")
     torch = sys.modules.get("torch")
     if torch is not None and torch.cuda.is_available():
         torch.cuda.reset_peak_memory_stats()
+    return True
 
 
 def _peak() -> int:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
-import socket
+import platform
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import datetime, timezone
@@ -40,7 +40,7 @@ def run_lock(folder: Path) -> Iterator[None]:
         raise UserError(f"{folder} cannot be the folder of a run ({reason}); choose another with --out") from None
     try:
         since = datetime.now(timezone.utc).isoformat(timespec="seconds")
-        write_json(holder, {"process": os.getpid(), "host": socket.gethostname(), "since": since})
+        write_json(holder, {"process": os.getpid(), "host": platform.node(), "since": since})
         yield
     finally:
         lock.release()

@@ -3,25 +3,29 @@
 from __future__ import annotations
 
 import functools
-import importlib.metadata
 import os
 import platform
 import shutil
 import subprocess
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict
+from functools import partial
+from importlib import metadata
 from typing import Any
 
 import nasdistill
 from nasdistill.artifacts import Artifact
 from nasdistill.component import Component, classes_in
 from nasdistill.models.base import SPEC, load_spec
+from nasdistill.readings import reading
 from nasdistill.registry import registry
 from nasdistill.stages import Stage
 from nasdistill.stages.base import Place, in_words, path_of, references, references_in
 from nasdistill.storage import sha256_of_json
 from nasdistill.training.engine import EngineSettings, processor, resolve
 from nasdistill.versions import origin_of, version
+
+GIT_SECONDS = 10.0
 
 _PACKAGES = ("torch", "torchvision", "lightning", "numpy", "safetensors", "pydantic")
 KEYS = 1
@@ -94,7 +98,8 @@ def key_of(
 @functools.cache
 def versions(*more: str) -> dict[str, str]:
     """Versions of the interpreter and of the packages that compute, and of `more` packages."""
-    packages = {name: importlib.metadata.version(name) for name in (*_PACKAGES, *more)}
+    found = {name: reading(f"the version of {name}", partial(metadata.version, name)) for name in (*_PACKAGES, *more)}
+    packages = {name: version or "unknown" for name, version in found.items()}
     return {"nasdistill": nasdistill.__version__, "python": platform.python_version(), **packages}
 
 
@@ -104,8 +109,9 @@ def git_commit() -> str | None:
     git = shutil.which("git")
     if git is None:
         return None
-    found = subprocess.run([git, "rev-parse", "HEAD"], capture_output=True, text=True, check=False)  # noqa: S603
-    return found.stdout.strip() or None
+    asked = [git, "rev-parse", "HEAD"]
+    found = reading("the git commit", lambda: subprocess.run(asked, capture_output=True, timeout=GIT_SECONDS))  # noqa: S603
+    return found.stdout.decode("ascii", "replace").strip() or None if found else None
 
 
 def device_in_words(settings: EngineSettings) -> str:
@@ -114,7 +120,7 @@ def device_in_words(settings: EngineSettings) -> str:
     if accelerator == "cuda":
         import torch
 
-        where = torch.cuda.get_device_name()
+        where = reading("the name of the GPU", torch.cuda.get_device_name) or accelerator
     else:
         model = processor("model name") or platform.processor() or platform.machine()
         where = f"{accelerator}, {model}, {os.cpu_count()} cores"

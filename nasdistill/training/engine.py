@@ -58,8 +58,8 @@ class EngineSettings(DeviceSettings):
 def processor(attribute: str) -> str:
     """What Linux says of the first processor, e.g. its `model name`; empty where it says nothing."""
     try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-    except OSError:
+        lines = Path("/proc/cpuinfo").read_text("utf-8").splitlines()
+    except (OSError, ValueError):
         return ""
     return next((line.partition(":")[2].strip() for line in lines if line.startswith(attribute)), "")
 
@@ -126,7 +126,9 @@ def keep_freed_memory() -> None:
     By default glibc hands large blocks back to the system, and each step pays for fresh, zeroed pages: up to a sixth of
     a training step in float32. Other C libraries are left as they are.
     """
-    if sys.platform == "linux" and "glibc" in platform.libc_ver()[0]:
+    with contextlib.suppress(OSError, AttributeError):  # of a C library that nobody can ask which one it is
+        if sys.platform != "linux" or "glibc" not in platform.libc_ver()[0]:
+            return
         mallopt = ctypes.CDLL(None).mallopt
         mallopt(_M_MMAP_THRESHOLD, 1 << 30)
         mallopt(_M_TRIM_THRESHOLD, (1 << 31) - 1)

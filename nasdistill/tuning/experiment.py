@@ -225,7 +225,7 @@ class _Run:
 
         try:
             family = psutil.Process(manager.process).children(recursive=True)
-        except psutil.NoSuchProcess:
+        except (psutil.Error, OSError):  # it is gone, or nobody may look
             family = []
         if manager.alive():
             os.kill(manager.process, signal.SIGKILL)

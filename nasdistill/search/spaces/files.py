@@ -24,7 +24,7 @@ def read_space(path: Path) -> dict[str, Any]:
         UserError: the file cannot be read, is no mapping, or holds an unknown key.
     """
     try:
-        text = path.read_text()
+        text = path.read_text("utf-8")
         # A space needs no aliases, and a few nested ones can stand for gigabytes.
         if any(isinstance(event, yaml.AliasEvent) for event in yaml.parse(text, yaml.SafeLoader)):
             raise UserError(f"{path}: a search space may not use YAML aliases")

@@ -23,10 +23,10 @@ class Lines(Log):
 
     def __init__(self, path: Path, step: int) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
-        lines = path.read_text().splitlines(keepends=True) if path.is_file() else []
+        lines = path.read_text("utf-8").splitlines(keepends=True) if path.is_file() else []
         whole = [line for line in lines if line.endswith("}\n")]
         write_text(path, "".join(line for line in whole if json.loads(line)["step"] < step))
-        self.file = path.open("a")
+        self.file = path.open("a", encoding="utf-8")
 
     def scalars(self, values: Mapping[str, float], step: int) -> None:
         self._add(step, values)
