@@ -7,15 +7,21 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, ClassVar, get_args
 
+from annotated_types import Le, Lt
 from pydantic import BaseModel, ConfigDict, model_validator
 
-from nasdistill.errors import found_at
+from nasdistill.errors import SpecError, found_at
 from nasdistill.numerals import whole_number
 from nasdistill.paths import all_located
 
+LARGEST = 2**31 - 1
+"""Of whole numbers in options: what every library below takes, and more than any of them means."""
+LARGEST_SEED = 2**32 - 1
+"""What numpy takes."""
+
 
 class Options(BaseModel):
-    """Base of options that a user gives: unknown names, infinities and later changes are refused."""
+    """Base of options that a user gives: unknown names, infinities, endless numbers and later changes are refused."""
 
     # Validators are built when an instance is first made: help and lists make none, and read fields alone.
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, defer_build=True)
@@ -33,6 +39,15 @@ class Options(BaseModel):
                 with found_at(name):
                     found[name] = all_located(found[name])
         return found
+
+    @model_validator(mode="after")
+    def _bound_whole_numbers(self) -> Options:
+        """A whole number is at most `LARGEST`, in a field of a plug-in too, unless its field has a bound of its own."""
+        for name, info in type(self).model_fields.items():
+            if not any(isinstance(bound, Le | Lt) for bound in info.metadata):
+                with found_at(name):
+                    refuse_endless(getattr(self, name))
+        return self
 
 
 class Component(Options):
@@ -71,6 +86,22 @@ class Component(Options):
     def looked_up(self) -> Iterator[type[Component]]:
         """The components that it looks up by name, beside those in its fields; their code decides results as well."""
         return iter(())
+
+
+def refuse_endless(value: Any) -> None:
+    """Refuse plain data with a whole number beyond `LARGEST`.
+
+    Raises:
+        SpecError: with the path to it.
+    """
+    if isinstance(value, int) and abs(value) > LARGEST:
+        raise SpecError(
+            f"must be at {'most' if value > 0 else 'least'} {LARGEST if value > 0 else -LARGEST}, got {value}"
+        )
+    if isinstance(value, Mapping | list | tuple):
+        for at, part in value.items() if isinstance(value, Mapping) else enumerate(value):
+            with found_at(at):
+                refuse_endless(part)
 
 
 def parts_of(annotation: Any) -> Iterator[Any]:

@@ -15,7 +15,7 @@ def short(value: float | None) -> str:
     """`6103552` as `6.1 M`."""
     if value is None:
         return NONE
-    for size, letter in ((1e9, "G"), (1e6, "M"), (1e3, "k")):
+    for size, letter in ((1e15, "P"), (1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k")):
         if abs(value) >= size:
             return f"{value / size:.3g} {letter}"
     return f"{value:.0f}"

@@ -9,6 +9,7 @@ from typing import Any, Concatenate, Generic, ParamSpec, TypeVar, cast, overload
 
 from pydantic import Field, field_validator
 
+from nasdistill.component import LARGEST_SEED
 from nasdistill.distill.function import objective_of
 from nasdistill.distill.objectives import Objective
 from nasdistill.errors import SpecError, UserError
@@ -32,7 +33,9 @@ P = ParamSpec("P")
 class Settings(DeviceSettings):
     """Options of every function."""
 
-    seed: int | None = Field(None, ge=0, description="decides weights and order; that of the data if left out")
+    seed: int | None = Field(
+        None, ge=0, le=LARGEST_SEED, description="decides weights and order; that of the data if left out"
+    )
     folder: Path | None = Field(None, description="keep checkpoints, curves and the payload here")
     quiet: bool = Field(False, description="show no progress bar")
 

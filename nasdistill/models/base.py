@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from nasdistill.artifacts import MANIFEST, NETWORK_FILES, open_artifact
+from nasdistill.component import LARGEST
 from nasdistill.data.base import Normalisation, Shape
 from nasdistill.errors import DamagedFile, UserError, written_at
 from nasdistill.registry import Component, ComponentOf, Registry, build, registry
@@ -63,14 +64,17 @@ class Model(Component):
 MODELS: Registry[Model] = Registry("models", Model, "nasdistill.models")
 
 
+Side = Annotated[int, Field(ge=0, le=LARGEST)]
+
+
 class NetworkSpec(BaseModel):
     """The content of `spec.json`: all that is needed to rebuild a network and to feed it."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", arbitrary_types_allowed=True)
 
     model: Annotated[Any, ComponentOf("models")] = Field(description="the model")
-    shape: Shape = Field(description="channels, height, width of an image")
-    classes: int = Field(gt=1, description="number of classes")
+    shape: tuple[Side, Side, Side] = Field(description="channels, height, width of an image")
+    classes: int = Field(gt=1, le=LARGEST, description="number of classes")
     labels: tuple[str, ...] | None = Field(None, description="names of the classes, in order")
     normalisation: Normalisation | None = Field(None, description="what images must be normalised with")
 
@@ -100,7 +104,9 @@ class NetworkSpec(BaseModel):
         """
         from torch import nn
 
-        network = self.model.build(self.shape, self.classes)
+        from nasdistill.models.budget import within_memory
+
+        network = within_memory(lambda: self.model.build(self.shape, self.classes))
         if not isinstance(network, nn.Module):
             raise UserError(
                 f"the model {self.model.registered_name!r} ({written_at(type(self.model))}) must build a torch module, "

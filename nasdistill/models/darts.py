@@ -14,6 +14,7 @@ from nasdistill.errors import SpecError
 from nasdistill.models.base import MODELS
 from nasdistill.models.genotypes import NAMED, Genotype, named
 from nasdistill.models.growable import Growable, Slot, Unit, slots_by_size
+from nasdistill.models.limits import MOST_CELLS
 from nasdistill.models.operations import OPERATIONS
 from nasdistill.models.published import in_our_form, is_printed, refuse_file
 
@@ -41,7 +42,9 @@ class Darts(Growable):
         description=f"the cells, as a mapping or as papers print them, or a name ({', '.join(NAMED)})"
     )
     channels: int = Field(36, gt=0, description="channels of the first cell; they double at each reduction")
-    cells: int = Field(20, gt=0, description="number of cells; the cells at 1/3 and 2/3 of the depth reduce")
+    cells: int = Field(
+        20, gt=0, le=MOST_CELLS, description="number of cells; the cells at 1/3 and 2/3 of the depth reduce"
+    )
     widths: tuple[Annotated[int, Field(gt=0)], ...] | None = Field(
         None, description="channels of each cell, instead of doubling at each reduction"
     )

@@ -7,6 +7,10 @@ from pydantic import AfterValidator
 from nasdistill.data.base import Shape
 from nasdistill.errors import SpecError, UserError
 
+DEEPEST = 10_000
+"""Layers; a module is made for each, and ten thousand take seconds."""
+MOST_CELLS = 1000
+
 
 def one_of_depths(family: str, layers: int, fixed: int) -> AfterValidator:
     """Validates a depth of a family, which is `layers` * n + `fixed` for an n of at least 1.
@@ -15,6 +19,8 @@ def one_of_depths(family: str, layers: int, fixed: int) -> AfterValidator:
     """
 
     def exists(depth: int) -> int:
+        if depth > DEEPEST:
+            raise SpecError(f"a {family} has at most {DEEPEST} layers here, not {depth}")
         n, rest = divmod(depth - fixed, layers)
         if n >= 1 and rest == 0:
             return depth

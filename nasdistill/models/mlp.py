@@ -22,7 +22,9 @@ class MLP(Model):
 
     source: ClassVar[str] = "Hinton et al. 2015, Distilling the Knowledge in a Neural Network, section 3"
 
-    hidden: tuple[Annotated[int, Field(gt=0)], ...] = Field((1200, 1200), description="units of each hidden layer")
+    hidden: tuple[Annotated[int, Field(gt=0)], ...] = Field(
+        (1200, 1200), max_length=1000, description="units of each hidden layer"
+    )
     dropout: float = Field(0.0, ge=0, lt=1, description="probability of dropping a hidden unit")
 
     @classmethod

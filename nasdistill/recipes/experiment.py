@@ -38,7 +38,7 @@ class TuneSettings(Options):
         "start_step: 3}; it reads the validation score after each evaluation",
     )
     trials: int = Field(20, gt=0, description="trials in all; a finished experiment goes on when it is raised")
-    concurrency: int = Field(1, gt=0, description="trials at the same time")
+    concurrency: int = Field(1, gt=0, le=1024, description="trials at the same time")
     stage: str | None = Field(
         None, description="the stage whose metric counts; the last one with a validation score if left out"
     )

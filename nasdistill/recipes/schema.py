@@ -7,6 +7,7 @@ from typing import Annotated, Any
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
 
+from nasdistill.component import LARGEST_SEED
 from nasdistill.paths import located
 from nasdistill.recipes.experiment import TuneSettings
 from nasdistill.registry import ComponentOf
@@ -33,7 +34,9 @@ def file_or_module(plugin: Any) -> Any:
 
 # Names become folders, so they are words that every file system takes.
 Name = Annotated[str, AfterValidator(_word_for_a_folder)]
-Seeds = Annotated[tuple[Annotated[int, Field(ge=0)], ...], Field(min_length=1), AfterValidator(_each_once)]
+Seeds = Annotated[
+    tuple[Annotated[int, Field(ge=0, le=LARGEST_SEED)], ...], Field(min_length=1), AfterValidator(_each_once)
+]
 
 Plugin = Annotated[str, BeforeValidator(file_or_module)]
 
@@ -54,7 +57,7 @@ class RecipeFile(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     name: Name = Field(description="name of the recipe, and of the default folder of its runs")
-    seed: int | None = Field(None, ge=0, description="seed of all random numbers")
+    seed: int | None = Field(None, ge=0, le=LARGEST_SEED, description="seed of all random numbers")
     seeds: Seeds | None = Field(
         None, description="repeat the recipe once for each, and report mean and standard deviation"
     )

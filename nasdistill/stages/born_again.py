@@ -44,7 +44,7 @@ class BornAgain(TrainingSettings, Stage):
         description="who teaches the first generation: a stage or an artifact's folder with a trained network; if left "
         "out, one is trained first, on the labels",
     )
-    generations: int = Field(3, gt=0, description="how many students, one after another")
+    generations: int = Field(3, gt=0, le=1000, description="how many students, one after another")
     patience: Annotated[list[Annotated[int | None, Field(gt=0)]] | None, BeforeValidator(listed)] = Field(  # type: ignore[assignment]
         None,
         min_length=1,

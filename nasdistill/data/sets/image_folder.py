@@ -71,7 +71,7 @@ class ImageFolder(DataSet):
         description="what a file that cannot be decoded or a link to nothing does: stop with its name, or be left out "
         "and counted",
     )
-    workers: int = Field(2, ge=0, description="processes that decode; 0 decodes in the main process")
+    workers: int = Field(2, ge=0, le=1024, description="processes that decode; 0 decodes in the main process")
     memory_mb: int = Field(
         4096, gt=0, description="images that need more MiB of memory are decoded anew in each epoch instead of kept"
     )

@@ -12,6 +12,7 @@ from nasdistill.component import Component
 from nasdistill.data.base import Shape
 from nasdistill.errors import SpecError
 from nasdistill.models.genotypes import Genotype
+from nasdistill.models.limits import MOST_CELLS
 from nasdistill.registry import registry
 from nasdistill.search.spaces import SearchSpace
 
@@ -35,13 +36,15 @@ class CellSpace(SearchSpace):
     model_config = ConfigDict(validate_default=True)
 
     operations: tuple[str, ...] = Field(min_length=1, description="names of the operations on every edge, in order")
-    nodes: int = Field(4, gt=0, description="inner nodes of a cell")
+    nodes: int = Field(4, gt=0, le=100, description="inner nodes of a cell")
     edges_per_node: int = Field(2, gt=0, description="incoming edges that each node keeps in the found network")
     stem_multiplier: int = Field(3, gt=0, description="channels of the stem per channel of the first cell")
     search_channels: int = Field(16, gt=1, description="channels of the first cells while searching")
-    search_cells: int = Field(8, ge=3, description="cells while searching; of fewer than 3 none would be a normal cell")
+    search_cells: int = Field(
+        8, ge=3, le=MOST_CELLS, description="cells while searching; of fewer than 3 none would be a normal cell"
+    )
     channels: int = Field(36, gt=1, description="channels of the first cells of the found network")
-    cells: int = Field(20, gt=0, description="cells of the found network")
+    cells: int = Field(20, gt=0, le=MOST_CELLS, description="cells of the found network")
     widths: tuple[Annotated[int, Field(gt=1)], ...] | None = Field(
         None, description="channels of each cell of the found network, instead of doubling at each reduction"
     )

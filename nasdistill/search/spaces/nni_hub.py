@@ -10,6 +10,7 @@ from pydantic import Field, model_validator
 from nasdistill.data.base import Shape
 from nasdistill.errors import SpecError
 from nasdistill.models.genotypes import Genotype
+from nasdistill.models.limits import MOST_CELLS
 from nasdistill.search.spaces import SPACES, SearchSpace
 from nasdistill.search.spaces.cells import CELLS
 
@@ -70,9 +71,9 @@ class NniCells(NniSpace):
     """Base of nni's spaces of cells: nodes that add two operations, each on one earlier state."""
 
     search_channels: int = Field(16, gt=1, multiple_of=2, description="channels of the first cells while searching")
-    search_cells: int = Field(8, ge=3, description="cells while searching")
+    search_cells: int = Field(8, ge=3, le=MOST_CELLS, description="cells while searching")
     channels: int = Field(36, gt=1, multiple_of=2, description="channels of the first cells of the found network")
-    cells: int = Field(20, ge=3, description="cells of the found network")
+    cells: int = Field(20, ge=3, le=MOST_CELLS, description="cells of the found network")
 
     def arguments(self) -> dict[str, Any]:
         return {"width": self.channels, "num_cells": self.cells}
@@ -166,7 +167,7 @@ class NniMobileNetV3(NniSpace):
         (0.5, 0.625, 0.75, 1.0, 1.25, 1.5, 2.0), description="choices of a stage's width, as a multiple of `widths`"
     )
     expansions: Several = Field((1.0, 2.0, 3.0, 4.0, 5.0, 6.0), description="choices of a block's expansion")
-    depth: tuple[Annotated[int, Field(gt=0)], Annotated[int, Field(gt=0)]] = Field(
+    depth: tuple[Annotated[int, Field(gt=0, le=100)], Annotated[int, Field(gt=0, le=100)]] = Field(
         (1, 4), description="least and most blocks of a stage; the first stage has one"
     )
     strides: tuple[Literal[1, 2], ...] = Field((2, 1, 2, 2, 2, 1, 2, 1, 1), description="2 halves the resolution")
@@ -251,9 +252,9 @@ class NniNasBench201(NniSpace):
     hub: ClassVar[HubSpace] = "NasBench201"
 
     search_channels: int = Field(16, gt=0, description="channels of the stem while searching")
-    search_cells: int = Field(5, gt=0, description="cells of each of the three stacks while searching")
+    search_cells: int = Field(5, gt=0, le=MOST_CELLS, description="cells of each of the three stacks while searching")
     channels: int = Field(16, gt=0, description="channels of the stem of the found network")
-    cells: int = Field(5, gt=0, description="cells of each of the three stacks of the found network")
+    cells: int = Field(5, gt=0, le=MOST_CELLS, description="cells of each of the three stacks of the found network")
 
     def arguments(self) -> dict[str, Any]:
         return {"stem_out_channels": self.channels, "num_modules_per_stack": self.cells}
