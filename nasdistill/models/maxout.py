@@ -11,7 +11,7 @@ from torch import nn
 
 from nasdistill.component import Options
 from nasdistill.data.base import Shape
-from nasdistill.errors import SpecError, UserError
+from nasdistill.errors import SpecError, UserError, unknown
 from nasdistill.models.base import MODELS, Model
 from nasdistill.models.limits import require_images
 
@@ -30,9 +30,12 @@ class MaxoutLayer(Options):
     def places(self, side: int) -> int:
         """How many places a side has after this layer; windows that a border cuts off count. Under 1: none."""
         side += 2 * self.padding - self.kernel + 1
-        if not self.pool or side < 1:
-            return min(side, 1) if self.pool == 0 else side
-        return math.ceil((side - self.pool) / (self.stride or self.pool)) + 1
+        if self.pool is None or side < 1:
+            return side
+        if self.pool == 0:
+            return 1
+        stride = self.stride or self.pool
+        return min(math.ceil((side - self.pool) / stride) + 1, math.ceil(side / stride))  # each begins inside
 
 
 def _thin(*groups: tuple[int, ...]) -> Layers:
@@ -106,6 +109,8 @@ class Maxout(Model):
 
     @classmethod
     def parse_shorthand(cls, text: str) -> dict[str, Any] | None:
+        if text.lower().startswith(("fitnet-", "maxout-")) and text.lower() not in PUBLISHED:
+            raise SpecError(unknown("maxout network", text, PUBLISHED))
         return PUBLISHED.get(text.lower())
 
     def build(self, shape: Shape, classes: int) -> nn.Module:

@@ -107,6 +107,19 @@ def test_what_does_not_exist_is_refused() -> None:
     assert error.value.path == ("layers", 0)
 
 
+def test_a_name_that_nobody_published_is_answered_with_those_that_are() -> None:
+    with pytest.raises(SpecError, match=r"unknown maxout network 'fitnet-5'; did you mean .*maxout-mnist"):
+        MODELS.parse("fitnet-5")
+
+
+@pytest.mark.parametrize(("pool", "stride"), [(2, 3), (4, 2), (3, None), (1, 2), (2, 2)])
+def test_any_pool_fits_what_follows_it(pool: int, stride: int | None) -> None:
+    layers = [{"channels": 2, "pool": pool, "stride": stride}, {"channels": 3, "padding": 2}]
+    for side in (6, 7, 8, 9):
+        network = MODELS.parse({"name": "maxout", "layers": layers, "units": 4}).build((1, side, 2 * side), 5)
+        assert network(torch.zeros(2, 1, side, 2 * side)).shape == (2, 5)
+
+
 def test_options_of_published_ones_can_be_set() -> None:
     one = built("fitnet-1", CIFAR, unit_pieces=5, units=100, dropout=0.5)
     assert one.get_parameter("head.0.weight").shape == (500, 64)
