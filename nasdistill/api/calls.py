@@ -10,7 +10,7 @@ import tempfile
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import nn
@@ -24,7 +24,7 @@ from nasdistill.errors import UserError
 from nasdistill.models.base import Model, Network, NetworkSpec
 from nasdistill.registry import registry
 from nasdistill.stages.base import STAGES, Context, Place, Shared, in_words
-from nasdistill.storage import read_json, write_json
+from nasdistill.storage import read_json, sha256_of_json, write_json
 from nasdistill.training.engine import DeviceSettings, EngineSettings
 from nasdistill.training.records import Records
 from nasdistill.validation import build
@@ -38,6 +38,8 @@ log = logging.getLogger(__name__)
 
 class OwnModule(Model):
     """A module of the caller's own, which nobody else can build."""
+
+    reads_texts: ClassVar[bool] = True
 
     def build(self, shape: Shape, classes: int) -> nn.Module:
         raise UserError("the weights of a module of your own cannot be drawn anew; leave out `fresh`")
@@ -85,7 +87,9 @@ def run_stage(
     for caveat in filter(None, (component.caveat() for component in components_in(stage))):
         log.warning("%s", caveat)
     seed = options.seed if options.seed is not None else data.seed if data else 0
-    shared = Shared(RawData(data.train, data.test, data.classes, data.validation), (seed, data)) if data else Shared()
+    shared = Shared()
+    if data:
+        shared = Shared(RawData(data.train, data.test, data.classes, data.validation, data.words), (seed, data))
     identity = _identity(data) if data else {}
     with ExitStack() as stack:
         folder = options.folder or Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="nasdistill-")))
@@ -137,7 +141,14 @@ def _identity(data: Data) -> dict[str, Any]:
     labels = hashlib.sha256(data.train.labels.numpy().tobytes()).hexdigest()
     augmentations = [each.spec() for each in data.augmentations]
     normalisation = data.normalisation.model_dump(mode="json")
-    return {"images": repr(data), "labels": labels, "normalisation": normalisation, "augmentations": augmentations}
+    words = sha256_of_json(data.words.tokens) if data.words else None
+    return {
+        "images": repr(data),
+        "words": words,
+        "labels": labels,
+        "normalisation": normalisation,
+        "augmentations": augmentations,
+    }
 
 
 def _claim(folder: Path, call: Mapping[str, Any]) -> None:

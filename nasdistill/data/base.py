@@ -1,4 +1,4 @@
-"""What a data set is: uint8 images, labels, class names, and the numbers that normalise them."""
+"""What a data set is: images (or waveforms, or texts), labels, class names, and the numbers that normalise them."""
 
 from __future__ import annotations
 
@@ -33,11 +33,29 @@ class Normalisation(Options):
 
 
 @dataclass(frozen=True)
+class Words:
+    """What the numbers in texts stand for.
+
+    Attributes:
+        tokens: of all texts, by their numbers: first those of the vocabulary, then what networks do not know.
+        known: how many the vocabulary has.
+    """
+
+    tokens: tuple[str, ...]
+    known: int
+
+    @property
+    def vocabulary(self) -> tuple[str, ...]:
+        return self.tokens[: self.known]
+
+
+@dataclass(frozen=True)
 class ImageSet:
     """Images that fit in memory.
 
     Attributes:
-        images: uint8, [N, C, H, W], on the CPU.
+        images: [N, C, H, W], on the CPU: pixels as uint8, samples of waveforms [N, C, 1, L] as uint8 or int16, tokens
+            of texts [N, 1, 1, L] by their numbers as int32.
         labels: int64, [N].
     """
 
@@ -96,12 +114,14 @@ class RawData:
 
     Attributes:
         validation: where the files come with a validation set of their own.
+        words: where they hold texts.
     """
 
     train: Images
     test: Images
     classes: tuple[str, ...]
     validation: Images | None = None
+    words: Words | None = None
 
 
 class DataSet(Component):
@@ -156,6 +176,7 @@ class Data:
 
     Attributes:
         seed: what the validation images were split off with.
+        words: of texts.
     """
 
     train: Images
@@ -165,6 +186,7 @@ class Data:
     normalisation: Normalisation
     augmentations: tuple[Augmentation, ...] = ()
     seed: int = 0
+    words: Words | None = None
 
     def __repr__(self) -> str:
         sizes = [whole(len(part)) for part in (self.train, self.validation, self.test)]

@@ -13,6 +13,7 @@ from nasdistill.data.balance import balanced_weights
 from nasdistill.data.base import Data, ImageFiles, Images, ImageSet, Normalisation
 from nasdistill.data.decoding import decoded_batches
 from nasdistill.data.seeds import generator_for
+from nasdistill.data.statistics import LEVELS
 from nasdistill.errors import UserError, written_at
 from nasdistill.training.batches import Batch
 from nasdistill.training.settings import Balance
@@ -28,7 +29,7 @@ class ImageBatches:
     that is taken up again at a batch goes on with identical bits, whatever the number of workers.
 
     Args:
-        images: `ImageSet`: all pixels move to the device as uint8; `ImageFiles`: decoded for each batch.
+        images: `ImageSet`: all of them move to the device in their own type; `ImageFiles`: decoded for each batch.
         batch_size: images of a batch, over all processes together.
         shuffle: a new order in each epoch; else the order of `images`.
         augmentations: applied to each batch, in order. One that mixes images turns labels into distributions.
@@ -69,7 +70,8 @@ class ImageBatches:
         if isinstance(images, ImageSet):
             images = ImageSet(images.images.to(self.device), self.labels)
         self._images = images
-        self._scale, self._shift = scale_and_shift(normalisation, self.device)
+        kind = images.images.dtype if isinstance(images, ImageSet) else torch.uint8
+        self._scale, self._shift = scale_and_shift(normalisation, self.device, kind)
         self.batch_size = batch_size
         self._seed = seed
         self._shuffle = shuffle
@@ -135,7 +137,7 @@ class ImageBatches:
                 yield self._images.images.index_select(0, indices.to(self.device))
 
     def _augmented(self, batch: Batch, epoch: int, number: int) -> Batch:
-        """Augment and normalise; pixels stay uint8 until something needs more."""
+        """Augment and normalise; whole numbers stay what they are until something needs more."""
         generator = generator_for(self._seed, "augmentation", epoch, number, 0)  # the last part once was the process
         images = batch.images
         height, width = images.shape[2:]
@@ -143,7 +145,7 @@ class ImageBatches:
         targets = _targets(batch, self._classes) if self._mixes else torch.empty(0)
         for augmentation in self.augmentations:
             drawn = augmentation.sample(count, (height, width), generator)
-            if augmentation.normalised and images.dtype == torch.uint8:
+            if augmentation.normalised and not images.is_floating_point():
                 images = self._normalised(images)
             before = images, targets
             if isinstance(augmentation, BatchAugmentation):
@@ -151,7 +153,7 @@ class ImageBatches:
             else:
                 images = augmentation.apply(images, drawn if self._mixes else drawn[self._share])
             _require_same_form(augmentation, before, (images, targets))
-        if images.dtype == torch.uint8:
+        if not images.is_floating_point():
             images = self._normalised(images)
         return self._mixed(batch, images, targets) if self._mixes else batch._replace(images=images)
 
@@ -169,11 +171,18 @@ class ImageBatches:
         return torch.addcmul(self._shift, pixels.to(torch.float32, memory_format=self._memory_format), self._scale)
 
 
-def scale_and_shift(normalisation: Normalisation, device: torch.device) -> tuple[torch.Tensor, torch.Tensor]:
-    """(p / 255 - mean) / std as p * scale + shift: float32, each [1, C, 1, 1]."""
+def scale_and_shift(
+    normalisation: Normalisation, device: torch.device, kind: torch.dtype = torch.uint8
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """((p - lowest) / span - mean) / std as p * scale + shift: float32, each [1, C, 1, 1].
+
+    Args:
+        kind: the type of p, see `LEVELS`; of pixels p / 255.
+    """
+    lowest, span = LEVELS[kind]
     mean = torch.tensor(normalisation.mean, dtype=torch.float64).view(1, -1, 1, 1)
     std = torch.tensor(normalisation.std, dtype=torch.float64).view(1, -1, 1, 1)
-    return (1 / (255 * std)).to(device, torch.float32), (-mean / std).to(device, torch.float32)
+    return (1 / (span * std)).to(device, torch.float32), ((-lowest / span - mean) / std).to(device, torch.float32)
 
 
 def _divisible(batch: torch.Tensor, world_size: int) -> torch.Tensor:

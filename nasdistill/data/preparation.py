@@ -27,7 +27,7 @@ def prepare(source: RawData, options: DataSet, seed: int) -> Data:
     Raises:
         UserError: there are too few images for a split, or a normalisation for another number of channels was given.
     """
-    _require_bytes_and_classes(source, options)
+    _require_whole_numbers_and_classes(source, options)
     train = source.train
     if options.limit is not None and options.limit < len(train):
         # The limit keeps to the same images for every seed, so that seeds differ in nothing but their randomness.
@@ -43,17 +43,19 @@ def prepare(source: RawData, options: DataSet, seed: int) -> Data:
         normalisation=_normalisation(options, train),
         augmentations=tuple(options.augmentations),
         seed=seed,
+        words=source.words,
     )
 
 
-def _require_bytes_and_classes(source: RawData, options: DataSet) -> None:
+def _require_whole_numbers_and_classes(source: RawData, options: DataSet) -> None:
+    kinds, told = ((torch.uint8, torch.int16), "uint8") if source.words is None else ((torch.int32,), "int32")
     for part in (source.train, source.validation, source.test):
         if part is None:
             continue
         images = part.images if isinstance(part, ImageSet) else torch.empty(0, *part.shape, dtype=torch.uint8)
-        if images.dim() != 4 or (images.dtype, part.labels.dtype) != (torch.uint8, torch.int64):
+        if images.dim() != 4 or images.dtype not in kinds or part.labels.dtype != torch.int64:
             raise UserError(
-                f"the data set {options.registered_name!r} ({written_at(type(options))}) must read images as uint8 "
+                f"the data set {options.registered_name!r} ({written_at(type(options))}) must read images as {told} "
                 f"[N, C, H, W] with int64 labels, but read {list(images.shape)} of {images.dtype} with "
                 f"{part.labels.dtype} labels"
             )

@@ -91,6 +91,8 @@ def compare_attention(
         teacher's, divided by its largest value. A grid is a list of rows, two hexadecimal digits a value, 00 to ff.
         None where nothing is to be shown or the networks have no maps that match.
     """
+    if data.words is not None:
+        return None  # tokens are no picture to lay a map over
     attention = next((objective for objective in objectives if isinstance(objective, Attention)), Attention())
     pairs: list[PointPair] = []
     if show:

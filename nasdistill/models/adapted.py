@@ -23,6 +23,8 @@ class Adapted(Model):
     The stage `adapt` makes it of a trained one. Auxiliary head and drop path stay behind, as in an ensemble.
     """
 
+    reads_texts: ClassVar[bool] = True
+
     source: ClassVar[str] = "x' = (x*s + m - m')/s', exact at the padded border too, where folded weights are not"
 
     model: Annotated[Any, ComponentOf("models")] = Field(description="the network")

@@ -5,9 +5,9 @@ from __future__ import annotations
 import hashlib
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, SerializerFunctionWrapHandler, model_serializer
 
 from nasdistill.artifacts import MANIFEST, NETWORK_FILES, open_artifact
 from nasdistill.component import LARGEST
@@ -33,7 +33,12 @@ class Model(Component):
     `feature_points: tuple[str, ...]`, the module paths whose outputs attention transfer reads by default;
     `forward_with_auxiliary(images) -> (logits, auxiliary_logits)` if it has an auxiliary head; and
     `drop_path: float`, the probability that training raises over its course.
+
+    Texts are images of 1x1xLENGTH whose values are the numbers of tokens.
     """
+
+    reads_texts: ClassVar[bool] = False
+    """Whether its network can read texts."""
 
     binary: Literal["weights", "xnor"] | None = Field(
         None,
@@ -47,6 +52,16 @@ class Model(Component):
         if self.binary is None:
             del spec["binary"]
         return spec
+
+    def for_vocabulary(self, size: int) -> Model:
+        """This model for texts of a vocabulary of so many tokens.
+
+        Raises:
+            UserError: it reads images alone.
+        """
+        if not self.reads_texts:
+            raise UserError(f"the model {self.registered_name!r} reads images, and the data set holds texts")
+        return self
 
     def cell_genotype(self) -> Genotype | None:
         """The two kinds of cells that it is made of, where it is."""
@@ -67,6 +82,11 @@ MODELS: Registry[Model] = Registry("models", Model, "nasdistill.models")
 Side = Annotated[int, Field(ge=0, le=LARGEST)]
 
 
+def for_texts(model: Model, vocabulary: tuple[str, ...] | None) -> Model:
+    """The model for texts of this vocabulary, or as it is, where there is none."""
+    return model if vocabulary is None else model.for_vocabulary(len(vocabulary))
+
+
 class NetworkSpec(BaseModel):
     """The content of `spec.json`: all that is needed to rebuild a network and to feed it."""
 
@@ -77,6 +97,19 @@ class NetworkSpec(BaseModel):
     classes: int = Field(gt=1, le=LARGEST, description="number of classes")
     labels: tuple[str, ...] | None = Field(None, description="names of the classes, in order")
     normalisation: Normalisation | None = Field(None, description="what images must be normalised with")
+    vocabulary: tuple[str, ...] | None = Field(None, description="the tokens of texts, by their numbers")
+
+    @model_serializer(mode="wrap")
+    def _without_an_empty_vocabulary(self, serialise: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        plain: dict[str, Any] = serialise(self)
+        if self.vocabulary is None:
+            del plain["vocabulary"]
+        return plain
+
+    @property
+    def tokens(self) -> int:
+        """How many there are of texts, else 0."""
+        return len(self.vocabulary or ())
 
     @classmethod
     def for_data(cls, model: Any, data: Data) -> NetworkSpec:
@@ -86,14 +119,16 @@ class NetworkSpec(BaseModel):
             model: or its name, shorthand, or mapping.
 
         Raises:
-            SpecError: there is no such model.
+            SpecError: there is no such model, or it cannot read texts, which the data set holds.
         """
+        vocabulary = data.words.vocabulary if data.words else None
         return cls(
-            model=MODELS.parse(model),
+            model=for_texts(MODELS.parse(model), vocabulary),
             shape=data.shape,
             classes=len(data.classes),
             labels=data.classes,
             normalisation=data.normalisation,
+            vocabulary=vocabulary,
         )
 
     def build(self) -> nn.Module:

@@ -38,6 +38,8 @@ class EnsembleModel(Model):
     Auxiliary heads and drop path belong to the training of a network alone: members have neither.
     """
 
+    reads_texts: ClassVar[bool] = True
+
     source: ClassVar[str] = (
         "Hinton, Vinyals, Dean 2015, Distilling the Knowledge in a Neural Network, section 3 (both means)"
     )

@@ -38,10 +38,12 @@ def metadata(spec: NetworkSpec) -> dict[str, str]:
     """What goes into the file beside the network: each value is JSON.
 
     `input_shape` is channels, height, width; `normalisation` holds the mean and std per channel that pixels in [0, 1]
-    are normalised with before the network reads them; `labels` are the classes' names, in the order of the logits.
+    are normalised with before the network reads them; `vocabulary` the tokens of texts, by their numbers, which these
+    networks read as floats; `labels` are the classes' names, in the order of the logits.
     """
     content = spec.model_dump(mode="json")
     values = {
+        **({"vocabulary": content["vocabulary"]} if spec.vocabulary else {}),
         "labels": content["labels"],
         "normalisation": content["normalisation"],
         "input_shape": content["shape"],
@@ -53,13 +55,18 @@ def metadata(spec: NetworkSpec) -> dict[str, str]:
 
 
 def check(
-    exported: Callable[[torch.Tensor], torch.Tensor], network: nn.Module, shape: Shape, tolerance: float
+    exported: Callable[[torch.Tensor], torch.Tensor],
+    network: nn.Module,
+    shape: Shape,
+    tolerance: float,
+    tokens: int = 0,
 ) -> float:
-    """The largest difference of an exported network's logits from the network's, on random images.
+    """The largest difference of an exported network's logits from the network's, on random images or texts.
 
     Args:
         exported: from images [N, C, H, W] to logits [N, classes].
         tolerance: of the difference, as a fraction of the largest logit or of 1.
+        tokens: of texts, how many there are.
 
     Raises:
         UserError: they differ by more.
@@ -68,6 +75,8 @@ def check(
     largest = 0.0
     for batch in BATCHES:
         images = torch.randn(batch, *shape, generator=generator)
+        if tokens:
+            images = torch.randint(tokens, images.shape, generator=generator).float()
         with torch.no_grad():
             expected, found = network(images), exported(images)
         if found.shape != expected.shape:

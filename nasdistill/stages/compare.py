@@ -62,6 +62,7 @@ class Compare(Stage):
     )
 
     def foresee(self, specs: Specs, context: Context) -> None:
+        _refuse_texts(context)
         common = CommonLabels()
         for field, name in (("student", self.student), ("teacher", self.teacher)):
             common.add(field, name, spec_for_data(field, name, specs, context))
@@ -76,6 +77,7 @@ class Compare(Stage):
         from nasdistill.distill.logits import softened_divergence
         from nasdistill.zero_shot.transition import transition_curves
 
+        _refuse_texts(context)
         data, engine = context.data, context.engine
         ours, our_network = network_for_data("student", self.student, inputs, context, "trained")
         theirs, their_network = network_for_data("teacher", self.teacher, inputs, context, "trained")
@@ -141,6 +143,11 @@ class Compare(Stage):
                 "teacher_accuracy": _percent(their_answers == truth),
             }
         )
+
+
+def _refuse_texts(context: Context) -> None:
+    if context.data.words is not None:
+        raise UserError("`compare` changes images step by step, and between two tokens of a text there is no step")
 
 
 def _frozen(network: nn.Module, spec: NetworkSpec, normalisation: Normalisation, engine: Engine) -> Network:

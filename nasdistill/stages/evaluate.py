@@ -26,7 +26,8 @@ class Evaluate(EvaluateOptions, Stage):
 
     Beside the accuracy over images stands that over classes, and of two classes the area under the ROC curve.
 
-    Images are normalised as the network was trained, which its spec says, whatever the data set's own numbers are.
+    Images are normalised as the network was trained, which its spec says, whatever the data set's own numbers are, and
+    texts are read with its vocabulary.
     """
 
     source = "calibration error: Guo et al. 2017 (arXiv:1706.04599)"
@@ -40,17 +41,18 @@ class Evaluate(EvaluateOptions, Stage):
         return self.part == "validation"
 
     def foresee(self, specs: Specs, context: Context) -> None:
-        spec_for_data("network", self.network, specs, context)
+        spec_for_data("network", self.network, specs, context, own_words=True)
 
     def run(self, inputs: Inputs, context: Context) -> Outcome:
         from dataclasses import replace
 
         from nasdistill.data.loaders import evaluation_batches
+        from nasdistill.data.words import data_read_with
         from nasdistill.models.inspection import described
         from nasdistill.training.metrics import evaluate
 
-        spec, network = network_for_data("network", self.network, inputs, context, "trained")
-        data, engine = context.data, context.engine
+        spec, network = network_for_data("network", self.network, inputs, context, "trained", own_words=True)
+        data, engine = data_read_with(context.data, spec.vocabulary), context.engine
         if spec.normalisation is not None:
             data = replace(data, normalisation=spec.normalisation)
         warn_of_other_labels(self.network, spec.labels, data.classes)

@@ -80,11 +80,11 @@ def _network_for(
 
 
 def _spec_of(value: str | dict[str, Any], context: Context, like: NetworkSpec | None) -> NetworkSpec:
-    from nasdistill.models.base import MODELS, NetworkSpec
+    from nasdistill.models.base import MODELS, NetworkSpec, for_texts
 
     if like is None:
         return NetworkSpec.for_data(value, context.data)
-    return like.model_copy(update={"model": MODELS.parse(value)})
+    return like.model_copy(update={"model": for_texts(MODELS.parse(value), like.vocabulary)})
 
 
 def spec_for(
@@ -106,12 +106,14 @@ def spec_for(
         return spec
 
 
-def spec_for_data(field: Place, value: str | dict[str, Any], specs: Specs, context: Context) -> NetworkSpec | None:
+def spec_for_data(
+    field: Place, value: str | dict[str, Any], specs: Specs, context: Context, own_words: bool = False
+) -> NetworkSpec | None:
     """The spec of what `network_for_data` will return, checked as there; None where only the run will know."""
     data = context.data
     spec = spec_for(field, value, specs, context)
     if spec is not None:
-        _check_fit(field, value, spec, data)
+        _check_fit(field, value, spec, data, own_words)
     return spec
 
 
@@ -121,24 +123,42 @@ def trained_on(spec: NetworkSpec, data: Data) -> NetworkSpec:
 
 
 def network_for_data(
-    field: Place, value: str | dict[str, Any], inputs: Inputs, context: Context, weights: Weights = "any"
+    field: Place,
+    value: str | dict[str, Any],
+    inputs: Inputs,
+    context: Context,
+    weights: Weights = "any",
+    own_words: bool = False,
 ) -> tuple[NetworkSpec, nn.Module]:
     """What `network_for` returns, checked to read the images of the stage's data.
 
+    Args:
+        own_words: the stage reads texts with the network's vocabulary, whatever the data's is.
+
     Raises:
-        SpecError: at `field`: the network was made for images or classes of another shape or number.
+        SpecError: at `field`: the network was made for images or classes of another shape or number, or other words.
     """
     data = context.data  # first, so that what is wrong with it is not said of this field
     spec, network = network_for(field, value, inputs, context, weights)
-    _check_fit(field, value, spec, data)
+    _check_fit(field, value, spec, data, own_words)
     return spec, network
 
 
-def _check_fit(field: Place, value: object, spec: NetworkSpec, data: Data) -> None:
+def _check_fit(field: Place, value: object, spec: NetworkSpec, data: Data, own_words: bool) -> None:
     if (spec.shape, spec.classes) != (data.shape, len(data.classes)):
         raise SpecError(
             f"the {in_words(field)} {value!r} is made for {images_in_words(spec.shape, spec.classes)}; "
             f"the data set has {images_in_words(data.shape, len(data.classes), '')}",
+            path_of(field),
+        )
+    known = data.words.vocabulary if data.words else None
+    if (spec.vocabulary is None) != (known is None):
+        what, other = ("texts", "images") if known is None else ("images", "texts")
+        raise SpecError(f"the {in_words(field)} {value!r} reads {what}, and the data set holds {other}", path_of(field))
+    if not own_words and spec.vocabulary != known:
+        raise SpecError(
+            f"the {in_words(field)} {value!r} has another vocabulary than the data set, whose tokens it would take for "
+            "others; with the folder of its artifact as data.words_of the texts are read with its vocabulary",
             path_of(field),
         )
 

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
 from pydantic import Field, model_validator
 
-from nasdistill.errors import SpecError, UserError
+from nasdistill.errors import SpecError, UserError, found_at
 from nasdistill.registry import ComponentOf
 from nasdistill.stages.base import STAGES, Context, Inputs, Outcome, Place, Specs, Stage, path_of
 from nasdistill.stages.networks import Weights, images_in_words, network_for, spec_for, warn_of_other_labels
@@ -72,6 +72,8 @@ class ZeroShot(TaughtBy, ZeroShotOptions, Stage):
     default_data: ClassVar[str] = "none"
 
     def foresee(self, specs: Specs, context: Context) -> NetworkSpec | None:
+        from nasdistill.models.foresight import tentatively
+
         field, name = self.teacher_fields[0]
         first = spec_for(field, name, specs, context)
         if first is None:
@@ -85,6 +87,9 @@ class ZeroShot(TaughtBy, ZeroShotOptions, Stage):
             return spec
 
         spec = self.foresee_pair(self.objectives, of_one_kind)
+        if spec is not None:
+            with found_at("generator"), tentatively():
+                self.generator.share(spec.build(), [first.build() for _ in self.teachers])
         return spec and _taught_by(first, spec)
 
     def run(self, inputs: Inputs, context: Context) -> Outcome:
@@ -113,6 +118,8 @@ class ZeroShot(TaughtBy, ZeroShotOptions, Stage):
         teachers = self.load_teachers(of_one_kind)
         first = specs[0]
         spec, student = of_one_kind("student", self.student, self.student_weights)
+        with found_at("generator"):
+            self.generator.share(student, [teacher.network for teacher in teachers])
         task = Distillation(
             student, teachers, self.objectives, first.shape, normalisation=first.normalisation, average=self.average
         )
@@ -164,13 +171,17 @@ class ZeroShot(TaughtBy, ZeroShotOptions, Stage):
     def _test_images(self, spec: NetworkSpec, context: Context) -> ImageBatches | None:
         """The data set's test images as the first teacher reads them, where there is a data set."""
         from nasdistill.data.loaders import batches_in_order
+        from nasdistill.data.words import read_with
 
         self._check_test_images(spec, context)
         if spec.normalisation is None or not context.dataset.has_images:
             return None
         source = context.source
         warn_of_other_labels("the teacher", spec.labels, source.classes)
-        return batches_in_order(source.test, spec.normalisation, context.engine)
+        test = source.test
+        if source.words is not None and spec.vocabulary is not None:
+            test, _words = read_with(test, source.words, spec.vocabulary)
+        return batches_in_order(test, spec.normalisation, context.engine)
 
     def _check_test_images(self, spec: NetworkSpec, context: Context) -> None:
         if not context.dataset.has_images:

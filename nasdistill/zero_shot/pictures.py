@@ -18,10 +18,13 @@ def as_pixels(images: torch.Tensor, normalisation: Normalisation | None) -> torc
     """Normalised images [N, C, H, W] as uint8 on the CPU; large ones are averaged down by a whole factor.
 
     With the numbers that images are normalised with, pixels outside of [0, 255] are clipped; where nobody knows them,
-    the least value becomes black and the largest white.
+    the least value becomes black and the largest white. Embeddings [N, E, 1, L] become pictures of E rows, likewise.
     """
     images = images.detach().float().cpu()
-    if normalisation is not None:
+    embeddings = normalisation is not None and images.shape[1] != len(normalisation.mean)
+    if embeddings:
+        images = images.flatten(1, 2).unsqueeze(1)
+    if normalisation is not None and not embeddings:
         mean, std = (torch.tensor(values).view(1, -1, 1, 1) for values in (normalisation.mean, normalisation.std))
         images = images * std + mean
     else:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
+import pytest
 from sklearn.datasets import load_digits
 
 from nasdistill.models.base import load_spec
@@ -18,6 +19,7 @@ def tried(name: str, folder: Path, *overrides: str) -> RunRecord:
     return run(recipe, folder / "out", f"nasdistill run {name}")
 
 
+@pytest.mark.slow
 def test_arrays(tmp_path: Path) -> None:
     digits = load_digits()
     names = np.array([f"digit {label}" for label in digits.target[:200]])
@@ -29,3 +31,31 @@ def test_arrays(tmp_path: Path) -> None:
     assert rows[2].folder is not None
     spec = load_spec(rows[2].folder)
     assert (spec.shape, spec.labels) == ((1, 8, 8), tuple(f"digit {label}" for label in range(10)))
+
+
+def write_texts(folder: Path) -> Path:
+    folder.mkdir()
+    for part, count in (("train", 60), ("test", 20)):
+        lines = [f"{'ab'[n % 2]}\t{('fine', 'poor')[n % 2]} word{n % 7} and more" for n in range(count)]
+        (folder / f"{part}.tsv").write_text("\n".join(lines))
+    return folder
+
+
+def test_the_student_that_reads_no_text_is_the_one_trained_alone() -> None:
+    stages = {name: stage.model_dump() for name, stage in load_recipe("zero-shot-texts").stages.items()}
+    assert stages["zero-shot"]["student"] == stages["alone"]["model"]
+    assert load_recipe("texts").stages["alone"].model == load_recipe("texts").stages["student"].student  # type: ignore[attr-defined]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["texts", "zero-shot-texts"])
+def test_texts(name: str, tmp_path: Path) -> None:
+    tiny = [f"data.root={write_texts(tmp_path / 'own')}", "data.length=5", "stages.teacher,alone.epochs=1"]
+    if name == "texts":
+        rows = tried(name, tmp_path, *tiny, "stages.student.epochs=1").rows
+        assert [row.stage for row in rows] == ["teacher", "alone", "student"]
+    else:
+        tiny += ["stages.zero-shot.pseudo_batches=2", "stages.zero-shot.batch_size=8", "stages.zero-shot.pictures=1"]
+        rows = tried(name, tmp_path, *tiny).rows
+        assert [row.stage for row in rows] == ["teacher", "alone", "zero-shot"]
+    assert rows[1].parameters == rows[2].parameters < rows[0].parameters

@@ -58,14 +58,15 @@ class Onnx(Exporter):
         written = next(each.version for each in model.opset_import if each.domain == "")
         if written != self.opset:  # torch keeps its own where it cannot convert
             raise UserError(f"torch {torch.__version__} writes this network in opset {written}, not {self.opset}")
-        model.doc_string = f"{IMAGES}: float, [N, C, H, W], pixels in [0, 1] normalised as the metadata say"
+        values = "pixels in [0, 1] normalised as the metadata say" if spec.vocabulary is None else "numbers of tokens"
+        model.doc_string = f"{IMAGES}: float, [N, C, H, W], {values}"
         onnx.helper.set_model_props(model, metadata(spec))
         onnx.checker.check_model(model)
         write_bytes(folder / FILE, model.SerializeToString())
         return {
             "file": FILE,
             "bytes": (folder / FILE).stat().st_size,
-            "difference": check(in_onnxruntime(folder / FILE), network, spec.shape, self.tolerance),
+            "difference": check(in_onnxruntime(folder / FILE), network, spec.shape, self.tolerance, spec.tokens),
         }
 
 

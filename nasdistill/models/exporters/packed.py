@@ -49,7 +49,7 @@ class Packed(Exporter):
         return {
             "file": FILE,
             "bytes": (folder / FILE).stat().st_size,
-            "difference": check(read, network, spec.shape, self.tolerance),
+            "difference": check(read, network, spec.shape, self.tolerance, spec.tokens),
         }
 
 

@@ -40,5 +40,5 @@ class Torch(Exporter):
         torch.export.save(program, written, extra_files=metadata(spec))
         write_bytes(folder / FILE, written.getvalue())
         read = torch.export.load(folder / FILE).module()
-        difference = check(read, network, spec.shape, self.tolerance)
+        difference = check(read, network, spec.shape, self.tolerance, spec.tokens)
         return {"file": FILE, "bytes": (folder / FILE).stat().st_size, "difference": difference}

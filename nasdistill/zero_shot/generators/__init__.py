@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, ClassVar
 
 from nasdistill.data.base import Shape
@@ -24,6 +25,13 @@ class Generator(Component):
     def latent(self, shape: Shape) -> int:
         """Numbers that each pseudo-image is made from."""
         return 100
+
+    def share(self, student: nn.Module, teachers: Sequence[nn.Module]) -> None:
+        """Give the student what it must have of its teachers to read what this makes; by default nothing.
+
+        Raises:
+            UserError: these networks cannot read it.
+        """
 
     def build(self, shape: Shape, images: int) -> nn.Module:
         """The network with freshly drawn weights from torch's global generator.

@@ -9,8 +9,9 @@ from pydantic import Field, field_validator
 from torch import nn
 
 from nasdistill.data.base import Shape
-from nasdistill.errors import SpecError
+from nasdistill.errors import SpecError, UserError
 from nasdistill.models.limits import require_waveforms
+from nasdistill.models.text import Embedding
 from nasdistill.zero_shot.generators import GENERATORS, Generator
 
 
@@ -99,6 +100,58 @@ class Waveform(Generator):
             shape[0],
             self.slope,
             kernel=(1, self.kernel),
+        )
+
+
+@GENERATORS.register("embeddings")
+class Embeddings(Generator):
+    """Embeddings in place of tokens: the layers of `convolutional` along the text alone, for networks that read texts.
+
+    They are embeddings of the teacher's, so the student takes its table of tokens and keeps it: no gradient of what is
+    made here ever reaches a table. Both have embeddings of `width` numbers, which each may bring to fewer by a
+    `projection` of its own.
+    """
+
+    source: ClassVar[str] = (
+        "Micaelli, Storkey, Zero-shot Knowledge Transfer via Adversarial Belief Matching (2019), for the layers; "
+        "Ma et al., Adversarial Self-Supervised Data-Free Distillation for Text Classification (2020), for embeddings "
+        "in place of tokens"
+    )
+
+    width: int = Field(100, gt=1, le=65_536, description="numbers of an embedding, as many as the networks' have")
+    latents: int = Field(100, gt=0, description="numbers that each text is made from")
+    channels: int = Field(128, gt=1, description="of the first two maps; the third has half as many")
+    slope: float = Field(0.2, ge=0, description="of leaky ReLU below 0")
+
+    def latent(self, shape: Shape) -> int:
+        return self.latents
+
+    def share(self, student: nn.Module, teachers: Sequence[nn.Module]) -> None:
+        if len(teachers) > 1:
+            raise UserError(f"embeddings are those of one teacher, and here are {len(teachers)}")
+        tables = []
+        for who, network in (("student", student), ("teacher", teachers[0])):
+            embedding = getattr(network, "embedding", None)
+            if not isinstance(embedding, Embedding):
+                raise UserError(f"embeddings are read by networks for texts such as text-cnn, and the {who} is none")
+            tables.append(embedding.table)
+            if embedding.table.embedding_dim != self.width:
+                raise SpecError(
+                    f"the {who}'s embeddings have {embedding.table.embedding_dim} numbers, not {self.width}; teacher, "
+                    "student and generator share them",
+                    ("width",),
+                )
+        tables[0].load_state_dict(tables[1].state_dict())
+        tables[0].requires_grad_(False)
+
+    def build(self, shape: Shape, images: int) -> nn.Module:
+        return ConvolutionalGenerator(
+            self.latents,
+            self.channels,
+            [(1, -(-shape[2] // by)) for by in (4, 2, 1)],
+            self.width,
+            self.slope,
+            kernel=(1, 3),
         )
 
 
