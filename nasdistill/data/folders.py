@@ -29,6 +29,8 @@ _PART = re.compile(
     re.IGNORECASE | re.ASCII,
 )
 
+IMAGE = "image (such as .png or .jpg)"
+
 Files = list[tuple[Path, int]]
 """Files and their labels."""
 
@@ -44,6 +46,7 @@ class ClassFolders:
         unread: files in class folders that are not wanted.
         aside: what lies in no class folder and looks as if it should.
         again: folders that are read under another name already, which is the value; most often links.
+        wanted: what a class holds, in words.
     """
 
     root: Path
@@ -53,14 +56,16 @@ class ClassFolders:
     unread: list[Path] = field(default_factory=list)
     aside: list[Path] = field(default_factory=list)
     again: dict[Path, Path] = field(default_factory=dict)
+    wanted: str = IMAGE
 
     def left_out(self) -> Iterator[str]:
         """A sentence for each kind of thing that no class holds."""
         if self.unread:
             kinds = Counter(path.suffix.lower() or "without suffix" for path in self.unread).most_common()
             counted = _some([f"{number} {kind}" for kind, number in kinds])
+            kind = self.wanted.partition(" ")[0]
             yield (
-                f"not read, as they are no images that can be decoded here: {whole(len(self.unread))} files in "
+                f"not read, as they are no {kind}s that can be decoded here: {whole(len(self.unread))} files in "
                 f"{self.root} ({counted}), the first is {self._name(self.unread[0])}"
             )
         if self.aside:
@@ -78,7 +83,11 @@ class ClassFolders:
 
 
 def find_class_folders(
-    root: Path, is_wanted: Callable[[Path], bool], has_parts: bool = True, skip_broken: bool = False
+    root: Path,
+    is_wanted: Callable[[Path], bool],
+    has_parts: bool = True,
+    skip_broken: bool = False,
+    wanted: str = IMAGE,
 ) -> ClassFolders:
     """List the classes and files below a folder, links followed.
 
@@ -86,6 +95,7 @@ def find_class_folders(
         is_wanted: of a file, or of a link that leads nowhere, whether it is one of its class.
         has_parts: take folders with the usual names of parts for parts, not for classes.
         skip_broken: a link to nothing in place of a class folder is left out.
+        wanted: what a file of a class is, in words, for errors.
 
     Raises:
         UserError: there are no two classes, or it is not clear what is one; says which folders are meant.
@@ -96,7 +106,7 @@ def find_class_folders(
     folders = _parts(inner) if has_parts else {}
     if has_parts and not folders:
         _refuse_parts_as_classes(inner)
-    found = ClassFolders(root, folders or {TRAIN: inner})
+    found = ClassFolders(root, folders or {TRAIN: inner}, wanted=wanted)
     entered = _Entered(root)
     for folder in found.folders.values():
         if folder != root:
@@ -159,7 +169,7 @@ def _files_of_class(found: ClassFolders, folder: Path, entered: _Entered, is_wan
     found.unread += unread
     if not files:
         others = f"; what it holds is {_some([path.name for path in unread])}" if unread else ""
-        raise UserError(f"{folder} holds no image (such as .png or .jpg){others}")
+        raise UserError(f"{folder} holds no {found.wanted}{others}")
     return files
 
 

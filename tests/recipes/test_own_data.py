@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from scipy.io import wavfile
 from sklearn.datasets import load_digits
 
 from nasdistill.models.base import load_spec
@@ -59,3 +60,18 @@ def test_texts(name: str, tmp_path: Path) -> None:
         rows = tried(name, tmp_path, *tiny).rows
         assert [row.stage for row in rows] == ["teacher", "alone", "zero-shot"]
     assert rows[1].parameters == rows[2].parameters < rows[0].parameters
+
+
+@pytest.mark.slow
+def test_recordings(tmp_path: Path) -> None:
+    for name, pitch in (("low", 200), ("high", 900)):
+        for number in range(12):
+            tone = np.sin(2 * np.pi * pitch * (np.arange(600) + 7 * number) / 8000)
+            (tmp_path / "own" / name).mkdir(parents=True, exist_ok=True)
+            wavfile.write(tmp_path / "own" / name / f"{number}.wav", 8000, tone.astype(np.float32))
+    tiny = [f"data.root={tmp_path / 'own'}", "data.length=512", "stages.teacher,alone,student.epochs=1"]
+    tiny += ["stages.teacher.model=wave-3-8", "stages.alone.model=wave-3-4", "stages.student.student=wave-3-4"]
+    rows = tried("recordings", tmp_path, *tiny).rows
+    assert [row.stage for row in rows] == ["teacher", "alone", "student"]
+    assert rows[2].folder is not None
+    assert load_spec(rows[2].folder).labels == ("high", "low")
