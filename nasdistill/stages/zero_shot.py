@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
 from pydantic import Field, model_validator
@@ -88,8 +89,8 @@ class ZeroShot(TaughtBy, ZeroShotOptions, Stage):
 
         spec = self.foresee_pair(self.objectives, of_one_kind)
         if spec is not None:
-            with found_at("generator"), tentatively():
-                self.generator.share(spec.build(), [first.build() for _ in self.teachers])
+            with tentatively():
+                self._share(first, spec.build(), [first.build() for _ in self.teachers])
         return spec and _taught_by(first, spec)
 
     def run(self, inputs: Inputs, context: Context) -> Outcome:
@@ -118,8 +119,7 @@ class ZeroShot(TaughtBy, ZeroShotOptions, Stage):
         teachers = self.load_teachers(of_one_kind)
         first = specs[0]
         spec, student = of_one_kind("student", self.student, self.student_weights)
-        with found_at("generator"):
-            self.generator.share(student, [teacher.network for teacher in teachers])
+        self._share(first, student, [teacher.network for teacher in teachers])
         task = Distillation(
             student, teachers, self.objectives, first.shape, normalisation=first.normalisation, average=self.average
         )
@@ -167,6 +167,16 @@ class ZeroShot(TaughtBy, ZeroShotOptions, Stage):
             },
             Network(written, network),
         )
+
+    def _share(self, first: NetworkSpec, student: nn.Module, teachers: Sequence[nn.Module]) -> None:
+        """Give the student what the generator needs it to have of its teachers, see `Generator.share`."""
+        with found_at("generator"):
+            if first.vocabulary is not None and not self.generator.makes_embeddings:
+                name = self.generator.registered_name
+                raise UserError(
+                    f"{name!r} makes images, and the teacher reads texts; the generator `embeddings` is theirs"
+                )
+            self.generator.share(student, teachers)
 
     def _test_images(self, spec: NetworkSpec, context: Context) -> ImageBatches | None:
         """The data set's test images as the first teacher reads them, where there is a data set."""

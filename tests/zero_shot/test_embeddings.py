@@ -104,3 +104,7 @@ def test_a_student_is_taught_without_a_text(tmp_path: Path, texts: Data) -> None
     with pytest.raises(SpecError, match="have 8 numbers, not 9") as caught:
         wrong.foresee({"teacher": spec}, context)
     assert caught.value.path == ("generator", "width")
+    images = build(STAGES.get("zero-shot"), {**options, "generator": "convolutional"})
+    with pytest.raises(SpecError, match="'convolutional' makes images, and the teacher reads texts") as caught:
+        images.foresee({"teacher": spec}, context)
+    assert caught.value.path == ("generator",)

@@ -22,6 +22,9 @@ class Generator(Component):
     starts_over: ClassVar[bool] = False
     """Whether it is drawn anew for each pseudo-batch; else it learns over all of them."""
 
+    makes_embeddings: ClassVar[bool] = False
+    """Whether it makes embeddings of texts in place of images; nothing else teaches a network that reads texts."""
+
     def latent(self, shape: Shape) -> int:
         """Numbers that each pseudo-image is made from."""
         return 100

@@ -118,6 +118,8 @@ class Embeddings(Generator):
         "in place of tokens"
     )
 
+    makes_embeddings: ClassVar[bool] = True
+
     width: int = Field(100, gt=1, le=65_536, description="numbers of an embedding, as many as the networks' have")
     latents: int = Field(100, gt=0, description="numbers that each text is made from")
     channels: int = Field(128, gt=1, description="of the first two maps; the third has half as many")
