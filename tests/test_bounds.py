@@ -158,3 +158,9 @@ def test_a_container_has_its_share_of_memory(tmp_path: Path, monkeypatch: pytest
     assert whole > 1 << 28
     (tmp_path / "memory.max").write_text("1000000\n")
     assert budget.memory_bytes() == 1_000_000
+
+
+@pytest.mark.parametrize("option", ["length", "train_per_class", "test_per_class"])
+def test_tones_that_take_minutes_to_draw_are_refused(option: str) -> None:
+    with pytest.raises(SpecError, match="must be at most 10"):
+        registry("datasets").parse({"name": "synthetic-tones", option: 2**31 - 1})

@@ -186,9 +186,9 @@ class SyntheticTones(DataSet):
         "and Drum Timbres"
     )
 
-    train_per_class: int = Field(400, gt=1, description="waveforms of each class in the training set")
-    test_per_class: int = Field(100, gt=0, description="waveforms of each class in the test set")
-    length: int = Field(1024, ge=64, description="samples of a waveform, 8,000 a second")
+    train_per_class: int = Field(400, gt=1, le=100_000, description="waveforms of each class in the training set")
+    test_per_class: int = Field(100, gt=0, le=100_000, description="waveforms of each class in the test set")
+    length: int = Field(1024, ge=64, le=1 << 20, description="samples of a waveform, 8,000 a second")
     noise: float = Field(
         0.05, ge=0, le=1, description="standard deviation of white noise on each waveform, as a fraction of full scale"
     )
