@@ -54,7 +54,7 @@ def test_texts(name: str, tmp_path: Path) -> None:
     tiny = [f"data.root={write_texts(tmp_path / 'own')}", "data.length=5", "stages.teacher,alone.epochs=1"]
     if name == "texts":
         rows = tried(name, tmp_path, *tiny, "stages.student.epochs=1").rows
-        assert [row.stage for row in rows] == ["teacher", "alone", "student"]
+        assert [row.stage for row in rows] == ["teacher", "alone", "student", "product"]
     else:
         tiny += ["stages.zero-shot.pseudo_batches=2", "stages.zero-shot.batch_size=8", "stages.zero-shot.pictures=1"]
         rows = tried(name, tmp_path, *tiny).rows
@@ -72,6 +72,6 @@ def test_recordings(tmp_path: Path) -> None:
     tiny = [f"data.root={tmp_path / 'own'}", "data.length=512", "stages.teacher,alone,student.epochs=1"]
     tiny += ["stages.teacher.model=wave-3-8", "stages.alone.model=wave-3-4", "stages.student.student=wave-3-4"]
     rows = tried("recordings", tmp_path, *tiny).rows
-    assert [row.stage for row in rows] == ["teacher", "alone", "student"]
+    assert [row.stage for row in rows] == ["teacher", "alone", "student", "product"]
     assert rows[2].folder is not None
     assert load_spec(rows[2].folder).labels == ("high", "low")
