@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Annotated, Any, ClassVar
 
 import torch
@@ -11,9 +12,14 @@ from torch import nn
 from nasdistill.data.base import Normalisation, Shape
 from nasdistill.errors import UserError
 from nasdistill.models.base import MODELS, Model, NetworkSpec
+from nasdistill.models.inspection import blank_image
 from nasdistill.models.portable import drop_auxiliary
 from nasdistill.models.renormalisation import renormalisation
 from nasdistill.registry import ComponentOf
+from nasdistill.training.modes import in_evaluation_mode
+
+ROUNDING = 1e-4
+"""By how much of its largest value an output may differ where columns of a product of matrices are in another order."""
 
 
 @MODELS.register("adapted")
@@ -78,7 +84,7 @@ def refitted(
     fitted = spec.model_copy(update={"shape": (spec.shape[0], *size), "classes": classes})
     found = fitted.build()
     theirs, ours = network.state_dict(), found.state_dict()
-    head = _that_depend_on_classes(fitted) if new_head else set()
+    head = _that_depend_on_classes(fitted) if new_head else {}
     for name, value in ours.items():
         if name not in head and (name not in theirs or theirs[name].shape != value.shape):
             before = list(theirs[name].shape) if name in theirs else "missing"
@@ -90,7 +96,46 @@ def refitted(
     return fitted, found.eval(), sorted(head)
 
 
-def _that_depend_on_classes(spec: NetworkSpec) -> set[str]:
+def _that_depend_on_classes(spec: NetworkSpec) -> dict[str, list[int]]:
+    """The tensors whose shape depends on the number of classes, each with the dimensions that do."""
     with torch.random.fork_rng(devices=[]):
         one, other = (spec.model_copy(update={"classes": spec.classes + more}).build().state_dict() for more in (0, 1))
-    return {name for name, value in one.items() if other[name].shape != value.shape}
+    return {
+        name: [place for place, size in enumerate(value.shape) if size != other[name].shape[place]]
+        for name, value in one.items()
+        if other[name].shape != value.shape
+    }
+
+
+def with_outputs(spec: NetworkSpec, network: nn.Module, outputs: Sequence[int]) -> tuple[NetworkSpec, nn.Module]:
+    """A network whose output k is output `outputs[k]` of the given one: its head's weights in another order, or fewer.
+
+    The head is as in `refitted`. Auxiliary heads and heads inside an ensemble go along; the network keeps its form, and
+    what reads inside it need not know.
+
+    Raises:
+        UserError: the model cannot be built anew, or its head has another form.
+    """
+    picked = list(outputs)
+    fitted = spec.model_copy(
+        update={"classes": len(picked), "labels": spec.labels and tuple(spec.labels[each] for each in picked)}
+    )
+    with torch.random.fork_rng(devices=[]):
+        head, found = _that_depend_on_classes(spec), fitted.build().eval()
+        images = torch.rand(2, *spec.shape, generator=torch.Generator().manual_seed(0))
+    state = dict(network.state_dict())
+    wrong = UserError(f"the head of this {spec.model.registered_name} has no order of classes that could be changed")
+    for name, places in head.items():
+        for place in places:
+            if state[name].shape[place] != spec.classes:
+                raise wrong
+            state[name] = state[name].index_select(place, torch.tensor(picked, device=state[name].device))
+    try:
+        found.load_state_dict(state)
+    except RuntimeError:
+        raise wrong from None
+    with in_evaluation_mode(network), torch.no_grad():
+        before, after = (each(images.to(blank_image(each, spec.shape))) for each in (network, found))
+    if (before[:, picked] - after).abs().max() > ROUNDING * before.abs().max():
+        raise wrong
+    return fitted, found

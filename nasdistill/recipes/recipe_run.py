@@ -19,7 +19,7 @@ from nasdistill.component import Component, classes_in, components_in
 from nasdistill.data.base import DataSet
 from nasdistill.errors import Interrupted, ProcessLost, SpecError, UserError, found_at
 from nasdistill.interrupts import leave_if_requested
-from nasdistill.models.base import SPEC, load_spec
+from nasdistill.models.base import SPEC, WEIGHTS, load_spec
 from nasdistill.recipes.blame import blaming_plugins, checked
 from nasdistill.recipes.cost import Meter
 from nasdistill.recipes.graph import is_artifact
@@ -35,6 +35,7 @@ from nasdistill.recipes.provenance import (
 )
 from nasdistill.stages import Context, Stage
 from nasdistill.stages.base import Foreseen, Place, Shared, in_words, path_of, references_in
+from nasdistill.stages.networks import untrained
 from nasdistill.training.engine import resolve
 from nasdistill.training.processes import world_size
 from nasdistill.training.records import Records
@@ -64,7 +65,7 @@ class PlannedStage:
         artifact: the finished artifact, if there is one.
         network: what is known of the network that it will make.
         sure: False where it may yet be left out.
-        caveats: what its options' components have to say before it runs, see `Component.caveat`.
+        caveats: what to know before it runs, see `Component.caveat` and `Context.caveats`.
     """
 
     name: str
@@ -198,11 +199,12 @@ class RecipeRun:
         first = dataclasses.replace(planned, seed=self.recipe.seeds[0])
         try:
             specs = {field: _known_of(field, each) for field, each in inputs.items()}
+            context = self.context(first, self.work(first))
             with blaming_plugins(name, stage):
-                network = stage.foresee(specs, self.context(first, self.work(first)))
+                network = stage.foresee(specs, context)
         except SpecError as error:
             raise self.recipe.error(name, error) from None
-        return dataclasses.replace(planned, network=network)
+        return dataclasses.replace(planned, network=network, caveats=(*planned.caveats, *context.caveats))
 
     def finished(self, key: str) -> Artifact | None:
         """The artifact with this key, under whatever name, if every byte of it is as written."""
@@ -334,7 +336,8 @@ def _known_of(field: Place, found: Artifact | PlannedStage) -> Foreseen:
     if isinstance(found, PlannedStage):
         return found.network
     with found_at(*path_of(field)):
-        return load_spec(found.folder) if (found.folder / SPEC).is_file() else None
+        spec = load_spec(found.folder) if (found.folder / SPEC).is_file() else None
+    return spec if spec is None or (found.folder / WEIGHTS).is_file() else untrained(spec)
 
 
 def _model_in(payload: Path) -> list[type[Component]]:

@@ -9,9 +9,12 @@ from pydantic import Field
 
 from nasdistill.errors import SpecError, found_at
 from nasdistill.stages.base import STAGES, Context, Inputs, Outcome, Reference, Specs, Stage
+from nasdistill.stages.class_names import Match, MatchesClasses, listed, match, places_of
 from nasdistill.stages.networks import network_for, spec_for
 
 if TYPE_CHECKING:
+    from torch import nn
+
     from nasdistill.data.base import Data
     from nasdistill.models.base import NetworkSpec
 
@@ -19,7 +22,7 @@ log = logging.getLogger(__name__)
 
 
 @STAGES.register("adapt")
-class Adapt(Stage):
+class Adapt(MatchesClasses, Stage):
     """Fit a trained network to the data's classes, image size, channels and normalisation, and keep its weights.
 
     The result is a network for `train`, `distill` and `evaluate`. With another normalisation it has the same logits for
@@ -33,51 +36,78 @@ class Adapt(Stage):
         description="what is adapted: a stage or an artifact's folder with a trained network"
     )
     head: Literal["keep", "new"] = Field(
-        "keep", description="new: draw the layers that depend on the number of classes anew; keep: they are the same"
+        "keep",
+        description="new: draw the layers that depend on the number of classes anew; keep: they stay, in the order of "
+        "the data's classes and without those that the data has not",
     )
 
     def foresee(self, specs: Specs, context: Context) -> NetworkSpec | None:
-        from nasdistill.models.adapted import refitted
         from nasdistill.models.foresight import tentatively
 
-        data = context.data
         spec = spec_for("network", self.network, specs, context)
         if spec is None:
             return None
-        written = self._adapted(spec, data)
-        with found_at("network"), tentatively():
-            refitted(spec, spec.build(), data.shape[1:], len(data.classes), self.head == "new")
+        data = context.data
+        written, kept = self._adapted(spec, data), self._kept(spec, data)
+        if kept.told:
+            context.caveats.append(kept.told)
+        with tentatively():
+            self._fitted(spec, spec.build(), data, kept)
         return written
 
     def run(self, inputs: Inputs, context: Context) -> Outcome:
-        from nasdistill.models.adapted import refitted
         from nasdistill.models.base import save_network
         from nasdistill.models.inspection import described
 
         data = context.data
         spec, network = network_for("network", self.network, inputs, context, "trained")
-        written = self._adapted(spec, data)
-        with found_at("network"):
-            _fitted, network, drawn = refitted(spec, network, data.shape[1:], len(data.classes), self.head == "new")
+        written, kept = self._adapted(spec, data), self._kept(spec, data)
+        if kept.told:
+            log.info("%s", kept.told)
+        network, drawn = self._fitted(spec, network, data, kept)
         if written.model is not spec.model:
             network = written.model.of(network)
         log.info("drawn anew: %s; all other weights are those of %r", ", ".join(drawn) or "nothing", self.network)
         save_network(context.folder, written, network)
         return Outcome({"drawn": drawn, **described(network, data.shape, timed=True)})
 
+    def _kept(self, spec: NetworkSpec, data: Data) -> Match:
+        """Which of the head's outputs stay.
+
+        Raises:
+            SpecError: at `head`: the data set has other classes than the network knows.
+        """
+        if self.head == "new":
+            return Match(None, None)
+        if spec.labels is None or self.classes == "by-position":
+            fits = spec.classes == len(data.classes)
+        else:
+            fits = places_of(data.classes, spec.labels) is not None
+        if not fits:
+            known = listed(spec.labels) if spec.labels else f"{spec.classes} classes"
+            problem = f"{self.network!r} knows {known}, the data set has {listed(data.classes)}; `new` fits it to them"
+            raise SpecError(problem, ("head",))
+        return match("network", self.network, spec, data.classes, self.classes)
+
+    def _fitted(self, spec: NetworkSpec, network: nn.Module, data: Data, kept: Match) -> tuple[nn.Module, list[str]]:
+        """The network for the data's images and classes, and the names of the tensors that were drawn."""
+        from nasdistill.models.adapted import refitted, with_outputs
+
+        with found_at("network"):
+            if kept.outputs:
+                spec, network = with_outputs(spec, network, kept.outputs)
+            _spec, network, drawn = refitted(spec, network, data.shape[1:], len(data.classes), self.head == "new")
+        return network, drawn
+
     def _adapted(self, spec: NetworkSpec, data: Data) -> NetworkSpec:
         """The spec of the network after it was adapted.
 
         Raises:
-            SpecError: it cannot be: its classes are others, or nobody knows how it reads other channels.
+            SpecError: it cannot be: nobody knows how it reads other channels.
         """
         from nasdistill.models.adapted import Adapted
         from nasdistill.models.base import NetworkSpec
 
-        if self.head == "keep" and (spec.classes != len(data.classes) or (spec.labels or data.classes) != data.classes):
-            names = list(spec.labels or [f"{spec.classes} classes"])
-            problem = f"{self.network!r} knows {names}, the data set has {list(data.classes)}; `new` fits it to them"
-            raise SpecError(problem, ("head",))
         own = spec.normalisation
         if own is None and spec.shape[0] != data.shape[0]:
             raise SpecError(

@@ -102,6 +102,7 @@ class Context:
         data_identity: the data set's options and the fingerprint of its bytes, which decide what it holds.
         networks: those that are given in memory, in place of `inputs`.
         records: of what is told while it runs.
+        caveats: what a plan warns of, a sentence each; `Stage.foresee` adds to them.
     """
 
     stage: str
@@ -117,6 +118,7 @@ class Context:
     data_identity: Mapping[str, Any] = field(default_factory=dict)
     shared: Shared = field(default_factory=Shared)
     networks: Mapping[Place, Network] = field(default_factory=dict)
+    caveats: list[str] = field(default_factory=list)
 
     @property
     def replicate_seed(self) -> int:

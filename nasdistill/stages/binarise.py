@@ -36,7 +36,7 @@ class Binarise(Stage):
     def foresee(self, specs: Specs, context: Context) -> NetworkSpec | None:
         from nasdistill.models.foresight import check_build
 
-        real = spec_for_data("network", self.network, specs, context)
+        real = spec_for_data("network", self.network, specs, context, "fresh")
         if real is None:
             return None
         with found_at("network"):
@@ -52,7 +52,7 @@ class Binarise(Stage):
         from nasdistill.models.base import save_network
         from nasdistill.models.inspection import described, size_bytes
 
-        found, real = network_for_data("network", self.network, inputs, context)
+        found, real = network_for_data("network", self.network, inputs, context, "fresh")
         with found_at("network"):
             spec = self._binary(found)
             network = spec.build()

@@ -10,6 +10,7 @@ from pydantic import BeforeValidator, Field, model_validator
 from nasdistill.errors import SpecError
 from nasdistill.registry import ComponentOf, build
 from nasdistill.stages.base import STAGES, Reference, Stage, listed
+from nasdistill.stages.class_names import MatchesClasses
 from nasdistill.stages.distill import Distill
 from nasdistill.stages.ensemble import Ensemble
 from nasdistill.stages.train import Train
@@ -17,7 +18,7 @@ from nasdistill.training.settings import TrainingSettings
 
 
 @STAGES.register("born-again")
-class BornAgain(TrainingSettings, Stage):
+class BornAgain(MatchesClasses, TrainingSettings, Stage):
     """Train generations of students, each taught by the one before, and make an ensemble of them.
 
     It stands for stages that could be written by hand. Called `ban`: `ban-0` trains the teacher, where none is given;
@@ -89,7 +90,8 @@ class BornAgain(TrainingSettings, Stage):
         return self
 
     def parts(self, name: str) -> Mapping[str, Stage]:
-        settings = {option: getattr(self, option) for option in TrainingSettings.model_fields}
+        shared = (*TrainingSettings.model_fields, *MatchesClasses.model_fields)
+        settings = {option: getattr(self, option) for option in shared}
         patience = [None] if self.patience is None else self.patience
         patience += patience[-1:] * (1 + self.generations - len(patience))
         named = self.model or [self.teacher or ""]
@@ -116,5 +118,7 @@ class BornAgain(TrainingSettings, Stage):
             made.append(student)
             teachers.append(student)
         beside = 1 if self.ensemble == "generations" else 0
-        parts[name] = Ensemble(networks=teachers[beside:], beside=teachers[:beside], average=self.average)
+        parts[name] = Ensemble(
+            networks=teachers[beside:], beside=teachers[:beside], average=self.average, classes=self.classes
+        )
         return parts

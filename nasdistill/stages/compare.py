@@ -10,7 +10,8 @@ from pydantic import Field
 
 from nasdistill.errors import SpecError, UserError
 from nasdistill.stages.base import STAGES, Context, Inputs, Outcome, Reference, Specs, Stage
-from nasdistill.stages.networks import CommonLabels, network_for_data, spec_for_data, warn_of_other_labels
+from nasdistill.stages.class_names import MatchesClasses
+from nasdistill.stages.networks import network_for_data, spec_for_data
 from nasdistill.storage import write_json
 
 if TYPE_CHECKING:
@@ -28,7 +29,7 @@ TRANSITION = "transition.json"
 
 
 @STAGES.register("compare")
-class Compare(Stage):
+class Compare(MatchesClasses, Stage):
     """Measure how close two trained networks are: transition curves and their mean error, agreement, divergence.
 
     Test images that both assign to the same class are changed, step by step, until the student assigns them to another.
@@ -63,9 +64,8 @@ class Compare(Stage):
 
     def foresee(self, specs: Specs, context: Context) -> None:
         _refuse_texts(context)
-        common = CommonLabels()
         for field, name in (("student", self.student), ("teacher", self.teacher)):
-            common.add(field, name, spec_for_data(field, name, specs, context))
+            spec_for_data(field, name, specs, context, "trained", self.classes)
 
     def run(self, inputs: Inputs, context: Context) -> Outcome:
         from dataclasses import replace
@@ -79,13 +79,8 @@ class Compare(Stage):
 
         _refuse_texts(context)
         data, engine = context.data, context.engine
-        ours, our_network = network_for_data("student", self.student, inputs, context, "trained")
-        theirs, their_network = network_for_data("teacher", self.teacher, inputs, context, "trained")
-        common = CommonLabels()
-        common.add("student", self.student, ours)
-        common.add("teacher", self.teacher, theirs)
-        labels = common.names or data.classes
-        warn_of_other_labels(self.student, labels, data.classes)
+        ours, our_network = network_for_data("student", self.student, inputs, context, "trained", self.classes)
+        theirs, their_network = network_for_data("teacher", self.teacher, inputs, context, "trained", self.classes)
         if ours.normalisation is not None:
             data = replace(data, normalisation=ours.normalisation)
         student = _frozen(our_network, ours, data.normalisation, engine)
@@ -119,7 +114,7 @@ class Compare(Stage):
             teacher if self.reduced_precision == "none" else _in_precision_of(engine, teacher),
             images,
             our_answers[chosen],
-            len(labels),
+            len(data.classes),
             steps=self.steps,
             step_size=self.step_size,
             batch_size=self.batch_size,
@@ -129,7 +124,7 @@ class Compare(Stage):
         error = curves.mean_transition_error
         if not math.isfinite(error):
             raise SpecError(f"images grew beyond all bounds; take a step_size below {self.step_size:g}", ("step_size",))
-        told = curves.plain(labels)
+        told = curves.plain(data.classes)
         write_json(context.folder / TRANSITION, told)
         for step in range(self.steps):
             context.records.scalars({f"transition/{who}": told[who][step] for who in self.positional}, step)

@@ -117,7 +117,12 @@ class Distill(TaughtBy, DistillOptions, TrainsOnLabels):
 
     def foresee(self, specs: Specs, context: Context) -> NetworkSpec | None:
         spec = self.foresee_pair(
-            self._with_label_term(), lambda field, value: spec_for_data(field, value, specs, context)
+            self._with_label_term(),
+            lambda field, value: spec_for_data(
+                *(field, value, specs, context),
+                self.student_weights if field == "student" else "trained",
+                self.classes,
+            ),
         )
         return spec and trained_on(spec, context.data)
 
@@ -142,8 +147,10 @@ class Distill(TaughtBy, DistillOptions, TrainsOnLabels):
         show = images_to_show(self.show, data.test.labels)
 
         # The teachers first, so that the student is drawn from the seed alone.
-        teachers = self.load_teachers(lambda field, value: network_for_data(field, value, inputs, context, "trained"))
-        spec, student = network_for_data("student", self.student, inputs, context, self.student_weights)
+        teachers = self.load_teachers(
+            lambda field, value: network_for_data(field, value, inputs, context, "trained", self.classes)
+        )
+        spec, student = network_for_data("student", self.student, inputs, context, self.student_weights, self.classes)
         task = Distillation(
             student,
             teachers,
@@ -178,6 +185,7 @@ class Distill(TaughtBy, DistillOptions, TrainsOnLabels):
         specs = [load_spec(each.folder) if isinstance(each, Artifact) else each.spec for each in teachers]
         identity = {
             "teachers": [each.content for each in teachers],
+            "classes": [context.data.classes, self.classes],
             "points": [sorted(teacher.points) for teacher in teacher_ensemble.teachers],
             "weights": self.teacher_weights,
             "average": self.average,

@@ -10,7 +10,8 @@ from pydantic import Field, model_validator
 from nasdistill.artifacts import Artifact
 from nasdistill.errors import SpecError
 from nasdistill.stages.base import STAGES, Context, Inputs, Outcome, Place, Reference, Specs, Stage, path_of
-from nasdistill.stages.networks import CommonLabels, network_for_data, spec_for_data, warn_of_other_labels
+from nasdistill.stages.class_names import MatchesClasses
+from nasdistill.stages.networks import network_for_data, spec_for_data
 from nasdistill.stages.training import CONFUSION
 from nasdistill.storage import sha256_of_json, write_json
 from nasdistill.training.settings import Select
@@ -23,7 +24,7 @@ TWICE = "which would count one network as two"
 
 
 @STAGES.register("ensemble")
-class Ensemble(Stage):
+class Ensemble(MatchesClasses, Stage):
     """Make one network of several trained ones: the average of their outputs.
 
     The result is a network like any other, to evaluate, export, or teach with. Each network runs once over the test
@@ -66,18 +67,16 @@ class Ensemble(Stage):
         return self
 
     def foresee(self, specs: Specs, context: Context) -> NetworkSpec | None:
-        common = CommonLabels()
         members = []
         for field, name, weight in self._listed():
             if field in specs:  # else it was left out
-                spec = spec_for_data(field, name, specs, context)
-                common.add(field, name, spec)
+                spec = spec_for_data(field, name, specs, context, "trained", self.classes)
                 if weight is not None:
                     members.append((spec, weight))
         known = [(spec, weight) for spec, weight in members if spec is not None]
-        return self._written(known, common, context.data) if members and len(known) == len(members) else None
+        return self._written(known, context.data) if members and len(known) == len(members) else None
 
-    def _written(self, members: Sequence[tuple[NetworkSpec, float]], common: CommonLabels, data: Data) -> NetworkSpec:
+    def _written(self, members: Sequence[tuple[NetworkSpec, float]], data: Data) -> NetworkSpec:
         """The spec of the ensemble of networks with these weights."""
         from nasdistill.models.base import NetworkSpec
         from nasdistill.models.ensemble import EnsembleModel, Member
@@ -89,7 +88,8 @@ class Ensemble(Stage):
         images = parts[0].normalisation
         model = EnsembleModel(members=parts, average=self.average, normalisation=images)
         found = NetworkSpec.for_data(model, data)
-        return found.model_copy(update={"labels": common.names, "normalisation": images})
+        labels = next((spec.labels for spec, _weight in members if spec.labels), None)
+        return found.model_copy(update={"labels": labels, "normalisation": images})
 
     def run(self, inputs: Inputs, context: Context) -> Outcome:
         from nasdistill.data.loaders import batches_in_order
@@ -103,10 +103,8 @@ class Ensemble(Stage):
         there = self._there(inputs)
         select = _selected_by([inputs[field] for field, _name, weight in there if weight is not None], context)
         answers, on_validation, members, modules = [], [], [], []
-        common = CommonLabels()
         for field, name, weight in there:
-            spec, network = network_for_data(field, name, inputs, context, "trained")
-            common.add(field, name, spec)
+            spec, network = network_for_data(field, name, inputs, context, "trained", self.classes)
             own = spec.normalisation or data.normalisation
             placed = engine.place(network)
             batches = batches_in_order(data.test, own, engine)
@@ -119,10 +117,8 @@ class Ensemble(Stage):
             if weight is not None:
                 members.append((spec, weight))
                 modules.append(network)
-        labels = common.names
-        warn_of_other_labels("the ensemble", labels, data.classes)
 
-        written = self._written(members, common, data)
+        written = self._written(members, data)
         network = engine.place(written.model.of(modules))
         save_network(context.folder, written, network)
         found = score(together(answers, self.average), truth)
@@ -130,7 +126,7 @@ class Ensemble(Stage):
         if select is not None:
             curves = scores(score(together(on_validation, self.average), validation_truth), found)
             validation = {"validation": {"score": curves[SCORE_OF[select]], "loss": curves[VALIDATION_LOSS]}}
-        write_json(context.folder / CONFUSION, {"labels": list(labels or data.classes), "matrix": found.confusion})
+        write_json(context.folder / CONFUSION, {"labels": list(data.classes), "matrix": found.confusion})
         write_json(context.folder / ENSEMBLE, compared(answers, truth, self.average, found))
         return Outcome(
             {

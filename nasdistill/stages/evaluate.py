@@ -6,14 +6,14 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from nasdistill.component import Options
 from nasdistill.stages.base import STAGES, Context, Inputs, Outcome, Reference, Specs, Stage
-from nasdistill.stages.networks import network_for_data, spec_for_data, warn_of_other_labels
+from nasdistill.stages.class_names import MatchesClasses
+from nasdistill.stages.networks import network_for_data, spec_for_data
 from nasdistill.stages.training import CONFUSION
 from nasdistill.storage import write_json
 
 
-class EvaluateOptions(Options):
+class EvaluateOptions(MatchesClasses):
     """Options of the stage beside the network."""
 
     part: Literal["test", "validation", "train"] = Field("test", description="which images of the data set")
@@ -41,7 +41,7 @@ class Evaluate(EvaluateOptions, Stage):
         return self.part == "validation"
 
     def foresee(self, specs: Specs, context: Context) -> None:
-        spec_for_data("network", self.network, specs, context, own_words=True)
+        spec_for_data("network", self.network, specs, context, "trained", self.classes, own_words=True)
 
     def run(self, inputs: Inputs, context: Context) -> Outcome:
         from dataclasses import replace
@@ -51,16 +51,16 @@ class Evaluate(EvaluateOptions, Stage):
         from nasdistill.models.inspection import described
         from nasdistill.training.metrics import evaluate
 
-        spec, network = network_for_data("network", self.network, inputs, context, "trained", own_words=True)
+        spec, network = network_for_data(
+            "network", self.network, inputs, context, "trained", self.classes, own_words=True
+        )
         data, engine = data_read_with(context.data, spec.vocabulary), context.engine
         if spec.normalisation is not None:
             data = replace(data, normalisation=spec.normalisation)
-        warn_of_other_labels(self.network, spec.labels, data.classes)
         parts = {"test": data.test, "validation": data.validation, "train": data.train}
         batches = evaluation_batches(parts[self.part], data, engine, self.batch_size)
         score = evaluate(engine.place(network), batches, engine, full_precision=True)
-        labels = list(spec.labels or data.classes)
-        write_json(context.folder / CONFUSION, {"labels": labels, "matrix": score.confusion})
+        write_json(context.folder / CONFUSION, {"labels": list(data.classes), "matrix": score.confusion})
         return Outcome(
             {
                 # No epochs, so no choice among them.

@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import Field, model_validator
 
-from nasdistill.component import Options
 from nasdistill.errors import SpecError
 from nasdistill.registry import Component, ComponentOf
 from nasdistill.stages.base import STAGES, Context, Inputs, Like, Outcome, Reference, Specs, Stage
+from nasdistill.stages.class_names import MatchesClasses
 from nasdistill.stages.networks import network_for_data, spec_for_data
 from nasdistill.storage import write_json
 
@@ -25,7 +25,7 @@ GROWTH = "growth.json"
 SIZE = ("ratio", "budget")
 
 
-class GrowOptions(Options):
+class GrowOptions(MatchesClasses):
     """Options of the stage beside the student."""
 
     method: Annotated[Any, ComponentOf("growth-methods")] = Field(
@@ -85,7 +85,7 @@ class GrowTeacher(GrowOptions, Stage):
         if isinstance(found, Like):
             # What another network can grow to tells nothing of this one: the least growth is what it comes near anyhow.
             _check(self.method.model_copy(update={"ratio": 1 + self.method.tolerance}), found.spec)
-        elif spec := spec_for_data("student", self.student, specs, context):
+        elif spec := spec_for_data("student", self.student, specs, context, classes=self.classes):
             _check(self.method, spec)
 
     def run(self, inputs: Inputs, context: Context) -> Outcome:
@@ -97,7 +97,7 @@ class GrowTeacher(GrowOptions, Stage):
         from nasdistill.growth.student import Student
         from nasdistill.models.base import Network, save_network
 
-        spec, network = network_for_data("student", self.student, inputs, context)
+        spec, network = network_for_data("student", self.student, inputs, context, classes=self.classes)
         _check(self.method, spec)
         data, engine = context.data, context.engine
         sample = torch.randperm(len(data.train), generator=generator_for(context.seed, "growth"))[: self.images]

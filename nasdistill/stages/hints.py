@@ -9,6 +9,7 @@ from pydantic import Field, model_validator
 from nasdistill.distill.hint_options import HintOptions
 from nasdistill.errors import SpecError, found_at
 from nasdistill.stages.base import STAGES, Context, Inputs, Outcome, Reference, Specs, Stage
+from nasdistill.stages.class_names import MatchesClasses
 from nasdistill.stages.networks import network_for_data, spec_for_data, trained_on
 from nasdistill.stages.training import HISTORY, batches_to_train_on
 from nasdistill.storage import write_json
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
 
 
 @STAGES.register("hints")
-class HintStage(HintOptions, LoopSettings, Stage):
+class HintStage(MatchesClasses, HintOptions, LoopSettings, Stage):
     """Train a student's layers up to one in its middle on what a regressor needs to predict the teacher's middle layer.
 
     The first of the two stages of FitNets; `distill` goes on with the student that this one writes. Layers above the
@@ -47,8 +48,8 @@ class HintStage(HintOptions, LoopSettings, Stage):
     def foresee(self, specs: Specs, context: Context) -> NetworkSpec | None:
         from nasdistill.distill.foresight import check_pair
 
-        teacher = spec_for_data("teacher", self.teacher, specs, context)
-        student = spec_for_data("student", self.student, specs, context)
+        teacher = spec_for_data("teacher", self.teacher, specs, context, "trained", self.classes)
+        student = spec_for_data("student", self.student, specs, context, classes=self.classes)
         if teacher and student:
             with found_at("pair"):
                 check_pair([self._hints], student, [teacher])
@@ -72,8 +73,8 @@ class HintStage(HintOptions, LoopSettings, Stage):
 
         data, engine = context.data, context.engine
         # The teacher first, so that the student is drawn from the seed alone.
-        taught, network = network_for_data("teacher", self.teacher, inputs, context, "trained")
-        spec, student = network_for_data("student", self.student, inputs, context)
+        taught, network = network_for_data("teacher", self.teacher, inputs, context, "trained", self.classes)
+        spec, student = network_for_data("student", self.student, inputs, context, classes=self.classes)
         torch.manual_seed(context.seed)  # the regressor and dropout must not depend on what this process did before
         with found_at("pair"):
             task = HintTraining(

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from nasdistill.errors import SpecError, UserError, found_at
 from nasdistill.stages.base import Context, Inputs, Like, Place, Specs, in_words, path_of
+from nasdistill.stages.class_names import Labels, Matching, match, places_of
 
 if TYPE_CHECKING:
     from torch import nn
@@ -19,7 +20,6 @@ log = logging.getLogger(__name__)
 
 Weights = Literal["any", "fresh", "trained"]
 """Which weights a network has: trained ones if there are any, new ones in any case, or trained ones in any case."""
-Labels = tuple[str, ...]
 
 
 def network_for(
@@ -76,7 +76,7 @@ def _network_for(
             return load_network(artifact.folder)
         spec = given.spec if given else load_spec(artifact.folder) if artifact else _spec_of(value, context, like)
         torch.manual_seed(context.replicate_seed)
-        return spec, spec.build()
+        return untrained(spec), spec.build()
 
 
 def _spec_of(value: str | dict[str, Any], context: Context, like: NetworkSpec | None) -> NetworkSpec:
@@ -84,7 +84,12 @@ def _spec_of(value: str | dict[str, Any], context: Context, like: NetworkSpec | 
 
     if like is None:
         return NetworkSpec.for_data(value, context.data)
-    return like.model_copy(update={"model": for_texts(MODELS.parse(value), like.vocabulary)})
+    return untrained(like).model_copy(update={"model": for_texts(MODELS.parse(value), like.vocabulary)})
+
+
+def untrained(spec: NetworkSpec) -> NetworkSpec:
+    """The spec of a network with new weights, which know no class by its name."""
+    return spec.model_copy(update={"labels": None})
 
 
 def spec_for(
@@ -107,14 +112,65 @@ def spec_for(
 
 
 def spec_for_data(
-    field: Place, value: str | dict[str, Any], specs: Specs, context: Context, own_words: bool = False
+    field: Place,
+    value: str | dict[str, Any],
+    specs: Specs,
+    context: Context,
+    weights: Weights = "any",
+    classes: Matching | None = None,
+    own_words: bool = False,
 ) -> NetworkSpec | None:
     """The spec of what `network_for_data` will return, checked as there; None where only the run will know."""
     data = context.data
     spec = spec_for(field, value, specs, context)
-    if spec is not None:
-        _check_fit(field, value, spec, data, own_words)
-    return spec
+    if spec is None:
+        return None
+    _check_fit(field, value, spec, data, own_words)
+    return matched_spec(field, value, untrained(spec) if weights == "fresh" else spec, data.classes, context, classes)
+
+
+def matched_spec(
+    field: Place,
+    value: object,
+    spec: NetworkSpec,
+    names: Labels | None,
+    context: Context,
+    classes: Matching | None,
+) -> NetworkSpec:
+    """The spec of what `matched_network` will return, checked as there."""
+    from nasdistill.models.adapted import with_outputs
+    from nasdistill.models.foresight import tentatively
+
+    found = match(field, value, spec, names, classes)
+    if found.told:
+        context.caveats.append(found.told)
+    if found.outputs:
+        with found_at(*path_of(field)), tentatively():
+            with_outputs(spec, spec.build(), found.outputs)
+    return _named(spec, names)
+
+
+def matched_network(
+    field: Place, value: object, spec: NetworkSpec, network: nn.Module, names: Labels | None, classes: Matching | None
+) -> tuple[NetworkSpec, nn.Module]:
+    """A network with its outputs in the order of the classes `names`; its spec then has these names, if it had any.
+
+    Raises:
+        SpecError: at the field: it was trained on other classes, or its head can have no other order.
+    """
+    from nasdistill.models.adapted import with_outputs
+
+    found = match(field, value, spec, names, classes)
+    if found.told:
+        log.info("%s", found.told)
+    if found.outputs:
+        with found_at(*path_of(field)):
+            spec, network = with_outputs(spec, network, found.outputs)
+    return _named(spec, names), network
+
+
+def _named(spec: NetworkSpec, names: Labels | None) -> NetworkSpec:
+    return spec if spec.labels is None else spec.model_copy(update={"labels": names})
 
 
 def trained_on(spec: NetworkSpec, data: Data) -> NetworkSpec:
@@ -128,27 +184,32 @@ def network_for_data(
     inputs: Inputs,
     context: Context,
     weights: Weights = "any",
+    classes: Matching | None = None,
     own_words: bool = False,
 ) -> tuple[NetworkSpec, nn.Module]:
-    """What `network_for` returns, checked to read the images of the stage's data.
+    """What `network_for` returns, checked to read the images of the stage's data, and with the classes in its order.
 
     Args:
+        classes: see `nasdistill.stages.class_names.MatchesClasses`; None for a stage without that option.
         own_words: the stage reads texts with the network's vocabulary, whatever the data's is.
 
     Raises:
-        SpecError: at `field`: the network was made for images or classes of another shape or number, or other words.
+        SpecError: at `field`: the network was made for images or classes of another shape or number, or other words,
+            or trained on other classes.
     """
     data = context.data  # first, so that what is wrong with it is not said of this field
     spec, network = network_for(field, value, inputs, context, weights)
     _check_fit(field, value, spec, data, own_words)
-    return spec, network
+    return matched_network(field, value, spec, network, data.classes, classes)
 
 
 def _check_fit(field: Place, value: object, spec: NetworkSpec, data: Data, own_words: bool) -> None:
     if (spec.shape, spec.classes) != (data.shape, len(data.classes)):
+        part = spec.labels and spec.shape == data.shape and places_of(data.classes, spec.labels)
         raise SpecError(
             f"the {in_words(field)} {value!r} is made for {images_in_words(spec.shape, spec.classes)}; "
-            f"the data set has {images_in_words(data.shape, len(data.classes), '')}",
+            f"the data set has {images_in_words(data.shape, len(data.classes), '')}"
+            + ("; all of these are among its own, and the stage `adapt` picks them" if part else ""),
             path_of(field),
         )
     known = data.words.vocabulary if data.words else None
@@ -165,38 +226,3 @@ def _check_fit(field: Place, value: object, spec: NetworkSpec, data: Data, own_w
 
 def images_in_words(shape: Shape, classes: int, what: str = "images of ") -> str:
     return f"{what}{'x'.join(map(str, shape))} in {classes} classes"
-
-
-class CommonLabels:
-    """The names of the classes that several networks have to share, found one network after the other.
-
-    Attributes:
-        names: None as long as no network knows them.
-    """
-
-    def __init__(self) -> None:
-        self.names: Labels | None = None
-
-    def add(self, field: Place, value: str, spec: NetworkSpec | None) -> None:
-        """Take the network at a field into account, if it is known.
-
-        Raises:
-            SpecError: at the field: its classes have other names.
-        """
-        if spec is None:
-            return
-        if differ(spec.labels, self.names):
-            problem = f"{value!r} was trained on classes {spec.labels}, another one on {self.names}"
-            raise SpecError(problem, path_of(field))
-        self.names = self.names or spec.labels
-
-
-def differ(ours: Labels | None, theirs: Labels | None) -> bool:
-    """Whether two networks, or a network and the data, name their classes differently, where both name them."""
-    return bool(ours and theirs and ours != theirs)
-
-
-def warn_of_other_labels(who: str, labels: Labels | None, classes: Labels) -> None:
-    """Tell that the data set names other classes than a network; they are taken for each other in their order."""
-    if differ(labels, classes):
-        log.warning("%s was trained on classes %s, the data set has %s", who, labels, classes)

@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import Field, model_validator
 
-from nasdistill.component import Options
 from nasdistill.errors import SpecError, found_at
 from nasdistill.stages.base import Place, Reference
-from nasdistill.stages.networks import CommonLabels, Weights
+from nasdistill.stages.class_names import MatchesClasses
+from nasdistill.stages.networks import Weights
 
 if TYPE_CHECKING:
     from torch import nn
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from nasdistill.models.base import NetworkSpec
 
 
-class TeachingOptions(Options):
+class TeachingOptions(MatchesClasses):
     """Options of the stage beside student and teachers."""
 
     fresh: bool = Field(False, description="draw new weights even where the student comes with trained ones")
@@ -81,15 +81,11 @@ class TaughtBy(TeachingOptions):
             spec_of: of a field and its value the spec, checked by itself.
 
         Raises:
-            SpecError: two teachers know different classes, or an objective does not fit the pair.
+            SpecError: an objective does not fit the pair.
         """
         from nasdistill.distill.foresight import check_pair
 
-        common = CommonLabels()
-        teachers = []
-        for field, name in self.teacher_fields:
-            teachers.append(spec_of(field, name))
-            common.add(field, name, teachers[-1])
+        teachers = [spec_of(field, name) for field, name in self.teacher_fields]
         student = spec_of("student", self.student)
         known = [teacher for teacher in teachers if teacher is not None]
         if student is not None and len(known) == len(teachers):
@@ -102,17 +98,12 @@ class TaughtBy(TeachingOptions):
 
         Args:
             network: of a place and its value the spec and the trained network.
-
-        Raises:
-            SpecError: two know different classes.
         """
         from nasdistill.distill.teacher import Teacher
 
         found = []
-        common = CommonLabels()
         weights = self.teacher_weights or [1.0] * len(self.teachers)
         for (field, name), weight in zip(self.teacher_fields, weights, strict=True):
             spec, module = network(field, name)
-            common.add(field, name, spec)
             found.append(Teacher(module, spec.normalisation, weight))
         return found

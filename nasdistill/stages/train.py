@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 from pydantic import Field
 
 from nasdistill.stages.base import STAGES, Context, Inputs, Outcome, Reference, Specs
+from nasdistill.stages.class_names import MatchesClasses
 from nasdistill.stages.networks import Weights, network_for_data, spec_for_data, trained_on
 from nasdistill.stages.training import TrainsOnLabels, train_task
 from nasdistill.training.settings import TrainingSettings
@@ -15,7 +16,7 @@ if TYPE_CHECKING:
     from nasdistill.models.base import NetworkSpec
 
 
-class TrainOptions(TrainingSettings):
+class TrainOptions(MatchesClasses, TrainingSettings):
     """Options of the stage beside the model."""
 
     fresh: bool = Field(False, description="draw new weights even where the model comes with trained ones")
@@ -36,14 +37,17 @@ class Train(TrainOptions, TrainsOnLabels):
         "or {name: wrn, depth: 16, width: 1}"
     )
 
+    @property
+    def _weights(self) -> Weights:
+        return "fresh" if self.fresh else "any"
+
     def foresee(self, specs: Specs, context: Context) -> NetworkSpec | None:
-        spec = spec_for_data("model", self.model, specs, context)
+        spec = spec_for_data("model", self.model, specs, context, self._weights, self.classes)
         return spec and trained_on(spec, context.data)
 
     def run(self, inputs: Inputs, context: Context) -> Outcome:
         from nasdistill.training.tasks import Supervised
 
-        weights: Weights = "fresh" if self.fresh else "any"
-        spec, network = network_for_data("model", self.model, inputs, context, weights)
+        spec, network = network_for_data("model", self.model, inputs, context, self._weights, self.classes)
         task = Supervised(network, label_smoothing=self.label_smoothing, auxiliary_weight=self.auxiliary_weight)
         return train_task(task, spec, self, context)

@@ -10,7 +10,16 @@ from pydantic import Field, model_validator
 from nasdistill.errors import SpecError, UserError, found_at
 from nasdistill.registry import ComponentOf
 from nasdistill.stages.base import STAGES, Context, Inputs, Outcome, Place, Specs, Stage, path_of
-from nasdistill.stages.networks import Weights, images_in_words, network_for, spec_for, warn_of_other_labels
+from nasdistill.stages.class_names import Labels
+from nasdistill.stages.networks import (
+    Weights,
+    images_in_words,
+    matched_network,
+    matched_spec,
+    network_for,
+    spec_for,
+    untrained,
+)
 from nasdistill.stages.teaching import TaughtBy, TeachingOptions
 from nasdistill.stages.training import HISTORY
 from nasdistill.storage import write_json
@@ -80,18 +89,23 @@ class ZeroShot(TaughtBy, ZeroShotOptions, Stage):
         if first is None:
             return None
         self._check_test_images(first, context)
+        found: list[NetworkSpec] = []
 
         def of_one_kind(field: Place, value: str | dict[str, Any]) -> NetworkSpec | None:
             spec = spec_for(field, value, specs, context, first)
-            if spec is not None:
-                _check_alike(field, value, spec, first)
-            return spec
+            if spec is None:
+                return None
+            _check_alike(field, value, spec, first)
+            if field == "student" and self.fresh:
+                spec = untrained(spec)
+            found.append(matched_spec(field, value, spec, self._names([*found, spec], context), context, self.classes))
+            return found[-1]
 
         spec = self.foresee_pair(self.objectives, of_one_kind)
         if spec is not None:
             with tentatively():
                 self._share(first, spec.build(), [first.build() for _ in self.teachers])
-        return spec and _taught_by(first, spec)
+        return spec and _taught_by(found[0], spec)
 
     def run(self, inputs: Inputs, context: Context) -> Outcome:
         import torch
@@ -109,11 +123,16 @@ class ZeroShot(TaughtBy, ZeroShotOptions, Stage):
         specs: list[NetworkSpec] = []
 
         def of_one_kind(field: Place, value: Any, weights: Weights = "trained") -> tuple[NetworkSpec, nn.Module]:
-            """As `network_for`, checked to read the same images as the first teacher."""
-            found = network_for(field, value, inputs, context, weights, specs[0] if specs else None)
-            specs.append(found[0])
-            _check_alike(field, value, found[0], specs[0])
-            return found
+            """As `network_for`, checked to read the same images as the first teacher, with the classes in one order."""
+            spec, network = network_for(field, value, inputs, context, weights, specs[0] if specs else None)
+            if specs:
+                _check_alike(field, value, spec, specs[0])
+            else:
+                self._check_test_images(spec, context)
+            names = self._names([*specs, spec], context)
+            spec, network = matched_network(field, value, spec, network, names, self.classes)
+            specs.append(spec)
+            return spec, network
 
         # The teachers first, so that the student is drawn from the seed alone.
         teachers = self.load_teachers(of_one_kind)
@@ -183,15 +202,19 @@ class ZeroShot(TaughtBy, ZeroShotOptions, Stage):
         from nasdistill.data.loaders import batches_in_order
         from nasdistill.data.words import read_with
 
-        self._check_test_images(spec, context)
         if spec.normalisation is None or not context.dataset.has_images:
             return None
         source = context.source
-        warn_of_other_labels("the teacher", spec.labels, source.classes)
         test = source.test
         if source.words is not None and spec.vocabulary is not None:
             test, _words = read_with(test, source.words, spec.vocabulary)
         return batches_in_order(test, spec.normalisation, context.engine)
+
+    def _names(self, specs: Sequence[NetworkSpec], context: Context) -> Labels | None:
+        """Those of the classes that all networks share: the data set's, or else those that the first of them knows."""
+        if context.dataset.has_images:
+            return context.source.classes
+        return next((spec.labels for spec in specs if spec.labels), None)
 
     def _check_test_images(self, spec: NetworkSpec, context: Context) -> None:
         if not context.dataset.has_images:

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 import torch
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 
 from nasdistill import interrupts
 from nasdistill.artifacts import Artifact, publish
@@ -57,6 +57,13 @@ def network_artifact(place: Path, data: Data, model: str, trained: bool = True, 
     kind = "network" if trained else "architecture"
     empty: dict[str, Any] = {"config": {}, "inputs": {}, "metrics": {}, "cost": {}, "provenance": {}}
     return publish(prepared, place, kind=kind, stage="given", uses="train", key="0", seed=0, **empty)
+
+
+def turn_head(artifact: Artifact) -> None:
+    """Reverse the outputs of an artifact's network by hand."""
+    state = load_file(artifact.folder / WEIGHTS)
+    turned = {name: state[name].flip(0).contiguous() for name in ("classifier.weight", "classifier.bias")}
+    save_file({**state, **turned}, artifact.folder / WEIGHTS)
 
 
 def stop_in(monkeypatch: pytest.MonkeyPatch, task: type[Task], step: int) -> Counter[str]:

@@ -108,7 +108,7 @@ def test_what_cannot_be_kept_is_refused_by_name(tmp_path: Path, data: Data) -> N
     )
     with pytest.raises(SpecError, match=refusal):
         adapted(tmp_path, perceptron, small)
-    with pytest.raises(SpecError, match=r"the data set has \['0', '1', '2', '3'\]; `new` fits it") as told:
+    with pytest.raises(SpecError, match=r"the data set has '0', '1', '2', '3'; `new` fits it") as told:
         adapted(tmp_path, perceptron, in_colour(data, classes=4))
     assert told.value.path == ("head",)
     unknown = network_artifact(tmp_path / "unknown", data, "wrn-10-1", normalisation=None)

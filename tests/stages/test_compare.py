@@ -20,7 +20,7 @@ from nasdistill.registry import build
 from nasdistill.stages import STAGES, Context
 from nasdistill.storage import read_json
 from nasdistill.training.records import Progress
-from tests.stages.parts import context_in, few_digits, network_artifact
+from tests.stages.parts import context_in, few_digits, network_artifact, turn_head
 
 OWN = Normalisation(mean=(0.5,), std=(0.4,))
 SHORT: dict[str, Any] = {"images": 6, "steps": 4}
@@ -158,17 +158,20 @@ def test_networks_that_do_not_fit_are_refused(
     assert caught.value.path == (field,)
 
 
-def test_networks_of_other_classes_are_refused(tmp_path: Path, data: Data) -> None:
-    upside_down = data.classes[::-1]
+def test_networks_of_other_classes_are_refused_and_those_in_another_order_mapped(tmp_path: Path, data: Data) -> None:
+    letters = tuple("abcdefghij")
     pair = {
         "student": network_artifact(tmp_path / "student", data, "mlp-8", labels=data.classes),
-        "teacher": network_artifact(tmp_path / "teacher", data, "mlp-8", labels=upside_down),
+        "teacher": network_artifact(tmp_path / "teacher", data, "mlp-8", labels=letters),
     }
-    with pytest.raises(SpecError, match=r"'other' was trained on classes .'9', .* another one on .'0', ") as caught:
+    with pytest.raises(SpecError, match=r"'other' was trained on the classes 'a', .* here are '0', ") as caught:
         compare(context_in(tmp_path, data), pair)
     assert caught.value.path == ("teacher",)
-    pair["student"] = pair["teacher"]
-    assert compare(context_in(tmp_path, data), pair)[1]["classes"][0]["label"] == "9"
+    pair["teacher"] = network_artifact(tmp_path / "turned", data, "mlp-8", labels=data.classes[::-1])
+    turn_head(pair["teacher"])
+    metrics, transition = compare(context_in(tmp_path, data), pair)
+    assert transition["classes"][0]["label"] == "0"
+    assert (metrics["agreement"], metrics["kl"]) == (100, 0), "it is the student, with its head turned"
 
 
 def test_a_step_size_that_leads_nowhere_is_named(tmp_path: Path, data: Data, pair: dict[str, Artifact]) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from pathlib import Path
 from typing import Any
 
@@ -76,12 +75,13 @@ def test_size_and_speed_are_told(tmp_path: Path, data: Data) -> None:
     assert 0 <= metrics["calibration_error"] <= 1
 
 
-def test_other_class_names_are_told(tmp_path: Path, data: Data, caplog: pytest.LogCaptureFixture) -> None:
-    labels = tuple(f"garment {number}" for number in range(10))
-    with caplog.at_level(logging.WARNING):
-        _, confusion = evaluate(tmp_path, data, network_artifact(tmp_path / "given", data, "mlp-8", labels=labels))
-    assert "garment 3" in caplog.text
-    assert confusion["labels"] == list(labels)
+def test_other_class_names_are_refused_unless_told_otherwise(tmp_path: Path, data: Data) -> None:
+    given = network_artifact(tmp_path / "given", data, "mlp-8", labels=tuple(f"garment {n}" for n in range(10)))
+    with pytest.raises(SpecError, match=r"'garment 3', .* those here are '0', ") as caught:
+        evaluate(tmp_path, data, given)
+    assert caught.value.path == ("network",)
+    _, confusion = evaluate(tmp_path, data, given, classes="by-position")
+    assert confusion["labels"] == list(data.classes)
 
 
 def test_an_architecture_without_weights_is_refused(tmp_path: Path, data: Data) -> None:
