@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar, get_args
 
@@ -18,6 +19,29 @@ LARGEST = 2**31 - 1
 """Of whole numbers in options: what every library below takes, and more than any of them means."""
 LARGEST_SEED = 2**32 - 1
 """What numpy takes."""
+
+
+@dataclass(frozen=True)
+class Facts:
+    """What a plan knows of the images that a stage works on, and of its network.
+
+    Attributes:
+        classes: how many.
+        images: whether there is a data set.
+        training: images of each class to train on; empty where there are none, or where nobody looked yet.
+        validation: the same of those that select.
+        read: images to train on that the files hold.
+        comes_with_validation: whether the files have validation images of their own.
+        auxiliary: whether the network that is trained has an auxiliary head, if that is known. It has to be built.
+    """
+
+    classes: int
+    images: bool = True
+    training: tuple[int, ...] = ()
+    validation: tuple[int, ...] = ()
+    read: int | None = None
+    comes_with_validation: bool = False
+    auxiliary: Callable[[], bool | None] = lambda: None
 
 
 class Options(BaseModel):
@@ -48,6 +72,18 @@ class Options(BaseModel):
                 with found_at(name):
                     refuse_endless(getattr(self, name))
         return self
+
+    def without_effect(self, facts: Facts) -> Iterator[tuple[str, str]]:
+        """The options that change nothing where `facts` hold, each with the reason, for a plan to warn of.
+
+        A default that does no harm is not worth a warning, see `differs`. Options within these are asked themselves.
+        """
+        return iter(())
+
+    def differs(self, *names: str) -> Iterator[str]:
+        """Those of some options that have another value than by default."""
+        fields = type(self).model_fields
+        return (name for name in names if getattr(self, name) != fields[name].get_default(call_default_factory=True))
 
 
 class Component(Options):
@@ -130,3 +166,20 @@ def components_in(value: Any) -> Iterator[Component]:
         return
     for part in value:
         yield from components_in(part)
+
+
+def idle_options(value: Any, facts: Facts, *place: str | int) -> Iterator[str]:
+    """A sentence for each option without effect in what `value` holds at any depth, see `Options.without_effect`.
+
+    Args:
+        place: of the value, to stand before the options' names.
+    """
+    parts: Iterable[tuple[str | int, Any]] = ()
+    if isinstance(value, Options):
+        for name, reason in value.without_effect(facts):
+            yield f"{'.'.join(map(str, (*place, name)))} has no effect: {reason}"
+        parts = [(field, getattr(value, field)) for field in type(value).model_fields]
+    elif isinstance(value, list | tuple):
+        parts = enumerate(value)
+    for step, part in parts:
+        yield from idle_options(part, facts, *place, step)

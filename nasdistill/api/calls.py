@@ -18,8 +18,9 @@ from torch import nn
 from nasdistill.api.options import Settings
 from nasdistill.api.results import Metrics, Result, load, result_of
 from nasdistill.artifacts import MANIFEST
-from nasdistill.component import components_in
+from nasdistill.component import components_in, idle_options
 from nasdistill.data.base import Data, DataSet, RawData, Shape
+from nasdistill.data.preparation import facts_of
 from nasdistill.errors import UserError
 from nasdistill.models.base import Model, Network, NetworkSpec
 from nasdistill.registry import registry
@@ -86,6 +87,8 @@ def run_stage(
     stage.check_data(dataset)
     for caveat in filter(None, (component.caveat() for component in components_in(stage))):
         log.warning("%s", caveat)
+    for idle in idle_options(stage, facts_of(data)) if data else ():
+        log.warning("%s", idle)
     seed = options.seed if options.seed is not None else data.seed if data else 0
     shared = Shared()
     if data:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
 from pydantic import Field
 
-from nasdistill.component import Options
+from nasdistill.component import Facts, Options
 from nasdistill.registry import Component, ComponentOf, Registry
 from nasdistill.words import whole
 
@@ -152,6 +153,13 @@ class DataSet(Component):
         gt=0,
         description="take only this many training images, stratified by class, before validation is split off",
     )
+
+    def without_effect(self, facts: Facts) -> Iterator[tuple[str, str]]:
+        if self.limit and facts.read is not None and self.limit >= facts.read:
+            yield "limit", f"there are {facts.read} images to train on"
+        if facts.comes_with_validation:
+            for name in self.differs("validation"):
+                yield name, "the files come with validation images of their own"
 
     def fingerprint(self) -> str:
         """SHA-256 over the bytes that the images are made from; a touched time does not change it.

@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import torch
 
+from nasdistill.component import Facts
 from nasdistill.data.base import Data, DataSet, Images, ImageSet, Normalisation, RawData
 from nasdistill.data.splits import few_of_each, stratified
 from nasdistill.data.statistics import computed_normalisation
@@ -45,6 +46,21 @@ def prepare(source: RawData, options: DataSet, seed: int) -> Data:
         seed=seed,
         words=source.words,
     )
+
+
+def facts_of(data: Data, source: RawData | None = None) -> Facts:
+    """What a plan knows of images.
+
+    Args:
+        source: what `data` was prepared from, if that is known.
+    """
+    training, validation = (
+        tuple(part.labels.bincount(minlength=len(data.classes)).tolist()) for part in (data.train, data.validation)
+    )
+    facts = Facts(len(data.classes), training=training, validation=validation)
+    if source is None:
+        return facts
+    return replace(facts, read=len(source.train), comes_with_validation=source.validation is not None)
 
 
 def _require_whole_numbers_and_classes(source: RawData, options: DataSet) -> None:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from pydantic import Field
 
+from nasdistill.component import Facts
 from nasdistill.distill.objectives import Objective, Outputs
 
 if TYPE_CHECKING:
@@ -24,6 +26,12 @@ class LogitObjective(Objective):
         description="shift and scale each image's logits, of both networks, to mean 0 and deviation 1 beforehand "
         "(Sun et al. 2024)",
     )
+
+    def without_effect(self, facts: Facts) -> Iterator[tuple[str, str]]:
+        yield from super().without_effect(facts)
+        if self.weight and self.standardise and facts.classes == 2:
+            name = self.registered_name
+            yield "weight", f"two logits become -0.71 and 0.71 when standardised, so that {name} has no gradient"
 
     def loss(self, student: Outputs, teacher: Outputs, batch: Batch) -> torch.Tensor:
         return batch.mean(self.distance(*self.compared(student, teacher), batch.labels))

@@ -7,7 +7,7 @@ import logging
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import Any
+from typing import Any, ClassVar
 
 from pydantic import Field
 
@@ -53,6 +53,8 @@ class GrowthRule(Stepwise):
     A rule defines `scores`. Weights are carried by function-preserving widening, so each scoring uses the grown
     network.
     """
+
+    measures: ClassVar[bool] = True
 
     rescore: int = Field(1, gt=0, description="steps between two scorings")
     noise: float = Field(

@@ -47,6 +47,13 @@ def check_logits(spec: NetworkSpec, network: nn.Module) -> None:
         raise UserError(f"{who} must return logits [N, {spec.classes}], got {got} for images {list(images.shape)}")
 
 
+@functools.lru_cache(maxsize=1024)
+def has_auxiliary_head(spec: str) -> bool:
+    """Whether the network of a spec, as JSON, trains with an auxiliary head."""
+    with tentatively():
+        return hasattr(NetworkSpec.model_validate_json(spec).build(), "forward_with_auxiliary")
+
+
 def check_build(spec: NetworkSpec) -> None:
     """Build the network of a spec, with weights: for most, torch's meta device takes as long, and some break there.
 

@@ -9,17 +9,19 @@ import os
 import shutil
 import tempfile
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from nasdistill.artifacts import Artifact, open_artifact, publish
-from nasdistill.component import Component, classes_in, components_in
+from nasdistill.component import Component, Facts, classes_in, components_in, idle_options
 from nasdistill.data.base import DataSet
+from nasdistill.data.preparation import facts_of
 from nasdistill.errors import Interrupted, ProcessLost, SpecError, UserError, found_at
 from nasdistill.interrupts import leave_if_requested
-from nasdistill.models.base import SPEC, WEIGHTS, load_spec
+from nasdistill.models.base import SPEC, WEIGHTS, NetworkSpec, load_spec
+from nasdistill.models.foresight import has_auxiliary_head
 from nasdistill.recipes.blame import blaming_plugins, checked
 from nasdistill.recipes.cost import Meter
 from nasdistill.recipes.graph import is_artifact
@@ -204,7 +206,22 @@ class RecipeRun:
                 network = stage.foresee(specs, context)
         except SpecError as error:
             raise self.recipe.error(name, error) from None
-        return dataclasses.replace(planned, network=network, caveats=(*planned.caveats, *context.caveats))
+        caveats = (*planned.caveats, *context.caveats, *self._idle_options(stage, network))
+        return dataclasses.replace(planned, network=network, caveats=caveats)
+
+    def _idle_options(self, stage: Stage, network: Foreseen) -> Iterator[str]:
+        """What stage and data set say of options without effect, as far as the images and the network are known."""
+        spec = network if isinstance(network, NetworkSpec) else None
+        if stage.reads_data and self.shared.split is not None and self.shared.images is not None:
+            facts = facts_of(self.shared.split[1], self.shared.images)
+            yield from idle_options(self.dataset, facts, "data")
+        elif spec is not None:
+            facts = Facts(spec.classes, images=self.dataset.has_images)
+        else:
+            return
+        if spec is not None:
+            facts = dataclasses.replace(facts, auxiliary=lambda: has_auxiliary_head(spec.model_dump_json()))
+        yield from idle_options(stage, facts)
 
     def finished(self, key: str) -> Artifact | None:
         """The artifact with this key, under whatever name, if every byte of it is as written."""

@@ -47,8 +47,12 @@ def plan(recipe: Recipe | Sweep, out: Path, before: RecipeRun | None = None) -> 
     found: list[PlannedStage] = []
     for point, seed, this_run in _visits(_sweep(recipe), out, before=before):
         found += _planned(point, seed, this_run, {})
-    for warning in dict.fromkeys(f"{planned.name}: {caveat}" for planned in found for caveat in planned.caveats):
-        log.warning("%s", warning)
+    warned: dict[str, dict[str, None]] = {}
+    for planned in found:
+        for caveat in planned.caveats:
+            warned.setdefault(caveat, {})[planned.name] = None
+    for caveat, names in warned.items():
+        log.warning("%s: %s", ", ".join(names), caveat)
     places = reached([(planned.name, planned.seed, planned.point, planned.identity) for planned in found])
     return [replace(found[at], point=point) for at, point in places]
 

@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import dataclasses
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
 import torch
 from pydantic import Field, model_validator
 
+from nasdistill.component import Facts
 from nasdistill.data.loaders import ImageBatches, evaluation_batches, training_batches
 from nasdistill.data.seeds import derived_seed
 from nasdistill.data.splits import stratified
@@ -70,6 +71,13 @@ class MultiTrial(Strategy):
     max_parameters: int | None = Field(
         None, gt=0, description="largest network to find; larger ones are failures to the tuner, and not trained"
     )
+
+    def without_effect(self, facts: Facts) -> Iterator[tuple[str, str]]:
+        yield from super().without_effect(facts)
+        if self.patience and self.patience + 1 >= self.epochs:
+            yield "patience", f"the {self.epochs} epochs of a trial are too few to end earlier"
+        if self.stop_below_median and self.stop_below_median >= self.epochs:
+            yield "stop_below_median", f"a trial has {self.epochs} epochs"
 
     @model_validator(mode="after")
     def _learns(self) -> MultiTrial:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Annotated, Any
 
 from pydantic import Field, model_validator
 
 from nasdistill.artifacts import Artifact
-from nasdistill.component import classes_in
+from nasdistill.component import Facts, classes_in
 from nasdistill.data.augmentations import mixing
 from nasdistill.errors import SpecError
 from nasdistill.registry import ComponentOf
@@ -77,6 +78,14 @@ class DistillOptions(TeachingOptions, TrainingSettings):
                 problem = f"the warm-up of {objective.warmup:g} epochs exceeds the {self.epochs} epochs"
                 raise SpecError(problem, ("objectives", number, "warmup"))
         return self
+
+    def without_effect(self, facts: Facts) -> Iterator[tuple[str, str]]:
+        yield from super().without_effect(facts)
+        if self.views and self.views >= self.epochs:
+            yield "views", f"all {self.epochs} epochs differ anyway"
+        reads_labels = any(objective.registered_name == "cross-entropy" for objective in self._with_label_term())
+        if self.label_smoothing and not reads_labels and facts.auxiliary() is False:
+            yield "label_smoothing", "the objectives leave no weight to the labels"
 
     def _with_label_term(self) -> list[Any]:
         from nasdistill.distill.objectives.cross_entropy import with_label_term

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 from pydantic import Field, model_validator
 
 from nasdistill.artifacts import Artifact
+from nasdistill.component import Facts
 from nasdistill.errors import SpecError
 from nasdistill.stages.base import STAGES, Context, Inputs, Outcome, Place, Reference, Specs, Stage, path_of
 from nasdistill.stages.class_names import MatchesClasses
@@ -53,6 +54,12 @@ class Ensemble(MatchesClasses, Stage):
         [],
         description="networks that are compared with the members and are no part of the ensemble, e.g. their teacher",
     )
+
+    def without_effect(self, facts: Facts) -> Iterator[tuple[str, str]]:
+        yield from super().without_effect(facts)
+        if len(self.networks) == 1:
+            for name in self.differs("weights", "average"):
+                yield name, "there is one network"
 
     @model_validator(mode="after")
     def _each_once(self) -> Ensemble:

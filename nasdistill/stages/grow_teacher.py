@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import Field, model_validator
 
+from nasdistill.component import Facts
 from nasdistill.errors import SpecError
 from nasdistill.registry import Component, ComponentOf
 from nasdistill.stages.base import STAGES, Context, Inputs, Like, Outcome, Reference, Specs, Stage
@@ -54,6 +55,15 @@ class GrowOptions(MatchesClasses):
             if options.get(key, value) != value:
                 raise SpecError(f"{key} is {options[key]!r} here but {value!r} in the method; give it once", (key,))
         return {**options, **own}
+
+    def without_effect(self, facts: Facts) -> Iterator[tuple[str, str]]:
+        yield from super().without_effect(facts)
+        if not self.method.measures:
+            for name in self.differs("images", "batch_size"):
+                yield name, f"{self.method.registered_name!r} measures no importance"
+        elif facts.training and self.images > sum(facts.training):
+            for name in self.differs("images"):
+                yield name, f"importance is measured on all of the {sum(facts.training)} training images"
 
     @model_validator(mode="after")
     def _size_holds_for_the_method(self) -> GrowOptions:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import contextlib
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Annotated, Any
 
 from pydantic import Field, model_validator
 
-from nasdistill.component import Options
+from nasdistill.component import Facts, Options
 from nasdistill.errors import SpecError, UserError
 from nasdistill.registry import ComponentOf, registry
 from nasdistill.stages.base import STAGES, Context, Inputs, Like, Outcome, Specs, Stage
@@ -38,6 +39,8 @@ class SearchOptions(Options):
         if "epochs" in self.strategy.model_fields_set and self.strategy.epochs != self.epochs:
             problem = f"epochs is {self.epochs} here but {self.strategy.epochs} in the strategy; give it once"
             raise SpecError(problem, ("epochs",))
+        longer = self.strategy.model_copy(update={"epochs": self.epochs})
+        object.__setattr__(self, "strategy", longer)  # the config is frozen for others, and not finished here
         return self
 
 
@@ -66,6 +69,16 @@ class Search(SearchOptions, Stage):
             )
         return self
 
+    def without_effect(self, facts: Facts) -> Iterator[tuple[str, str]]:
+        from nasdistill.search.settings import CellOptions
+        from nasdistill.search.spaces.cells import SKIP, CellSpace
+
+        yield from super().without_effect(facts)
+        cells = isinstance(self.strategy, CellOptions) and isinstance(self.space, CellSpace)
+        if cells and SKIP not in self.space.operations:
+            for name in self.strategy.differs("max_skips", "on_collapse"):
+                yield f"strategy.{name}", f"the space {self.space.registered_name!r} has no skip connections"
+
     def foresee(self, specs: Specs, context: Context) -> Like | None:
         from nasdistill.models.base import NetworkSpec
 
@@ -82,9 +95,8 @@ class Search(SearchOptions, Stage):
         from nasdistill.models.inspection import described
         from nasdistill.search.drawing import draw_cell
 
-        strategy = self.strategy if self.epochs is None else self.strategy.model_copy(update={"epochs": self.epochs})
         data, space = context.data, self.space
-        found = strategy.search(space, data, context.engine, context.seed, context.checkpoints(), context.records)
+        found = self.strategy.search(space, data, context.engine, context.seed, context.checkpoints(), context.records)
         spec = NetworkSpec.for_data(found.model, data)
         network = spec.build()
         save_network(context.folder, spec, None)

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import Field, model_validator
 
+from nasdistill.component import Facts
 from nasdistill.errors import SpecError, found_at
 from nasdistill.stages.base import Place, Reference
 from nasdistill.stages.class_names import MatchesClasses
@@ -56,6 +57,12 @@ class TaughtBy(TeachingOptions):
             if min(self.teacher_weights) <= 0:
                 raise SpecError("every teacher's weight must be over 0", ("teacher_weights",))
         return self
+
+    def without_effect(self, facts: Facts) -> Iterator[tuple[str, str]]:
+        yield from super().without_effect(facts)
+        if len(self.teachers) == 1:
+            for name in self.differs("teacher_weights", "average"):
+                yield name, "there is one teacher"
 
     @property
     def student_weights(self) -> Weights:

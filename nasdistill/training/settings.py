@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Annotated, Any, Literal
 
 from pydantic import Field, model_validator
 
-from nasdistill.component import Options
+from nasdistill.component import Facts, Options
 from nasdistill.errors import SpecError
 from nasdistill.registry import ComponentOf
 
@@ -67,6 +68,17 @@ class LoopSettings(Options):
             raise SpecError(error.problem, ("schedule", *error.path)) from None
         return self
 
+    def without_effect(self, facts: Facts) -> Iterator[tuple[str, str]]:
+        yield from super().without_effect(facts)
+        evaluations = -(-self.epochs // self.evaluate_every)
+        if self.patience and self.patience + 1 >= evaluations:
+            yield "patience", f"{evaluations} evaluation(s) in {self.epochs} epochs are too few to end earlier"
+        if self.images_per_class is None:
+            for name in self.differs("full_epochs"):
+                yield name, "it is for `images_per_class`, which is not given"
+        elif facts.training and self.images_per_class == max(facts.training):
+            yield "images_per_class", "each class has so many images to train on"
+
     def learning_rate(self, step: int, steps_per_epoch: int) -> float:
         """The learning rate of a step, counted from 0, as a pure function: peak * schedule * warm-up."""
         factor: float = self.schedule.factor(step / (self.epochs * steps_per_epoch), self.epochs)
@@ -99,3 +111,13 @@ class TrainingSettings(LoopSettings):
         "one trained alone; a student with its teacher's model needs another replicate than its teacher",
     )
     auxiliary_weight: float = Field(0.4, ge=0, description="weight of the auxiliary head's loss, in networks with one")
+
+    def without_effect(self, facts: Facts) -> Iterator[tuple[str, str]]:
+        yield from super().without_effect(facts)
+        if self.balance != "none" and (self.images_per_class is not None or len(set(facts.training)) == 1):
+            yield "balance", "all classes have as many images to train on"
+        if self.select == "balanced-accuracy" and len(set(facts.validation)) == 1:
+            yield "select", "all classes have as many validation images, so that it is the accuracy"
+        if facts.auxiliary() is False:
+            for name in self.differs("auxiliary_weight"):
+                yield name, "the network has no auxiliary head"

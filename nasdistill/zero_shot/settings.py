@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Annotated, Any, Literal
 
 from pydantic import Field, model_validator
 
-from nasdistill.component import Options
+from nasdistill.component import Facts, Options
 from nasdistill.errors import SpecError
 from nasdistill.registry import ComponentOf
 
@@ -93,6 +94,15 @@ class TransferSettings(Options):
             except SpecError as error:
                 raise SpecError(error.problem, (name, *error.path)) from None
         return self
+
+    def without_effect(self, facts: Facts) -> Iterator[tuple[str, str]]:
+        yield from super().without_effect(facts)
+        if not self.collapse_below:
+            for name in self.differs("on_collapse"):
+                yield name, "with `collapse_below: 0` nothing counts as a collapse"
+        if not facts.images:
+            for name in self.differs("evaluate_every"):
+                yield name, "there are no test images"
 
     def steps_at(self, done: int) -> tuple[int, int]:
         """Steps of generator and student in the iteration that comes after `done` ones."""

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import ClassVar
 
 import numpy
 import torch
 from pydantic import Field
 
+from nasdistill.component import Facts
 from nasdistill.data.augmentations import AUGMENTATIONS, BatchAugmentation
 
 
@@ -58,6 +60,10 @@ class CutMix(BatchAugmentation):
         1.0, gt=0, description="of Beta(alpha, alpha), which l is drawn from for each image; 1: uniform"
     )
     probability: float = Field(1.0, ge=0, le=1, description="share of the images that get a box (0.5 for CIFAR)")
+
+    def without_effect(self, facts: Facts) -> Iterator[tuple[str, str]]:
+        if not self.probability:
+            yield "probability", "it is 0, so that no image gets a box"
 
     def sample(self, count: int, size: tuple[int, int], generator: torch.Generator) -> torch.Tensor:
         share = beta(self.alpha, count, generator)

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import ClassVar, Literal
 
 import torch
 from pydantic import Field
 
+from nasdistill.component import Facts
 from nasdistill.data.augmentations import AUGMENTATIONS, Augmentation
 from nasdistill.errors import UserError
 
@@ -25,6 +27,10 @@ class Flip(Augmentation):
     normalised: ClassVar[bool] = False
 
     probability: float = Field(0.5, ge=0, le=1, description="share of the images that are mirrored")
+
+    def without_effect(self, facts: Facts) -> Iterator[tuple[str, str]]:
+        if not self.probability:
+            yield "probability", "it is 0, so that no image is mirrored"
 
     def sample(self, count: int, size: tuple[int, int], generator: torch.Generator) -> torch.Tensor:
         return torch.rand(count, generator=generator) < self.probability

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import logging
 import re
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal
 
 import torch
 from pydantic import BeforeValidator, Field, PlainSerializer
 
+from nasdistill.component import Facts
 from nasdistill.data.base import DATASETS, DataSet, ImageFiles, Images, ImageSet, RawData, Shape
 from nasdistill.data.decoding import Broken, Header, decode_files, is_image, read_headers
 from nasdistill.data.files import fingerprint_of
@@ -75,6 +77,13 @@ class ImageFolder(DataSet):
     memory_mb: int = Field(
         4096, gt=0, description="images that need more MiB of memory are decoded anew in each epoch instead of kept"
     )
+
+    def without_effect(self, facts: Facts) -> Iterator[tuple[str, str]]:
+        yield from super().without_effect(facts)
+        given = list(self.differs("test", "split_seed"))
+        if given and TEST in self._found().folders:
+            for name in given:
+                yield name, "the files come with test images of their own"
 
     def fingerprint(self) -> str:
         files = self._found().files

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from typing import Literal
 
 import torch
 from pydantic import Field
 
+from nasdistill.component import Facts
 from nasdistill.distill.divergences import DIVERGENCES, Divergence
 from nasdistill.distill.logits import softened_divergence
 
@@ -65,6 +67,11 @@ class Wasserstein(Divergence):
         description="discrete: any two classes are 1 apart, for classes without an order; line: classes are as far "
         "apart as their numbers, for those with one, such as ages",
     )
+
+    def without_effect(self, facts: Facts) -> Iterator[tuple[str, str]]:
+        if facts.classes == 2:
+            for name in self.differs("metric"):
+                yield name, "two classes are 1 apart in either"
 
     def of_images(self, student: torch.Tensor, teacher: torch.Tensor) -> torch.Tensor:
         difference = student.softmax(dim=1) - teacher.softmax(dim=1)

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
 from pydantic import Field, model_validator
 
+from nasdistill.component import Facts
 from nasdistill.errors import SpecError, UserError, written_at
 from nasdistill.registry import Component, Registry
 
@@ -80,6 +81,12 @@ class Objective(Component):
         if self.parts and not any(getattr(self, part) for part in self.parts):
             raise SpecError(f"{' and '.join(self.parts)} are 0, so that nothing would be learned", self.parts[:1])
         return self
+
+    def without_effect(self, facts: Facts) -> Iterator[tuple[str, str]]:
+        if not self.weight:
+            yield "weight", "it is 0, so that the objective is left out"
+        elif 0 < self.warmup <= 1:
+            yield "warmup", "the weight rises once an epoch, and is whole in the first"
 
     def bind(self, student: nn.Module, teacher: nn.Module, shape: Shape) -> Term:
         """Fit this objective to a pair of networks, before training. With several teachers it is called for each.

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import torch
 from torch.nn import functional
 
+from nasdistill.component import Facts
 from nasdistill.distill.logits import LogitObjective
 from nasdistill.distill.objectives import OBJECTIVES, Objective, Outputs
 from nasdistill.training.batches import Batch
@@ -65,6 +68,11 @@ class PermutedPredictions(LogitObjective):
 
     source = "Furlanello et al., Born-Again Neural Networks (2018): DKPP"
     replaces_labels = True
+
+    def without_effect(self, facts: Facts) -> Iterator[tuple[str, str]]:
+        yield from super().without_effect(facts)
+        if self.weight and facts.classes == 2:
+            yield "the shuffling of dkpp", "of two classes one is left beside the likeliest, so that this is `ban`"
 
     def distance(self, student: torch.Tensor, teacher: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
         return functional.cross_entropy(student, permuted_predictions(teacher.softmax(dim=1)), reduction="none")

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from pydantic import Field
 
+from nasdistill.component import Facts
 from nasdistill.distill.objectives import OBJECTIVES, Objective, Outputs
 from nasdistill.errors import SpecError
 
@@ -26,6 +27,13 @@ class CrossEntropy(Objective):
     label_smoothing: float = Field(
         0.0, ge=0, lt=1, description="share of the target that is spread over all classes (Szegedy et al. 2016)"
     )
+
+    def without_effect(self, facts: Facts) -> Iterator[tuple[str, str]]:
+        if self.weight:
+            yield from super().without_effect(facts)
+        else:  # which keeps the labels out, as they are not where nothing is listed
+            for name in self.differs("label_smoothing", "warmup"):
+                yield name, "the labels have the weight 0"
 
     def loss(self, student: Outputs, teacher: Outputs, batch: Batch) -> torch.Tensor:
         from nasdistill.training.tasks import label_loss

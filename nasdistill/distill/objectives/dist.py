@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import torch
 from pydantic import Field
 from torch.nn import functional
 
+from nasdistill.component import Facts
 from nasdistill.distill.logits import LogitObjective
 from nasdistill.distill.objectives import OBJECTIVES
 
@@ -35,6 +38,11 @@ class Dist(LogitObjective):
     beta: float = Field(1.0, ge=0, description="weight of the relations between the classes of an image")
     gamma: float = Field(1.0, ge=0, description="weight of the relations between the images of a batch, class by class")
     temperature: float = Field(1.0, gt=0, description="T, which softens the probabilities of both networks")
+
+    def without_effect(self, facts: Facts) -> Iterator[tuple[str, str]]:
+        yield from super().without_effect(facts)
+        if self.weight and self.beta and facts.classes == 2:
+            yield "beta", "over two classes the correlation is 1 or -1, which has no gradient"
 
     def distance(self, student: torch.Tensor, teacher: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
         ours, theirs = ((logits / self.temperature).softmax(dim=1) for logits in (student, teacher))

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 
 import torch
 from pydantic import Field
 
+from nasdistill.component import Facts
 from nasdistill.distill.logits import LogitObjective, softened_divergence
 from nasdistill.distill.objectives import OBJECTIVES, Outputs
 from nasdistill.training.batches import Batch
@@ -54,6 +55,14 @@ class DecoupledKnowledgeDistillation(LogitObjective):
     alpha: float = Field(1.0, ge=0, description="weight of the target class (TCKD)")
     beta: float = Field(8.0, ge=0, description="weight of the other classes (NCKD)")
     temperature: float = Field(4.0, gt=0, description="T, which softens the probabilities of both networks")
+
+    def without_effect(self, facts: Facts) -> Iterator[tuple[str, str]]:
+        yield from super().without_effect(facts)
+        if self.weight and self.beta and facts.classes == 2:
+            yield (
+                "beta",
+                "of two classes one is left beside the label's, and nothing to rank (NCKD is 0)",
+            )
 
     def distance(self, student: torch.Tensor, teacher: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
         target, others = decoupled_divergence(student, teacher, labels, self.temperature)

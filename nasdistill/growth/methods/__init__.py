@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from pydantic import Field
 
@@ -33,6 +33,9 @@ class Grown:
 
 class GrowthMethod(Component):
     """Base of all growth methods."""
+
+    measures: ClassVar[bool] = False
+    """Whether it looks at images, to measure what matters."""
 
     ratio: float = Field(2.0, gt=1, description="size of the teacher over the size of the student")
     budget: Literal["params", "flops"] = Field("params", description="what size means")

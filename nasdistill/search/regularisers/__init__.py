@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from pydantic import Field
 
+from nasdistill.component import Facts
 from nasdistill.registry import Component, Registry
 
 if TYPE_CHECKING:
@@ -19,6 +21,10 @@ class Regulariser(Component):
     """Base of all regularisers."""
 
     weight: float = Field(1.0, description="what this term is multiplied by in the architecture's loss")
+
+    def without_effect(self, facts: Facts) -> Iterator[tuple[str, str]]:
+        if not self.weight:
+            yield "weight", "it is 0, so that the term adds nothing"
 
     def loss(self, space: CellSpace, mixture: Mixture) -> torch.Tensor:
         """The term of one kind of cell, a scalar, without `weight`; the mean over normal and reduction cells counts."""

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
 from pydantic import Field
 
+from nasdistill.component import Facts
 from nasdistill.distill.objectives import Outputs
 from nasdistill.registry import Component, Registry
 
@@ -57,6 +58,10 @@ class GeneratorLoss(Component):
     """Whether it reads the student's outputs, so that gradients go through the student too."""
 
     weight: float = Field(1.0, ge=0, description="what this term is multiplied by in the sum")
+
+    def without_effect(self, facts: Facts) -> Iterator[tuple[str, str]]:
+        if not self.weight:
+            yield "weight", "it is 0, so that the loss is left out"
 
     def bind(self, teacher: nn.Module, shape: Shape) -> GeneratorTerm:
         """Fit this loss to a teacher, before transfer. With several teachers it is called for each.
