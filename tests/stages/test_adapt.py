@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import torch
 
-from nasdistill.artifacts import Artifact
+from nasdistill.artifacts import Artifact, publish
 from nasdistill.data.base import Data, ImageSet, Normalisation
 from nasdistill.errors import SpecError
 from nasdistill.models.base import load_network
@@ -81,9 +81,9 @@ def test_a_new_head_on_smaller_images_keeps_all_else_and_trains(tmp_path: Path, 
     assert (spec.shape, spec.classes, spec.labels) == ((3, 6, 6), 4, ("0", "1", "2", "3"))
     assert network.feature_points == ("network.groups.0", "network.groups.1", "network.groups.2")
 
-    artifact = network_artifact(tmp_path / "as-artifact", other, "wrn-10-1", classes=4)
-    for file in folder.iterdir():
-        (artifact.folder / file.name).write_bytes(file.read_bytes())
+    manifest: dict[str, Any] = {"config": {}, "inputs": {}, "metrics": {}, "cost": {}, "provenance": {}}
+    place = tmp_path / "as-artifact"
+    artifact = publish(folder, place, kind="network", stage="adapt", uses="adapt", key="0", seed=0, **manifest)
     options = {"student": "adapted", "teacher": "teacher", "epochs": 1, "show": [], "objectives": ["kd", "attention"]}
     context = context_in(tmp_path / "distil", other)
     build(STAGES.get("distill"), options).run({"student": artifact, "teacher": artifact}, context)
