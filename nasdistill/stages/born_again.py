@@ -109,7 +109,7 @@ class BornAgain(MatchesClasses, TrainingSettings, Stage):
                 "fresh": True,
                 "replicate": self.replicate + number,
                 "teacher": [*teachers] if self.taught_by == "all" and number > 1 else teachers[-1],
-                **({"average": self.average} if self.taught_by == "all" and number > 1 else {}),
+                "average": self.average,
                 "objectives": self.objectives,
                 "better_than": made[:-1] if self.while_better and len(made) > 1 else None,
             }
