@@ -200,20 +200,26 @@ class Engine:
 
     def optimizer_step(
         self, losses: Mapping[str, torch.Tensor], module: nn.Module, stepper: Any, clip: float | None
-    ) -> None:
+    ) -> torch.Tensor | None:
         """One step down the gradient of the sum of the losses, which are scalars.
 
         Args:
             module, stepper: what `setup` made of a module and its optimiser.
             clip: largest norm of the gradients together; longer ones are scaled.
+
+        Returns:
+            The L2 norm of the gradients together before they were scaled, []; None without `clip`, as it takes time to
+            compute. `clip=math.inf` computes it and scales nothing.
         """
         import torch
 
         self.fabric.backward(torch.stack(list(losses.values())).sum())
+        norm = None
         if clip is not None:
-            self.fabric.clip_gradients(module, stepper, max_norm=clip, error_if_nonfinite=False)
+            norm = self.fabric.clip_gradients(module, stepper, max_norm=clip, error_if_nonfinite=False)
         stepper.step()
         stepper.zero_grad()
+        return norm
 
     def shared_statistics(self) -> AbstractContextManager[Any]:
         """Batch norm over the whole batch, where settings and processes ask for it; around a loop that all run."""

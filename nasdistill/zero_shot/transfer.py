@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -110,6 +111,7 @@ def transfer(
     learning, student_stepper = engine.setup(task, student_optimizer)
     making, generator_stepper = engine.setup(generation, generator_optimizer)
     course, losses = Course(), RunningLosses()
+    clip = math.inf if settings.clip is None else settings.clip  # the norms are curves, clipped or not
     watch = Watch(generation.classes)
     engine.place(watch)
     state = Resumable(
@@ -153,7 +155,7 @@ def transfer(
                     # One that starts over makes the images of this process alone, so no other's gradients are its own.
                     with engine.fabric.no_backward_sync(making, enabled=generation.component.starts_over):
                         generator_losses = making(latents, targets)
-                        engine.optimizer_step(generator_losses, making, generator_stepper, settings.clip)
+                        generator_norm = engine.optimizer_step(generator_losses, making, generator_stepper, clip)
             with torch.no_grad(), engine.autocast():
                 images = generation.generator(latents).float()
                 teacher_outputs = task.teacher_ensemble(images)
@@ -162,7 +164,7 @@ def transfer(
                 student_losses = learning(batch)
                 if step == 0:
                     watch.add(task.answers, teacher_outputs[0].logits)
-                engine.optimizer_step(student_losses, learning, student_stepper, settings.clip)
+                student_norm = engine.optimizer_step(student_losses, learning, student_stepper, clip)
 
             course.done += 1
             course.learned += student_steps * len(images) * engine.processes
@@ -170,7 +172,10 @@ def transfer(
                 **{f"generator/{name}": value for name, value in generator_losses.items()},
                 **{f"student/{name}": value for name, value in student_losses.items()},
             }
-            losses.add(course.done, named, task.take_reported())
+            assert generator_norm is not None
+            assert student_norm is not None
+            norms = {"gradient norm/generator": generator_norm, "gradient norm/student": student_norm}
+            losses.add(course.done, named, {**norms, **task.take_reported()})
             over = course.done == settings.pseudo_batches
             if over or course.done % settings.watch_every == 0:
                 losses.read()

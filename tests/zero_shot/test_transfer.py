@@ -15,7 +15,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from nasdistill.training.losses import Diverged
 from nasdistill.zero_shot.generators import GENERATORS
 from nasdistill.zero_shot.generators.convolutional import ConvolutionalGenerator
-from nasdistill.zero_shot.transfer import transfer
+from nasdistill.zero_shot.transfer import Course, transfer
 from tests.distill.nets import TwoMaps
 from tests.training.parts import FixedBatches, engine
 from tests.zero_shot.parts import CLASSES, GENERATOR, SEED, SHAPE, loop, network, watched
@@ -350,3 +350,34 @@ def test_drop_path_rises_over_the_run(tmp_path: Path) -> None:
     student = Dropping()
     loop(student, network(2), pseudo_batches=3).run(tmp_path)
     assert student.heard == pytest.approx([0, 0.1, 0.2])
+
+
+@pytest.mark.parametrize("clip", [None, 1e-4])
+def test_the_norms_of_both_gradients_are_curves_as_they_were_before_clipping(
+    tmp_path: Path, clip: float | None
+) -> None:
+    def run(clip: float | None) -> tuple[Course, list[float]]:
+        """The curves, and the norm of the gradients that each optimizer step of the only iteration got to see."""
+        norms: list[float] = []
+
+        def note(optimizer: torch.optim.Optimizer, *_: object) -> None:
+            gradients = [p.grad.flatten() for group in optimizer.param_groups for p in group["params"]]
+            norms.append(float(torch.cat(gradients).norm()))
+
+        made = loop(network(1), network(2, channels=6), **STEPS | {"pseudo_batches": 1, "clip": clip})
+        hook = register_optimizer_step_pre_hook(note)
+        try:
+            return made.run(tmp_path / str(clip)), norms
+        finally:
+            hook.remove()
+
+    _course, unclipped = run(None)
+    course, seen = run(clip)
+    assert len(seen) == GENERATOR_STEPS + STUDENT_STEPS
+    # The first steps of both start from the same weights; clipped, later ones do not.
+    assert seen == pytest.approx(unclipped if clip is None else [clip] * len(seen), rel=1e-2)
+    last = {"generator": seen[GENERATOR_STEPS - 1], "student": seen[-1]}
+    for who, norm in last.items():
+        ((done, shown),) = course.curves[f"gradient norm/{who}"]
+        assert done == 1
+        assert shown == pytest.approx(norm) if clip is None else shown > 10 * clip
