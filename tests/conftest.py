@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import os
 from collections.abc import Iterator
+from html import escape
 
 import pytest
 
@@ -45,6 +46,21 @@ def no_memory_of_the_users(tmp_path_factory: pytest.TempPathFactory) -> Iterator
     """What tests say yes to is not remembered for whoever runs them."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("XDG_STATE_HOME", str(tmp_path_factory.mktemp("state")))
+        yield
+
+
+@pytest.fixture(scope="session", autouse=True)
+def brief_pictures() -> Iterator[None]:
+    """Every run ends with a page; its pictures, a fifth of a second each, are drawn in the tests of reports alone."""
+    from nasdistill.report import plots, trial_plots
+
+    @functools.wraps(plots.picture)
+    def picture(title: str, *_: object, **__: object) -> str:
+        return f'<svg xmlns="http://www.w3.org/2000/svg" role="img" aria-label="{escape(title)}"></svg>'
+
+    with pytest.MonkeyPatch.context() as patch:
+        for module in (plots, trial_plots):
+            patch.setattr(module, "picture", picture)
         yield
 
 

@@ -41,7 +41,7 @@ def test_the_six_pairs_meet_in_the_order_of_their_table(how: str) -> None:
 def test_a_large_teacher_and_a_small_student_meet_as_long_as_published(recipe: str, expected: tuple[str, int]) -> None:
     read = load_recipe(recipe)
     stages: dict[str, Any] = dict(read.stages)
-    assert (read.data["name"], stages["student"].pseudo_batches) == expected
+    assert (read.data["data"]["name"], stages["student"].pseudo_batches) == expected
     assert (stages["teacher"].model, stages["student"].student) == ("wrn-40-2", "wrn-16-1")
 
 

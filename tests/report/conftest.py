@@ -1,11 +1,23 @@
 from __future__ import annotations
 
+import inspect
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from nasdistill.report import plots, trial_plots
 from nasdistill.report.records import RunRecord
 from tests.report.fakes import fake_run
+
+
+@pytest.fixture(scope="package", autouse=True)
+def whole_pictures() -> Iterator[None]:
+    """Drawn as users see them."""
+    with pytest.MonkeyPatch.context() as patch:
+        for module in (plots, trial_plots):
+            patch.setattr(module, "picture", inspect.unwrap(plots.picture))
+        yield
 
 
 @pytest.fixture(scope="session")
