@@ -77,6 +77,15 @@ class Artifact:
             if sha256_of(path) != self.manifest.files.get(name):
                 raise DamagedFile(f"{path} is damaged: its SHA-256 is not the one in {MANIFEST}")
 
+    def untouched(self) -> bool:
+        """Whether the folder holds all that was written, as it was written, and nothing else."""
+        try:
+            self.verify()
+        except DamagedFile:
+            return False
+        there = {path.relative_to(self.folder).as_posix() for path in files_below(self.folder)}
+        return there == {*self.manifest.files, MANIFEST}
+
 
 def open_artifact(folder: Path, verify: bool = True) -> Artifact:
     """Open the artifact in `folder`.

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
 import shutil
 import uuid
 from collections.abc import Iterator, Mapping
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
 
 _STATE_KEY = "nasdistill"
 _SEAL = "sha256"
+_LEFTOVER = re.compile(r"\..+\.[0-9a-f]{32}\.(partial|retired)")
 
 HEADER_LIMIT = 16 << 20
 """Bytes of a state's header; parsing a larger one would take seconds and a multiple of its size in memory."""
@@ -65,7 +67,11 @@ def write_text(path: Path, text: str) -> None:
 
 def write_json(path: Path, value: Any) -> None:
     """Write plain data as indented JSON, atomically; NaN and infinities are refused."""
-    write_text(path, json.dumps(value, indent=2, allow_nan=False) + "\n")
+    write_text(path, json_text(value))
+
+
+def json_text(value: Any) -> str:
+    return json.dumps(value, indent=2, allow_nan=False) + "\n"
 
 
 def read_json(path: Path) -> Any:
@@ -82,8 +88,13 @@ def read_json(path: Path) -> Any:
 
 def write_sealed(path: Path, content: Mapping[str, Any]) -> None:
     """Write a mapping as JSON with its own SHA-256 under the key `sha256`, so that a changed byte shows."""
+    write_text(path, sealed(content))
+
+
+def sealed(content: Mapping[str, Any]) -> str:
+    """What `write_sealed` writes."""
     plain = json.loads(json.dumps(content, allow_nan=False))  # what reading gives back: all keys are strings then
-    write_json(path, {**plain, _SEAL: sha256_of_json(plain)})
+    return json_text({**plain, _SEAL: sha256_of_json(plain)})
 
 
 def read_sealed(path: Path, newest: int | None = None, sealed_since: int = 0) -> dict[str, Any]:
@@ -238,11 +249,17 @@ def _put_tensors(skeleton: Any, tensors: Mapping[str, torch.Tensor]) -> Any:
 
 def remove_leftovers(folder: Path) -> None:
     """Remove what killed writes left directly in `folder`: half-written files and folders on their way out."""
-    for path in [*folder.glob(".*.partial"), *folder.glob(".*.retired")]:
-        if path.is_dir():
+    for path in leftovers(folder):
+        if path.is_dir() and not path.is_symlink():
             shutil.rmtree(path)
         else:
             path.unlink()
+
+
+def leftovers(folder: Path) -> list[Path]:
+    """See `remove_leftovers`; what a user may have called so has no such random name."""
+    found = folder.iterdir() if folder.is_dir() else ()
+    return sorted(path for path in found if _LEFTOVER.fullmatch(path.name))
 
 
 def files_below(folder: Path) -> Iterator[Path]:

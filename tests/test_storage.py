@@ -8,6 +8,7 @@ import os
 import stat
 import subprocess
 import sys
+import uuid
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -190,13 +191,15 @@ def test_a_real_full_disk_is_told_and_leaves_the_old_file(tmp_path: Path) -> Non
 
 
 def test_leftovers_of_killed_writes_are_removed_and_nothing_else(tmp_path: Path) -> None:
-    (tmp_path / ".a.json.0123.partial").write_text("half")
-    (tmp_path / ".place.0123.retired").mkdir()
-    (tmp_path / ".place.0123.retired" / "a").write_text("old")
+    (tmp_path / f".a.json.{uuid.uuid4().hex}.partial").write_text("half")
+    retired = tmp_path / f".place.{uuid.uuid4().hex}.retired"
+    retired.mkdir()
+    (retired / "a").write_text("old")
     (tmp_path / "a.json").write_text("whole")
     (tmp_path / ".hidden").write_text("of the user")
+    (tmp_path / ".big.iso.partial").write_text("of a user's browser")
     remove_leftovers(tmp_path)
-    assert sorted(os.listdir(tmp_path)) == [".hidden", "a.json"]
+    assert sorted(os.listdir(tmp_path)) == [".big.iso.partial", ".hidden", "a.json"]
 
 
 def test_files_come_in_a_fixed_order(tmp_path: Path) -> None:

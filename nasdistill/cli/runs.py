@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Callable
+from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -91,8 +92,10 @@ def show_plan(sweep: Sweep, out: Path) -> None:
     """Print what a run would do."""
     from nasdistill.cli.tables import show, show_table
     from nasdistill.recipes import runner
+    from nasdistill.recipes.place import check_run
     from nasdistill.report.points import in_words
 
+    check_run(sweep, out)
     planned = runner.plan(sweep, out)
     rows = [
         (
@@ -130,31 +133,37 @@ def report(
     Of a single run or experiment, the page and the tables are written again.
     """
     from nasdistill.cli.tables import show, show_experiment, show_results, show_sweep
+    from nasdistill.recipes.lock import run_lock
     from nasdistill.report.experiment_page import write_experiment
     from nasdistill.report.experiments import EXPERIMENT, load_experiment
     from nasdistill.report.page import write_comparison, write_report
-    from nasdistill.report.results import load_run
+    from nasdistill.report.page_file import REPORT, check_page
+    from nasdistill.report.results import load_run, warn_of_damage
     from nasdistill.report.sweeps import write_sweep
 
     experiments = [folder for folder in runs if (folder / EXPERIMENT).is_file()]
     if experiments and len(runs) > 1:
         raise UserError(f"{experiments[0]} is an experiment, which has a report of its own: runs alone are compared")
-    if experiments:
-        experiment = load_experiment(runs[0])
-        page = out or runs[0] / "report.html"
-        write_experiment(experiment, runs[0], page)
-        show(f"{experiment.name}, in {runs[0]}")
-        show_experiment(experiment)
-        show(f"report: {page}")
-        return
-    records = [load_run(folder) for folder in runs]
-    if len(records) == 1:
-        page = out or runs[0] / "report.html"
-        write_report(records[0], page)
-        write_sweep(records[0], runs[0])
-    else:
-        page = out or Path("comparison.html")
-        write_comparison(records, page)
+    page = out or (runs[0] / REPORT if len(runs) == 1 else Path("comparison.html"))
+    check_page(page)
+    # A page elsewhere needs nothing of the run's folder but to be read.
+    with nullcontext() if out or len(runs) > 1 else run_lock(runs[0]):
+        if experiments:
+            experiment = load_experiment(runs[0])
+            write_experiment(experiment, runs[0], out)
+            show(f"{experiment.name}, in {runs[0]}")
+            show_experiment(experiment)
+            show(f"report: {page}")
+            return
+        records = [load_run(folder) for folder in runs]
+        for folder in runs:
+            warn_of_damage(folder)
+        if len(records) > 1:
+            write_comparison(records, page)
+        else:
+            write_report(records[0], page)
+            if out is None:
+                write_sweep(records[0], runs[0])
     for folder, record in zip(runs, records, strict=True):
         show(f"{record.name}, in {folder}")
         show_results(record.rows)

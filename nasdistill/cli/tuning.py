@@ -97,6 +97,7 @@ def tune(given: dict[str, Any], settings: dict[str, Any], general: General) -> N
     out = given.get("out") or RUNS / f"{tuned.recipe.settings.name}-tune"
     service = read_service(given["service"]) if "service" in given else None
     if given.get("dry_run"):
+        experiments.check_experiment(tuned, out)
         algorithms_of(tuned.recipe, tuned.settings)
         if service is None:  # else the data may lie where the trials run
             for recipe in (tuned.recipe, *tuned.examples):

@@ -154,5 +154,6 @@ def _refuse_to_replace(out: Path) -> None:
         raise UserError(f"{out} is a file; name a folder that does not exist yet")
     if not any(out.iterdir()):
         return
-    if not (out / MANIFEST).is_file() or open_artifact(out, verify=False).manifest.uses != USES:
+    found = open_artifact(out, verify=False) if (out / MANIFEST).is_file() else None
+    if found is None or found.manifest.uses != USES or not found.untouched():
         raise UserError(f"{out} holds something else than an imported network; name a folder that does not exist yet")

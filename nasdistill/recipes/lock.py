@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import datetime, timezone
 from pathlib import Path
+from typing import Any
 
 from filelock import FileLock, Timeout
 
@@ -18,6 +19,9 @@ from nasdistill.storage import read_json, write_json
 
 log = logging.getLogger(__name__)
 
+LOCK = "run.lock"
+HOLDER = "run.holder.json"
+
 
 @contextmanager
 def run_lock(folder: Path) -> Iterator[None]:
@@ -26,8 +30,8 @@ def run_lock(folder: Path) -> Iterator[None]:
     Raises:
         UserError: another process holds it, and the sentence says which; or nothing can be written there.
     """
-    holder = folder / "run.holder.json"
-    lock = FileLock(folder / "run.lock")
+    holder = folder / HOLDER
+    lock = FileLock(folder / LOCK)
     try:
         folder.mkdir(parents=True, exist_ok=True)
         lock.acquire(timeout=0)
@@ -77,8 +81,14 @@ def stage_lock(folder: Path, key: str, name: str) -> Iterator[None]:
 
 def _told(holder: Path) -> str:
     """Who holds the lock, as far as it has said so; only a help for people, never a decision."""
+    who = holder_in(holder)
+    return f"process {who['process']} on {who['host']} since {who['since']}" if who else "another process"
+
+
+def holder_in(path: Path) -> dict[str, Any] | None:
+    """What a process that held the lock wrote down; None where the file is another one."""
     try:
-        who = read_json(holder)
-        return f"process {who['process']} on {who['host']} since {who['since']}"
-    except (OSError, DamagedFile, KeyError, TypeError):
-        return "another process"
+        who = read_json(path)
+    except (OSError, DamagedFile):
+        return None
+    return who if isinstance(who, dict) and who.keys() == {"process", "host", "since"} else None

@@ -6,6 +6,7 @@ import logging
 import os
 import shutil
 import time
+import uuid
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime, timezone
@@ -15,22 +16,23 @@ from typing import Any
 from nasdistill.artifacts import Artifact
 from nasdistill.errors import UserError
 from nasdistill.interrupts import leave_if_requested
+from nasdistill.ledger import not_ours
 from nasdistill.recipes.graph import order
 from nasdistill.recipes.loading import Recipe
 from nasdistill.recipes.lock import run_lock
+from nasdistill.recipes.place import RECIPE, check_run, is_link
 from nasdistill.recipes.provenance import device_in_words, versions
 from nasdistill.recipes.recipe_run import PlannedStage, RecipeRun, StageListener, engine_of
 from nasdistill.recipes.sweep import Point, Sweep, joined, reached
+from nasdistill.report.page_file import REPORT
 from nasdistill.report.points import folder_name, in_words
 from nasdistill.report.records import LeftOut, Row, RunRecord
 from nasdistill.report.results import load_run, save_run
 from nasdistill.report.sweeps import write_sweep
-from nasdistill.storage import remove_leftovers, write_text
+from nasdistill.storage import remove_leftovers
 from nasdistill.training.launch import naming_the_lost
 
 log = logging.getLogger(__name__)
-
-REPORT = "report.html"
 
 
 def plan(recipe: Recipe | Sweep, out: Path, before: RecipeRun | None = None) -> list[PlannedStage]:
@@ -83,7 +85,7 @@ def run(recipe: Recipe | Sweep, out: Path, command: str, listen: StageListener |
         listen: is told the numbers of every stage while it runs.
 
     Raises:
-        UserError: `out` is in use, or something a stage was given is wrong.
+        UserError: `out` is in use or holds what the run would replace; or something a stage was given is wrong.
         Interrupted: a signal asked to stop; the same call goes on from there.
     """
     sweep = _sweep(recipe)
@@ -91,12 +93,13 @@ def run(recipe: Recipe | Sweep, out: Path, command: str, listen: StageListener |
         raise UserError(f"nobody said yes to {sweep.recipe.passed_over[0]}, which the recipe needs")
     started = time.monotonic()
     began = datetime.now(timezone.utc).isoformat(timespec="seconds")
+    check_run(sweep, out)  # before a lock lies in a folder that is none of ours
     with run_lock(out), naming_the_lost():
-        for folder in (out, out / "artifacts"):
+        for folder in (out, out / "artifacts", out / "stages"):
             if not folder.is_symlink():  # what lies there may be on another run's way in
                 remove_leftovers(folder)
         text = sweep.recipe.text()
-        write_text(out / "recipe.yaml", text)
+        check_run(sweep, out).write(RECIPE, text)
         rows: list[Row] = []
         left_out: list[LeftOut] = []
         foreseen = False
@@ -168,8 +171,9 @@ def link_stages(rows: Iterable[Row], seeds: Sequence[int], out: Path) -> None:
         if row.folder is not None:
             name = folder_name(row.stage, row.point)
             name = name if len(seeds) == 1 else f"{name}-seed-{row.seed}"
-            incoming = names / f".{name}.partial"
-            incoming.unlink(missing_ok=True)
+            if os.path.lexists(names / name) and not is_link(names / name):
+                raise not_ours(out, [f"stages/{name}"])
+            incoming = names / f".{name}.{uuid.uuid4().hex}.partial"
             incoming.symlink_to(os.path.relpath(row.folder, names), target_is_directory=True)
             os.replace(incoming, names / name)
 

@@ -6,12 +6,13 @@ from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
+from nasdistill.ledger import Ledger
 from nasdistill.report import tables, trial_plots, trial_tables, words
 from nasdistill.report.experiments import Experiment
 from nasdistill.report.page import facts, render
+from nasdistill.report.page_file import REPORT, write_page
 from nasdistill.report.parts import Group, Part
 from nasdistill.report.trial_axes import importance_of
-from nasdistill.storage import write_text
 
 MARKDOWN = "trials.md"
 CSV = "trials.csv"
@@ -23,12 +24,12 @@ def write_experiment(experiment: Experiment, folder: Path, page: Path | None = N
     """Write the experiment's page, `report.html`, and its tables, `trials.md` and `trials.csv`.
 
     Args:
-        page: where the page goes instead.
+        page: where the page goes instead, without the tables; the folder stays as it is.
     """
     best, trials = _best(experiment), _trials(experiment)
     parts = [best, _pictures(experiment), _importance(experiment), trials]
-    write_text(
-        page or folder / "report.html",
+    write_page(
+        page or folder / REPORT,
         render(
             "experiment.html.j2",
             experiment=experiment,
@@ -42,8 +43,10 @@ def write_experiment(experiment: Experiment, folder: Path, page: Path | None = N
             parts=list(filter(None, parts)),
         ),
     )
-    write_text(folder / MARKDOWN, _markdown(experiment.name, [best, *([trials] if trials else [])]))
-    write_text(folder / CSV, tables.to_csv(trial_tables.numbers(experiment)))
+    if page is None:
+        ledger = Ledger(folder)
+        ledger.write(MARKDOWN, _markdown(experiment.name, [best, *([trials] if trials else [])]))
+        ledger.write(CSV, tables.to_csv(trial_tables.numbers(experiment)))
 
 
 def _key_figures(experiment: Experiment) -> list[tuple[str, str]]:

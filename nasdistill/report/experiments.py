@@ -10,8 +10,9 @@ from typing import Any, Literal
 
 from pydantic import TypeAdapter
 
+from nasdistill.ledger import Ledger
 from nasdistill.report.results import FORMAT, read_record
-from nasdistill.storage import write_sealed
+from nasdistill.storage import sealed
 
 EXPERIMENT = "experiment.json"
 State = Literal["succeeded", "stopped early", "failed", "waiting", "running"]
@@ -99,7 +100,7 @@ _EXPERIMENT = TypeAdapter(Experiment)
 
 def save_experiment(experiment: Experiment, folder: Path) -> None:
     """Write `experiment.json` into the experiment's folder."""
-    write_sealed(folder / EXPERIMENT, {"format": FORMAT, **dataclasses.asdict(experiment)})
+    Ledger(folder).write(EXPERIMENT, sealed({"format": FORMAT, **dataclasses.asdict(experiment)}))
 
 
 def load_experiment(folder: Path) -> Experiment:

@@ -19,12 +19,12 @@ from nasdistill.artifacts import open_artifact
 from nasdistill.errors import UserError
 from nasdistill.report import payloads, plots, sweeps, tables, words
 from nasdistill.report.experiments import Experiment
+from nasdistill.report.page_file import write_page
 from nasdistill.report.parts import Group, Part
 from nasdistill.report.points import in_words, value_in_words
 from nasdistill.report.records import LeftOut, Row, RunRecord
 from nasdistill.report.sections import sections
 from nasdistill.report.summaries import Difference, StageSummary, by_stage, comparable_pairs
-from nasdistill.storage import write_text
 from nasdistill.words import NONE, duration, short, whole
 
 log = logging.getLogger(__name__)
@@ -36,7 +36,7 @@ def write_report(record: RunRecord, path: Path) -> None:
     """Write the page of one run: what was run, what each step gained, and how to do it again."""
     stages = by_stage(record.rows)
     pairs = [(later.stage, earlier.stage, difference) for later, earlier, difference in comparable_pairs(stages)]
-    write_text(
+    write_page(
         path,
         render(
             "page.html.j2",
@@ -68,7 +68,7 @@ def write_comparison(records: Sequence[RunRecord], path: Path) -> None:
         for run, found in runs.items()
     }
     points = {run: places for run, places in points.items() if places}
-    write_text(
+    write_page(
         path,
         render(
             "comparison.html.j2",

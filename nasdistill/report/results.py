@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import logging
 import os
 from pathlib import Path
 from typing import Any, TypeVar
@@ -10,9 +11,12 @@ from typing import Any, TypeVar
 from pydantic import TypeAdapter, ValidationError
 
 from nasdistill.errors import DamagedFile, UserError
+from nasdistill.ledger import Ledger
 from nasdistill.report.records import ACCURACIES, Row, RunRecord
-from nasdistill.storage import read_sealed, write_json, write_sealed
+from nasdistill.storage import json_text, read_sealed, sealed
 from nasdistill.validation import first_mistake
+
+log = logging.getLogger(__name__)
 
 RESULTS = "results.json"
 RUN = "run.json"
@@ -26,7 +30,7 @@ def save_run(record: RunRecord, folder: Path) -> None:
     """Write `results.json` and `run.json` into the run's folder."""
     write_results(record.rows, folder)
     rows = [{**dataclasses.asdict(row), "folder": _inside(row.folder, folder)} for row in record.rows]
-    write_sealed(folder / RUN, {"format": FORMAT, **dataclasses.asdict(record), "rows": rows})
+    Ledger(folder).write(RUN, sealed({"format": FORMAT, **dataclasses.asdict(record), "rows": rows}))
 
 
 def load_run(folder: Path) -> RunRecord:
@@ -59,9 +63,19 @@ def read_record(adapter: TypeAdapter[T], folder: Path, name: str, what: str) -> 
         raise DamagedFile(f"{path} is damaged: {first_mistake(error)}") from None
 
 
+def warn_of_damage(folder: Path) -> None:
+    """Name the files of a run that no report reads and that are not what was written, as far as it noted that."""
+    ledger = Ledger(folder)
+    for name in ledger.hashes:
+        try:
+            ledger.check(name)
+        except DamagedFile as error:
+            log.warning("%s", error)
+
+
 def write_results(rows: tuple[Row, ...], folder: Path) -> None:
     """Write `results.json`: a list, one mapping per stage, seed and point; null where a stage has no such number."""
-    write_json(folder / RESULTS, [_result(row, folder) for row in rows])
+    Ledger(folder).write(RESULTS, json_text([_result(row, folder) for row in rows]))
 
 
 def _result(row: Row, folder: Path) -> dict[str, Any]:

@@ -9,13 +9,13 @@ from pathlib import Path
 from typing import Any
 
 from nasdistill.errors import UserError
+from nasdistill.ledger import Ledger
 from nasdistill.report import payloads, tables, words
 from nasdistill.report.parts import Group, Part
 from nasdistill.report.points import value_in_words
 from nasdistill.report.records import Row, RunRecord
 from nasdistill.report.summaries import StageSummary, by_stage, summarise, summary_of
 from nasdistill.report.tables import SHOWN, Cell, Table, over_seeds, raw
-from nasdistill.storage import write_text
 from nasdistill.words import NONE, duration, size
 
 log = logging.getLogger(__name__)
@@ -183,13 +183,14 @@ def part(record: RunRecord) -> Part:
 
 def write_sweep(record: RunRecord, folder: Path) -> None:
     """Write `sweep.md` and `sweep.csv`; where nothing was swept, remove those of an earlier run."""
+    ledger = Ledger(folder)
     if not record.sweep:
         for name in (MARKDOWN, CSV):
-            (folder / name).unlink(missing_ok=True)
+            ledger.remove(name)
         return
     text = f"# {record.name}\n\n"
     pairs = grid(record)
     if pairs and pairs.table:
         text += f"{pairs.title}:\n\n{tables.markdown(pairs.table)}\n"
-    write_text(folder / MARKDOWN, f"{text}{part(record).lead}\n\n{tables.markdown(outcome(record))}")
-    write_text(folder / CSV, tables.to_csv(numbers(record)))
+    ledger.write(MARKDOWN, f"{text}{part(record).lead}\n\n{tables.markdown(outcome(record))}")
+    ledger.write(CSV, tables.to_csv(numbers(record)))

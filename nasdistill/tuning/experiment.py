@@ -13,22 +13,25 @@ from typing import Any
 
 from nasdistill.errors import UserError
 from nasdistill.interrupts import leave_if_requested, requested_stop
+from nasdistill.ledger import Ledger, not_ours
 from nasdistill.nni_bridge import require_nni
 from nasdistill.recipes.lock import run_lock
+from nasdistill.recipes.place import check_folder, others_in
 from nasdistill.recipes.provenance import device_in_words, versions
-from nasdistill.report.experiment_page import write_experiment
-from nasdistill.report.experiments import Experiment, Trial, load_experiment, save_experiment
+from nasdistill.report.experiment_page import CSV, MARKDOWN, write_experiment
+from nasdistill.report.experiments import EXPERIMENT, Experiment, Trial, load_experiment, save_experiment
 from nasdistill.report.points import in_words, value_in_words
-from nasdistill.storage import remove_leftovers, write_text
+from nasdistill.storage import remove_leftovers
 from nasdistill.training.records import Records
 from nasdistill.tuning.algorithms import algorithms_of
 from nasdistill.tuning.checking import Tuned
 from nasdistill.tuning.manager import CHANGEABLE, ENDED, EXHAUSTED, Manager, ManagerGone
-from nasdistill.tuning.outcome import best_of, trials_of, write_best
-from nasdistill.tuning.plan import Plan
-from nasdistill.tuning.remembered import Remembered
+from nasdistill.tuning.outcome import BEST, best_of, trials_of, write_best
+from nasdistill.tuning.plan import PLAN, RECIPE, Plan
+from nasdistill.tuning.remembered import FILE, Remembered
 from nasdistill.tuning.service import Service
 from nasdistill.tuning.trial import MARKER
+from nasdistill.tuning.worker import SHARED
 
 log = logging.getLogger(__name__)
 
@@ -62,10 +65,25 @@ def tune(
         Interrupted: a stop was asked for; the same call goes on from there.
     """
     require_nni("nasdistill tune")
+    check_experiment(tuned, out)  # before a lock lies in a folder that is none of ours
     with run_lock(out):
         for folder in (out, out / "artifacts"):
             remove_leftovers(folder)
         return _Run(tuned, out, command, service or Service(), portal or Portal()).to_the_end()
+
+
+def check_experiment(tuned: Tuned, out: Path) -> None:
+    """Find what keeps an experiment out of a folder; nothing is written.
+
+    Raises:
+        UserError: it would replace what nasdistill did not write, or lie inside data, an artifact or a run.
+    """
+    check_folder(out, tuned.recipe.settings.data, (*SHARED, PLAN_FOLDER, "trials", "tensorboard"))
+    files = (FILE, MARKER, EXPERIMENT, MARKDOWN, CSV, BEST)
+    others = Ledger(out).others(dict.fromkeys(files)) + others_in(out, ())
+    planned = Ledger(out / PLAN_FOLDER).others(dict.fromkeys((RECIPE, PLAN, *tuned.files)))
+    if others or planned:
+        raise not_ours(out, [*others, *(f"{PLAN_FOLDER}/{name}" for name in planned)])
 
 
 class _Run:
@@ -94,7 +112,7 @@ class _Run:
             threads=_threads(self.settings.concurrency) if service.platform == "local" else None,
         )
         self.plan.write(out / PLAN_FOLDER, self.recipe.data, tuned.plugins, tuned.files)
-        write_text(out / MARKER, self.remembered.experiment)
+        Ledger(out).write(MARKER, self.remembered.experiment)
 
     def to_the_end(self) -> Experiment:
         earlier = self._earlier()

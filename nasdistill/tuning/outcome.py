@@ -9,9 +9,10 @@ from pathlib import Path
 from typing import Any
 
 from nasdistill.errors import DamagedFile
+from nasdistill.ledger import Ledger
 from nasdistill.recipes.source import dump
 from nasdistill.report.experiments import State, Trial
-from nasdistill.storage import read_json, write_text
+from nasdistill.storage import read_json
 from nasdistill.tuning.checking import recipe_at
 from nasdistill.tuning.manager import Job
 from nasdistill.tuning.plan import Plan, digest_of
@@ -67,9 +68,8 @@ def write_best(folder: Path, out: Path, trial: Trial, metric: str) -> Path:
     head = f"# The best of the trials of {recipe.settings.name}: trial {trial.number}, {metric}: {trial.score:.6g}\n"
     if trial.folder is not None:
         head += f"# Its run, with all that it made: {trial.folder}\n"
-    path = out / BEST
-    write_text(path, head + dump(data))
-    return path
+    Ledger(out).write(BEST, head + dump(data))
+    return out / BEST
 
 
 def _notes(out: Path) -> dict[str, Mapping[str, Any]]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 import uuid
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -11,10 +10,11 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict
 
 from nasdistill.errors import DamagedFile
+from nasdistill.ledger import Ledger
 from nasdistill.recipes.experiment import Metric
 from nasdistill.recipes.source import dump
 from nasdistill.recipes.varied import Varied
-from nasdistill.storage import read_json, sha256_of_json, write_json, write_text
+from nasdistill.storage import read_sealed, sealed, sha256_of_json
 
 RECIPE = "recipe.yaml"
 PLAN = "plan.json"
@@ -59,11 +59,11 @@ class Plan(BaseModel):
 
     def write(self, folder: Path, recipe: Mapping[str, Any], plugins: Sequence[str], files: Mapping[str, Path]) -> None:
         """Write the plan, the recipe as plain data, and copies of its plugins' files by their names here."""
+        ledger = Ledger(folder)
         for name, file in files.items():
-            (folder / name).parent.mkdir(parents=True, exist_ok=True)
-            shutil.copyfile(file, folder / name)
-        write_text(folder / RECIPE, dump({**recipe, "plugins": list(plugins)} if plugins else recipe))
-        write_json(folder / PLAN, self.model_dump(mode="json"))
+            ledger.write(name, file.read_text())
+        ledger.write(RECIPE, dump({**recipe, "plugins": list(plugins)} if plugins else recipe))
+        ledger.write(PLAN, sealed(self.model_dump(mode="json")))
 
 
 def read_plan(folder: Path) -> Plan:
@@ -73,7 +73,7 @@ def read_plan(folder: Path) -> Plan:
         DamagedFile: it is something else.
     """
     try:
-        return Plan.model_validate(read_json(folder / PLAN))
+        return Plan.model_validate(read_sealed(folder / PLAN))
     except (OSError, ValueError) as error:
         raise DamagedFile(f"{folder / PLAN} is no plan of an experiment: {error}") from None
 

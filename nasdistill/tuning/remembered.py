@@ -9,8 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from nasdistill.errors import DamagedFile, UserError
+from nasdistill.ledger import Ledger
 from nasdistill.recipes.loading import Recipe
-from nasdistill.storage import read_json, write_json
+from nasdistill.storage import json_text, read_json
 from nasdistill.tuning.plan import new_experiment_name
 
 FILE = "tune.json"
@@ -47,6 +48,7 @@ class Remembered:
         lasting = _lasting(recipe)
         if not (out / FILE).is_file():
             return cls(lasting)
+        Ledger(out).check(FILE)
         try:
             earlier = cls(**read_json(out / FILE))
         except TypeError:
@@ -61,7 +63,7 @@ class Remembered:
         return earlier
 
     def write(self, out: Path) -> None:
-        write_json(out / FILE, asdict(self))
+        Ledger(out).write(FILE, json_text(asdict(self)))
 
 
 def _lasting(recipe: Recipe) -> dict[str, Any]:

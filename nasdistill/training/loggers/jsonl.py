@@ -24,7 +24,7 @@ class Lines(Log):
     def __init__(self, path: Path, step: int) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         lines = path.read_text("utf-8").splitlines(keepends=True) if path.is_file() else []
-        whole = [line for line in lines if line.endswith("}\n")]
+        whole = lines if not lines or lines[-1].endswith("}\n") else lines[:-1]
         write_text(path, "".join(line for line in whole if json.loads(line)["step"] < step))
         self.file = path.open("a", encoding="utf-8")
 
