@@ -29,6 +29,7 @@ OF_RECIPES = {
         "tune",
         "tune quickstart --vary 'stages.student.objectives.1.beta=loguniform(10,3000)' --trials 12",
     ),
+    "clean": ("cleaning", "clean", "clean runs/quickstart --dry-run"),
     "report": ("runs", "report", "report runs/fisher runs/uniform --out comparison.html"),
 }
 OF_COMPONENTS = {

@@ -10,6 +10,7 @@ from rich.console import Console
 from rich.table import Table as RichTable
 from rich.text import Text
 
+from nasdistill.cli.streams import inert
 from nasdistill.report import sweeps, tables, trial_tables
 from nasdistill.report.experiments import Experiment
 from nasdistill.report.records import Row, RunRecord
@@ -19,8 +20,8 @@ WIDTH_OF_A_FILE = 160  # where the output is no terminal, lines are not broken a
 
 
 def show(text: str = "") -> None:
-    """Print a line as it is: no markup, no colours, no line breaks of our own."""
-    print(text, flush=True)
+    """Print lines as they are: no markup, no colours, no line breaks of our own."""
+    print(inert(text), flush=True)
 
 
 def show_table(header: Sequence[str], rows: Sequence[Sequence[str]], words: int = 1) -> None:
@@ -30,7 +31,7 @@ def show_table(header: Sequence[str], rows: Sequence[Sequence[str]], words: int 
     for index, name in enumerate(header):
         table.add_column(name, justify="left" if index < words else "right", overflow="fold")
     for row in rows:
-        table.add_row(*(Text(text) for text in row))
+        table.add_row(*(Text(inert(text)) for text in row))
     console.print(table)
 
 

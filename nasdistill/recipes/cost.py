@@ -10,7 +10,7 @@ from typing import Any
 
 from nasdistill.errors import DamagedFile
 from nasdistill.readings import reading
-from nasdistill.storage import files_below, read_json, write_json
+from nasdistill.storage import files_below, read_sealed, write_sealed
 
 
 class Meter:
@@ -24,13 +24,13 @@ class Meter:
         self.path = path
         self.earlier = self._earlier()
         self._started = time.monotonic()
-        write_json(path, {"began": time.time(), "earlier": self.earlier})
+        write_sealed(path, {"began": time.time(), "earlier": self.earlier})
         # what cannot be reset would tell the peak of what came before
         self._knows_peak = reading("peak memory", _reset_peak) is not None
 
     def _earlier(self) -> float:
         try:
-            told = read_json(self.path)
+            told = read_sealed(self.path)
             lived = max(file.stat().st_mtime for file in files_below(self.path.parent)) - told["began"]
             return float(told["earlier"] + max(lived, 0.0))
         except (DamagedFile, OSError, LookupError, TypeError, ValueError):  # none yet, or none that can be read

@@ -17,6 +17,8 @@ from nasdistill.report.results import RESULTS, RUN, load_run
 from nasdistill.report.sweeps import CSV, MARKDOWN
 
 RECIPE = "recipe.yaml"
+UNFINISHED = "unfinished.json"
+"""Stands in a run's folder from when there is work until all of it is done, with the `command`."""
 FOLDERS = ("artifacts", "work", "cache", "stages", "tensorboard")
 """What a run has beside its files."""
 
@@ -32,7 +34,7 @@ def check_run(sweep: Sweep, out: Path) -> Ledger:
     """
     check_folder(out, sweep.recipe.settings.data, FOLDERS)
     ledger = Ledger(out)
-    files = {RECIPE: sweep.recipe.text(), RESULTS: None, RUN: None}
+    files = {RECIPE: sweep.recipe.text(), UNFINISHED: None, RESULTS: None, RUN: None}
     if sweep.grid:
         files |= {MARKDOWN: None, CSV: None}
     if not ledger.exists and _of_an_earlier_version(out):

@@ -16,11 +16,11 @@ from typing import Any
 from nasdistill.artifacts import Artifact
 from nasdistill.errors import UserError
 from nasdistill.interrupts import leave_if_requested
-from nasdistill.ledger import not_ours
+from nasdistill.ledger import Ledger, not_ours
 from nasdistill.recipes.graph import order
 from nasdistill.recipes.loading import Recipe
 from nasdistill.recipes.lock import run_lock
-from nasdistill.recipes.place import RECIPE, check_run, is_link
+from nasdistill.recipes.place import RECIPE, UNFINISHED, check_run, is_link
 from nasdistill.recipes.provenance import device_in_words, versions
 from nasdistill.recipes.recipe_run import PlannedStage, RecipeRun, StageListener, engine_of
 from nasdistill.recipes.sweep import Point, Sweep, joined, reached
@@ -29,7 +29,7 @@ from nasdistill.report.points import folder_name, in_words
 from nasdistill.report.records import LeftOut, Row, RunRecord
 from nasdistill.report.results import load_run, save_run
 from nasdistill.report.sweeps import write_sweep
-from nasdistill.storage import remove_leftovers
+from nasdistill.storage import remove_leftovers, sealed
 from nasdistill.training.launch import naming_the_lost
 
 log = logging.getLogger(__name__)
@@ -119,6 +119,7 @@ def run(recipe: Recipe | Sweep, out: Path, command: str, listen: StageListener |
                 elif not foreseen:
                     plan(sweep, out, this_run)  # what a later stage refuses is told before hours of work
                     foreseen = True
+                    Ledger(out).write(UNFINISHED, sealed({"command": command}))
                 done[name] = planned.artifact or this_run.execute(planned, done)
                 if not planned.cached and point.recipe.stages[name].makes == "architecture":
                     _planned(point, seed, this_run, done)  # what could not be foreseen of it is known now
@@ -146,6 +147,7 @@ def run(recipe: Recipe | Sweep, out: Path, command: str, listen: StageListener |
             from nasdistill.report.page import write_report  # matplotlib takes a second to import
 
             write_report(record, out / REPORT)
+        Ledger(out).remove(UNFINISHED)
     return record
 
 

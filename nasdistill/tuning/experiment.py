@@ -16,12 +16,12 @@ from nasdistill.interrupts import leave_if_requested, requested_stop
 from nasdistill.ledger import Ledger, not_ours
 from nasdistill.nni_bridge import require_nni
 from nasdistill.recipes.lock import run_lock
-from nasdistill.recipes.place import check_folder, others_in
+from nasdistill.recipes.place import UNFINISHED, check_folder, others_in
 from nasdistill.recipes.provenance import device_in_words, versions
 from nasdistill.report.experiment_page import CSV, MARKDOWN, write_experiment
 from nasdistill.report.experiments import EXPERIMENT, Experiment, Trial, load_experiment, save_experiment
 from nasdistill.report.points import in_words, value_in_words
-from nasdistill.storage import remove_leftovers
+from nasdistill.storage import remove_leftovers, sealed
 from nasdistill.training.records import Records
 from nasdistill.tuning.algorithms import algorithms_of
 from nasdistill.tuning.checking import Tuned
@@ -79,7 +79,7 @@ def check_experiment(tuned: Tuned, out: Path) -> None:
         UserError: it would replace what nasdistill did not write, or lie inside data, an artifact or a run.
     """
     check_folder(out, tuned.recipe.settings.data, (*SHARED, PLAN_FOLDER, "trials", "tensorboard"))
-    files = (FILE, MARKER, EXPERIMENT, MARKDOWN, CSV, BEST)
+    files = (FILE, UNFINISHED, MARKER, EXPERIMENT, MARKDOWN, CSV, BEST)
     others = Ledger(out).others(dict.fromkeys(files)) + others_in(out, ())
     planned = Ledger(out / PLAN_FOLDER).others(dict.fromkeys((RECIPE, PLAN, *tuned.files)))
     if others or planned:
@@ -121,6 +121,7 @@ class _Run:
         if earlier is not None and self.remembered.manager is None and len(told) >= self.settings.trials:
             write_experiment(earlier, self.out)
             return earlier
+        Ledger(self.out).write(UNFINISHED, sealed({"command": self.command}))
         manager = self._manager()
         self._tell_where(manager, len(told))
         restarts = exhausted = 0
@@ -163,6 +164,7 @@ class _Run:
         write_experiment(experiment, self.out)
         if (best := experiment.best_trial) is not None:
             write_best(self.out / PLAN_FOLDER, self.out, best, experiment.metric)
+        Ledger(self.out).remove(UNFINISHED)
         return experiment
 
     def _earlier(self) -> Experiment | None:

@@ -12,7 +12,7 @@ from nasdistill.errors import DamagedFile
 from nasdistill.ledger import Ledger
 from nasdistill.recipes.source import dump
 from nasdistill.report.experiments import State, Trial
-from nasdistill.storage import read_json
+from nasdistill.storage import read_sealed
 from nasdistill.tuning.checking import recipe_at
 from nasdistill.tuning.manager import Job
 from nasdistill.tuning.plan import Plan, digest_of
@@ -77,7 +77,7 @@ def _notes(out: Path) -> dict[str, Mapping[str, Any]]:
     found: dict[str, Mapping[str, Any]] = {}
     for path in (out / "trials").glob(f"*/{NOTE}"):
         try:
-            note = read_json(path)
+            note = read_sealed(path)
             found[note["job"]] = note
         except (OSError, DamagedFile, KeyError, TypeError):
             continue

@@ -19,8 +19,9 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 
+from nasdistill.errors import DamagedFile
 from nasdistill.interrupts import STOPS
-from nasdistill.storage import read_json, write_json
+from nasdistill.storage import read_sealed, write_sealed
 from nasdistill.training.launch import LOST
 from nasdistill.tuning.plan import Plan, digest_of, read_plan
 
@@ -85,7 +86,7 @@ class TrialRun:
         self.values = values
         self.digest = digest_of(values)
         self.file = place / "trials" / self.digest / TOLD
-        self.told: list[dict[str, Any]] = read_json(self.file) if self.file.is_file() else []
+        self.told: list[dict[str, Any]] = _told_in(self.file)
         self.record: dict[str, Any] | None = None
         self.problem: str | None = None
         self.asked: int | None = None
@@ -119,7 +120,7 @@ class TrialRun:
     def _note(self) -> None:
         """Write down whose trial this is, and why it failed if it did, for who reads the folder later."""
         job = os.environ.get("NNI_TRIAL_JOB_ID")
-        write_json(self.file.parent / NOTE, {"values": self.values, "job": job, "problem": self.problem})
+        write_sealed(self.file.parent / NOTE, {"values": self.values, "job": job, "problem": self.problem})
 
     def _named(self, value: float) -> dict[str, Any]:
         """A metric as nni takes it, with the values that it belongs to: nni itself may mix up whose they were."""
@@ -169,10 +170,19 @@ class TrialRun:
     def _hear(self, content: Mapping[str, Any], nni: Any) -> None:
         if "at" in content and content["at"] not in [entry["at"] for entry in self.told]:
             self.told.append(dict(content))
-            write_json(self.file, self.told)
+            write_sealed(self.file, {"told": self.told})
             nni.report_intermediate_result(self._named(content["value"]))
         self.record = content.get("record", self.record)
         self.problem = content.get("problem", self.problem)
+
+
+def _told_in(file: Path) -> list[dict[str, Any]]:
+    """What an earlier start of the trial told; where that is lost, it tells all again."""
+    try:
+        told: list[dict[str, Any]] = read_sealed(file)["told"] if file.is_file() else []
+    except DamagedFile:
+        return []
+    return told
 
 
 def _death(status: int) -> str:

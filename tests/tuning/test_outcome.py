@@ -3,7 +3,7 @@
 import pytest
 
 from nasdistill.recipes.loading import load_recipe
-from nasdistill.storage import write_json
+from nasdistill.storage import write_sealed
 from nasdistill.tuning.outcome import BEST, best_of, trials_of, write_best
 from nasdistill.tuning.plan import digest_of
 from tests.tuning.parts import KEY, job, record, told, write_plan
@@ -88,7 +88,7 @@ def test_states(plan, tmp_path):
     ]
     folder = tmp_path / "out" / "trials" / digest_of({KEY: 0.5})
     folder.mkdir(parents=True)
-    write_json(folder / "trial.json", {"values": {KEY: 0.5}, "job": "f", "problem": "x is beyond"})
+    write_sealed(folder / "trial.json", {"values": {KEY: 0.5}, "job": "f", "problem": "x is beyond"})
 
     stopped, running, resumed, waiting, failed, noted, *others = trials_of(jobs, plan, tmp_path / "out")
 

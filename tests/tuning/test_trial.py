@@ -12,7 +12,7 @@ import pytest
 from filelock import FileLock, Timeout
 
 from nasdistill.errors import Interrupted, ProcessLost, UserError
-from nasdistill.storage import read_json
+from nasdistill.storage import read_json, read_sealed
 from nasdistill.tuning import trial, worker
 from nasdistill.tuning.plan import digest_of, read_plan
 from nasdistill.tuning.trial import MARKER, NOTE, TrialRun, place_of
@@ -57,7 +57,7 @@ def test_a_trial_goes_on_when_the_system_kills_it_and_tells_nothing_twice(tmp_pa
     assert record["parameters"] == 7
     folder = tmp_path / "out" / record["folder"]
     assert (folder / "results.json").is_file()
-    assert read_json(folder / NOTE) == {"values": {KEY: 1.0}, "job": None, "problem": None}
+    assert read_sealed(folder / NOTE) == {"values": {KEY: 1.0}, "job": None, "problem": None}
 
     made = stamps(tmp_path)
     assert len(made) == 4  # of two stages
@@ -117,7 +117,7 @@ def test_work_that_the_system_ends_is_started_again_so_often(statuses, told, pro
     assert list(given) == []
     assert status == told
     assert nni.final == []
-    assert read_json(tmp_path / "out/trials" / digest_of({KEY: 1.0}) / NOTE)["problem"] == problem
+    assert read_sealed(tmp_path / "out/trials" / digest_of({KEY: 1.0}) / NOTE)["problem"] == problem
 
 
 def test_work_whose_company_is_gone_tells_no_problem_and_other_errors_are_told(tmp_path, monkeypatch, capsys):
@@ -148,7 +148,7 @@ def test_a_mistake_fails_at_once_with_its_sentence(tmp_path, monkeypatch):
 
     assert status == 2
     assert nni.final == []
-    note = read_json(tmp_path / "out/trials" / digest_of({KEY: 5.0}) / NOTE)
+    note = read_sealed(tmp_path / "out/trials" / digest_of({KEY: 5.0}) / NOTE)
     assert note == {"values": {KEY: 5.0}, "job": "aBc12", "problem": "x is 5, beyond 2"}
 
 

@@ -21,12 +21,34 @@ class TensorBoard(Logger):
 
 
 class Events(Log):
-    """TensorBoard's event files in a folder."""
+    """TensorBoard's event file in a folder: what earlier ones there tell of the steps before `step` goes into it."""
 
     def __init__(self, folder: Path, step: int) -> None:
         from torch.utils.tensorboard import SummaryWriter  # takes a second
 
+        earlier = sorted(folder.glob("events.out.tfevents.*"))
         self.writer = SummaryWriter(str(folder), purge_step=step)
+        self._join(earlier, step)
+
+    def _join(self, earlier: Sequence[Path], step: int) -> None:
+        from tensorboard.backend.event_processing.event_file_loader import RawEventFileLoader
+        from tensorboard.compat.proto.event_pb2 import Event
+
+        into = self.writer.file_writer
+        assert into is not None
+        known: set[bytes] = set()  # a kill between joining and removing leaves some twice
+        read = []
+        for path in earlier:
+            events = list(RawEventFileLoader(str(path)).Load())  # up to what a kill cut off
+            read += [path] if events else []
+            for data in events:
+                event = Event.FromString(data)
+                if event.summary.value and event.step < step and data not in known:
+                    known.add(data)
+                    into.event_writer.add_event(event)
+        self.writer.flush()
+        for path in read:
+            path.unlink()
 
     def scalars(self, values: Mapping[str, float], step: int) -> None:
         for tag, value in values.items():
