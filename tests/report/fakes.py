@@ -8,9 +8,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from nasdistill.artifacts import MANIFEST, Artifact, publish
+from nasdistill.artifacts import FORMAT, MANIFEST, Artifact, publish
 from nasdistill.report.records import Row, RunRecord
-from nasdistill.storage import read_sealed, sha256_of, sha256_of_json, write_json, write_sealed
+from nasdistill.storage import files_below, read_sealed, sha256_of, sha256_of_json, write_json, write_sealed
 
 OPERATIONS = ("max_pool_3x3", "avg_pool_3x3", "skip_connect", "sep_conv_3x3", "sep_conv_5x5", "dil_conv_3x3", "none")
 NORMAL = [
@@ -109,10 +109,12 @@ def write_artifact(
 
 
 def resealed(folder: Path) -> None:
-    """Make files that a test has changed those of the artifact, as if its stage had written them so."""
-    content = read_sealed(folder / MANIFEST)
-    files = {name: sha256_of(folder / name) for name in content["files"]}
-    write_sealed(folder / MANIFEST, {**content, "files": files})
+    """Make what a test has put into an artifact's folder the artifact's, as if its stage had written it."""
+    fields = {"kind": "metrics", "stage": "any", "uses": "train", "key": "0", "seed": 0, "config": {}, "inputs": {},
+              "metrics": {}, "cost": {}, "provenance": {}, "format": FORMAT}  # fmt: skip
+    content = read_sealed(folder / MANIFEST) if (folder / MANIFEST).is_file() else fields
+    names = [path.relative_to(folder).as_posix() for path in files_below(folder) if path.name != MANIFEST]
+    write_sealed(folder / MANIFEST, {**content, "files": {name: sha256_of(folder / name) for name in names}})
 
 
 def fake_run(out: Path, seeds: tuple[int, ...] = (0,), name: str = "quickstart", prefix: str = "") -> RunRecord:

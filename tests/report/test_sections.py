@@ -18,7 +18,7 @@ from nasdistill.report.records import RunRecord
 from nasdistill.report.sections import SECTIONS, Found, Section, sections
 from nasdistill.report.summaries import by_stage
 from nasdistill.storage import write_json
-from tests.report.fakes import fake_run
+from tests.report.fakes import fake_run, resealed
 from tests.report.test_maps import HOSTILE, ONE_TEACHER
 from tests.report.test_page import assert_asks_for_nothing, page_of
 from tests.report.test_pseudo import CONTENT
@@ -32,6 +32,7 @@ def run_with_maps(out: Path, seeds: tuple[int, ...] = (0,), content: Any = ONE_T
             written = copy.deepcopy(content)
             written["pairs"][0]["similarity"] += 0.01 * row.seed
             write_json(row.folder / "attention.json", written)
+            resealed(row.folder)
     return record
 
 
@@ -113,6 +114,7 @@ def run_without_data(out: Path, seeds: tuple[int, ...] = (0,), content: Any = CO
             curves = {name: [[50, 1.0], [200, 2.0]] for name in names}
             write_json(row.folder / "history.json", {"x": "pseudo-batches", "curves": curves})
             write_json(row.folder / "pseudo.json", content)
+            resealed(row.folder)
             accuracy = {"last": row.accuracy["last"], "best": row.accuracy["best"]}
             row = replace(row, uses="zero-shot", accuracy=accuracy, metrics={**row.metrics, "collapses": [60]})
         rows.append(row)

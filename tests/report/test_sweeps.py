@@ -18,6 +18,7 @@ from nasdistill.report.points import folder_name, in_words, value_in_words
 from nasdistill.report.records import Row, RunRecord
 from nasdistill.report.results import load_run, save_run
 from nasdistill.storage import write_json
+from tests.report.fakes import resealed
 
 MODEL, LOSS = "stages.teacher.model", "stages.student.objectives"
 GRID: dict[str, list[Any]] = {MODEL: ["mlp-8", "mlp-16"], LOSS: [["kd"], ["kd", "attention"]]}
@@ -39,6 +40,7 @@ def row(
     if validation is not None:
         curve = [[1, 10.0], [2, validation], [3, validation - 1]]
         write_json(folder / "history.json", {"curves": {"validation/accuracy": curve}})
+        resealed(folder)
     return Row(
         stage, "train", seed, 100, accuracy={"last": selected - 1, "best": selected + 1, "selected": selected},
         seconds=2.0, metrics={"bytes": 400}, folder=folder, point=dict(point),

@@ -16,7 +16,7 @@ from nasdistill.report.records import RunRecord
 from nasdistill.report.sections import sections
 from nasdistill.report.summaries import by_stage
 from nasdistill.storage import write_json
-from tests.report.fakes import fake_run
+from tests.report.fakes import fake_run, resealed
 
 HOSTILE = "<script>alert(1)</script>"
 
@@ -37,6 +37,7 @@ def compared(out: Path, seeds: tuple[int, ...] = (0,), **more: Any) -> RunRecord
             shift = 0.1 * row.seed
             classes = [curves(shift, label="cat"), curves(label=HOSTILE)]
             write_json(row.folder / "transition.json", curves(shift, classes=classes, **more))
+            resealed(row.folder)
             figures = {"agreement": 90.0, "kl": 0.25, "student_accuracy": 88.5, "teacher_accuracy": 94.0, "images": 4}
             row = replace(row, metrics={"mean_transition_error": 0.3 - shift, **figures})
         rows.append(row)
@@ -101,6 +102,7 @@ def test_curves_of_unequal_length_are_named_and_left_out(tmp_path: Path, caplog:
     folder = record.rows[-1].folder
     assert folder is not None
     write_json(folder / "transition.json", {**curves(classes=[]), "error": [0.1]})
+    resealed(folder)
     with caplog.at_level(logging.WARNING):
         part = found_in(record)
     assert part is not None

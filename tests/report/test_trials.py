@@ -19,7 +19,7 @@ from nasdistill.report.sections import sections, trials
 from nasdistill.report.sections.trials import SearchTrials
 from nasdistill.report.summaries import by_stage
 from nasdistill.storage import write_json
-from tests.report.fakes import fake_run
+from tests.report.fakes import fake_run, resealed
 from tests.report.test_page import HOSTILE, assert_asks_for_nothing, page_of
 from tests.report.test_plots import curve_points, parsed, texts_of
 
@@ -159,6 +159,7 @@ def run_with_trials(out: Path, content: Any, seeds: tuple[int, ...] = (0,)) -> R
             if payload.name != "artifact.json":
                 payload.unlink()
         write_json(row.folder / "trials.json", content)
+        resealed(row.folder)
     return replace(record, rows=rows)
 
 
