@@ -11,9 +11,10 @@ from nasdistill.data.base import DataSet
 from nasdistill.errors import UserError
 from nasdistill.ledger import LEDGER, Ledger, not_ours
 from nasdistill.recipes.lock import HOLDER, LOCK, holder_in
+from nasdistill.recipes.source import dump, parse
 from nasdistill.recipes.sweep import Sweep
 from nasdistill.report.page_file import REPORT, is_page
-from nasdistill.report.results import RESULTS, RUN, load_run
+from nasdistill.report.results import RESULTS, RUN
 from nasdistill.report.sweeps import CSV, MARKDOWN
 
 RECIPE = "recipe.yaml"
@@ -99,8 +100,12 @@ def _is_artifact(folder: Path) -> bool:
 
 
 def _of_an_earlier_version(out: Path) -> bool:
-    """Whether a folder holds a finished run, whole and with the recipe that it ran, from before there were ledgers."""
+    """Whether a run was here before there were ledgers: it noted who held its lock, and its recipe is as we write it.
+
+    A recipe that somebody wrote or edited has comments, or other blanks and quotes.
+    """
     try:
-        return load_run(out).recipe == (out / RECIPE).read_text()
+        text = (out / RECIPE).read_text()
+        return holder_in(out / HOLDER) is not None and dump(parse(text).data) == text
     except (UserError, OSError, UnicodeDecodeError):
         return False

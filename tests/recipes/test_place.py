@@ -84,6 +84,9 @@ def test_a_run_of_an_earlier_version_kept_no_ledger_and_goes_on(finished: Path, 
     out = shutil.copytree(finished, tmp_path / "out", symlinks=True)
     (out / LEDGER).unlink()
     assert [row.cached for row in run(sweep(tmp_path), out, "test").rows] == [True, True]
+    for name in (LEDGER, "run.json", "results.json"):  # it was killed
+        (out / name).unlink()
+    assert [row.cached for row in run(sweep(tmp_path, "stages.sum.scale=2"), out, "test").rows] == [True, False]
     (out / LEDGER).unlink()
     (out / "recipe.yaml").write_text(f"# edited\n{RECIPE}")
     with pytest.raises(UserError, match=r"holds recipe\.yaml"):
