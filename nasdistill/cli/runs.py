@@ -147,17 +147,19 @@ def report(
     page = out or (runs[0] / REPORT if len(runs) == 1 else Path("comparison.html"))
     check_page(page)
     # A page elsewhere needs nothing of the run's folder but to be read.
-    with nullcontext() if out or len(runs) > 1 else run_lock(runs[0]):
-        if experiments:
-            experiment = load_experiment(runs[0])
+    alone = nullcontext() if out or len(runs) > 1 else run_lock(runs[0])
+    if experiments:
+        experiment = load_experiment(runs[0])
+        with alone:
             write_experiment(experiment, runs[0], out)
-            show(f"{experiment.name}, in {runs[0]}")
-            show_experiment(experiment)
-            show(f"report: {page}")
-            return
-        records = [load_run(folder) for folder in runs]
-        for folder in runs:
-            warn_of_damage(folder)
+        show(f"{experiment.name}, in {runs[0]}")
+        show_experiment(experiment)
+        show(f"report: {page}")
+        return
+    records = [load_run(folder) for folder in runs]
+    for folder in runs:
+        warn_of_damage(folder)
+    with alone:
         if len(records) > 1:
             write_comparison(records, page)
         else:
