@@ -11,7 +11,7 @@ import torch
 
 from nasdistill import resources
 from nasdistill.artifacts import MANIFEST
-from nasdistill.data.base import ImageSet, RawData, Shape
+from nasdistill.data.base import ImageSet, RawData, Shape, Words
 from nasdistill.errors import UserError
 from nasdistill.models.base import MODELS
 from nasdistill.recipes import runner
@@ -208,17 +208,25 @@ def test_only_what_is_to_do_is_judged(tmp_path: Path, monkeypatch: pytest.Monkey
     assert [row.cached for row in runner.run(recipe, tmp_path / "out", "nasdistill run right.yaml").rows] == [True]
 
 
-IMAGES = {"cifar10": (3, 32, 32), "image-folder": (3, 64, 64), "synthetic-tones": (1, 1, 1024)}
+IMAGES = {
+    "cifar10": (3, 32, 32),
+    "image-folder": (3, 64, 64),
+    "synthetic-tones": (1, 1, 1024),
+    "wav-folder": (1, 1, 8000),
+    "texts": (1, 1, 50),
+}
 
 
 @pytest.mark.parametrize("name", sorted(path.stem for path in resources.recipes().glob("*.yaml")))
 def test_every_recipe_that_comes_along_has_a_plan(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     recipe = load_recipe(name)
     kind = type(recipe.settings.data)
-    images = torch.zeros(40, *IMAGES.get(kind.registered_name, (1, 28, 28)), dtype=torch.uint8)
+    words = Words(("<padding>", "<unknown>", "a"), 3) if kind.registered_name == "texts" else None
+    dtype = torch.int32 if words else torch.uint8
+    images = torch.zeros(40, *IMAGES.get(kind.registered_name, (1, 28, 28)), dtype=dtype)
     part = ImageSet(images, torch.arange(40) % 10)
     monkeypatch.setattr(kind, "fingerprint", lambda _self: "forty black images")
-    monkeypatch.setattr(kind, "read", lambda _self: RawData(part, part, tuple("abcdefghij")))
+    monkeypatch.setattr(kind, "read", lambda _self: RawData(part, part, tuple("abcdefghij"), words=words))
     assert {each.name for each in runner.plan(recipe, tmp_path / "out")} == set(recipe.stages)
 
 
