@@ -125,6 +125,10 @@ class StageSummary:
         """Of a stage that evaluates on those of `OTHER_IMAGES`, in percent."""
         return summary_of(row.metrics["accuracy"]["last"] for row in self.rows if row.metrics.get("part") == part)
 
+    def on_test(self, metric: str) -> Summary | None:
+        """A metric of the kept weights, over the seeds that have it for the test images."""
+        return summary_of(row.metrics.get(metric) for row in self.rows if row.accuracy)
+
     def over(self, other: StageSummary) -> Difference | None:
         """How many points of accuracy this stage has over `other`, by paired seeds."""
         kind = self.counts_beside(other)

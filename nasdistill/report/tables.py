@@ -18,6 +18,9 @@ SHOWN = ("selected", "last", "best")
 BALANCED, AUC = "balanced accuracy %", "AUC"
 OVER_CLASSES = {BALANCED: ("balanced_accuracy", 2), AUC: ("auc", 4)}
 """Columns of scores that classes of unequal size do not flatter: the metric that each shows, and its digits."""
+MISCLASSIFIED, TOP5, LOSS = "misclassified", "top-5 %", "loss, nats"
+ON_TEST = {MISCLASSIFIED: ("misclassified", 0), TOP5: ("top5", 2), LOSS: ("loss", 4)}
+"""Columns of what the kept weights score on the test images: the metric that each shows, and its digits."""
 UNEQUAL = 2.0
 """How many times as many test images as the rarest class the most frequent one has where such scores are shown."""
 COMPARED = {
@@ -54,18 +57,23 @@ class Table:
 def results(stages: Sequence[StageSummary]) -> Table:
     """Accuracy, size, latency and time of every stage: mean ± sample deviation and each seed's value.
 
-    With the scores over classes where there are two or where they differ in size, and with the accuracy on other images
-    than those of the test where a stage evaluated on them.
+    With the misclassified test images, top-5 (where it is not always right) and loss of the kept weights; with the
+    scores over classes where there are two or where they differ in size, and with the accuracy on other images than
+    those of the test where a stage evaluated on them.
     """
     metrics = [row.metrics for stage in stages for row in stage.rows]
     two = any("auc" in found for found in metrics)
     unequal = two or any(found.get("imbalance", 1) >= UNEQUAL for found in metrics)
     over_classes = [name for name, shown in ((BALANCED, unequal), (AUC, two)) if shown]
     others = [part for part in OTHER_IMAGES if any(stage.accuracy_on(part) for stage in stages)]
+    on_test = [name for name, (metric, _) in ON_TEST.items() if any(stage.on_test(metric) for stage in stages)]
+    if TOP5 in on_test and all(found.get("top5", 100) == 100 for found in metrics):
+        on_test.remove(TOP5)
     header = (
         "stage",
         *(f"accuracy %, {kind}" for kind in SHOWN),
         *(f"accuracy %, {part} images" for part in others),
+        *on_test,
         *over_classes,
         "parameters",
         "size",
@@ -74,14 +82,17 @@ def results(stages: Sequence[StageSummary]) -> Table:
         "time",
         "uses",
     )
-    return Table(header, tuple(_result(stage, others, over_classes) for stage in stages))
+    return Table(header, tuple(_result(stage, others, on_test, over_classes) for stage in stages))
 
 
-def _result(stage: StageSummary, others: Sequence[str], over_classes: Sequence[str]) -> tuple[Cell, ...]:
+def _result(
+    stage: StageSummary, others: Sequence[str], on_test: Sequence[str], over_classes: Sequence[str]
+) -> tuple[Cell, ...]:
     accuracies = (*(stage.accuracy(kind) for kind in SHOWN), *(stage.accuracy_on(part) for part in others))
     return (
         Cell(stage.stage),
         *map(over_seeds, accuracies),
+        *(over_seeds(stage.on_test(metric), digits) for metric, digits in map(ON_TEST.__getitem__, on_test)),
         *(_metric(stage, *OVER_CLASSES[name]) for name in over_classes),
         Cell(words.counted(stage.numbers("parameters"))),
         Cell(size(stage.mean("bytes"))),

@@ -48,6 +48,11 @@ class Metrics:
     bins: list[list[float]]
     ranked: tuple[torch.Tensor, torch.Tensor] | None = field(default=None, repr=False, compare=False)
 
+    @property
+    def misclassified(self) -> int:
+        """How many images are given another class than theirs."""
+        return round(sum(images - right for images, right, _sure in self.bins))
+
     @cached_property
     def auc(self) -> float | None:
         """Of two classes the area under the ROC curve, see `area_under_roc`; else None.
@@ -59,6 +64,7 @@ class Metrics:
     def plain(self) -> dict[str, float]:
         """What an artifact tells of a network besides its accuracy."""
         return {
+            "misclassified": self.misclassified,
             "top5": self.top5,
             "balanced_accuracy": self.balanced_accuracy,
             **({} if self.auc is None else {"auc": self.auc}),

@@ -56,6 +56,34 @@ def test_scores_over_classes_are_shown_where_they_say_something() -> None:
     ]
 
 
+def test_the_kept_weights_scores_on_test_images_have_columns_where_there_are_any() -> None:
+    def shown(*rows: Row) -> list[dict[str, str]]:
+        table = tables.results(by_stage(rows))
+        cells = [dict(zip(table.header, map(str, row), strict=True)) for row in table.rows]
+        return [
+            {name: row[name] for name in ("misclassified", "top-5 %", "loss, nats") if name in row} for row in cells
+        ]
+
+    accuracy = {"selected": 98.4}
+    found = [{"misclassified": 157, "top5": 99.9, "loss": 0.05}, {"misclassified": 164, "top5": 99.8, "loss": 0.06}]
+    two = [Row("a", "train", seed, accuracy=accuracy, metrics=each) for seed, each in enumerate(found)]
+    earlier = Row("b", "train", 0, accuracy=accuracy, metrics={"top5": 99.5, "loss": 0.2})
+    other_images = Row("c", "evaluate", 0, metrics={**found[0], "part": "validation"})
+    dash = "\N{EN DASH}"
+    assert shown(*two, earlier, other_images) == [
+        {
+            "misclassified": "160 ± 5 (157, 164)",
+            "top-5 %": "99.85 ± 0.07 (99.90, 99.80)",
+            "loss, nats": "0.0550 ± 0.0071 (0.0500, 0.0600)",
+        },
+        {"misclassified": dash, "top-5 %": "99.50", "loss, nats": "0.2000"},
+        {"misclassified": dash, "top-5 %": dash, "loss, nats": dash},
+    ]
+    few_classes = Row("d", "train", 0, accuracy=accuracy, metrics={"misclassified": 3, "top5": 100.0, "loss": 0.1})
+    assert shown(few_classes) == [{"misclassified": "3", "loss, nats": "0.1000"}]
+    assert shown(other_images) == [{}]
+
+
 def scored(folder: Path, stage: str, score: float, seed: int, **told: str) -> Row:
     """The row of a stage that evaluated."""
     (folder / f"{stage}-{seed}").mkdir()

@@ -41,6 +41,8 @@ def test_all_agree_with_scikit_learn() -> None:
     probabilities = logits.double().softmax(1).numpy()
     classes = numpy.arange(9)
     assert found.accuracy == pytest.approx(100 * sklearn_metrics.accuracy_score(labels, logits.argmax(1)))
+    wrong = 101 * sklearn_metrics.zero_one_loss(labels, logits.argmax(1))
+    assert found.plain()["misclassified"] == found.misclassified == pytest.approx(wrong)
     assert found.top5 == pytest.approx(
         100 * sklearn_metrics.top_k_accuracy_score(labels, probabilities, k=5, labels=classes)
     )
