@@ -92,7 +92,7 @@ TINY = {
 }
 
 
-@pytest.mark.parametrize("name", [*TINY, pytest.param("fashion-mnist-fisher", marks=pytest.mark.slow)])
+@pytest.mark.parametrize("name", [*TINY, pytest.param("digits-fisher", marks=pytest.mark.slow)])
 def test_a_tiny_form_runs(name: str, tmp_path: Path) -> None:
     stages = list(load_recipe(name).stages)
     tiny = [
