@@ -1,4 +1,4 @@
-"""Where a student and its teachers look: their attention maps on test images, as plain data for a report."""
+"""Where a network and its teachers, if it has any, look: attention maps on test images, as plain data for a report."""
 
 from __future__ import annotations
 
@@ -19,6 +19,7 @@ from nasdistill.distill.objectives.attention import Attention
 from nasdistill.distill.taps import output_shapes
 from nasdistill.distill.teacher import FrozenTeacher, Teacher
 from nasdistill.errors import SpecError, UserError
+from nasdistill.models.inspection import feature_points
 from nasdistill.training.engine import Engine
 
 log = logging.getLogger(__name__)
@@ -32,11 +33,11 @@ LARGEST_IMAGE, LARGEST_WAVE, LARGEST_MAP = 64, 1024, 32
 
 
 class PointPair(NamedTuple):
-    """A point of the student, one of a teacher, and which teacher that is."""
+    """A point of the student, and beside it one of a teacher and which teacher that is, unless it is shown alone."""
 
     student: str
-    teacher: str
-    number: int
+    teacher: str | None = None
+    number: int | None = None
 
 
 def images_to_show(asked: Sequence[int] | None, labels: torch.Tensor) -> list[int]:
@@ -78,17 +79,20 @@ def compare_attention(
 ) -> dict[str, Any] | None:
     """The attention maps of a student and of its teachers, at the pairs of points that attention transfer reads.
 
-    The pairs and the power are those of the first listed `attention`, else its defaults.
+    The pairs and the power are those of the first listed `attention`, else its defaults. Without a teacher the points
+    are the student's own feature points, and there is no similarity.
 
     Args:
         student: on the engine's device; all networks are left as they are.
+        teachers: none for a network that was trained without.
         show: places in the test set of the images whose maps are wanted, at most 12.
 
     Returns:
-        `similarity`, the mean of the pairs'; `images`, each with its `index`, `label`, predicted labels (`student`,
-        `teachers`) and `pixels`, a grid per channel; `pairs`, each with the module paths `student` and `teacher`, the
-        `number` of the teacher, the `similarity` over 500 test images, and `maps`: per image the student's grid and the
-        teacher's, divided by its largest value. A grid is a list of rows, two hexadecimal digits a value, 00 to ff.
+        `similarity`, the mean of the pairs' (None without a teacher); `images`, each with its `index`, `label`,
+        predicted labels (`student`, `teachers`) and `pixels`, a grid per channel; `pairs`, each with the module paths
+        `student` and `teacher`, the `number` of the teacher, the `similarity` over 500 test images, and `maps`: per
+        image the student's grid and the teacher's, if there is one, divided by its largest value. A grid is a list of
+        rows, two hexadecimal digits a value, 00 to ff.
         None where nothing is to be shown or the networks have no maps that match.
     """
     if data.words is not None:
@@ -98,12 +102,14 @@ def compare_attention(
     if show:
         for number, teacher in enumerate(teachers):
             pairs += _pairs(student, teacher.network, number, attention, data.shape)
+        if not teachers:
+            pairs = _own_points(student, data.shape)
     if not pairs:
         return None
 
     frozen = [FrozenTeacher(Teacher(student), data.shape, [pair.student for pair in pairs], None)]
     for number, teacher in enumerate(teachers):
-        points = [pair.teacher for pair in pairs if pair.number == number]
+        points = [pair.teacher for pair in pairs if pair.teacher is not None and pair.number == number]
         frozen.append(FrozenTeacher(teacher, data.shape, points, data.normalisation))
     for network in frozen:
         network.apply(lambda tensor: tensor.to(engine.device))
@@ -115,24 +121,29 @@ def compare_attention(
                 outputs = [network(batch.images) for network in frozen]
             yield batch.images, outputs
 
-    def maps(outputs: Sequence[Outputs], pair: PointPair) -> tuple[torch.Tensor, torch.Tensor]:
-        activations = outputs[0].features[pair.student], outputs[1 + pair.number].features[pair.teacher]
-        ours, theirs = (attention_map(activation, attention.power).cpu() for activation in activations)
-        return ours, theirs
+    def maps(outputs: Sequence[Outputs], pair: PointPair) -> list[torch.Tensor]:
+        """Of the student, and of the teacher if there is one."""
+        activations = [outputs[0].features[pair.student]]
+        if pair.teacher is not None and pair.number is not None:
+            activations.append(outputs[1 + pair.number].features[pair.teacher])
+        return [attention_map(activation, attention.power).cpu() for activation in activations]
 
-    count = len(data.test)
-    spread = torch.linspace(0, count - 1, min(count, COMPARED)).round().long()
-    alike = [
-        [attention_similarity(*maps(outputs, pair)).double().sum() for pair in pairs]
-        for _images, outputs in seen(spread)
-    ]
-    similarities = (torch.tensor(alike).sum(dim=0) / len(spread)).tolist()
+    def mean_similarities() -> list[float]:
+        count = len(data.test)
+        spread = torch.linspace(0, count - 1, min(count, COMPARED)).round().long()
+        alike = [
+            [attention_similarity(*maps(outputs, pair)).double().sum() for pair in pairs]
+            for _images, outputs in seen(spread)
+        ]
+        found: list[float] = (torch.tensor(alike).sum(dim=0) / len(spread)).tolist()
+        return found
 
+    similarities: list[float] | list[None] = mean_similarities() if teachers else [None] * len(pairs)
     ((images, outputs),) = seen(torch.tensor(show))
     predicted = [[data.classes[label] for label in each.logits.argmax(1).tolist()] for each in outputs]
     shown = [[[_map(one) for one in of_image] for of_image in zip(*maps(outputs, pair), strict=True)] for pair in pairs]
     return {
-        "similarity": sum(similarities) / len(pairs),
+        "similarity": sum(filter(None, similarities)) / len(pairs) if teachers else None,
         "images": [
             {
                 "index": index,
@@ -160,14 +171,28 @@ def _pairs(student: nn.Module, teacher: nn.Module, number: int, attention: Atten
         reason, _, _advice = str(error).partition(";")  # which is for those who have such an objective
         log.info("no attention maps are kept for the report: %s", reason)
         return []
-    found = [
-        PointPair(one, other, number)
-        for one, other in matched
-        if all(len(size) == 3 and size[1] * size[2] > 1 for size in (ours[one], theirs[other]))
-    ]
+    found = [PointPair(one, other, number) for one, other in matched if _is_map(ours[one]) and _is_map(theirs[other])]
     if not found:
         log.info("no attention maps are kept for the report: the points that match have no height and width")
     return found
+
+
+def _own_points(network: nn.Module, shape: Shape) -> list[PointPair]:
+    """The network's feature points that are maps of more than one pixel; none where it cannot be read."""
+    points = feature_points(network, shape)
+    if not points:
+        return []
+    try:
+        sizes = output_shapes(network, points, shape, "network")
+    except UserError as error:
+        log.info("no attention maps are kept for the report: %s", error)
+        return []
+    return [PointPair(point) for point, size in sizes.items() if _is_map(size)]
+
+
+def _is_map(size: Sequence[int]) -> bool:
+    """Whether an image's activation of this size is a map of more than one pixel."""
+    return len(size) == 3 and size[1] * size[2] > 1
 
 
 def _pixels(image: torch.Tensor, data: Data) -> list[list[str]]:

@@ -16,13 +16,14 @@ from nasdistill.stages.base import STAGES, Context, Inputs, Outcome, Place, Refe
 from nasdistill.stages.networks import network_for_data, spec_for_data, trained_on
 from nasdistill.stages.teaching import TaughtBy, TeachingOptions
 from nasdistill.stages.training import (
+    ShownOptions,
     TrainsOnLabels,
     batches_to_train_on,
     train_task,
     training_data,
     validation_score,
+    write_attention,
 )
-from nasdistill.storage import write_json
 from nasdistill.training.settings import TrainingSettings
 from nasdistill.versions import version
 
@@ -34,7 +35,7 @@ if TYPE_CHECKING:
     from nasdistill.models.base import Network, NetworkSpec
 
 
-class DistillOptions(TeachingOptions, TrainingSettings):
+class DistillOptions(TeachingOptions, ShownOptions, TrainingSettings):
     """Options of the stage beside student and teachers."""
 
     objectives: list[Annotated[Any, ComponentOf("objectives")]] = Field(
@@ -56,12 +57,6 @@ class DistillOptions(TeachingOptions, TrainingSettings):
         "anything but the teachers, the seed, the data and the batch size. Costs 2 bytes for each image, view and "
         "class (10 classes, 30 views of 50000 images: 30 MB), and 2 for each value of the layers that objectives read "
         "(the three groups of a WRN-40-2: 5.7 GB for one view of them)",
-    )
-    show: list[Annotated[int, Field(ge=0)]] | None = Field(
-        None,
-        max_length=12,
-        description="numbers of the test images whose attention maps the report shows, none if empty; the first of "
-        "each of six classes if left out",
     )
 
     @model_validator(mode="after")
@@ -149,7 +144,7 @@ class Distill(TaughtBy, DistillOptions, TrainsOnLabels):
 
     def run(self, inputs: Inputs, context: Context) -> Outcome:
         from nasdistill.data.loaders import evaluation_batches
-        from nasdistill.distill.attention_maps import ATTENTION, compare_attention, images_to_show
+        from nasdistill.distill.attention_maps import images_to_show
         from nasdistill.distill.task import Distillation
 
         data, engine = training_data(self, context), context.engine
@@ -175,10 +170,7 @@ class Distill(TaughtBy, DistillOptions, TrainsOnLabels):
         taught = self._cached(batches, task.teacher_ensemble, inputs, context) if self.cache_outputs else batches
         task.prepare(evaluation_batches(data.train, data, engine), context.replicate_seed)
         outcome = train_task(task, spec, self, context, taught)
-        compared = compare_attention(student, teachers, self.objectives, show, data, engine)
-        if compared is not None:
-            write_json(context.folder / ATTENTION, compared)
-            outcome.metrics["attention_similarity"] = compared["similarity"]
+        outcome.metrics.update(write_attention(show, context, student, teachers, self.objectives))
         return outcome
 
     def _cached(

@@ -9,14 +9,14 @@ from pydantic import Field
 from nasdistill.stages.base import STAGES, Context, Inputs, Outcome, Reference, Specs
 from nasdistill.stages.class_names import MatchesClasses
 from nasdistill.stages.networks import Weights, network_for_data, spec_for_data, trained_on
-from nasdistill.stages.training import TrainsOnLabels, train_task
+from nasdistill.stages.training import ShownOptions, TrainsOnLabels, train_task, write_attention
 from nasdistill.training.settings import TrainingSettings
 
 if TYPE_CHECKING:
     from nasdistill.models.base import NetworkSpec
 
 
-class TrainOptions(MatchesClasses, TrainingSettings):
+class TrainOptions(MatchesClasses, ShownOptions, TrainingSettings):
     """Options of the stage beside the model."""
 
     fresh: bool = Field(False, description="draw new weights even where the model comes with trained ones")
@@ -46,8 +46,12 @@ class Train(TrainOptions, TrainsOnLabels):
         return spec and trained_on(spec, context.data)
 
     def run(self, inputs: Inputs, context: Context) -> Outcome:
+        from nasdistill.distill.attention_maps import images_to_show
         from nasdistill.training.tasks import Supervised
 
+        show = images_to_show(self.show, context.data.test.labels)
         spec, network = network_for_data("model", self.model, inputs, context, self._weights, self.classes)
         task = Supervised(network, label_smoothing=self.label_smoothing, auxiliary_weight=self.auxiliary_weight)
-        return train_task(task, spec, self, context)
+        outcome = train_task(task, spec, self, context)
+        write_attention(show, context, network)
+        return outcome

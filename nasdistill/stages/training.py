@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import logging
-from typing import TYPE_CHECKING
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Annotated
 
+from pydantic import Field
+
+from nasdistill.component import Options
 from nasdistill.errors import SpecError, found_at
 from nasdistill.stages.base import Context, Inputs, Outcome, Place, Stage, path_of
 from nasdistill.stages.networks import trained_on
@@ -12,8 +16,12 @@ from nasdistill.storage import write_json
 from nasdistill.training.settings import TrainingSettings
 
 if TYPE_CHECKING:
+    from torch import nn
+
     from nasdistill.data import loaders
     from nasdistill.data.base import Data
+    from nasdistill.distill.objectives import Objective
+    from nasdistill.distill.teacher import Teacher
     from nasdistill.models.base import NetworkSpec
     from nasdistill.training.batches import Batches
     from nasdistill.training.settings import Balance, LoopSettings
@@ -23,6 +31,17 @@ log = logging.getLogger(__name__)
 
 HISTORY = "history.json"
 CONFUSION = "confusion.json"
+
+
+class ShownOptions(Options):
+    """Which attention maps a stage writes for the report."""
+
+    show: list[Annotated[int, Field(ge=0)]] | None = Field(
+        None,
+        max_length=12,
+        description="numbers of the test images whose attention maps the report shows, none if empty; the first of "
+        "each of six classes if left out",
+    )
 
 
 class TrainsOnLabels(TrainingSettings, Stage):
@@ -140,6 +159,27 @@ def train_task(
         },
         Network(written, network),
     )
+
+
+def write_attention(
+    show: Sequence[int],
+    context: Context,
+    network: nn.Module,
+    teachers: Sequence[Teacher] = (),
+    objectives: Sequence[Objective] = (),
+) -> dict[str, float]:
+    """Write the attention maps of a network, beside those of its teachers if it has any; what there is to tell of them.
+
+    Args:
+        show: places in the test set of the images.
+    """
+    from nasdistill.distill.attention_maps import ATTENTION, compare_attention
+
+    found = compare_attention(network, teachers, objectives, show, context.data, context.engine)
+    if found is None:
+        return {}
+    write_json(context.folder / ATTENTION, found)
+    return {} if found["similarity"] is None else {"attention_similarity": found["similarity"]}
 
 
 def validation_score(inputs: Inputs, field: Place) -> tuple[float, float]:

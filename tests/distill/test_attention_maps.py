@@ -95,6 +95,32 @@ def test_the_stage_writes_them_beside_the_student(options: dict[str, Any], shown
         assert metrics["attention_similarity"] == pytest.approx(np.mean([pair.similarity for pair in content.pairs]))
 
 
+@pytest.mark.parametrize(
+    ("model", "options", "shown"), [("wrn-10-1", {}, 6), ("wrn-10-1", {"show": []}, 0), ("mlp-8", {}, 0)]
+)
+def test_a_network_without_a_teacher_has_maps_of_its_own(
+    model: str, options: dict[str, Any], shown: int, tmp_path: Path
+) -> None:
+    context = context_in(tmp_path, few_digits())
+    metrics = build(STAGES.get("train"), {"model": model, "epochs": 1, **options}).run({}, context).metrics
+    assert "attention_similarity" not in metrics
+    content = payloads.read(AttentionPayload, context.folder)
+    assert len(content.images if content else ()) == shown
+    if content:
+        assert not content.taught
+        assert [pair.student for pair in content.pairs] == ["groups.0", "groups.1", "groups.2"]
+
+
+def test_maps_without_a_teacher_are_those_that_stand_beside_one(engine: Engine) -> None:
+    student = network()
+    alone, taught = compared(engine, student), compared(engine, student, Teacher(network(8, 1)))
+    assert (alone["similarity"], [pair["teacher"] for pair in alone["pairs"]]) == (None, [None, None])
+    assert [pair["student"] for pair in alone["pairs"]] == [pair["student"] for pair in taught["pairs"]]
+    for own, beside in zip(alone["pairs"], taught["pairs"], strict=True):
+        assert own["maps"] == [[ours] for ours, _theirs in beside["maps"]]
+    assert [image | {"teachers": []} for image in taught["images"]] == alone["images"]
+
+
 def test_the_stage_names_an_image_that_is_not_there_before_it_trains(tmp_path: Path) -> None:
     digits = few_digits()
     stage = build(STAGES.get("distill"), {"student": "wrn-10-1", "teacher": "teacher", "show": [80]})

@@ -16,7 +16,11 @@ from PIL import Image
 
 from nasdistill.errors import DamagedFile
 from nasdistill.report import payloads
+from nasdistill.report.records import Row
+from nasdistill.report.sections import sections
 from nasdistill.report.sections.attention_maps import AttentionPayload, draw_attention
+from nasdistill.report.summaries import by_stage
+from nasdistill.storage import write_json
 
 SVG = "{http://www.w3.org/2000/svg}"
 HOSTILE = '</text><script>alert("1")</script>&'
@@ -100,6 +104,54 @@ def test_several_teachers_have_a_row_each_and_share_the_students() -> None:
     assert {"student predicts dog ✕", "teacher 1 predicts cat ✓", "teacher 2 predicts bird ✕"} <= set(texts_of(root))
 
 
+def alone(**image_changes: Any) -> dict[str, Any]:
+    """What a network without a teacher leaves: maps of one pixel, and another answer."""
+    content = copy.deepcopy(ONE_TEACHER) | {"similarity": None}
+    for image in content["images"]:
+        image |= {"student": "bird", "teachers": [], **image_changes}
+    for pair in content["pairs"]:
+        pair |= {"teacher": None, "number": None, "similarity": None, "maps": [[["00"]]] * 2}
+    return content
+
+
+def test_the_same_network_without_a_teacher_has_a_row_below() -> None:
+    root = drawn(attention().model_copy(update={"without": {"alone": AttentionPayload.model_validate(alone())}}))
+    _image, *places = shown = pixels_of(root)
+    rows = sorted({y for _, y in places})
+    assert len(places) == 2 * 3
+    assert all(shown[place].shape[:2] == (1, 1) for place in places if place[1] == rows[2])
+    assert {"student predicts dog ✕", "teacher predicts cat ✓", "alone predicts bird ✕"} <= set(texts_of(root))
+    assert "the teacher predicts cat, without a teacher alone predicts bird" in root.attrib["aria-label"]
+
+
+def test_a_network_without_a_teacher_is_shown_by_itself() -> None:
+    root = drawn(AttentionPayload.model_validate(alone()))
+    assert len(pixels_of(root)) == 1 + 2
+    assert "network predicts bird ✕" in texts_of(root)
+
+
+def row(folder: Path, stage: str, payload: dict[str, Any], parameters: int, **inputs: str) -> Row:
+    write_json(folder / stage / "attention.json", payload)
+    numbers = {"parameters": parameters, "content": stage, "inputs": inputs}
+    return Row(stage, "train", 0, folder=folder / stage, **numbers)  # type: ignore[arg-type]
+
+
+def test_the_page_shows_the_network_alone_beside_its_taught_twin_and_nobody_twice(tmp_path: Path) -> None:
+    rows = [
+        row(tmp_path, "teacher", alone(), 9),
+        row(tmp_path, "alone", alone(), 5),
+        row(tmp_path, "elsewhere", alone(), 7),
+        row(tmp_path, "student", ONE_TEACHER, 5, student="alone", teacher="teacher"),
+    ]
+    (part,) = sections(by_stage(rows))
+    assert [group.title for group in part.groups] == ["elsewhere", "student", "Similarity of attention maps"]
+    assert all("alone predicts bird" in picture for picture in part.groups[1].pictures)
+    rows[1] = row(tmp_path, "alone", alone(index=99), 5)
+    (part,) = sections(by_stage(rows))
+    assert [group.title for group in part.groups[:-1]] == ["alone", "elsewhere", "student"]
+    assert not any("alone predicts" in picture for picture in part.groups[2].pictures)
+
+
 def test_a_point_that_has_two_beside_it_has_two_columns() -> None:
     content = copy.deepcopy(ONE_TEACHER["pairs"])
     content[1] |= {"student": "a", "maps": [[maps[0], other[1]] for maps, other in zip(
@@ -162,7 +214,8 @@ def test_names_with_markup_are_inert() -> None:
         (["images", 0, "pixels", 0], ["xy"], r"non-hexadecimal"),
         (["images", 0, "pixels", 0], [7], r"at images\.0\.pixels\.0"),
         (["images", 0, "pixels"], [["00"], ["0000"]], r"channels must be of one size at images\.0"),
-        (["images", 0, "teachers"], [], r"at images\.0\.teachers"),
+        (["images", 0, "teachers"], [], r"must speak of the same teachers"),
+        (["pairs", 0, "teacher"], None, r"a point must have a teacher's with its number, similarity and maps"),
         (["images", 0, "teachers"], ["a", "b"], r"must speak of the same teachers"),
         (["pairs", 0, "number"], 1, r"must speak of the same teachers"),
         (["pairs", 0, "maps"], [], r"each pair must have 2 pairs of maps, one per image"),
