@@ -76,16 +76,18 @@ def compare_attention(
     show: Sequence[int],
     data: Data,
     engine: Engine,
+    points: Sequence[str] | None = None,
 ) -> dict[str, Any] | None:
     """The attention maps of a student and of its teachers, at the pairs of points that attention transfer reads.
 
-    The pairs and the power are those of the first listed `attention`, else its defaults. Without a teacher the points
-    are the student's own feature points, and there is no similarity.
+    The pairs and the power are those of the first listed `attention`, else its defaults. Without a teacher they are
+    the student's own `points`, and there is no similarity.
 
     Args:
         student: on the engine's device; all networks are left as they are.
         teachers: none for a network that was trained without.
         show: places in the test set of the images whose maps are wanted, at most 12.
+        points: module paths in a network without a teacher; its feature points if left out.
 
     Returns:
         `similarity`, the mean of the pairs' (None without a teacher); `images`, each with its `index`, `label`,
@@ -103,7 +105,7 @@ def compare_attention(
         for number, teacher in enumerate(teachers):
             pairs += _pairs(student, teacher.network, number, attention, data.shape)
         if not teachers:
-            pairs = _own_points(student, data.shape)
+            pairs = _own_points(student, feature_points(student, data.shape) if points is None else points, data.shape)
     if not pairs:
         return None
 
@@ -177,9 +179,8 @@ def _pairs(student: nn.Module, teacher: nn.Module, number: int, attention: Atten
     return found
 
 
-def _own_points(network: nn.Module, shape: Shape) -> list[PointPair]:
-    """The network's feature points that are maps of more than one pixel; none where it cannot be read."""
-    points = feature_points(network, shape)
+def _own_points(network: nn.Module, points: Sequence[str], shape: Shape) -> list[PointPair]:
+    """Those of a network's points that are maps of more than one pixel; none where they cannot be read."""
     if not points:
         return []
     try:

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from pydantic import Field
 
+from nasdistill.errors import found_at
 from nasdistill.stages.base import STAGES, Context, Inputs, Outcome, Reference, Specs
 from nasdistill.stages.class_names import MatchesClasses
 from nasdistill.stages.networks import Weights, network_for_data, spec_for_data, trained_on
@@ -13,6 +14,8 @@ from nasdistill.stages.training import ShownOptions, TrainsOnLabels, train_task,
 from nasdistill.training.settings import TrainingSettings
 
 if TYPE_CHECKING:
+    from torch import nn
+
     from nasdistill.models.base import NetworkSpec
 
 
@@ -20,6 +23,12 @@ class TrainOptions(MatchesClasses, ShownOptions, TrainingSettings):
     """Options of the stage beside the model."""
 
     fresh: bool = Field(False, description="draw new weights even where the model comes with trained ones")
+    show_points: list[str] | None = Field(
+        None,
+        min_length=1,
+        description="module paths whose attention maps are shown, e.g. those that `attention` of another stage reads; "
+        "the network's feature points if left out",
+    )
 
 
 @STAGES.register("train")
@@ -42,8 +51,19 @@ class Train(TrainOptions, TrainsOnLabels):
         return "fresh" if self.fresh else "any"
 
     def foresee(self, specs: Specs, context: Context) -> NetworkSpec | None:
+        from nasdistill.models.foresight import tentatively
+
         spec = spec_for_data("model", self.model, specs, context, self._weights, self.classes)
+        if spec is not None and self.show_points:
+            with tentatively():
+                self._check_points(spec.build())
         return spec and trained_on(spec, context.data)
+
+    def _check_points(self, network: nn.Module) -> None:
+        from nasdistill.distill.taps import Taps
+
+        with found_at("show_points"):
+            Taps(network, self.show_points or ())
 
     def run(self, inputs: Inputs, context: Context) -> Outcome:
         from nasdistill.distill.attention_maps import images_to_show
@@ -51,7 +71,8 @@ class Train(TrainOptions, TrainsOnLabels):
 
         show = images_to_show(self.show, context.data.test.labels)
         spec, network = network_for_data("model", self.model, inputs, context, self._weights, self.classes)
+        self._check_points(network)
         task = Supervised(network, label_smoothing=self.label_smoothing, auxiliary_weight=self.auxiliary_weight)
         outcome = train_task(task, spec, self, context)
-        write_attention(show, context, network)
+        write_attention(show, context, network, points=self.show_points)
         return outcome

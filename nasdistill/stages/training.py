@@ -167,15 +167,17 @@ def write_attention(
     network: nn.Module,
     teachers: Sequence[Teacher] = (),
     objectives: Sequence[Objective] = (),
+    points: Sequence[str] | None = None,
 ) -> dict[str, float]:
     """Write the attention maps of a network, beside those of its teachers if it has any; what there is to tell of them.
 
     Args:
         show: places in the test set of the images.
+        points: of a network without a teacher, see `compare_attention`.
     """
     from nasdistill.distill.attention_maps import ATTENTION, compare_attention
 
-    found = compare_attention(network, teachers, objectives, show, context.data, context.engine)
+    found = compare_attention(network, teachers, objectives, show, context.data, context.engine, points)
     if found is None:
         return {}
     write_json(context.folder / ATTENTION, found)

@@ -111,6 +111,17 @@ def test_a_network_without_a_teacher_has_maps_of_its_own(
         assert [pair.student for pair in content.pairs] == ["groups.0", "groups.1", "groups.2"]
 
 
+def test_a_network_without_a_teacher_shows_the_points_that_are_named(engine: Engine, tmp_path: Path) -> None:
+    found = compare_attention(network(), (), (), (0,), data(), engine, ["second"])
+    assert found is not None
+    assert [pair["student"] for pair in found["pairs"]] == ["second"]
+    stage = build(STAGES.get("train"), {"model": "wrn-10-1", "show_points": ["groups.0", "groups.3"]})
+    for tried in (stage.run, stage.foresee):
+        with pytest.raises(SpecError, match=r"the network has no module 'groups.3'; did you mean") as error:
+            tried({}, context_in(tmp_path, few_digits()))  # type: ignore[operator]
+        assert error.value.path == ("show_points",)
+
+
 def test_maps_without_a_teacher_are_those_that_stand_beside_one(engine: Engine) -> None:
     student = network()
     alone, taught = compared(engine, student), compared(engine, student, Teacher(network(8, 1)))

@@ -54,6 +54,19 @@ def test_grown_teachers_teach_the_student_of_the_pairs() -> None:
         assert {**bespoke[f"from-{method}"], "teacher": "darts-teacher"} == pairs["darts-from-darts"]
 
 
+@pytest.mark.parametrize(
+    ("name", "alone", "taught"),
+    [("bespoke-teachers", "alone", "from-fisher")]
+    + [("teacher-student-pairs", f"{kind}-alone", f"{kind}-from-wrn") for kind in KINDS],
+)
+def test_the_student_alone_shows_the_maps_that_attention_reads_of_the_taught_one(
+    name: str, alone: str, taught: str
+) -> None:
+    stages = {stage: settings.model_dump() for stage, settings in load_recipe(name).stages.items()}
+    (attention,) = stages[taught]["objectives"]
+    assert stages[alone]["show_points"] == [pair[0] for pair in attention["pairs"]]
+
+
 @pytest.mark.parametrize(("data", "hidden"), MLPS.items())
 def test_small_networks_have_the_reports_sizes_and_one_start(data: str, hidden: tuple[str, str]) -> None:
     stages = {stage: settings.model_dump() for stage, settings in load_recipe(f"small-networks-{data}").stages.items()}

@@ -1,5 +1,4 @@
-"""Attention maps as SVG: a test image, and beside it the maps of a network, of its teachers, and of the same network
-trained without one, one below the other."""
+"""Attention maps as SVG: a test image, beside it the maps of a network, its teachers, and the same network untaught."""
 
 from __future__ import annotations
 
