@@ -21,6 +21,7 @@ from nasdistill.report.sections import sections
 from nasdistill.report.sections.attention_maps import AttentionPayload, draw_attention
 from nasdistill.report.summaries import by_stage
 from nasdistill.storage import write_json
+from tests.report.fakes import resealed
 
 SVG = "{http://www.w3.org/2000/svg}"
 HOSTILE = '</text><script>alert("1")</script>&'
@@ -132,6 +133,7 @@ def test_a_network_without_a_teacher_is_shown_by_itself() -> None:
 
 def row(folder: Path, stage: str, payload: dict[str, Any], parameters: int, **inputs: str) -> Row:
     write_json(folder / stage / "attention.json", payload)
+    resealed(folder / stage)
     numbers = {"parameters": parameters, "content": stage, "inputs": inputs}
     return Row(stage, "train", 0, folder=folder / stage, **numbers)  # type: ignore[arg-type]
 

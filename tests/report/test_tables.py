@@ -68,7 +68,7 @@ def test_the_kept_weights_scores_on_test_images_have_columns_where_there_are_any
     found = [{"misclassified": 157, "top5": 99.9, "loss": 0.05}, {"misclassified": 164, "top5": 99.8, "loss": 0.06}]
     two = [Row("a", "train", seed, accuracy=accuracy, metrics=each) for seed, each in enumerate(found)]
     earlier = Row("b", "train", 0, accuracy=accuracy, metrics={"top5": 99.5, "loss": 0.2})
-    other_images = Row("c", "evaluate", 0, metrics={**found[0], "part": "validation"})
+    other_images = Row("c", "evaluate", 0, metrics={**found[0], "accuracy": {"last": 97.0}, "part": "validation"})
     dash = "\N{EN DASH}"
     assert shown(*two, earlier, other_images) == [
         {
