@@ -17,7 +17,6 @@ from typing import Any
 from nasdistill.artifacts import Artifact, open_artifact, publish
 from nasdistill.component import Component, Facts, classes_in, components_in, idle_options
 from nasdistill.data.base import DataSet
-from nasdistill.data.preparation import facts_of
 from nasdistill.errors import Interrupted, ProcessLost, SpecError, UserError, found_at
 from nasdistill.interrupts import leave_if_requested
 from nasdistill.models.base import SPEC, WEIGHTS, NetworkSpec, load_spec
@@ -213,6 +212,8 @@ class RecipeRun:
         """What stage and data set say of options without effect, as far as the images and the network are known."""
         spec = network if isinstance(network, NetworkSpec) else None
         if stage.reads_data and self.shared.split is not None and self.shared.images is not None:
+            from nasdistill.data.preparation import facts_of
+
             facts = facts_of(self.shared.split[1], self.shared.images)
             yield from idle_options(self.dataset, facts, "data")
         elif spec is not None:

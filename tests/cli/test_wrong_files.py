@@ -49,7 +49,7 @@ MISTAKES: Mapping[str, Mistake] = {
     "link to nowhere": (
         f"nasdistill train mlp {FOLDER}",
         photos(lambda: os.symlink("gone", "photos/ant/zz.png")),
-        "cannot use /home/you/photos/ant/zz.png: no such file",
+        "/home/you/photos/ant/zz.png is not a readable image (a link to gone, where nothing is)",
     ),
     "MNIST cut": (
         "nasdistill train mlp --data mnist",

@@ -19,7 +19,11 @@ MISTAKES: Mapping[str, Mistake] = {
     "ratio": ("nasdistill grow-teacher --student mlp --ratio 0.5", nothing, "--ratio: must be greater than 1"),
     "ratio nan": ("nasdistill grow-teacher --student mlp --ratio nan", nothing, "--ratio: must be a finite"),
     "space as path": ("nasdistill search --space ../../x", nothing, "--space: unknown space '../../x'"),
-    "huge network": ("nasdistill inspect mlp-99999999-99999999", nothing, "this machine has too little memory for it"),
+    "huge network": (
+        "nasdistill inspect mlp-99999999-99999999",
+        nothing,
+        "40 PB in single precision, and this machine has ",
+    ),
     "normalisation of colours": (
         "nasdistill train mlp --data '{name: digits, normalisation: {mean: [0, 0, 0], std: [1, 1, 1]}}'",
         nothing,
