@@ -20,7 +20,6 @@ from nasdistill.data.base import DataSet
 from nasdistill.errors import Interrupted, ProcessLost, SpecError, UserError, found_at
 from nasdistill.interrupts import leave_if_requested
 from nasdistill.models.base import SPEC, WEIGHTS, NetworkSpec, load_spec
-from nasdistill.models.foresight import has_auxiliary_head
 from nasdistill.recipes.blame import blaming_plugins, checked
 from nasdistill.recipes.cost import Meter
 from nasdistill.recipes.graph import is_artifact
@@ -221,6 +220,8 @@ class RecipeRun:
         else:
             return
         if spec is not None:
+            from nasdistill.models.foresight import has_auxiliary_head
+
             facts = dataclasses.replace(facts, auxiliary=lambda: has_auxiliary_head(spec.model_dump_json()))
         yield from idle_options(stage, facts)
 
