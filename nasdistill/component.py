@@ -31,7 +31,7 @@ class Facts:
         training: images of each class to train on; empty where there are none, or where nobody looked yet.
         validation: the same of those that select.
         read: images to train on that the files hold.
-        comes_with_validation: whether the files have validation images of their own.
+        comes_with_validation, comes_with_test: whether the files have validation or test images of their own.
         auxiliary: whether the network that is trained has an auxiliary head, if that is known. It has to be built.
     """
 
@@ -41,6 +41,7 @@ class Facts:
     validation: tuple[int, ...] = ()
     read: int | None = None
     comes_with_validation: bool = False
+    comes_with_test: bool = False
     auxiliary: Callable[[], bool | None] = lambda: None
 
 

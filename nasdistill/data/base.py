@@ -116,6 +116,7 @@ class RawData:
     Attributes:
         validation: where the files come with a validation set of their own.
         words: where they hold texts.
+        split_test: whether the files come without a test set, so that `test` was split off `train`.
     """
 
     train: Images
@@ -123,6 +124,7 @@ class RawData:
     classes: tuple[str, ...]
     validation: Images | None = None
     words: Words | None = None
+    split_test: bool = False
 
 
 class DataSet(Component):

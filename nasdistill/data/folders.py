@@ -29,8 +29,6 @@ _PART = re.compile(
     re.IGNORECASE | re.ASCII,
 )
 
-IMAGE = "image (such as .png or .jpg)"
-
 Files = list[tuple[Path, int]]
 """Files and their labels."""
 
@@ -41,22 +39,22 @@ class ClassFolders:
 
     Attributes:
         folders: of each part; where the root holds no parts, its class folders are those of `train`.
+        wanted: what a class holds, in words.
         classes: their names, in the order of their labels.
         files: of each part, those that are wanted.
         unread: files in class folders that are not wanted.
         aside: what lies in no class folder and looks as if it should.
         again: folders that are read under another name already, which is the value; most often links.
-        wanted: what a class holds, in words.
     """
 
     root: Path
     folders: dict[str, Path]
+    wanted: str
     classes: tuple[str, ...] = ()
     files: dict[str, Files] = field(default_factory=dict)
     unread: list[Path] = field(default_factory=list)
     aside: list[Path] = field(default_factory=list)
     again: dict[Path, Path] = field(default_factory=dict)
-    wanted: str = IMAGE
 
     def left_out(self) -> Iterator[str]:
         """A sentence for each kind of thing that no class holds."""
@@ -85,17 +83,17 @@ class ClassFolders:
 def find_class_folders(
     root: Path,
     is_wanted: Callable[[Path], bool],
+    wanted: str,
     has_parts: bool = True,
     skip_broken: bool = False,
-    wanted: str = IMAGE,
 ) -> ClassFolders:
     """List the classes and files below a folder, links followed.
 
     Args:
         is_wanted: of a file, or of a link that leads nowhere, whether it is one of its class.
+        wanted: what a file of a class is, in words, for errors.
         has_parts: take folders with the usual names of parts for parts, not for classes.
         skip_broken: a link to nothing in place of a class folder is left out.
-        wanted: what a file of a class is, in words, for errors.
 
     Raises:
         UserError: there are no two classes, or it is not clear what is one; says which folders are meant.
@@ -106,7 +104,7 @@ def find_class_folders(
     folders = _parts(inner) if has_parts else {}
     if has_parts and not folders:
         _refuse_parts_as_classes(inner)
-    found = ClassFolders(root, folders or {TRAIN: inner}, wanted=wanted)
+    found = ClassFolders(root, folders or {TRAIN: inner}, wanted)
     entered = _Entered(root)
     for folder in found.folders.values():
         if folder != root:

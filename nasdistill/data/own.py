@@ -15,8 +15,8 @@ import torch
 from pydantic import Field, field_validator
 
 from nasdistill.data.arrays import Array, Labels, Order, Span, as_bytes, as_labels, in_planes, span_of
-from nasdistill.data.base import DataSet, ImageSet, RawData
-from nasdistill.data.preparation import split_off
+from nasdistill.data.base import ImageSet, RawData
+from nasdistill.data.split_test_set import SplitsTest
 from nasdistill.errors import SpecError, UserError, found_at, nearest
 from nasdistill.storage import sha256_of, sha256_of_json
 
@@ -75,7 +75,7 @@ class Entry:
         return f"{self.path} ({self.key})" if self.key else str(self.path)
 
 
-class OwnArrays(DataSet):
+class OwnArrays(SplitsTest):
     """Base of data sets of arrays: images and labels, of any size and number of classes.
 
     A subclass implements `entries`.
@@ -99,10 +99,6 @@ class OwnArrays(DataSet):
     )
     classes: Annotated[tuple[str, ...], Field(min_length=2)] | None = Field(
         None, description="names of the classes 0, 1, ...; by default the labels that the training images have"
-    )
-    test: float = Field(0.2, gt=0, lt=1, description="fraction of each class that is the test set, where none is there")
-    split_seed: int = Field(
-        0, description="seed of the choice of the test set; apart from the run's, so that all runs share one test set"
     )
 
     @field_validator("values")
@@ -212,10 +208,7 @@ class OwnArrays(DataSet):
             numbers = np.array([known[value] for value in values.tolist()], dtype=np.int64)
             sets[part] = ImageSet(torch.from_numpy(np.array(pixels, order="C")), torch.from_numpy(numbers))
         classes = self.classes or tuple(map(str, known))
-        if "test" not in sets:
-            train, test = split_off(sets["train"], self.test, self.split_seed, classes)
-            return RawData(train, test, classes, sets.get("val"))
-        return RawData(sets["train"], sets["test"], classes, sets.get("val"))
+        return self.assembled(sets, classes)
 
 
 def _classes(labels: Labels, names: tuple[str, ...] | None) -> dict[int | str, int]:

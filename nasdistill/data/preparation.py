@@ -60,7 +60,12 @@ def facts_of(data: Data, source: RawData | None = None) -> Facts:
     facts = Facts(len(data.classes), training=training, validation=validation)
     if source is None:
         return facts
-    return replace(facts, read=len(source.train), comes_with_validation=source.validation is not None)
+    return replace(
+        facts,
+        read=len(source.train),
+        comes_with_validation=source.validation is not None,
+        comes_with_test=not source.split_test,
+    )
 
 
 def _require_whole_numbers_and_classes(source: RawData, options: DataSet) -> None:

@@ -4,19 +4,15 @@ from __future__ import annotations
 
 import logging
 import re
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal
 
 import torch
 from pydantic import BeforeValidator, Field, PlainSerializer
 
-from nasdistill.component import Facts
-from nasdistill.data.base import DATASETS, DataSet, ImageFiles, Images, ImageSet, RawData, Shape
+from nasdistill.data.base import DATASETS, ImageFiles, Images, ImageSet, RawData, Shape
+from nasdistill.data.class_folder_set import ClassFolderSet
 from nasdistill.data.decoding import Broken, Header, decode_files, is_image, read_headers
-from nasdistill.data.files import fingerprint_of
-from nasdistill.data.folders import TEST, TRAIN, VALIDATION, ClassFolders, find_class_folders
-from nasdistill.data.preparation import split_off
 from nasdistill.errors import SpecError, UserError
 
 log = logging.getLogger(__name__)
@@ -41,7 +37,7 @@ Size = Annotated[
 
 
 @DATASETS.register("image-folder")
-class ImageFolder(DataSet):
+class ImageFolder(ClassFolderSet):
     """Images in one folder per class: below `train/` and `test/` (and `val/` if it is there), or split by `test`.
 
     Links are followed. What is read is decided by a file's content where its suffix does not tell.
@@ -49,54 +45,24 @@ class ImageFolder(DataSet):
 
     source: ClassVar[str] = "the layout of torchvision's ImageFolder"
     access: ClassVar[frozenset[str]] = frozenset({"root", "workers", "memory_mb"})
+    wanted: ClassVar[str] = "image (such as .png or .jpg)"
 
-    root: Path = Field(
-        description="folder that holds the class folders, or train/ and test/ with class folders in each"
-    )
-    layout: Literal["auto", "classes"] = Field(
-        "auto",
-        description="auto: folders with the usual names of parts (train, Training, seg_train, valid, dev, test, ...) "
-        "that hold class folders are parts; classes: all folders of the root are classes",
-    )
     size: Size | None = Field(
         None, description="resize to height x width, e.g. 32x32; needed where the images differ in size"
     )
     channels: Literal[1, 3, "auto"] = Field("auto", description="1 grey, 3 colour, auto: grey if all images are")
-    test: float = Field(
-        0.2, gt=0, lt=1, description="fraction of each class that is the test set, where there is no test/"
-    )
-    split_seed: int = Field(
-        0, description="seed of the choice of the test set; apart from the run's, so that all runs share one test set"
-    )
-    broken: Literal["stop", "skip"] = Field(
-        "stop",
-        description="what a file that cannot be decoded or a link to nothing does: stop with its name, or be left out "
-        "and counted",
-    )
     workers: int = Field(2, ge=0, le=1024, description="processes that decode; 0 decodes in the main process")
     memory_mb: int = Field(
         4096, gt=0, description="images that need more MiB of memory are decoded anew in each epoch instead of kept"
     )
 
-    def without_effect(self, facts: Facts) -> Iterator[tuple[str, str]]:
-        yield from super().without_effect(facts)
-        given = list(self.differs("test", "split_seed"))
-        if given and TEST in self._found().folders:
-            for name in given:
-                yield name, "the files come with test images of their own"
-
-    def fingerprint(self) -> str:
-        files = self._found().files
-        return fingerprint_of(self.root, [path for part in files.values() for path, _ in part])
+    @staticmethod
+    def is_wanted(path: Path) -> bool:
+        return is_image(path)
 
     def read(self) -> RawData:
-        found = self._found()
-        if len(found.folders) > 1:
-            log.info("image folders: %s", found.taken())
-        for problem in found.left_out():
-            log.warning("%s", problem)
-        classes, listed = found.classes, found.files
-        files = [file for part in listed.values() for file in part]
+        found = self.listed_files()
+        files = [file for part in found.files.values() for file in part]
         paths = [path for path, _ in files]
         headers = read_headers(paths, self.workers)
         unreadable = {index: str(header) for index, header in enumerate(headers) if isinstance(header, Broken)}
@@ -120,15 +86,13 @@ class ImageFolder(DataSet):
             images = ImageFiles(tuple(paths), labels, shape, decoded.sums, decoded.squares, self.workers)
         parts: dict[str, Images] = {}
         first = 0
-        for name, part in listed.items():
+        for name, part in found.files.items():
             good = torch.tensor([index for index in range(first, first + len(part)) if index not in broken])
             if not len(good):
                 raise UserError(f"all {len(part)} images of the {name} set in {self.root} are broken")
             parts[name] = images.subset(good)
             first += len(part)
-        if TEST not in parts:
-            parts[TRAIN], parts[TEST] = split_off(parts[TRAIN], self.test, self.split_seed, classes)
-        return RawData(parts[TRAIN], parts[TEST], classes, parts.get(VALIDATION))
+        return self.assembled(parts, found.classes)
 
     def _stop_at(self, broken: dict[int, str], paths: list[Path]) -> None:
         if broken and self.broken == "stop":
@@ -155,12 +119,3 @@ class ImageFolder(DataSet):
                     f"set data.size, e.g. data.size={first.height}x{first.width}"
                 )
         return channels, first.height, first.width
-
-    def _found(self) -> ClassFolders:
-        """What the fingerprint is of, and what is read."""
-        if not self.root.is_dir():
-            problem = f"there is no folder {self.root}; set data.root to the folder that holds the class folders"
-            raise SpecError(problem, ("root",))
-        return find_class_folders(
-            self.root, is_image, has_parts=self.layout == "auto", skip_broken=self.broken == "skip"
-        )

@@ -12,10 +12,11 @@ import torch
 from pydantic import Field, field_validator, model_validator
 
 from nasdistill.artifacts import NETWORK_FILES
-from nasdistill.data.base import DATASETS, DataSet, ImageSet, RawData
+from nasdistill.data.base import DATASETS, ImageSet, RawData
 from nasdistill.data.labelled_lines import Column, Lines, read_lines
 from nasdistill.data.own import PARTS
 from nasdistill.data.preparation import split_off
+from nasdistill.data.split_test_set import SplitsTest
 from nasdistill.data.words import RESERVED, Unit, numbered, tokenised, vocabulary_of
 from nasdistill.errors import SpecError, UserError
 from nasdistill.storage import read_json, sha256_of, sha256_of_json
@@ -27,7 +28,7 @@ Part = Literal["train", "val", "test"]
 
 
 @DATASETS.register("texts")
-class Texts(DataSet):
+class Texts(SplitsTest):
     """Texts with labels, one a line: `label text`, or columns with tabs between (or commas, in `.csv` files).
 
     A text becomes the numbers of its tokens, an image of 1x1xLENGTH for networks that read texts. The vocabulary is
@@ -65,10 +66,6 @@ class Texts(DataSet):
     )
     words_of: Path | None = Field(
         None, description="folder of a network's artifact, whose vocabulary is taken in place of one of these texts"
-    )
-    test: float = Field(0.2, gt=0, lt=1, description="fraction of each class that is the test set, where no file is")
-    split_seed: int = Field(
-        0, description="seed of the choice of the test set; apart from the run's, so that all runs share one test set"
     )
     broken: Literal["stop", "skip"] = Field(
         "stop",
@@ -130,7 +127,7 @@ class Texts(DataSet):
             *(words.known, 100 * sum(length > self.length for length in lengths) / len(lengths), self.length),
         )
         sets = {part: ImageSet(each, labels[part]) for part, each in zip(texts, numbers, strict=True)}
-        return RawData(sets["train"], sets["test"], classes, sets.get("val"), words)
+        return RawData(sets["train"], sets["test"], classes, sets.get("val"), words, split_test="test" not in paths)
 
     def _paths(self) -> dict[Part, Path]:
         """The file of each part.

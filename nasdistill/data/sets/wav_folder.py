@@ -4,17 +4,15 @@ from __future__ import annotations
 
 import logging
 from pathlib import Path
-from typing import ClassVar, Literal
+from typing import ClassVar
 
 import numpy as np
 import torch
 from pydantic import Field
 
-from nasdistill.data.base import DATASETS, DataSet, ImageSet, RawData
+from nasdistill.data.base import DATASETS, ImageSet, RawData
+from nasdistill.data.class_folder_set import ClassFolderSet
 from nasdistill.data.decoding import Broken
-from nasdistill.data.files import fingerprint_of
-from nasdistill.data.folders import TEST, TRAIN, VALIDATION, ClassFolders, find_class_folders
-from nasdistill.data.preparation import split_off
 from nasdistill.data.waves import Place, Recording, is_wav, read_wav
 from nasdistill.errors import SpecError, UserError
 
@@ -22,7 +20,7 @@ log = logging.getLogger(__name__)
 
 
 @DATASETS.register("wav-folder")
-class WavFolder(DataSet):
+class WavFolder(ClassFolderSet):
     """Recordings in one folder per class, WAV files of any bits: below `train/` and `test/`, or split by `test`.
 
     A recording of L samples is an image of 1x1xL: the mean of its channels, in 16 bits. Folders are read as those of
@@ -31,15 +29,8 @@ class WavFolder(DataSet):
 
     source: ClassVar[str] = "Kabal 2022, Audio File Format Specifications, for WAV; read by scipy.io.wavfile"
     access: ClassVar[frozenset[str]] = frozenset({"root"})
+    wanted: ClassVar[str] = "recording (such as .wav)"
 
-    root: Path = Field(
-        description="folder that holds the class folders, or train/ and test/ with class folders in each"
-    )
-    layout: Literal["auto", "classes"] = Field(
-        "auto",
-        description="auto: folders with the usual names of parts that hold class folders are parts; classes: all "
-        "folders of the root are classes",
-    )
     rate: int | None = Field(
         None, ge=100, le=1_000_000, description="resample to so many samples a second; needed where recordings differ"
     )
@@ -53,27 +44,13 @@ class WavFolder(DataSet):
     place: Place = Field(
         "start", description="what is kept of a longer recording, and where a shorter one stands: start or middle"
     )
-    test: float = Field(
-        0.2, gt=0, lt=1, description="fraction of each class that is the test set, where there is no test/"
-    )
-    split_seed: int = Field(
-        0, description="seed of the choice of the test set; apart from the run's, so that all runs share one test set"
-    )
-    broken: Literal["stop", "skip"] = Field(
-        "stop",
-        description="what a file that cannot be read or a link to nothing does: stop with its name, or be left out and "
-        "counted",
-    )
 
-    def fingerprint(self) -> str:
-        return fingerprint_of(self.root, [path for part in self._found().files.values() for path, _ in part])
+    @staticmethod
+    def is_wanted(path: Path) -> bool:
+        return is_wav(path)
 
     def read(self) -> RawData:
-        found = self._found()
-        if len(found.folders) > 1:
-            log.info("folders of recordings: %s", found.taken())
-        for problem in found.left_out():
-            log.warning("%s", problem)
+        found = self.listed_files()
         files = [(part, path, label) for part, listed in found.files.items() for path, label in listed]
         samples: dict[str, list[np.ndarray]] = {part: [] for part in found.files}
         labels: dict[str, list[int]] = {part: [] for part in found.files}
@@ -103,10 +80,7 @@ class WavFolder(DataSet):
             if not waves:
                 raise UserError(f"all recordings of the {part} set in {self.root} are broken")
             sets[part] = ImageSet(torch.from_numpy(np.stack(waves)[:, None, None]), torch.tensor(labels[part]))
-        if TEST in sets:
-            return RawData(sets[TRAIN], sets[TEST], found.classes, sets.get(VALIDATION))
-        train, test = split_off(sets[TRAIN], self.test, self.split_seed, found.classes)
-        return RawData(train, test, found.classes)
+        return self.assembled(sets, found.classes)
 
     def _stop_at(self, path: Path, problem: Broken) -> None:
         if self.broken == "stop":
@@ -114,19 +88,6 @@ class WavFolder(DataSet):
                 f"{path} is not a readable recording ({problem}); repair it, or leave out broken ones with "
                 "data.broken=skip"
             )
-
-    def _found(self) -> ClassFolders:
-        """What the fingerprint is of, and what is read."""
-        if not self.root.is_dir():
-            problem = f"there is no folder {self.root}; set data.root to the folder that holds the class folders"
-            raise SpecError(problem, ("root",))
-        return find_class_folders(
-            self.root,
-            is_wav,
-            has_parts=self.layout == "auto",
-            skip_broken=self.broken == "skip",
-            wanted="recording (such as .wav)",
-        )
 
 
 def _outcome(path: Path, rate: int | None, length: int | None, place: Place) -> Recording | Broken:
