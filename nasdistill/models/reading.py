@@ -24,8 +24,10 @@ from nasdistill.errors import UserError
 from nasdistill.models.formats import SAVE_ALONE, format_of
 
 SECONDS = 20
-_TORCH_TAKES = 32 << 30
 """Processor time that reading may take; a file of 100 MB takes under one."""
+
+_TORCH_TAKES = 32 << 30
+"""Bytes of addresses that torch has before it reads anything, and more; for where nobody tells."""
 
 _HEADER_BYTES = 16 * 2**20
 _SPARE_BYTES = 256 * 2**20
@@ -219,7 +221,7 @@ def _bound(memory: int) -> None:
 
     try:
         taken = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
-    except OSError:  # no /proc: as much as torch ever takes
+    except OSError:  # no /proc
         taken = _TORCH_TAKES
     resource.setrlimit(resource.RLIMIT_AS, (taken + memory, taken + memory))
     seconds = int(sum(resource.getrusage(resource.RUSAGE_SELF)[:2])) + SECONDS
