@@ -169,6 +169,11 @@ def components_in(value: Any) -> Iterator[Component]:
         yield from components_in(part)
 
 
+def caveats_in(value: Any) -> tuple[str, ...]:
+    """What the components that `value` holds have to say before a run, see `Component.caveat`."""
+    return tuple(filter(None, (component.caveat() for component in components_in(value))))
+
+
 def idle_options(value: Any, facts: Facts, *place: str | int) -> Iterator[str]:
     """A sentence for each option without effect in what `value` holds at any depth, see `Options.without_effect`.
 

@@ -18,7 +18,7 @@ from torch import nn
 from nasdistill.api.options import Settings
 from nasdistill.api.results import Metrics, Result, load, result_of
 from nasdistill.artifacts import MANIFEST
-from nasdistill.component import components_in, idle_options
+from nasdistill.component import caveats_in, idle_options
 from nasdistill.data.base import Data, DataSet, RawData, Shape
 from nasdistill.data.preparation import facts_of
 from nasdistill.errors import UserError
@@ -85,10 +85,8 @@ def run_stage(
     stage = build(kind, {**_values(found), **chosen, **more})
     dataset = DataSet(augmentations=list(data.augmentations)) if data else registry("datasets").parse("none")
     stage.check_data(dataset)
-    for caveat in filter(None, (component.caveat() for component in components_in(stage))):
-        log.warning("%s", caveat)
-    for idle in idle_options(stage, facts_of(data)) if data else ():
-        log.warning("%s", idle)
+    for warning in (*caveats_in(stage), *(idle_options(stage, facts_of(data)) if data else ())):
+        log.warning("%s", warning)
     seed = options.seed if options.seed is not None else data.seed if data else 0
     shared = Shared()
     if data:

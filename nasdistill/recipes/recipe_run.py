@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from nasdistill.artifacts import Artifact, open_artifact, publish
-from nasdistill.component import Component, Facts, classes_in, components_in, idle_options
+from nasdistill.component import Component, Facts, caveats_in, classes_in, idle_options
 from nasdistill.data.base import DataSet
 from nasdistill.errors import Interrupted, ProcessLost, SpecError, UserError, found_at
 from nasdistill.interrupts import leave_if_requested
@@ -190,7 +190,7 @@ class RecipeRun:
             return planned
         name = planned.name
         stage = self.recipe.stages[name]
-        planned = dataclasses.replace(planned, caveats=tuple(filter(None, (c.caveat() for c in components_in(stage)))))
+        planned = dataclasses.replace(planned, caveats=caveats_in(stage))
         inputs = self.inputs(stage, done)
         conditional = any(reference.condition for _field, reference, _value in references_in(stage))
         if any(conditional or not each.sure for each in inputs.values() if isinstance(each, PlannedStage)):
