@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 NONE = "\N{EN DASH}"
 """Stands where there is no such number."""
 
@@ -24,6 +26,12 @@ def short(value: float | None) -> str:
 def size(bytes: float | None) -> str:
     """`702928` as `703 kB`."""
     return NONE if bytes is None else f"{short(bytes)}B" if bytes >= 1e3 else f"{bytes:.0f} B"
+
+
+def some(items: Sequence[str], most: int = 5) -> str:
+    """The first `most` of a list, and how many more there are."""
+    more = len(items) - most
+    return ", ".join(items[:most]) + (f" and {more} more" if more > 0 else "")
 
 
 def printable(text: str) -> str:

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from nasdistill.errors import UserError
-from nasdistill.words import whole
+from nasdistill.words import some, whole
 
 TRAIN, VALIDATION, TEST = "train", "val", "test"
 LEFT_BEHIND = frozenset(
@@ -18,9 +18,6 @@ LEFT_BEHIND = frozenset(
     | {"thumbs.db", "ehthumbs.db", "desktop.ini", "icon\r", "__pycache__"}
 )
 """What systems and programs leave in folders that they show, in lower case."""
-NAMED = 5
-"""So many names stand in a warning; the others are counted."""
-
 # train, Training, TRAIN_SET, test-images; with a prefix: seg_train, asl_alphabet_test.
 _PART = re.compile(
     r"(?P<prefix>(?:.*[^a-z0-9])?)"
@@ -60,17 +57,17 @@ class ClassFolders:
         """A sentence for each kind of thing that no class holds."""
         if self.unread:
             kinds = Counter(path.suffix.lower() or "without suffix" for path in self.unread).most_common()
-            counted = _some([f"{number} {kind}" for kind, number in kinds])
+            counted = some([f"{number} {kind}" for kind, number in kinds])
             kind = self.wanted.partition(" ")[0]
             yield (
                 f"not read, as they are no {kind}s that can be decoded here: {whole(len(self.unread))} files in "
                 f"{self.root} ({counted}), the first is {self._name(self.unread[0])}"
             )
         if self.aside:
-            yield f"not read, as they are in no class: {_some(list(map(self._name, self.aside)))} in {self.root}"
+            yield f"not read, as they are in no class: {some(list(map(self._name, self.aside)))} in {self.root}"
         if self.again:
             twice = [f"{self._name(path)} (which is {first})" for path, first in self.again.items()]
-            yield f"not read again: {_some(twice)} in {self.root}"
+            yield f"not read again: {some(twice)} in {self.root}"
 
     def taken(self) -> str:
         """Where the parts come from."""
@@ -166,7 +163,7 @@ def _files_of_class(found: ClassFolders, folder: Path, entered: _Entered, is_wan
             unread.append(path)
     found.unread += unread
     if not files:
-        others = f"; what it holds is {_some([path.name for path in unread])}" if unread else ""
+        others = f"; what it holds is {some([path.name for path in unread])}" if unread else ""
         raise UserError(f"{folder} holds no {found.wanted}{others}")
     return files
 
@@ -223,7 +220,7 @@ def _refuse_parts_as_classes(folder: Path) -> None:
     names = _subfolders(folder)
     if len(names) < 2:
         return
-    listed = _some([f"{name}/" for name in names])
+    listed = some([f"{name}/" for name in names])
     as_classes = f"; if {listed} are the classes, set data.layout=classes"
     matches = [_PART.fullmatch(name) for name in names]
     if len({match.lastgroup for match in matches if match}) > 1 and all(matches):
@@ -237,7 +234,7 @@ def _refuse_parts_as_classes(folder: Path) -> None:
         if len(common) < 2:
             return
     raise UserError(
-        f"the folders of {folder} ({listed}) all hold the same folders ({_some(sorted(common or ()))}); if these are "
+        f"the folders of {folder} ({listed}) all hold the same folders ({some(sorted(common or ()))}); if these are "
         f"the classes, name the outer ones train/, test/ and, if there is one, val/{as_classes}"
     )
 
@@ -251,7 +248,7 @@ def _too_few(folder: Path, classes: Sequence[str], root: Path) -> str:
     if len(inside) < 2:
         return problem
     way = f"set data.root={folder / classes[0]}" if folder == root else f"move them up into {folder}"
-    return f"{problem}; if {_some(inside)} in {classes[0]}/ are meant, {way}"
+    return f"{problem}; if {some(inside)} in {classes[0]}/ are meant, {way}"
 
 
 def _refuse_links_to_nothing(folder: Path) -> None:
@@ -297,8 +294,3 @@ def _is_left_behind(name: str) -> bool:
 def _identity(folder: Path) -> tuple[int, int]:
     status = folder.stat()
     return status.st_dev, status.st_ino
-
-
-def _some(names: Sequence[str]) -> str:
-    more = f" and {len(names) - NAMED} more" if len(names) > NAMED else ""
-    return ", ".join(names[:NAMED]) + more

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from itertools import permutations, product
 from pathlib import Path
@@ -19,6 +19,7 @@ from nasdistill.data.base import ImageSet, RawData
 from nasdistill.data.split_test_set import SplitsTest
 from nasdistill.errors import SpecError, UserError, found_at, nearest
 from nasdistill.storage import sha256_of, sha256_of_json
+from nasdistill.words import some
 
 log = logging.getLogger(__name__)
 
@@ -203,7 +204,7 @@ class OwnArrays(SplitsTest):
             if strange:
                 raise UserError(
                     f"the {part} labels of {self.root} hold {strange[0]!r}, which is none of the classes "
-                    f"{_listed(list(map(str, known)))}"
+                    f"{_listed(map(str, known))}"
                 )
             numbers = np.array([known[value] for value in values.tolist()], dtype=np.int64)
             sets[part] = ImageSet(torch.from_numpy(np.array(pixels, order="C")), torch.from_numpy(numbers))
@@ -225,6 +226,5 @@ def _classes(labels: Labels, names: tuple[str, ...] | None) -> dict[int | str, i
     return {value: number for number, value in enumerate(found)}
 
 
-def _listed(names: Mapping[str, object] | list[str], most: int = 12) -> str:
-    shown = [repr(name) for name in list(names)[:most]]
-    return ", ".join(shown) + (f" and {len(names) - most} more" if len(names) > most else "") or "nothing"
+def _listed(names: Iterable[str]) -> str:
+    return some(list(map(repr, names)), most=12) or "nothing"

@@ -16,7 +16,8 @@ from fnmatch import fnmatchcase
 from itertools import takewhile
 
 from nasdistill.errors import UserError, nearest
-from nasdistill.models.matching import Match, Shapes, in_words, match, some
+from nasdistill.models.matching import Match, Shapes, in_words, match
+from nasdistill.words import some
 
 USUAL = ("state_dict", "model_state_dict", "model", "module", "network", "net", "weights", "params")
 """Keys under which programs keep the weights in a checkpoint; `ema` and others hold what they may keep beside them."""

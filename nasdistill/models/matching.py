@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from nasdistill.errors import UserError
+from nasdistill.words import some
 
 Shapes = Mapping[str, tuple[int, ...]]
 How = Literal["name", "order", "shape"]
@@ -21,7 +22,6 @@ _Content = tuple[str, tuple[int, ...]]
 # How often a norm was updated: it decides nothing with the usual momentum, and older files lack it.
 COUNTER = "num_batches_tracked"
 _KINDS = ("weight", "bias", "running_mean", "running_var")
-_NAMED_AT_MOST = 5
 
 
 @dataclass(frozen=True)
@@ -210,22 +210,16 @@ def _difference(stripped: Mapping[str, str], theirs: Shapes, ours: Shapes) -> st
     return "; ".join(problems)
 
 
-def _surplus(some: Shapes, others: Shapes) -> list[str]:
-    """The tensors of `some` beyond as many of their shape as `others` have."""
+def _surplus(held: Shapes, others: Shapes) -> list[str]:
+    """The tensors of `held` beyond as many of their shape as `others` have."""
     left = Counter(others.values())
     surplus = []
-    for name, shape in some.items():
+    for name, shape in held.items():
         if left[shape]:
             left[shape] -= 1
         else:
             surplus.append(name)
     return surplus
-
-
-def some(items: Sequence[str]) -> str:
-    """The first of a list, and how many more there are."""
-    more = len(items) - _NAMED_AT_MOST
-    return ", ".join(items[:_NAMED_AT_MOST]) + (f" and {more} more" if more > 0 else "")
 
 
 def _kinds_agree(their: str, our: str) -> bool:
