@@ -9,7 +9,7 @@ from pydantic import Field
 
 from nasdistill.errors import SpecError, found_at
 from nasdistill.stages.base import STAGES, Context, Inputs, Outcome, Reference, Specs, Stage
-from nasdistill.stages.class_names import Match, MatchesClasses, listed, match, places_of
+from nasdistill.stages.class_names import ClassMatch, MatchesClasses, match_classes, names_in_words, places_of
 from nasdistill.stages.networks import network_for, spec_for
 
 if TYPE_CHECKING:
@@ -71,25 +71,28 @@ class Adapt(MatchesClasses, Stage):
         save_network(context.folder, written, network)
         return Outcome({"drawn": drawn, **described(network, data.shape, timed=True)})
 
-    def _kept(self, spec: NetworkSpec, data: Data) -> Match:
+    def _kept(self, spec: NetworkSpec, data: Data) -> ClassMatch:
         """Which of the head's outputs stay.
 
         Raises:
             SpecError: at `head`: the data set has other classes than the network knows.
         """
         if self.head == "new":
-            return Match(None, None)
+            return ClassMatch(None, None)
         if spec.labels is None or self.classes == "by-position":
             fits = spec.classes == len(data.classes)
         else:
             fits = places_of(data.classes, spec.labels) is not None
         if not fits:
-            known = listed(spec.labels) if spec.labels else f"{spec.classes} classes"
-            problem = f"{self.network!r} knows {known}, the data set has {listed(data.classes)}; `new` fits it to them"
+            known = names_in_words(spec.labels) if spec.labels else f"{spec.classes} classes"
+            ours = names_in_words(data.classes)
+            problem = f"{self.network!r} knows {known}, the data set has {ours}; `new` fits it to them"
             raise SpecError(problem, ("head",))
-        return match("network", self.network, spec, data.classes, self.classes)
+        return match_classes("network", self.network, spec, data.classes, self.classes)
 
-    def _fitted(self, spec: NetworkSpec, network: nn.Module, data: Data, kept: Match) -> tuple[nn.Module, list[str]]:
+    def _fitted(
+        self, spec: NetworkSpec, network: nn.Module, data: Data, kept: ClassMatch
+    ) -> tuple[nn.Module, list[str]]:
         """The network for the data's images and classes, and the names of the tensors that were drawn."""
         from nasdistill.models.adapted import refitted, with_outputs
 

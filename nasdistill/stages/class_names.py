@@ -31,7 +31,7 @@ class MatchesClasses(Options):
     )
 
 
-class Match(NamedTuple):
+class ClassMatch(NamedTuple):
     """How the outputs of a network become those for the data's classes.
 
     Attributes:
@@ -43,7 +43,9 @@ class Match(NamedTuple):
     told: str | None
 
 
-def match(field: Place, value: object, spec: NetworkSpec, names: Labels | None, classes: Matching | None) -> Match:
+def match_classes(
+    field: Place, value: object, spec: NetworkSpec, names: Labels | None, classes: Matching | None
+) -> ClassMatch:
     """Find the data's classes in a trained network that knows as many, or more by their names.
 
     Args:
@@ -55,17 +57,18 @@ def match(field: Place, value: object, spec: NetworkSpec, names: Labels | None, 
     """
     who = f"the {in_words(field)} {value!r}"
     if names is None or spec.labels in (None, names):  # without names there is only the order
-        return Match(None, None)
+        return ClassMatch(None, None)
+    theirs, ours = names_in_words(spec.labels), names_in_words(names)
     if classes == "by-position":
-        return Match(None, f"the classes of {who} are taken by position: {listed(spec.labels)} for {listed(names)}")
+        return ClassMatch(None, f"the classes of {who} are taken by position: {theirs} for {ours}")
     places = places_of(names, spec.labels)
     if places is None:
-        theirs, ours = (listed(*each) for each in _that_differ(spec.labels, names))
+        theirs, ours = (names_in_words(*each) for each in _that_differ(spec.labels, names))
         unless = "; `classes: by-position` takes them for each other in their order" if classes else ""
         raise SpecError(f"{who} was trained on the classes {theirs}, those here are {ours}{unless}", path_of(field))
     if places == tuple(range(spec.classes)):
-        return Match(None, f"the classes of {who}, {listed(spec.labels)}, are taken for {listed(names)}")
-    return Match(places, f"the outputs of {who}, for {listed(spec.labels)}, are mapped to {listed(names)}")
+        return ClassMatch(None, f"the classes of {who}, {theirs}, are taken for {ours}")
+    return ClassMatch(places, f"the outputs of {who}, for {theirs}, are mapped to {ours}")
 
 
 def places_of(wanted: Labels, known: Labels) -> tuple[int, ...] | None:
@@ -94,7 +97,7 @@ def _that_differ(*sides: Labels) -> list[tuple[Labels, int]]:
     ]
 
 
-def listed(names: Labels, of: int | None = None) -> str:
+def names_in_words(names: Labels, of: int | None = None) -> str:
     """`'ant', 'bee'`, and of many the first and how many there are."""
     shown = ", ".join(map(repr, names[:SHOWN]))
     count = of or len(names)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from nasdistill.errors import SpecError, UserError, found_at
 from nasdistill.stages.base import Context, Inputs, Like, Place, Specs, in_words, path_of
-from nasdistill.stages.class_names import Labels, Matching, match, places_of
+from nasdistill.stages.class_names import Labels, Matching, match_classes, places_of
 
 if TYPE_CHECKING:
     from torch import nn
@@ -141,7 +141,7 @@ def matched_spec(
     from nasdistill.models.adapted import with_outputs
     from nasdistill.models.foresight import tentatively
 
-    found = match(field, value, spec, names, classes)
+    found = match_classes(field, value, spec, names, classes)
     if found.told:
         context.caveats.append(found.told)
     if found.outputs:
@@ -160,7 +160,7 @@ def matched_network(
     """
     from nasdistill.models.adapted import with_outputs
 
-    found = match(field, value, spec, names, classes)
+    found = match_classes(field, value, spec, names, classes)
     if found.told:
         log.info("%s", found.told)
     if found.outputs:

@@ -19,7 +19,7 @@ from nasdistill.recipes import runner
 from nasdistill.registry import build, registry
 from nasdistill.stages import STAGES
 from nasdistill.stages.base import Place, path_of
-from nasdistill.stages.class_names import listed, places_of
+from nasdistill.stages.class_names import names_in_words, places_of
 from nasdistill.stages.networks import network_for_data
 from tests.recipes.test_foresight import recipe_of, stage, taught
 from tests.stages.parts import context_in, equal, few_digits, network_artifact, turn_head, weights
@@ -55,9 +55,9 @@ def test_names_are_found_by_their_letters(
 
 
 def test_of_many_names_a_few_are_listed() -> None:
-    assert listed(("a", "b")) == "'a', 'b'"
-    assert listed(LETTERS) == "'a', 'b', 'c', 'd', 'e', ... (of 10)"
-    assert listed(("a",), 100) == "'a' (of 100)"
+    assert names_in_words(("a", "b")) == "'a', 'b'"
+    assert names_in_words(LETTERS) == "'a', 'b', 'c', 'd', 'e', ... (of 10)"
+    assert names_in_words(("a",), 100) == "'a' (of 100)"
 
 
 @pytest.mark.parametrize("model", ["wrn-10-1", "mlp-8", "densenet-10-4", {"name": "wrn", "binary": "xnor"}, DARTS])
