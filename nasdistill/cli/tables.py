@@ -16,7 +16,7 @@ from nasdistill.report.experiments import Experiment
 from nasdistill.report.records import Row, RunRecord
 from nasdistill.report.summaries import by_stage
 
-WIDTH_OF_A_FILE = 180  # where the output is no terminal, lines are not broken at 80 columns
+WIDTH_OF_A_FILE = 240  # where the output is no terminal, lines are not broken at 80 columns
 
 
 def show(text: str = "") -> None:
