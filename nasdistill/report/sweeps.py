@@ -95,12 +95,15 @@ def preferred(record: RunRecord) -> StageSummary | None:
 
 
 def outcome(record: RunRecord) -> Table:
-    """For people: the swept keys, the stage, its accuracies as mean ± sample deviation with each seed's, its costs."""
+    """For people: the swept keys, the stage, its scores as mean ± sample deviation with each seed's, its costs."""
+    found = lines(record)
+    test = tables.on_test([line.summary for line in found])
     header = (
         *record.sweep,
         "stage",
         "validation",
         *(f"accuracy %, {kind}" for kind in SHOWN),
+        *test,
         "parameters",
         "size",
         "time",
@@ -112,12 +115,13 @@ def outcome(record: RunRecord) -> Table:
             Cell(line.stage),
             Cell(BEST if line.best else ""),
             *(over_seeds(line.summary.accuracy(kind)) for kind in SHOWN),
+            *tables.cells_on_test(line.summary, test),
             Cell(words.counted(line.summary.numbers("parameters"))),
             Cell(size(line.summary.mean("bytes"))),
             Cell(duration(line.summary.mean("seconds"))),
             over_seeds(summary_of(line.validation.values())),
         )
-        for line in lines(record)
+        for line in found
     )
     return Table(header, rows, words=len(record.sweep) + 2)
 
@@ -149,8 +153,10 @@ def numbers(record: RunRecord) -> Table:
     """For programs: every number as it is, with mean, sample deviation, count and the value of each seed."""
     measured = (*SHOWN, "validation")
     parts = ("mean", "deviation", "n", *(f"seed_{seed}" for seed in record.seeds))
+    scores = [metric for metric, _ in tables.ON_TEST.values()]
     costs = ("parameters", "bytes", "multiply_adds", "latency_ms", "seconds")
-    header = (*record.sweep, "stage", "uses", *(f"{kind}_{part}" for kind in measured for part in parts), *costs, BEST)
+    accuracies = [f"{kind}_{part}" for kind in measured for part in parts]
+    header = (*record.sweep, "stage", "uses", *accuracies, *scores, *costs, BEST)
     rows = []
     for line in lines(record):
         by_seed = [*(line.summary.accuracies(kind) for kind in SHOWN), line.validation]
@@ -159,7 +165,8 @@ def numbers(record: RunRecord) -> Table:
                 *(value_in_words(line.point[key]) if key in line.point else "" for key in record.sweep),
                 line.stage,
                 line.summary.uses,
-                *(value for accuracies in by_seed for value in _over_seeds(accuracies, record.seeds)),
+                *(value for seeds in by_seed for value in _over_seeds(seeds, record.seeds)),
+                *(found.mean if (found := line.summary.on_test(score)) else None for score in scores),
                 *map(line.summary.mean, costs),
                 int(line.best),
             ]

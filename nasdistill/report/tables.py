@@ -62,18 +62,16 @@ def results(stages: Sequence[StageSummary]) -> Table:
     those of the test where a stage evaluated on them.
     """
     metrics = [row.metrics for stage in stages for row in stage.rows]
+    test = on_test(stages)
     two = any("auc" in found for found in metrics)
     unequal = two or any(found.get("imbalance", 1) >= UNEQUAL for found in metrics)
     over_classes = [name for name, shown in ((BALANCED, unequal), (AUC, two)) if shown]
     others = [part for part in OTHER_IMAGES if any(stage.accuracy_on(part) for stage in stages)]
-    on_test = [name for name, (metric, _) in ON_TEST.items() if any(stage.on_test(metric) for stage in stages)]
-    if TOP5 in on_test and all(found.get("top5", 100) == 100 for found in metrics):
-        on_test.remove(TOP5)
     header = (
         "stage",
         *(f"accuracy %, {kind}" for kind in SHOWN),
         *(f"accuracy %, {part} images" for part in others),
-        *on_test,
+        *test,
         *over_classes,
         "parameters",
         "size",
@@ -82,17 +80,30 @@ def results(stages: Sequence[StageSummary]) -> Table:
         "time",
         "uses",
     )
-    return Table(header, tuple(_result(stage, others, on_test, over_classes) for stage in stages))
+    return Table(header, tuple(_result(stage, others, test, over_classes) for stage in stages))
+
+
+def on_test(stages: Sequence[StageSummary]) -> tuple[str, ...]:
+    """Those columns of `ON_TEST` that tell something of these stages; top-5 does not where it is always right."""
+    has = {name for name, (metric, _) in ON_TEST.items() if any(stage.on_test(metric) for stage in stages)}
+    if all(row.metrics.get("top5", 100) == 100 for stage in stages for row in stage.rows):
+        has -= {TOP5}
+    return tuple(name for name in ON_TEST if name in has)
+
+
+def cells_on_test(stage: StageSummary, columns: Sequence[str]) -> tuple[Cell, ...]:
+    """What the kept weights score, in the columns that `on_test` gave."""
+    return tuple(over_seeds(stage.on_test(metric), digits) for metric, digits in map(ON_TEST.__getitem__, columns))
 
 
 def _result(
-    stage: StageSummary, others: Sequence[str], on_test: Sequence[str], over_classes: Sequence[str]
+    stage: StageSummary, others: Sequence[str], test: Sequence[str], over_classes: Sequence[str]
 ) -> tuple[Cell, ...]:
     accuracies = (*(stage.accuracy(kind) for kind in SHOWN), *(stage.accuracy_on(part) for part in others))
     return (
         Cell(stage.stage),
         *map(over_seeds, accuracies),
-        *(over_seeds(stage.on_test(metric), digits) for metric, digits in map(ON_TEST.__getitem__, on_test)),
+        *cells_on_test(stage, test),
         *(_metric(stage, *OVER_CLASSES[name]) for name in over_classes),
         Cell(words.counted(stage.numbers("parameters"))),
         Cell(size(stage.mean("bytes"))),

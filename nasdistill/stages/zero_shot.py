@@ -21,7 +21,7 @@ from nasdistill.stages.networks import (
     untrained,
 )
 from nasdistill.stages.teaching import TaughtBy, TeachingOptions
-from nasdistill.stages.training import HISTORY
+from nasdistill.stages.training import CONFUSION, HISTORY
 from nasdistill.storage import write_json
 from nasdistill.zero_shot.settings import TransferSettings
 
@@ -114,6 +114,7 @@ class ZeroShot(TaughtBy, ZeroShotOptions, Stage):
         from nasdistill.distill.task import Distillation
         from nasdistill.models.base import Network, save_network
         from nasdistill.models.inspection import described as description
+        from nasdistill.training.metrics import evaluate
         from nasdistill.zero_shot.collapse import AGREEMENT
         from nasdistill.zero_shot.generation import Generation
         from nasdistill.zero_shot.pictures import described
@@ -157,26 +158,23 @@ class ZeroShot(TaughtBy, ZeroShotOptions, Stage):
             normalisation=first.normalisation,
             average=self.average,
         )
-        course = transfer(
-            task,
-            generation,
-            self,
-            engine,
-            context.seed,
-            self._test_images(first, context),
-            context.checkpoints(),
-            context.records,
-        )
+        test = self._test_images(first, context)
+        course = transfer(task, generation, self, engine, context.seed, test, context.checkpoints(), context.records)
         network = task.network
         labels = first.labels or tuple(map(str, range(first.classes)))
+        scored = {}
+        if test is not None:
+            accuracies = [value for _done, value in course.curves[TEST]]
+            score = evaluate(network, test, engine)
+            scored = {"accuracy": {"last": accuracies[-1], "best": max(accuracies)}, **score.plain()}
+            write_json(context.folder / CONFUSION, {"labels": list(labels), "matrix": score.confusion})
         written = _taught_by(first, spec)
         save_network(context.folder, written, network)
         write_json(context.folder / HISTORY, {"x": "pseudo-batches", "curves": course.curves})
         write_json(context.folder / PSEUDO, described(course.pictures, labels))
-        accuracies = [value for _done, value in course.curves.get(TEST, [])]
         return Outcome(
             {
-                **({"accuracy": {"last": accuracies[-1], "best": max(accuracies)}} if accuracies else {}),
+                **scored,
                 "agreement": course.curves[AGREEMENT][-1][1],
                 "pseudo_batches": course.done,
                 "collapses": course.collapses,

@@ -43,7 +43,8 @@ def row(
         resealed(folder)
     return Row(
         stage, "train", seed, 100, accuracy={"last": selected - 1, "best": selected + 1, "selected": selected},
-        seconds=2.0, metrics={"bytes": 400}, folder=folder, point=dict(point),
+        seconds=2.0, metrics={"bytes": 400, "misclassified": 10 + seed, "top5": 99.5, "loss": 0.25}, folder=folder,
+        point=dict(point),
     )  # fmt: skip
 
 
@@ -94,6 +95,12 @@ def test_one_line_per_stage_and_point(record: RunRecord) -> None:
     ]
     student = table.rows[3]
     assert str(student[4]) == f"91.00 ± {statistics.stdev([90, 92]):.2f} (90.00, 92.00)"
+    scores = dict(zip(table.header, map(str, student), strict=True))
+    assert [scores[name] for name in ("misclassified", "top-5 %", "loss, nats")] == [
+        "10 ± 1 (10, 11)",
+        "99.50 ± 0.00 (99.50, 99.50)",
+        "0.2500 ± 0.0000 (0.2500, 0.2500)",
+    ]
 
 
 def test_validation_marks_the_best_and_not_the_test_set(record: RunRecord) -> None:
@@ -180,6 +187,7 @@ def test_csv_holds_the_numbers_as_they_are(record: RunRecord) -> None:
     assert float(student["selected_deviation"]) == pytest.approx(2**0.5, abs=1e-12)
     assert [student[f"selected_{part}"] for part in ("n", "seed_0", "seed_1")] == ["2", "90.0", "92.0"]
     assert (float(student["validation_mean"]), float(student["bytes"]), float(student["seconds"])) == (95.0, 400, 2.0)
+    assert [float(student[score]) for score in ("misclassified", "top5", "loss")] == [10.5, 99.5, 0.25]
 
 
 def test_files_are_written_for_a_sweep_and_removed_without_one(record: RunRecord, tmp_path: Path) -> None:

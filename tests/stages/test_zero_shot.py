@@ -104,8 +104,11 @@ def test_training_images_are_never_touched_and_test_images_select_nothing(
     assert "test/accuracy" not in found["without"][1]
 
     assert load_network(runs["with"].folder)[0].normalisation == data.normalisation
-    correct = (answers(runs["with"].folder, data) == data.test.labels).float().mean().item() * 100
-    assert metrics["accuracy"]["last"] == pytest.approx(correct)
+    right = answers(runs["with"].folder, data) == data.test.labels
+    assert metrics["accuracy"]["last"] == pytest.approx(right.float().mean().item() * 100)
+    assert metrics["misclassified"] == int((~right).sum())
+    matrix = torch.tensor(json.loads((runs["with"].folder / "confusion.json").read_text())["matrix"])
+    assert int(matrix.sum() - matrix.trace()) == metrics["misclassified"]
 
 
 def test_the_last_weights_are_kept_though_earlier_ones_were_better(
