@@ -7,12 +7,21 @@ import pty
 import signal
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from nasdistill import interrupts
 from nasdistill.interrupts import polite_stops, requested_stop
+
+
+@pytest.fixture(autouse=True)
+def _a_terminal_to_lose() -> Iterator[None]:
+    """A test run below `nohup` ignores SIGHUP, and so would those that it starts."""
+    before = signal.signal(signal.SIGHUP, signal.SIG_DFL)
+    yield
+    signal.signal(signal.SIGHUP, before)
 
 
 @pytest.mark.parametrize(("company", "later", "ended"), [(True, 1.0, []), (True, 60.0, [143]), (False, 1.0, [143])])
@@ -74,7 +83,6 @@ with polite_stops():
 def test_a_process_whose_terminal_is_lost_can_still_save(tmp_path: Path) -> None:
     child, terminal = pty.fork()
     if child == 0:
-        signal.signal(signal.SIGHUP, signal.SIG_DFL)  # a test run below `nohup` hands down that it is ignored
         os.execv(sys.executable, [sys.executable, "-c", LOST, str(tmp_path / "saved")])  # noqa: S606
     assert os.read(terminal, 100).startswith(b"begun")
     os.close(terminal)

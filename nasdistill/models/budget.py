@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import nn
@@ -14,6 +14,8 @@ from torch.overrides import TorchFunctionMode
 from nasdistill.errors import UserError
 from nasdistill.readings import reading
 from nasdistill.words import size, whole
+
+Built = TypeVar("Built", bound=nn.Module)
 
 LARGE = 1 << 28
 """Values from which on it is worth looking, a gigabyte in single precision."""
@@ -54,7 +56,7 @@ class _Undrawn(TorchFunctionMode):
         return arguments[0] if fills and arguments else function(*arguments, **(named or {}))
 
 
-def within_memory(build: Callable[[], nn.Module]) -> nn.Module:
+def within_memory(build: Callable[[], Built]) -> Built:
     """The network that `build` makes, counted without weights first where it is large.
 
     Raises:

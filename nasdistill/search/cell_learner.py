@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from nasdistill.data.loaders import ImageBatches
+from nasdistill.models.budget import within_memory
 from nasdistill.models.genotypes import Genotype
 from nasdistill.search.bilevel import second_order
 from nasdistill.search.gradient import Gradients, Learner
@@ -42,7 +43,7 @@ class CellLearner(Learner):
         self.options = options
         self.space = space
         self.progress = 0.0
-        super().__init__(options, self.make_supernet(data), engine, seed, options.order == 2)
+        super().__init__(options, within_memory(lambda: self.make_supernet(data)), engine, seed, options.order == 2)
 
     def make_supernet(self, data: Data) -> Supernet:
         """The supernet of these options."""
