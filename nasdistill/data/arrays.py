@@ -119,9 +119,11 @@ def as_labels(labels: Array) -> Labels:
         raise UserError(f"labels are [N] or one-hot rows [N, classes], and these are {list(labels.shape)}")
     if labels.dtype.kind == "S":
         labels = np.char.decode(labels, "utf-8", "replace")
-    if labels.dtype.kind == "f":
-        fractions = labels != np.rint(labels)
-        if fractions.any():
-            row = int(np.flatnonzero(fractions)[0])
-            raise UserError(f"label {row} is {labels[row]:.6g}, which names no class")
+    if labels.dtype.kind == "U":
+        nameless = np.char.strip(labels) == ""
+    else:
+        nameless = (labels != np.rint(labels)) | (np.abs(labels.astype(np.float64)) >= 2.0**63)
+    if nameless.any():
+        row = int(np.flatnonzero(nameless)[0])
+        raise UserError(f"label {row} is {labels[row].item()!r}, which names no class")
     return Labels(labels if labels.dtype.kind == "U" else labels.astype(np.int64))
