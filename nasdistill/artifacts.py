@@ -117,6 +117,26 @@ def open_artifact(folder: Path, verify: bool = True) -> Artifact:
     return artifact
 
 
+def refuse_inside(out: Path) -> None:
+    """Refuse a place in a finished artifact, which would no longer be as it was written.
+
+    Raises:
+        UserError: `out` is an artifact or lies in one.
+    """
+    real = out.resolve()
+    for folder in (real, *real.parents):
+        if _is_artifact(folder):
+            raise UserError(f"{out} lies in a finished artifact, {folder}, which stays as it is; choose another folder")
+
+
+def _is_artifact(folder: Path) -> bool:
+    try:
+        open_artifact(folder, verify=False)
+    except UserError:
+        return False
+    return True
+
+
 def publish(prepared: Path, place: Path, **manifest: Any) -> Artifact:
     """Turn the folder `prepared` into the artifact at `place`, in one step.
 

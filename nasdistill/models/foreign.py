@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 import nasdistill
-from nasdistill.artifacts import MANIFEST, Artifact, open_artifact, publish
+from nasdistill.artifacts import MANIFEST, Artifact, open_artifact, publish, refuse_inside
 from nasdistill.data.base import Normalisation, Shape
 from nasdistill.errors import UserError
 from nasdistill.models.base import Model, NetworkSpec, save_network
@@ -111,6 +111,10 @@ def import_network(
         )
     if labels is not None and len(labels) != classes:
         raise UserError(f"{len(labels)} labels were given for {classes} classes")
+    names = labels or ()
+    for name in names:
+        if not name or names.count(name) > 1:
+            raise UserError(f"each class has a name of its own, got {name!r} {'more than once' if name else 'for one'}")
     spec = NetworkSpec(model=model, shape=shape, classes=classes, labels=labels, normalisation=normalisation)
     network = spec.build()
     choice = load_foreign(network, weights, wanted)
@@ -148,6 +152,7 @@ def _refuse_to_replace(out: Path) -> None:
     Raises:
         UserError: publishing there would delete it.
     """
+    refuse_inside(out.parent)
     if not out.exists():
         return
     if not out.is_dir():

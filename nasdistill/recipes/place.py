@@ -6,7 +6,7 @@ import os
 from collections.abc import Iterable
 from pathlib import Path
 
-from nasdistill.artifacts import open_artifact
+from nasdistill.artifacts import refuse_inside
 from nasdistill.data.base import DataSet
 from nasdistill.errors import UserError
 from nasdistill.ledger import LEDGER, Ledger, not_ours
@@ -60,10 +60,9 @@ def check_folder(out: Path, data: DataSet, folders: Iterable[str]) -> None:
         raise UserError(f"{out} is a link to nothing; choose another folder with --out")
     if not_folders := [name for name in folders if (out / name).exists() and not (out / name).is_dir()]:
         raise not_ours(out, not_folders)
+    refuse_inside(out)
     real = out.resolve()
     for folder in (real, *real.parents):
-        if _is_artifact(folder):
-            raise UserError(f"{out} lies in a finished artifact, {folder}, which stays as it is; choose another folder")
         if folder.name in FOLDERS and (folder.parent / LEDGER).is_file():
             raise UserError(
                 f"{out} lies among the {folder.name} of another run, {folder.parent}; choose another folder"
@@ -89,14 +88,6 @@ def others_in(out: Path, stages: Iterable[str]) -> list[str]:
 def is_link(path: Path) -> bool:
     """Whether this is a link of a run to an artifact."""
     return path.is_symlink() and path.readlink().parts[:2] == ("..", "artifacts")
-
-
-def _is_artifact(folder: Path) -> bool:
-    try:
-        open_artifact(folder, verify=False)
-    except UserError:
-        return False
-    return True
 
 
 def _of_an_earlier_version(out: Path) -> bool:

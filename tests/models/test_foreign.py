@@ -178,6 +178,14 @@ def test_only_an_earlier_import_is_replaced(tmp_path: Path) -> None:
     assert (precious / "thesis.tex").read_text() == "..."
     with pytest.raises(UserError, match="w is a file"):
         _import(tmp_path / "w", tmp_path / "w")
+    with pytest.raises(UserError, match="lies in a finished artifact"):
+        _import(tmp_path / "w", tmp_path / "out" / "more")
+
+
+@pytest.mark.parametrize("labels", [("a", "b", "b", "c"), ("a", "b", "c", "")])
+def test_each_class_has_a_name_of_its_own(tmp_path: Path, labels: tuple[str, ...]) -> None:
+    with pytest.raises(UserError, match="each class has a name of its own"):
+        import_network(MODELS.parse("mlp-5"), tmp_path / "w", tmp_path / "out", (3, 8, 8), 4, CIFAR, labels)
 
 
 def test_labels_and_normalisation_must_fit(tmp_path: Path) -> None:
