@@ -65,6 +65,19 @@ class Options(BaseModel):
                     found[name] = all_located(found[name])
         return found
 
+    @model_validator(mode="before")
+    @classmethod
+    def _refuse_truth_for_numbers(cls, options: Any) -> Any:
+        """pydantic takes `true` for the number 1."""
+        if not isinstance(options, Mapping):
+            return options
+        for name in options.keys() & cls.model_fields.keys():
+            accepted = [cls.model_fields[name].annotation, *parts_of(cls.model_fields[name].annotation)]
+            if (int in accepted or float in accepted) and bool not in accepted and Any not in accepted:
+                with found_at(name):
+                    refuse_truth(options[name])
+        return options
+
     @model_validator(mode="after")
     def _bound_whole_numbers(self) -> Options:
         """A whole number is at most `LARGEST`, in a field of a plug-in too, unless its field has a bound of its own."""
@@ -139,6 +152,19 @@ def refuse_endless(value: Any) -> None:
         for at, part in value.items() if isinstance(value, Mapping) else enumerate(value):
             with found_at(at):
                 refuse_endless(part)
+
+
+def refuse_truth(value: Any) -> None:
+    """Refuse true and false where numbers are asked for, or in a list of them.
+
+    Raises:
+        SpecError: with the path to it.
+    """
+    if isinstance(value, bool):
+        raise SpecError(f"must be a number, got {value}")
+    for at, part in enumerate(value) if isinstance(value, list | tuple) else ():
+        with found_at(at):
+            refuse_truth(part)
 
 
 def parts_of(annotation: Any) -> Iterator[Any]:

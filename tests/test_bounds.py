@@ -95,6 +95,15 @@ def test_no_option_is_endless(options: Any, path: tuple[str | int, ...], size: i
     assert caught.value.problem.startswith(("must be at most", "must be at least"))
 
 
+@pytest.mark.parametrize(
+    ("options", "path"), [({"dropout": True}, ("dropout",)), ({"hidden": [8, True]}, ("hidden", 1))]
+)
+def test_true_is_no_number(options: dict[str, Any], path: tuple[str | int, ...]) -> None:
+    with pytest.raises(SpecError, match="must be a number, got True") as told:
+        MODELS.parse({"name": "mlp", **options})
+    assert told.value.path == path
+
+
 def test_a_bound_of_its_own_counts() -> None:
     assert build(Anything, {"seed": 2**63, "number": 2**31 - 1, "several": [2**31 - 1]}).seed == 2**63
     for settings in ({"seed": 2**32}, {"seeds": [0, 2**32]}, {"seed": 2**63}):

@@ -256,7 +256,17 @@ def override(source: Source, text: str, shown: str) -> None:
     dotted, equals, value_text = text.partition("=")
     if not equals or not dotted:
         raise RecipeError(f"{shown}: write it as key.path=value")
-    _assign(source, dotted, parse(value_text, shown).data, shown)
+    _assign(source, dotted, _typed(value_text, shown), shown)
+
+
+def _typed(text: str, shown: str) -> Any:
+    """A value as YAML; or as it is, where several lines are none, as of a genotype with comments in it."""
+    try:
+        return parse(text, shown).data
+    except RecipeError:
+        if "\n" in text.strip():
+            return text
+        raise
 
 
 def _set_up(source: Source, name: str, setting: Any) -> None:

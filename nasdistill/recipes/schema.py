@@ -35,7 +35,9 @@ def file_or_module(plugin: Any) -> Any:
 # Names become folders, so they are words that every file system takes.
 Name = Annotated[str, AfterValidator(_word_for_a_folder)]
 Seeds = Annotated[
-    tuple[Annotated[int, Field(ge=0, le=LARGEST_SEED)], ...], Field(min_length=1), AfterValidator(_each_once)
+    tuple[Annotated[int, Field(strict=True, ge=0, le=LARGEST_SEED)], ...],
+    Field(min_length=1),
+    AfterValidator(_each_once),
 ]
 
 Plugin = Annotated[str, BeforeValidator(file_or_module)]
@@ -54,10 +56,10 @@ class StageEntry(BaseModel):
 class RecipeFile(BaseModel):
     """A recipe, as written."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     name: Name = Field(description="name of the recipe, and of the default folder of its runs")
-    seed: int | None = Field(None, ge=0, le=LARGEST_SEED, description="seed of all random numbers")
+    seed: int | None = Field(None, strict=True, ge=0, le=LARGEST_SEED, description="seed of all random numbers")
     seeds: Seeds | None = Field(
         None, description="repeat the recipe once for each, and report mean and standard deviation"
     )
@@ -65,7 +67,7 @@ class RecipeFile(BaseModel):
         "digits", validate_default=True, description="the data set that every stage works on"
     )
     engine: EngineSettings = Field(EngineSettings(), description="device, precision, number of processes")
-    checkpoint_seconds: float = Field(30.0, gt=0, description="time between checkpoints inside a stage")
+    checkpoint_seconds: float = Field(30.0, strict=True, gt=0, description="time between checkpoints inside a stage")
     loggers: tuple[Annotated[Any, ComponentOf("loggers")], ...] = Field(
         ("tensorboard",), validate_default=True, description="where the curves of a stage go while it runs"
     )

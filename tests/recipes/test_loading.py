@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from nasdistill import resources
-from nasdistill.recipes.loading import Recipe, load_recipe, recipe_of_stage
-from nasdistill.recipes.source import RecipeError, parse
+from nasdistill.recipes.loading import Recipe, load_recipe, override, recipe_of_stage
+from nasdistill.recipes.source import RecipeError, Source, parse
 from nasdistill.recipes.trust import run_all
 from tests.recipes.toy import RECIPE
 
@@ -90,6 +90,9 @@ def test_a_command_is_a_recipe_with_one_stage(recipe_file: Path) -> None:
         (("seed: 1", "sed: 1"), r"toy\.yaml:2: sed: unknown key 'sed'; did you mean 'seed'\?"),
         (("seed: 1", "seed: -1"), r"toy\.yaml:2: seed: .*at least 0, got -1"),
         (("seed: 1", "seeds: []"), r"toy\.yaml:2: seeds"),
+        (("seed: 1", "seed: true"), r"toy\.yaml:2: seed: must be an integer, got True"),
+        (("seed: 1", "seeds: [0, true]"), r"toy\.yaml:2: seeds\.1: must be an integer, got True"),
+        (("checkpoint_seconds: 1e-9", "checkpoint_seconds: 1e999"), r"toy\.yaml:4: checkpoint_seconds: .*finite"),
         (("seed: 1", "seed: 1\nseeds: [1]"), r"toy\.yaml:3: seeds: give either seed or seeds"),
         (("name: toy", "name: ../toy"), r"toy\.yaml:1: name"),
         (("name: toy\n", ""), r"toy\.yaml:1: name: the key 'name' is missing"),
@@ -124,6 +127,13 @@ def test_a_mistake_gets_one_sentence_with_its_line(change: tuple[str, str], sent
     with pytest.raises(RecipeError, match=sentence) as caught:
         load(path)
     assert "\n" not in str(caught.value)
+
+
+def test_several_lines_that_are_no_yaml_are_a_text() -> None:
+    text = "Genotype(normal=[1], # 97.2 %\n  reduce=[2])"
+    source = Source("here", {"a": 1})
+    override(source, f"a={text}", "override")
+    assert source.data == {"a": text}
 
 
 @pytest.mark.parametrize(
