@@ -11,6 +11,7 @@ import logging
 import sys
 from collections.abc import Mapping, Sequence
 from importlib.machinery import ModuleSpec, PathFinder, SourceFileLoader
+from itertools import accumulate
 from pathlib import Path
 from types import CodeType, ModuleType
 from typing import Any
@@ -79,7 +80,8 @@ def _spec_of(module: str) -> ModuleSpec | None:
 def source_of(plugin: str) -> tuple[str, tuple[str, ...]]:
     """What a plugin would run, without running it: one SHA-256 and the files, those of installed packages left out."""
     name = _name_of(plugin)
-    found = {each: sha256 for each, sha256 in closure([name]).items() if not each.startswith("nasdistill.")}
+    on_the_way = accumulate(name.split("."), "{}.{}".format)  # a module's packages run before it
+    found = {each: sha256 for each, sha256 in closure(on_the_way).items() if not each.startswith("nasdistill.")}
     files = [file for each in found if (file := file_of(each))]
     return digest({**found, "": Path(plugin).name}), tuple(files)
 

@@ -14,6 +14,7 @@ import nasdistill.api as nd
 from nasdistill.cli.main import main
 from nasdistill.closure import PLUGIN_FOLDER
 from nasdistill.errors import UserError
+from nasdistill.plugins import source_of
 from nasdistill.recipes.loading import load_recipe
 from nasdistill.recipes.source import RecipeError
 from nasdistill.recipes.trust import Code, Verdict, pass_over, refuse, run_all
@@ -189,6 +190,10 @@ def test_a_module_needs_a_yes_as_well(canary: Path, monkeypatch: pytest.MonkeyPa
     (package / "__init__.py").write_text(MARKING.format(place=str(canary)))
     (package / "part.py").write_text("")
     monkeypatch.syspath_prepend("beside")
+    before, files = source_of("package_of_theirs.part")
+    assert {Path(file).name for file in files} == {"__init__.py", "part.py"}
+    (package / "__init__.py").write_text(f"{MARKING.format(place=str(canary))}# more\n")
+    assert source_of("package_of_theirs.part")[0] != before
     named("package_of_theirs.part")
     assert run() == 2
     assert run("--dry-run") == 0
