@@ -78,6 +78,12 @@ def _plain(node: ast.expr) -> Any:
             return [_plain(item) for item in items]
         case ast.Dict(keys=keys, values=values) if None not in keys:
             return {str(_plain(key)): _plain(value) for key, value in zip(keys, values, strict=True) if key}
+        case ast.Call(
+            func=ast.Attribute(value=ast.Name(id="np" | "numpy")), args=[ast.Constant() as value], keywords=[]
+        ):
+            return _plain(value)  # NumPy prints its numbers and texts so
+        case ast.Call(func=ast.Name(id="list" | "tuple"), args=[ast.Call() as inner], keywords=[]):
+            return _plain(inner)
         case ast.Call(func=ast.Name(id="range"), args=[*bounds], keywords=[]):
             numbers = [_plain(bound) for bound in bounds]
             if 1 <= len(numbers) <= 2 and all(type(number) is int and number < _MOST_STATES for number in numbers):

@@ -42,6 +42,8 @@ def genotype(value: Any) -> Genotype:
         PRINTED,
         PRINTED.replace("[2, 3, 4, 5]", "range(2, 6)"),
         f"DARTS_V2 = {PRINTED}\n",
+        PRINTED.replace("[2, 3, 4, 5]", "list(range(2, 6))"),
+        PRINTED.replace("('max_pool_3x3', 1)", "(np.str_('max_pool_3x3'), np.int64(1))"),
         f"2019-03-12 10:00:00,123 genotype = genotypes.{PRINTED}",
         PRINTED.replace(", ", ",\n    "),
         f"Genotype({NORMAL}, range(2, 6), {REDUCE}, range(2, 6))",
