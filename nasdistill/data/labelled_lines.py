@@ -49,6 +49,8 @@ def read_lines(path: Path, encoding: str, columns: Columns | None) -> Lines:
     lines = Lines()
     rows = _rows(path, encoding, lines)
     first = next(rows, None)
+    if first is None and lines.bad:
+        return lines
     if first is None:
         raise UserError(f"{path} holds no text")
     places = _places(path, first[1], columns)

@@ -29,7 +29,7 @@ def texts(root: Path, **options: Any) -> Any:
 
 
 def write(path: Path, lines: list[str], encoding: str = "utf-8") -> Path:
-    path.write_bytes("\n".join(lines).encode(encoding))
+    path.write_bytes("\n".join(lines).encode(encoding, "surrogateescape"))
     return path
 
 
@@ -180,6 +180,9 @@ def test_encodings_and_ends_of_lines(tmp_path: Path) -> None:
         ({"train.tsv": ["a\tb", "c\td"]}, {"columns": ["label", "tekst"]}, "no column 'label'"),
         ({"train.tsv": ["x\ty\tz", "c\td"]}, {"columns": [1, 3]}, "line 2: it has 2 columns, and column 3"),
         ({"train.txt": ["a x"]}, {"encoding": "klingon"}, "no encoding is called 'klingon'"),
+        ({"train.txt": ["a x"]}, {"encoding": "hex"}, "no encoding is called 'hex'"),
+        ({"train.tsv": ["Mood\tWords", *LINES]}, {}, "first line of .*, 'Mood', has no other line; .*data.columns"),
+        ({"train.txt": ["\udc8b\udc9f"]}, {}, "line 1: it is not encoded in utf-8"),
         ({"train.txt": ["a x"]}, {"augmentations": ["flip"]}, "augmentations change pixels"),
         ({"train.txt": ["a x"]}, {"normalisation": {"mean": [0], "std": [1]}}, "which nothing normalises"),
         ({"train.txt": ["a x"]}, {"columns": [1, 1]}, "label and text are two columns"),

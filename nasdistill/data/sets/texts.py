@@ -5,6 +5,7 @@ from __future__ import annotations
 import codecs
 import logging
 import re
+from collections import Counter
 from pathlib import Path
 from typing import Annotated, ClassVar, Literal
 
@@ -76,8 +77,9 @@ class Texts(SplitsTest):
     @classmethod
     def _encoding_exists(cls, encoding: str) -> str:
         try:
+            "a".encode(encoding)  # codecs that are for no text, such as hex, are found as well
             return codecs.lookup(encoding).name
-        except LookupError:
+        except (LookupError, ValueError):
             raise SpecError(f"no encoding is called {encoding!r}; usual ones are utf-8, latin-1 and utf-16") from None
 
     @field_validator("columns")
@@ -104,6 +106,8 @@ class Texts(SplitsTest):
         paths = self._paths()
         log.info("texts: %s", ", ".join(f"{part} from {path}" for part, path in paths.items()))
         lines = {part: self._lines(path) for part, path in paths.items()}
+        if self.columns is None:
+            _refuse_header(paths["train"], lines["train"].labels)
         classes = _in_order(set(lines["train"].labels))
         if len(classes) < 2:
             raise UserError(
@@ -208,6 +212,20 @@ def _usual_part(path: Path) -> Part | None:
     named = [part for part, names in PARTS.items() if not set(words).isdisjoint(names)]
     plain = path.suffix.lower() in SUFFIXES or path.suffix.lower().lstrip(".") in sum(PARTS.values(), ())
     return named[0] if len(named) == 1 and plain and path.is_file() and not path.name.startswith(".") else None  # type: ignore[return-value]
+
+
+def _refuse_header(path: Path, labels: list[str]) -> None:
+    """Refuse a first line whose label no other has, where all others have company: it most likely names columns.
+
+    Raises:
+        UserError: says how to name the columns, and how to insist.
+    """
+    counts = Counter(labels)
+    if [label for label, count in counts.items() if count == 1] == labels[:1] and len(counts) > 2:
+        raise UserError(
+            f"the label of the first line of {path}, {labels[0]!r}, has no other line; if it is the name of a column, "
+            "set data.columns to the names of those of label and text, and if it is a label, to [1, 2]"
+        )
 
 
 def _in_order(labels: set[str]) -> tuple[str, ...]:
