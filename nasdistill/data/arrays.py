@@ -18,6 +18,8 @@ UNIT: Span = (0, 1)
 COLOURS = (1, 3)
 """Channels that a shape is recognised by."""
 AT_ONCE = 4096
+DARK = 32
+"""Where even the lightest of 0 to 255 is below it, values between whole numbers are of some other range."""
 
 
 def in_planes(images: Array, order: Order) -> Array:
@@ -55,7 +57,7 @@ def span_of(images: Array) -> Span:
     low, high = images.min(), images.max()
     if not (np.isfinite(low) and np.isfinite(high)):
         raise UserError(f"{np.count_nonzero(~np.isfinite(images))} values are no finite numbers")
-    if low < 0 or high > BYTES[1]:
+    if low < 0 or high > BYTES[1] or (UNIT[1] < high < DARK and (images != np.rint(images)).any()):
         raise UserError(
             f"the values go from {low:.6g} to {high:.6g}; say which of them are black and white with "
             f"data.values=[{low:.6g}, {high:.6g}] or wider"

@@ -193,6 +193,7 @@ def test_grey_has_one_plane(shape: tuple[int, ...]) -> None:
         ({"images": fakes.random_bytes(12, 4, 5, 2), "labels": LABELS}, {}, "neither the second nor the last"),
         ({"images": GREY - 100.5, "labels": LABELS}, {}, r"from -\d.* to .*data.values=\["),
         ({"images": GREY * 256.0, "labels": LABELS}, {"values": [0, 255]}, "image 0 has the value"),
+        ({"images": GREY / 254.9, "labels": LABELS}, {}, r"from 0.* to 1\.000.*data.values=\["),
         ({"images": np.where(GREY > 250, np.nan, 1.0), "labels": LABELS}, {}, "no finite numbers"),
         ({"images": GREY, "labels": np.eye(3)[LABELS] / 2}, {}, "row 0 of the labels is not one-hot"),
         ({"images": GREY, "labels": LABELS + 0.5}, {}, "label 0 is 0.5"),
@@ -240,6 +241,15 @@ def test_damaged_files_are_named(content: bytes, sentence: str, tmp_path: Path) 
     (tmp_path / "images.npy").write_bytes(content)
     with pytest.raises(UserError, match=rf"images\.npy: .*{sentence}"):
         data("arrays", tmp_path).read()
+
+
+@pytest.mark.parametrize(
+    ("content", "sentence"), [(b"1,2\n", "this is no file of NumPy's"), (b"PK\3\4rest", "its end is missing")]
+)
+def test_a_file_alone_that_is_none_of_numpys_is_named(content: bytes, sentence: str, tmp_path: Path) -> None:
+    (tmp_path / "own.npz").write_bytes(content)
+    with pytest.raises(UserError, match=rf"own\.npz: .*{sentence}"):
+        data("arrays", tmp_path / "own.npz").read()
 
 
 def test_what_is_not_there(tmp_path: Path) -> None:

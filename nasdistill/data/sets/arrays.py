@@ -13,7 +13,7 @@ from numpy.lib.format import MAGIC_PREFIX
 from nasdistill.data.arrays import Array
 from nasdistill.data.base import DATASETS
 from nasdistill.data.own import Entry, OwnArrays
-from nasdistill.errors import SpecError, UserError
+from nasdistill.errors import SpecError, UserError, found_at
 
 
 @DATASETS.register("arrays")
@@ -33,6 +33,8 @@ class Arrays(OwnArrays):
             UserError: see above; or a file is none of NumPy's.
         """
         if self.root.is_file():
+            with found_at(by=str(self.root)):
+                _refuse_others(self.root)
             return self._of_file(self.root)
         if not self.root.is_dir():
             problem = f"there is no {self.root}; set data.root to an .npz file, or to a folder of .npy files"
@@ -60,14 +62,27 @@ class Arrays(OwnArrays):
         return {key: Entry(path, functools.partial(_array, path, key), key) for key in keys}
 
 
+def _refuse_others(path: Path) -> None:
+    """Refuse what NumPy would take for a pickle.
+
+    Raises:
+        UserError: the file is none of NumPy's, or lacks its end.
+    """
+    with open(path, "rb") as file:
+        beginning = file.read(len(MAGIC_PREFIX))
+    if beginning.startswith(b"PK"):
+        if not zipfile.is_zipfile(path):
+            raise UserError("it is damaged: its end is missing, as after a download that broke off")
+    elif beginning != MAGIC_PREFIX:
+        raise UserError("this is no file of NumPy's")
+
+
 def _array(path: Path, key: str | None = None) -> Array:
     try:
         if key is not None:
             with np.load(path, allow_pickle=False) as archive:
                 return np.asarray(archive[key])
-        with open(path, "rb") as file:
-            if file.read(len(MAGIC_PREFIX)) != MAGIC_PREFIX:  # else NumPy takes it for a pickle
-                raise UserError("this is no file of NumPy's")
+        _refuse_others(path)
         return np.asarray(np.load(path, allow_pickle=False))
     except UserError:
         raise
