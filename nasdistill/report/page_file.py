@@ -6,6 +6,7 @@ import os
 from hashlib import sha256
 from pathlib import Path
 
+from nasdistill.artifacts import refuse_inside
 from nasdistill.errors import UserError
 from nasdistill.storage import write_text
 
@@ -28,8 +29,9 @@ def check_page(path: Path) -> None:
     """Make sure that a page may be written.
 
     Raises:
-        UserError: what stands at `path` would be lost.
+        UserError: what stands at `path` would be lost, or it lies in a finished artifact.
     """
+    refuse_inside(path.parent)
     if path.is_dir():
         raise UserError(f"{path} is a folder; name a file for the page")
     if os.path.lexists(path) and not is_page(path):

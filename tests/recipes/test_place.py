@@ -142,6 +142,11 @@ def test_a_run_lies_in_no_data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     check_run(recipe, Path("runs/toy"))
 
 
+def test_a_page_lies_in_no_artifact(finished: Path) -> None:
+    with pytest.raises(UserError, match="lies in a finished artifact"):
+        check_page(finished / "stages" / "walk" / "page.html")
+
+
 def test_a_page_is_replaced_where_it_is_one_as_it_was_written(tmp_path: Path) -> None:
     page = tmp_path / "page.html"
     write_page(page, "<p>one</p>\n")
