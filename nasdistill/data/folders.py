@@ -21,7 +21,7 @@ LEFT_BEHIND = frozenset(
 # train, Training, TRAIN_SET, test-images; with a prefix: seg_train, asl_alphabet_test.
 _PART = re.compile(
     r"(?P<prefix>(?:.*[^a-z0-9])?)"
-    r"(?:(?P<train>train(?:ing|val)?)|(?P<val>val(?:id(?:ation)?)?|dev)|(?P<test>test(?:ing)?))"
+    r"(?:(?P<train>train(?:ing|val)?)|(?P<val>val(?:id(?:at(?:e|ion))?)?|dev)|(?P<test>test(?:ing)?))"
     r"(?:[^a-z0-9]*(?:set|data|images?|split))?",
     re.IGNORECASE | re.ASCII,
 )

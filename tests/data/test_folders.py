@@ -117,6 +117,7 @@ class TestParts:
             ("seg_train", "seg_dev", "seg_test"),
             ("train_set", "dev-set", "TestSet"),
             ("Training Images", "val_images", "test images"),
+            ("train", "Validate", "test"),
         ],
     )
     def test_usual_names_are_parts_and_said(
