@@ -120,7 +120,10 @@ def as_labels(labels: Array) -> Labels:
     if labels.ndim != 1:
         raise UserError(f"labels are [N] or one-hot rows [N, classes], and these are {list(labels.shape)}")
     if labels.dtype.kind == "S":
-        labels = np.char.decode(labels, "utf-8", "replace")
+        try:
+            labels = np.char.decode(labels, "utf-8")
+        except UnicodeDecodeError as error:  # replaced, two labels might become one
+            raise UserError(f"the label {error.object!r} is no UTF-8 text") from None
     if labels.dtype.kind == "U":
         nameless = np.char.strip(labels) == ""
     else:

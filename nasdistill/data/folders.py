@@ -26,6 +26,9 @@ _PART = re.compile(
     re.IGNORECASE | re.ASCII,
 )
 
+_UNDECODED = re.compile("[\ud800-\udfff]")
+"""What Python makes of bytes in names that are no UTF-8, and what no file can be written with."""
+
 Files = list[tuple[Path, int]]
 """Files and their labels."""
 
@@ -113,6 +116,11 @@ def find_class_folders(
         if part == TRAIN:
             if len(names) < 2:
                 raise UserError(_too_few(folder, names, root))
+            for name in names:
+                if _UNDECODED.search(name):
+                    raise UserError(
+                        f"the class folder {str(folder / name)!a} has a name that is no UTF-8 text; rename it"
+                    )
             found.classes = tuple(names)
         found.files[part] = []
         for name in names:

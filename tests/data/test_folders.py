@@ -3,6 +3,7 @@
 import logging
 import os
 import shutil
+import sys
 from pathlib import Path
 
 import pytest
@@ -106,6 +107,14 @@ class TestLinks:
         (store / path).unlink()
         (store / path).symlink_to(store.with_name("back") / "ant" / ("000.png" if path == "ant/x.png" else ""))
         assert skipping.fingerprint() != before
+
+
+@pytest.mark.skipif(sys.platform == "darwin", reason="its file systems take no such names")
+def test_a_class_has_a_name_that_can_be_written(tmp_path: Path) -> None:
+    write_class_folders(tmp_path, 1)
+    (tmp_path / "ant").rename(tmp_path / os.fsdecode(b"fourm\xed"))
+    with pytest.raises(UserError, match=r"fourm\\udced' has a name that is no UTF-8 text"):
+        folder(tmp_path).read()
 
 
 class TestParts:

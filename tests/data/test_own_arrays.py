@@ -200,6 +200,7 @@ def test_grey_has_one_plane(shape: tuple[int, ...]) -> None:
         ({"images": GREY, "labels": np.where(LABELS == 1, np.inf, 0)}, {}, "label 1 is inf"),
         ({"images": GREY, "labels": np.where(LABELS == 1, 2**64 - 1, 0).astype(np.uint64)}, {}, "label 1 is 18446"),
         ({"images": GREY, "labels": np.array(["ant", " ", "bee"])[LABELS]}, {}, "label 1 is ' ', which names no class"),
+        ({"images": GREY, "labels": np.array([b"\xe8", b"\xe9", b"a"])[LABELS]}, {}, r"b'\\xe8' is no UTF-8 text"),
         ({"images": GREY, "labels": LABELS * 0}, {}, "all training labels are 0"),
         ({"images": GREY, "labels": LABELS}, {"classes": ["a", "b"]}, "hold 2, which is none of"),
         ({"images": GREY[:0], "labels": LABELS[:0]}, {}, "holds nothing"),
