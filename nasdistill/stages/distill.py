@@ -128,7 +128,7 @@ class Distill(TaughtBy, DistillOptions, TrainsOnLabels):
                 self.classes,
             ),
         )
-        return spec and trained_on(spec, context.data)
+        return spec and trained_on(spec, training_data(self, context))
 
     def reason_to_leave_out(self, inputs: Inputs) -> str | None:
         last = self.teacher_fields[-1][0]

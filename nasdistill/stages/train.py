@@ -10,7 +10,7 @@ from nasdistill.errors import found_at
 from nasdistill.stages.base import STAGES, Context, Inputs, Outcome, Reference, Specs
 from nasdistill.stages.class_names import MatchesClasses
 from nasdistill.stages.networks import Weights, network_for_data, spec_for_data, trained_on
-from nasdistill.stages.training import ShownOptions, TrainsOnLabels, train_task, write_attention
+from nasdistill.stages.training import ShownOptions, TrainsOnLabels, train_task, training_data, write_attention
 from nasdistill.training.settings import TrainingSettings
 
 if TYPE_CHECKING:
@@ -57,7 +57,7 @@ class Train(TrainOptions, TrainsOnLabels):
         if spec is not None and self.show_points:
             with tentatively():
                 self._check_points(spec.build())
-        return spec and trained_on(spec, context.data)
+        return spec and trained_on(spec, training_data(self, context))
 
     def _check_points(self, network: nn.Module) -> None:
         from nasdistill.distill.taps import Taps

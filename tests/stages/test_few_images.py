@@ -16,6 +16,7 @@ from nasdistill.data.preparation import with_few_images
 from nasdistill.distill.hinting import HintTraining
 from nasdistill.distill.task import Distillation
 from nasdistill.errors import Interrupted, SpecError
+from nasdistill.models.base import load_spec
 from nasdistill.registry import build
 from nasdistill.stages import STAGES
 from nasdistill.storage import read_json
@@ -183,3 +184,6 @@ def test_a_class_with_too_few_is_named_before_any_step(
         f"the class {name!r} has {min(sizes)} training image(s); 50 are wanted of each class"
     )
     assert not (tmp_path / "work").exists()
+    stage = build(STAGES.get(uses), {**STAGES_THAT_TRAIN[uses][0], **LOOP, "images_per_class": 50})
+    with pytest.raises(SpecError, match="50 are wanted of each class"):  # in the plan too
+        stage.foresee({"teacher": load_spec(teacher.folder)}, context_in(tmp_path, data))
