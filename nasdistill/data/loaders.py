@@ -21,6 +21,9 @@ from nasdistill.training.settings import Balance
 if TYPE_CHECKING:
     from nasdistill.training.engine import Engine
 
+SCORED_AT_ONCE = 500
+"""Images of a batch that is scored: about as fast as any number from 64 to 1000, see `benchmarks.scoring`."""
+
 
 class ImageBatches:
     """The batches of one set of images, epoch by epoch.
@@ -99,14 +102,14 @@ class ImageBatches:
         """Images of an epoch, over all processes together."""
         return min(len(self) * self.batch_size, self._epoch_images)
 
-    def epoch(self, number: int, start: int = 0) -> Iterator[Batch]:
-        """The batches of epoch `number` from batch `start` on.
+    def epoch(self, number: int, start: int = 0, stop: int | None = None) -> Iterator[Batch]:
+        """The batches of epoch `number` from batch `start` on, before batch `stop` if there is one.
 
         Raises:
             UserError: a file can no longer be decoded.
         """
         number = number if self.views is None else number % self.views
-        places = self._places(number)[start:]
+        places = self._places(number)[start:stop]
         for batch, (pixels, indices) in enumerate(zip(self._pixels(places), places, strict=True), start):
             here = indices.to(self.device)
             weights = None if self._weights is None else self._weights[here]
@@ -255,13 +258,13 @@ def training_batches(
     )
 
 
-def evaluation_batches(part: Images, data: Data, engine: Engine, batch_size: int = 500) -> ImageBatches:
-    """All images of a part in their own order, without augmentation; every process sees them all."""
+def evaluation_batches(part: Images, data: Data, engine: Engine, batch_size: int = SCORED_AT_ONCE) -> ImageBatches:
+    """All images of a part in their own order, without augmentation; each process can see them all."""
     return batches_in_order(part, data.normalisation, engine, batch_size)
 
 
 def batches_in_order(
-    images: Images, normalisation: Normalisation, engine: Engine, batch_size: int = 500
+    images: Images, normalisation: Normalisation, engine: Engine, batch_size: int = SCORED_AT_ONCE
 ) -> ImageBatches:
     """As `evaluation_batches`, in a normalisation that need not be the data set's own."""
     return ImageBatches(

@@ -102,14 +102,14 @@ class BatchesWithOutputs:
     def labels(self) -> torch.Tensor:
         return self._batches.labels
 
-    def epoch(self, number: int, start: int = 0) -> Iterator[Batch]:
-        """The batches of epoch `number` from batch `start` on, with the teachers' outputs in `taught`."""
+    def epoch(self, number: int, start: int = 0, stop: int | None = None) -> Iterator[Batch]:
+        """The batches of epoch `number`, see `ImageBatches`, with the teachers' outputs in `taught`."""
         view = number % self.views
         known = self._read(view, start // self._per_shard)
         # A file is written whole, so one that is missing is computed from its first batch on.
         begin = start if known is not None else start - start % self._per_shard
         computed: list[dict[str, torch.Tensor]] = []
-        for step, batch in enumerate(self._batches.epoch(view, begin), begin):
+        for step, batch in enumerate(self._batches.epoch(view, begin, stop), begin):
             shard, place = divmod(step, self._per_shard)
             if place == 0 and step > begin:
                 known = self._read(view, shard)

@@ -46,6 +46,6 @@ class Batches(Protocol):
         """Of all images, in the order of the set: int64, [N]."""
         ...
 
-    def epoch(self, number: int, start: int = 0) -> Iterator[Batch]:
-        """The batches of epoch `number` from the batch `start` on."""
+    def epoch(self, number: int, start: int = 0, stop: int | None = None) -> Iterator[Batch]:
+        """The batches of epoch `number` from the batch `start` on, before the batch `stop` if there is one."""
         ...

@@ -14,6 +14,7 @@ from torch.nn import functional
 from nasdistill.training.batches import Batches
 from nasdistill.training.losses import Diverged
 from nasdistill.training.modes import in_evaluation_mode
+from nasdistill.training.processes import all_gather_rows
 
 if TYPE_CHECKING:
     from nasdistill.training.engine import Engine
@@ -125,8 +126,8 @@ def logits_of(
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """A network's logits for all images, float32 [N, classes], and their classes, int64 [N]; both on the CPU.
 
-    The network runs in evaluation mode; every module keeps the mode that it was in. Every process runs all images;
-    what the first one found counts for all, so that they decide alike.
+    The network runs in evaluation mode; every module keeps the mode that it was in. Each process runs its share of the
+    batches, whole ones, so that the logits are those of one process; all return all, so that they decide alike.
 
     Args:
         full_precision: compute in float32, as an exported network does, whatever the engine's precision.
@@ -135,13 +136,17 @@ def logits_of(
         Diverged: some logits are not finite, which rank nothing.
     """
     engine.broadcast_buffers(network)
+    sharers = min(engine.processes, len(batches))
+    share = engine.fabric.global_rank % sharers  # where batches are few, some processes do what others do
+    start, stop = (len(batches) * edge // sharers for edge in (share, share + 1))
     outputs: list[tuple[torch.Tensor, torch.Tensor]] = []
     with in_evaluation_mode(network), torch.inference_mode():
-        for images, truth, *_ in batches.epoch(0):
+        for images, truth, *_ in batches.epoch(0, start, stop):
             with contextlib.nullcontext() if full_precision else engine.autocast():
                 logits = network(images)
             outputs.append((logits.float(), truth))
-        logits, truth = (engine.broadcast(torch.cat(column)).cpu() for column in zip(*outputs, strict=True))
+        columns = (all_gather_rows(torch.cat(column))[:sharers] for column in zip(*outputs, strict=True))
+        logits, truth = (torch.cat(column).cpu() for column in columns)
     broken = int((~logits.isfinite()).any(1).sum())
     if broken:
         raise Diverged(f"the network's logits of {broken} of {len(logits)} images are no numbers (NaN or infinity)")

@@ -60,6 +60,18 @@ def all_gather(tensor: torch.Tensor) -> torch.Tensor:
     return torch.stack(rows)
 
 
+def all_gather_rows(rows: torch.Tensor) -> list[torch.Tensor]:
+    """What each process has, [rows of its own, ...], in the order of the processes; the same to the bit in all."""
+    if world_size() == 1:
+        return [rows]
+    import torch
+
+    counts = all_gather(torch.tensor(len(rows), device=rows.device)).tolist()
+    padded = rows.new_zeros(max(counts), *rows.shape[1:])
+    padded[: len(rows)] = rows
+    return [part[:count] for part, count in zip(all_gather(padded), counts, strict=True)]
+
+
 def all_reduce_max(*numbers: int) -> list[int]:
     """The largest of the processes' numbers, place by place; no accelerator waits for it."""
     if world_size() == 1:

@@ -17,7 +17,10 @@ from nasdistill.training.processes import all_gather, all_reduce_sum
 
 
 class SynchronisedStatistics(TorchFunctionMode):
-    """Within this block `batch_norm` in training mode is `synchronised_batch_norm`; all processes must come by."""
+    """Within this block `batch_norm` in training mode is `synchronised_batch_norm`; all processes must come by.
+
+    Not in inference mode, in which each scores batches of its own.
+    """
 
     def __torch_function__(
         self, func: Any, types: Any, args: Sequence[Any] = (), kwargs: dict[str, Any] | None = None
@@ -38,7 +41,7 @@ def _batch_norm(
     eps: float = 1e-5,
 ) -> torch.Tensor:
     """As `torch.nn.functional.batch_norm`."""
-    if training:
+    if training and not torch.is_inference_mode_enabled():
         return synchronised_batch_norm(x, running_mean, running_var, weight, bias, momentum, eps)
     return functional.batch_norm(x, running_mean, running_var, weight, bias, training, momentum, eps)
 

@@ -32,8 +32,8 @@ class FixedBatches:
     def __len__(self) -> int:
         return len(self._batches)
 
-    def epoch(self, number: int, start: int = 0) -> Iterator[Batch]:
-        return iter(self._batches[start:])
+    def epoch(self, number: int, start: int = 0, stop: int | None = None) -> Iterator[Batch]:
+        return iter(self._batches[start:stop])
 
 
 def blobs(count: int, classes: int = 3, seed: int = 0, spread: float = 1.0) -> tuple[torch.Tensor, torch.Tensor]:

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 from sklearn import metrics as sklearn_metrics
 from torch import nn
 
@@ -17,8 +20,11 @@ from nasdistill.training.metrics import (
     calibration_error,
     evaluate,
     in_evaluation_mode,
+    logits_of,
     score,
 )
+from tests.children import InAChild
+from tests.together import together
 from tests.training.parts import FixedBatches, engine
 
 
@@ -169,3 +175,30 @@ def test_logits_that_are_no_numbers_are_no_score(value: float) -> None:
     logits[4:, 1] = value
     with pytest.raises(UserError, match="logits of 2 of 6 images are no numbers"):
         evaluate(Given(), batches_of(logits, torch.zeros(6, dtype=torch.long)), engine())
+
+
+def test_processes_share_whole_batches_and_have_all_logits(in_a_child: InAChild, tmp_path: Path) -> None:
+    """Three batches and one, in two processes, by a norm over whatever batch it sees."""
+    logits, labels = torch.randn(19, 3), torch.arange(19) % 3
+    norm = nn.BatchNorm2d(3, affine=False, track_running_stats=False)
+    network = nn.Sequential(norm, Given())
+
+    def act(rank: int) -> None:
+        ran: list[int] = []
+        network.register_forward_hook(lambda _module, _inputs, output: ran.append(len(output)))
+        ours = engine()
+        with ours.shared_statistics():
+            found, truth = logits_of(network, batches_of(logits, labels), ours)
+            assert ran == [[7], [7, 5]][rank]
+            few, _truth = logits_of(network, batches_of(logits[:5], labels[:5]), ours)
+        save_file({"found": found, "truth": truth, "few": few}, tmp_path / str(rank))
+
+    assert together(act) == [0, 0]
+    expected = [(part - part.mean(0)) / (part.var(0, correction=0) + norm.eps).sqrt() for part in logits.split(7)]
+    for rank in range(2):
+        told = load_file(tmp_path / str(rank))
+        torch.testing.assert_close(told["found"], torch.cat(expected))
+        assert torch.equal(told["truth"], labels)
+        torch.testing.assert_close(
+            told["few"], (logits[:5] - logits[:5].mean(0)) / (logits[:5].var(0, correction=0) + norm.eps).sqrt()
+        )

@@ -7,7 +7,7 @@ from pathlib import Path
 import torch
 from safetensors.torch import load_file, save_file
 
-from nasdistill.training.processes import all_reduce_mean
+from nasdistill.training.processes import all_gather_rows, all_reduce_mean
 from tests.children import InAChild
 from tests.together import together
 
@@ -23,6 +23,10 @@ def test_means_are_taken_tensor_by_tensor_and_none_stays(in_a_child: InAChild, t
         torch.distributed.init_process_group("gloo")
         found = all_reduce_mean(shares(rank))
         assert all_reduce_mean([None, None]) == [None, None]
+        assert [part.tolist() for part in all_gather_rows(torch.arange(4).view(2, 2)[rank:])] == [
+            [[0, 1], [2, 3]],
+            [[2, 3]],
+        ]
         save_file({str(place): mean for place, mean in enumerate(found) if mean is not None}, tmp_path / str(rank))
 
     assert together(act) == [0, 0]
