@@ -58,7 +58,7 @@ def ours(task: Task, engine: Engine) -> Turn:
         data = random_data(steps * BATCH)
         batches = training_batches(data, BATCH, 0, engine)
         fitted = trained(task, batches, data, TrainingSettings(epochs=1, batch_size=BATCH), engine)
-        return steps * BATCH / fitted.samples_per_second
+        return steps * BATCH / fitted.cost["samples_per_second"]
 
     return turn
 

@@ -36,7 +36,8 @@ class Manifest(BaseModel):
     seed: int
     metrics: dict[str, Any]
     cost: dict[str, Any]
-    """`seconds`, `peak_memory_bytes`, `samples_per_second`, `latency_ms`: what differs from one machine to the next."""
+    """`seconds`, `peak_memory_bytes`, `samples_per_second`, `evaluation_share`, `latency_ms`: what differs between
+    machines."""
     provenance: dict[str, Any]
     """`versions`, `git`, `device`, `precision`, `data`, `plugins`."""
     files: dict[str, str]

@@ -178,10 +178,11 @@ def _origin(row: Row) -> dict[str, str]:
     except UserError as error:
         log.warning("%s; the report leaves its origin out", error)
         return line
-    memory, rate = manifest.cost.get("peak_memory_bytes"), manifest.cost.get("samples_per_second")
+    memory, rate, share = map(manifest.cost.get, ("peak_memory_bytes", "samples_per_second", "evaluation_share"))
     return {
         **line,
         "images/s": whole(rate),
+        "evaluations": NONE if share is None else f"{share:.0%} of the time",
         "peak memory": NONE if memory is None else f"{memory / 2**20:,.0f} MiB",
         "git commit": (manifest.provenance.get("git") or NONE)[:12],
         "artifact": row.folder.name,

@@ -60,7 +60,7 @@ class Outcome:
 
     Attributes:
         metrics: plain data; `accuracy` (`last`, `best`, `selected`, in percent), `parameters`, `multiply_adds`,
-            `samples_per_second` and `latency_ms` where they make sense.
+            `samples_per_second`, `evaluation_share` and `latency_ms` where they make sense.
         network: the one in the payload, where there is one, for a caller who wants it in memory.
     """
 

@@ -100,6 +100,6 @@ class HintStage(MatchesClasses, HintOptions, LoopSettings, Stage):
                 "best_epoch": fitted.best_epoch,
                 **described(student, spec.shape),
                 **({} if fitted.stopped is None else {"stopped": fitted.stopped}),
-                "samples_per_second": fitted.samples_per_second,
+                **fitted.cost,
             }
         )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Annotated
 
@@ -31,6 +32,11 @@ log = logging.getLogger(__name__)
 
 HISTORY = "history.json"
 CONFUSION = "confusion.json"
+
+FORWARD = 1 / 3
+"""Of a training step's arithmetic, as the backward pass has two products for each of the forward pass."""
+LARGE, SMALL = 0.25, 0.1
+"""Shares of a training's time: one for evaluations that is worth a word, and one that is not."""
 
 
 class ShownOptions(Options):
@@ -108,6 +114,28 @@ def batches_to_train_on(
     return batches
 
 
+def advice_on_evaluations(settings: LoopSettings, learned: int, scored: int) -> str | None:
+    """What to say beforehand of evaluations that take much of a training's time; None of others.
+
+    They take about s / 3 / (s / 3 + k n) of it, for s images scored every k epochs of n images.
+
+    Args:
+        learned: images of an epoch.
+        scored: images of an evaluation.
+    """
+
+    def share(every: int) -> float:
+        return FORWARD * scored / (FORWARD * scored + every * learned)
+
+    seldom = min(settings.epochs, math.ceil(FORWARD * scored * (1 / SMALL - 1) / learned))
+    if share(settings.evaluate_every) <= LARGE or seldom <= settings.evaluate_every:
+        return None
+    return (
+        f"evaluations, of {scored} images each, take about {share(settings.evaluate_every):.0%} of this training's "
+        f"time; with `evaluate_every: {seldom}` about {share(seldom):.0%}, and fewer epochs to select from"
+    )
+
+
 def train_task(
     task: Task, spec: NetworkSpec, settings: TrainingSettings, context: Context, batches: Batches | None = None
 ) -> Outcome:
@@ -128,12 +156,14 @@ def train_task(
     data, engine = context.data, context.engine
     if batches is None:
         batches = batches_to_train_on(settings, context, balance=settings.balance)
-    test = evaluation_batches(data.test, data, engine)
+    validation, test = (evaluation_batches(part, data, engine) for part in (data.validation, data.test))
+    if advice := advice_on_evaluations(settings, batches.samples, validation.samples + test.samples):
+        log.info("%s", advice)
     torch.manual_seed(context.replicate_seed)  # dropout must not depend on which stages this process ran before
     fitted = fit(
         task,
         batches,
-        evaluation_batches(data.validation, data, engine),
+        validation,
         test,
         settings,
         engine,
@@ -155,7 +185,7 @@ def train_task(
             "best_epoch": fitted.best_epoch,
             **described(network, spec.shape, timed=True),
             **({} if fitted.stopped is None else {"stopped": fitted.stopped}),
-            "samples_per_second": fitted.samples_per_second,
+            **fitted.cost,
         },
         Network(written, network),
     )

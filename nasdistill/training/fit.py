@@ -39,7 +39,8 @@ class Fitted:
             nothing where the task scores no accuracy.
         validation: `score` and `loss` of the kept weights on the validation images, see `History`.
         best_epoch: epochs done at that epoch.
-        samples_per_second: training images per second, evaluations left out.
+        cost: `samples_per_second`, training images per second, evaluations left out; and `evaluation_share`, what
+            these took of the time of both, in [0, 1].
         stopped: why it ended before its last epoch, if it did.
     """
 
@@ -47,7 +48,7 @@ class Fitted:
     accuracy: dict[str, float]
     validation: dict[str, float]
     best_epoch: int
-    samples_per_second: float
+    cost: dict[str, float]
     stopped: str | None = None
 
 
@@ -56,9 +57,11 @@ class Training(Course):
     """How far a training is.
 
     Attributes:
+        evaluating: seconds that evaluations took.
         kept: the weights of the selected epoch so far.
     """
 
+    evaluating: float = 0.0
     kept: dict[str, torch.Tensor] = field(default_factory=dict)
 
 
@@ -145,7 +148,9 @@ def fit(
             last = course.epoch == settings.epochs or task.stop_reason() is not None
             evaluated = last or course.epoch % settings.evaluate_every == 0
             if evaluated:
+                clock = time.perf_counter()
                 news |= task.score(scored, validation, test, engine)
+                course.evaluating += time.perf_counter() - clock
             history.add(news, course.epoch)
             records.scalars(news, course.done)
             if evaluated and settings.keep == "selected" and history.selected == course.epoch:
@@ -160,7 +165,10 @@ def fit(
         history.accuracy(),
         history.validation(settings.keep),
         history.selected,
-        course.samples / course.seconds,
+        {
+            "samples_per_second": course.samples / course.seconds,
+            "evaluation_share": course.evaluating / (course.evaluating + course.seconds),
+        },
         stopped,
     )
 

@@ -20,7 +20,9 @@ from nasdistill.interrupts import polite_stops
 from nasdistill.models.base import Model, Network, NetworkSpec, load_network
 from nasdistill.registry import build
 from nasdistill.stages import STAGES, Context
+from nasdistill.stages.training import advice_on_evaluations
 from nasdistill.storage import read_json, sha256_of
+from nasdistill.training.settings import TrainingSettings
 from tests.stages.parts import context_in, few_digits, network_artifact
 
 SMALL = {"epochs": 2, "batch_size": 32}
@@ -70,7 +72,23 @@ def test_the_artifact_is_a_network_with_its_history_and_confusion(tmp_path: Path
     history = read_json(context.folder / "history.json")
     assert [epoch for epoch, _ in history["curves"]["validation/accuracy"]] == list(range(1, 9))
     assert metrics["samples_per_second"] > 0
+    assert 0 < metrics["evaluation_share"] < 1
     assert metrics["latency_ms"] > 0
+
+
+def test_evaluations_that_will_take_much_of_the_time_are_told_beforehand() -> None:
+    """3000 images are scored in the time in which 1000 teach: in half of it, or in a tenth if after every 9 epochs."""
+
+    def advice(**options: int) -> str | None:
+        return advice_on_evaluations(build(TrainingSettings, options), learned=1000, scored=3000)
+
+    told = advice(epochs=20)
+    assert told is not None
+    assert "3000 images each, take about 50% of" in told
+    assert "`evaluate_every: 9` about 10%" in told
+    assert "`evaluate_every: 4` about 20%" in (advice(epochs=4) or "")
+    assert advice(epochs=1) is None
+    assert advice(epochs=20, evaluate_every=3) is None
 
 
 def test_a_mapping_and_a_shorthand_are_the_same_model(tmp_path: Path, data: Data) -> None:
