@@ -19,7 +19,7 @@ import socket
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -152,8 +152,8 @@ def trainer(model: str, threads: int, shared: bool, _options: argparse.Namespace
 
 
 @contextlib.contextmanager
-def pair(model: str, shared: bool, options: argparse.Namespace) -> Iterator[Turn]:
-    """Two processes of one thread each that train together; a turn takes as long as the slower one."""
+def pair(rival: Callable[[argparse.Namespace], Turn], options: argparse.Namespace) -> Iterator[Turn]:
+    """Two processes that compute together, each a rival as of `apart`; a turn takes as long as the slower one."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
@@ -162,7 +162,7 @@ def pair(model: str, shared: bool, options: argparse.Namespace) -> Iterator[Turn
         turns = []
         for rank in range(2):
             os.environ.update(company, LOCAL_RANK=str(rank))  # which the process inherits
-            turns.append(both.enter_context(apart(functools.partial(trainer, model, 1, shared), options)))
+            turns.append(both.enter_context(apart(rival, options)))
         for name in (*company, "LOCAL_RANK"):
             del os.environ[name]
         yield lambda steps: max(callers.map(lambda turn: turn(steps), turns))
@@ -177,7 +177,10 @@ def rates(model: str, options: argparse.Namespace) -> Comparison:
             )
             for threads in (1, 2)
         }
-        together = {run: all_rivals.enter_context(pair(model, run == TWO, options)) for run in (TWO, OWN)}
+        together = {
+            run: all_rivals.enter_context(pair(functools.partial(trainer, model, 1, run == TWO), options))
+            for run in (TWO, OWN)
+        }
         return compare(
             f"training {model}, batch {BATCH} in all",
             alone | together,
