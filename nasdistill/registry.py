@@ -18,7 +18,7 @@ from pydantic_core import CoreSchema, core_schema
 
 from nasdistill.component import Component as Component
 from nasdistill.errors import SpecError, UnknownName, UserError, unknown
-from nasdistill.sources import Registered, registered
+from nasdistill.sources import Sources, read_sources
 from nasdistill.validation import build as build
 from nasdistill.versions import Origin as Origin
 from nasdistill.versions import origin_of
@@ -71,8 +71,8 @@ _registries: dict[str, Registry[Any]] = {}
 class Registry(Generic[C]):
     """Components of one kind by name.
 
-    Built-in components are found in the modules of `package`: the one whose source registers a name is imported alone,
-    all of them when another name, or all names, are asked for.
+    Built-in components are found in the sources of `package`: the module that registers a name is imported alone, and
+    none where names are listed, but those that compute theirs. Shorthands and a plugin's package need all modules.
     Installed packages add theirs through the entry-point group `nasdistill.<kind>`; only the one asked for is imported.
     A plugin that makes a registry adds a kind; an installed one names the kind and the module that makes it in the
     entry-point group `nasdistill.kinds`.
@@ -130,19 +130,27 @@ class Registry(Generic[C]):
         return component.__module__.startswith("nasdistill.")
 
     def _builtin_names(self) -> set[str]:
-        self._load_builtin()
-        return {name for name, component in self._components.items() if self._is_builtin(component)}
+        for module in self.sources.computing:
+            importlib.import_module(f"{self.package}.{module}")
+        if not self._is_own:
+            self._load_builtin()
+        return {*self.sources.written, *(name for name, made in self._components.items() if self._is_builtin(made))}
+
+    @property
+    def _is_own(self) -> bool:
+        return self.package.startswith("nasdistill.")
 
     @functools.cached_property
-    def written(self) -> dict[str, Registered]:
-        """The built-in components by name, as far as sources spell names out."""
-        folders = getattr(importlib.import_module(self.package), "__path__", ())
-        return {name: written for folder in folders for name, written in registered(Path(folder)).items()}
+    def sources(self) -> Sources:
+        """What the modules of `package` register, without importing them; nothing of a plugin's package."""
+        if not self._is_own:
+            return Sources({}, ())
+        return read_sources(Path(importlib.import_module(self.package).__path__[0]))
 
     def _load_module_of(self, name: str) -> None:
         """Import the module whose source registers `name`, if there is one."""
-        if not self._builtin_loaded and name not in self._components and name in self.written:
-            importlib.import_module(f"{self.package}.{self.written[name].module}")
+        if not self._builtin_loaded and name not in self._components and name in self.sources.written:
+            importlib.import_module(f"{self.package}.{self.sources.written[name].module}")
 
     def _load_builtin(self) -> None:
         if self._builtin_loaded:
@@ -181,9 +189,8 @@ class Registry(Generic[C]):
             ) from error
 
     def names(self) -> list[str]:
-        """All known names, those of installed plugins included (without importing them)."""
-        self._load_builtin()
-        return sorted({*self._components, *self._installed()})
+        """All known names, those of installed plugins included, without importing what they name."""
+        return sorted({*self._builtin_names(), *self._components, *self._installed()})
 
     def loaded(self) -> list[str]:
         """Those names whose code is imported: the built-in ones, and those of plugins that were asked for."""

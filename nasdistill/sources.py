@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 _REGISTERED = re.compile(r'\.register\(\s*"([^"]+)"\s*\)\n(?:class [^"]*"""(.*?)(?:"""|$))?', re.MULTILINE)
+_COMPUTED = re.compile(r'\.register\((?!\s*")')
 _COMMAND = re.compile(r'^    command: ClassVar\[str\] = "(.+)"$', re.MULTILINE)
 
 
@@ -24,15 +25,30 @@ class Registered(NamedTuple):
     command: str
 
 
-def registered(folder: Path) -> dict[str, Registered]:
-    """The components that modules in `folder` register under names that stand there as text."""
-    found: dict[str, Registered] = {}
-    for file in folder.glob("*.py"):
+class Sources(NamedTuple):
+    """What the modules of a folder register.
+
+    Attributes:
+        written: the components whose names stand there as text, by name.
+        computing: the modules that compute names.
+    """
+
+    written: dict[str, Registered]
+    computing: tuple[str, ...]
+
+
+def read_sources(folder: Path) -> Sources:
+    """The components that modules in `folder` register."""
+    written: dict[str, Registered] = {}
+    computing = []
+    for file in sorted(folder.glob("*.py")):
         text = file.read_text("utf-8")
         command = _COMMAND.search(text)
         for name, about in _REGISTERED.findall(text):
-            found[name] = Registered(file.stem, about, command[1] if command else name)
-    return found
+            written[name] = Registered(file.stem, about, command[1] if command else name)
+        if _COMPUTED.search(text):
+            computing.append(file.stem)
+    return Sources(written, tuple(computing))
 
 
 def first_line_of(file: Path, function: str) -> str:

@@ -14,6 +14,8 @@ from nasdistill.session import definitions, is_session
 
 log = logging.getLogger(__name__)
 
+BUILT_IN = "built-in"
+
 _warned: set[type] = set()
 
 
@@ -22,7 +24,7 @@ class Origin:
     """Where a component comes from.
 
     Attributes:
-        name: `built-in`, a distribution, a file, or a module.
+        name: `BUILT_IN`, a distribution, a file, or a module.
         version: a distribution's version and the SHA-256 of the plugin's source; empty for built-ins.
         how: what makes it known again, to follow "with".
     """
@@ -37,7 +39,7 @@ def origin_of(component: type[Component]) -> Origin:
     module = component.__module__
     top = module.partition(".")[0]
     if top == "nasdistill":
-        return Origin("built-in", "")
+        return Origin(BUILT_IN, "")
     if is_session(module):
         return Origin(module, version([component]), "the session that defines it")
     source = digest({name: sha256 for name, sha256 in closure([module]).items() if name.partition(".")[0] == top})

@@ -17,7 +17,7 @@ import typer
 from nasdistill import __doc__ as about
 from nasdistill import __version__
 from nasdistill.cli.general import General, with_general_options
-from nasdistill.sources import first_line_of, registered
+from nasdistill.sources import first_line_of, read_sources
 
 HERE = Path(__file__).parent
 
@@ -69,7 +69,7 @@ def _commands() -> dict[str, Command]:
     """The commands by name, from sources and entry points: what a command imports is imported where it is named."""
     stages = {
         stage.command: Command(stage.about, functools.partial(_stage, name))
-        for name, stage in registered(HERE.parent / "stages").items()
+        for name, stage in read_sources(HERE.parent / "stages").written.items()
     }
     for point in entry_points(group="nasdistill.stages"):
         about = "of an installed plugin; loaded when named"

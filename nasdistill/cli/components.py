@@ -8,16 +8,17 @@ from typing import Annotated
 
 import typer
 
-from nasdistill.cli.names import complete_kind, component_names
+from nasdistill.cli.names import complete_kind
 from nasdistill.cli.options import first_line, options_of
 from nasdistill.errors import UserError
 from nasdistill.registry import KINDS, Component, Origin, Registry, kinds, plugins, registry
+from nasdistill.versions import BUILT_IN
 
 
 def complete_name(context: typer.Context, incomplete: str) -> list[str]:
     """Names of the kind that was typed before."""
     kind = context.params.get("kind")
-    return [name for name in component_names(kind) if name.startswith(incomplete)] if kind in kinds() else []
+    return [name for name in registry(kind).names() if name.startswith(incomplete)] if kind in kinds() else []
 
 
 def list_components(
@@ -71,6 +72,8 @@ def _all_kinds() -> Iterator[Registry[Component]]:
 
 
 def _row(components: Registry[Component], name: str) -> tuple[str, str, str]:
+    if written := components.sources.written.get(name):  # no need to import it, and torch
+        return name, written.about, BUILT_IN
     try:
         component = components.get(name)
     except UserError as error:

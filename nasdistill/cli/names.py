@@ -1,27 +1,17 @@
-"""Names for tab completion, found without importing the components and so without torch."""
+"""Names for tab completion."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from importlib.metadata import entry_points
 from pathlib import Path
 
 from nasdistill import resources
 from nasdistill.registry import kinds, registry
 
 
-def component_names(kind: str) -> list[str]:
-    """A kind's names: built-in ones as their modules register them, and those of installed plugins."""
-    components = registry(kind)
-    names = {*components.written, *(point.name for point in entry_points(group=components.group))}
-    if kind == "spaces":
-        names.update(path.stem for path in resources.search_spaces().glob("*.yaml"))
-    return sorted(names)
-
-
 def completing(kind: str) -> Callable[[str], list[str]]:
     """A completion for typer over the components of `kind`."""
-    return lambda incomplete: [name for name in component_names(kind) if name.startswith(incomplete)]
+    return lambda incomplete: [name for name in registry(kind).names() if name.startswith(incomplete)]
 
 
 def complete_kind(incomplete: str) -> list[str]:

@@ -72,7 +72,8 @@ def run(given: dict[str, Any], general: General) -> None:
 
 def execute(sweep: Sweep, out: Path | None, general: General) -> None:
     """Run a recipe at each of its points and show what came out."""
-    from nasdistill.cli.tables import show, show_results, show_sweep
+    from nasdistill.cli.results import show_results, show_sweep
+    from nasdistill.cli.tables import show
     from nasdistill.recipes import runner
 
     folder = out or default_folder(sweep.recipe)
@@ -132,7 +133,8 @@ def report(
 
     Of a single run or experiment, the page and the tables are written again.
     """
-    from nasdistill.cli.tables import show, show_experiment, show_results, show_sweep
+    from nasdistill.cli.results import show_experiment, show_results, show_sweep
+    from nasdistill.cli.tables import show
     from nasdistill.recipes.lock import run_lock
     from nasdistill.report.experiment_page import write_experiment
     from nasdistill.report.experiments import EXPERIMENT, load_experiment

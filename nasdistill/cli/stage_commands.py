@@ -11,7 +11,7 @@ from typing import Any, Literal, get_args, get_origin
 import typer
 
 from nasdistill.cli.general import General, declare, with_parameters
-from nasdistill.cli.names import completing, component_names
+from nasdistill.cli.names import completing
 from nasdistill.cli.options import Option, flag_of, options_of
 from nasdistill.cli.parameters import (
     CONTEXT,
@@ -27,6 +27,7 @@ from nasdistill.cli.parameters import (
 )
 from nasdistill.cli.runs import execute
 from nasdistill.errors import UserError
+from nasdistill.registry import registry
 from nasdistill.report.points import value_in_words
 from nasdistill.stages import Stage
 from nasdistill.stages.base import STAGES, references
@@ -158,7 +159,7 @@ def _example_value(option: Option, stage: type[Stage]) -> str:
     if reference is not None:
         return "wrn-16-1" if reference.or_model else "runs/train/stages/train"
     if option.component_kind is not None:
-        return next(iter(component_names(option.component_kind)), "NAME")
+        return next(iter(registry(option.component_kind).names()), "NAME")
     if get_origin(option.annotation) is Literal:
         return str(get_args(option.annotation)[0])
     return {int: "1", float: "1.0", bool: "true"}.get(option.annotation, option.name.upper())

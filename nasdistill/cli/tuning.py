@@ -107,7 +107,8 @@ def tune(given: dict[str, Any], settings: dict[str, Any], general: General) -> N
     portal = Portal(given.get("portal", Portal.host), given.get("port"))
     with polite_stops():
         experiment = experiments.tune(tuned, out, shlex.join(["nasdistill", *general.arguments]), service, portal)
-    from nasdistill.cli.tables import show, show_experiment
+    from nasdistill.cli.results import show_experiment
+    from nasdistill.cli.tables import show
 
     show_experiment(experiment)
     show(f"report: {out / 'report.html'}")

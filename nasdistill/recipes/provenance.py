@@ -23,7 +23,7 @@ from nasdistill.stages import Stage
 from nasdistill.stages.base import Place, in_words, path_of, references, references_in
 from nasdistill.storage import sha256_of_json
 from nasdistill.training.engine import EngineSettings, processor, resolve
-from nasdistill.versions import origin_of, version
+from nasdistill.versions import BUILT_IN, origin_of, version
 
 GIT_SECONDS = 10.0
 
@@ -54,7 +54,7 @@ def classes_of(stage: Stage, inputs: Mapping[Place, str | Artifact]) -> Iterator
 def origins(components: Iterable[type[Component]]) -> dict[str, dict[str, str]]:
     """Where the plug-ins among `components` come from, and what makes them known again; by `kind/name`."""
     found = {f"{each.registered_kind}/{each.registered_name}": origin_of(each) for each in components}
-    return {name: asdict(origin) for name, origin in sorted(found.items()) if origin.name != "built-in"}
+    return {name: asdict(origin) for name, origin in sorted(found.items()) if origin.name != BUILT_IN}
 
 
 def key_of(

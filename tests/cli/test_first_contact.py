@@ -10,12 +10,13 @@ from pathlib import Path
 
 import pytest
 
-from nasdistill.cli import names
+from nasdistill import resources
 from nasdistill.cli.app import OF_COMPONENTS, OF_RECIPES
 from nasdistill.cli.options import first_line
 from nasdistill.registry import KINDS, registry
 from nasdistill.sources import first_line_of
 from nasdistill.stages import STAGES
+from nasdistill.versions import BUILT_IN
 from tests.cli.conftest import Command
 
 OF_STAGES = tuple(STAGES.get(name).command or name for name in STAGES.names())
@@ -43,6 +44,21 @@ def test_help_is_quick_imports_nothing_heavy_and_gives_an_example(command: tuple
     assert "Example: nasdistill" in done.stdout
     # The processor's time, beside that of two imports: machines differ. Help on all imports no pydantic.
     assert processor_seconds() - before < (5 if command else 2) * (before - start)
+
+
+LISTS_WITHOUT_TORCH = """
+import sys
+from nasdistill.cli.main import main
+from nasdistill.registry import KINDS
+assert all(main(["list", *kind]) == 0 for kind in [[], *([kind] for kind in KINDS)])
+heavy = {"torch", "torchvision", "lightning", "numpy", "sklearn", "matplotlib", "nni", "networkx"} & set(sys.modules)
+assert not heavy, heavy
+"""
+
+
+def test_every_list_is_told_without_what_computes() -> None:
+    done = subprocess.run([sys.executable, "-c", LISTS_WITHOUT_TORCH], capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0, done.stderr
 
 
 RUN_WITHOUT_WHAT_COMPUTES = """
@@ -114,18 +130,21 @@ def test_commands_kinds_names_and_options_are_completed(process: Command) -> Non
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_names_for_completion_are_those_of_the_registry(kind: str) -> None:
+def test_names_that_sources_tell_are_those_that_imports_register(kind: str) -> None:
     known = registry(kind)
-    come_along = [name for name in known.names() if known.origin(name).name == "built-in"]  # and not other tests' toys
-    assert names.component_names(kind) == come_along
+    come_along = {name for name in known.loaded() if known.origin(name).name == BUILT_IN}  # and not other tests' toys
+    computed = {path.stem for path in resources.search_spaces().glob("*.yaml")} if kind == "spaces" else set()
+    assert {*known.sources.written, *computed} == come_along
+    assert known.sources.computing == (("files",) if computed else ())
 
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_what_sources_say_of_components_is_what_they_are(kind: str) -> None:
     known = registry(kind)
-    for name, written in known.written.items():
+    for name, written in known.sources.written.items():
         component = known.get(name)
         assert component.__module__ == f"{known.package}.{written.module}"
+        assert known.origin(name).name == BUILT_IN
         assert (written.about, written.command) == (first_line(component), getattr(component, "command", "") or name)
 
 

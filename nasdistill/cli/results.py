@@ -1,0 +1,54 @@
+"""What runs and experiments came to, as tables in the terminal."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from nasdistill.cli.tables import show, show_table
+from nasdistill.report import sweeps, tables, trial_tables
+from nasdistill.report.experiments import Experiment
+from nasdistill.report.records import Row, RunRecord
+from nasdistill.report.summaries import by_stage
+
+
+def show_results(rows: Sequence[Row]) -> None:
+    """One line per stage: accuracy, size and time, over all seeds, and whether earlier runs had done it.
+
+    Below that one per stage that compared two networks, if there are any.
+    """
+    stages = by_stage(rows)
+    table = tables.results(stages)
+    lines = [(*cells, tables.Cell(_cached(stage.rows))) for cells, stage in zip(table.rows, stages, strict=True)]
+    show_cells(tables.Table((*table.header, "cached"), tuple(lines), table.words))
+    compared = tables.comparisons(stages)
+    if compared is not None:
+        show_cells(compared)
+
+
+def show_sweep(record: RunRecord) -> None:
+    """The points of a sweep joined into one table, and the grid of two swept keys."""
+    for group in sweeps.part(record).groups:
+        if group.table is not None:
+            show(group.title)
+            show_cells(group.table)
+
+
+def show_experiment(experiment: Experiment) -> None:
+    """One line per trial, best first, and why trials failed."""
+    show_cells(trial_tables.trials(experiment))
+    failures = trial_tables.failures(experiment)
+    if failures is not None:
+        show_cells(failures)
+
+
+def show_cells(table: tables.Table) -> None:
+    """Print a table of the report; a cell's detail goes below its text."""
+    lines = [["\n".join(filter(None, (cell.text, cell.detail))) for cell in row] for row in table.rows]
+    show_table(table.header, lines, table.words)
+
+
+def _cached(rows: Sequence[Row]) -> str:
+    count = sum(row.cached for row in rows)
+    if count in (0, len(rows)):
+        return "yes" if count else "no"
+    return f"{count} of {len(rows)}"
