@@ -27,6 +27,7 @@ setup(
     package_data={
         "nasdistill": ["py.typed"],
         "nasdistill.report": ["*.html.j2", "*.css"],
+        "nasdistill.depthwise": ["*.c"],
         "nasdistill.tuning": ["*.js"],
         "nasdistill.search_spaces": ["*.yaml"],
         "nasdistill.library": ["*.yaml"],

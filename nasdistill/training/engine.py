@@ -187,7 +187,10 @@ class Engine:
         return self.fabric.world_size
 
     def place(self, module: nn.Module) -> nn.Module:
-        """Move a module to the device and its convolutions to the memory format, in place."""
+        """Move a module to the device and its convolutions to the memory format, in place; see `accelerate` too."""
+        from nasdistill.depthwise.convolution import accelerate
+
+        accelerate(module)
         return module.to(self.device).to(memory_format=self.memory_format)
 
     def setup(self, module: nn.Module, *optimizers: torch.optim.Optimizer) -> Any:

@@ -1,0 +1,132 @@
+"""The depthwise convolution as a function and as a module, which drop in for torch's."""
+
+from __future__ import annotations
+
+from typing import Any, cast
+
+import torch
+from torch import nn
+from torch.nn import functional
+
+from nasdistill.depthwise import compiled
+
+Both = int | tuple[int, int]
+"""A number for both dimensions, or one for each."""
+
+
+def depthwise_conv2d(
+    inputs: torch.Tensor,
+    weight: torch.Tensor,
+    bias: torch.Tensor | None = None,
+    stride: Both = 1,
+    padding: Both = 0,
+    dilation: Both = 1,
+) -> torch.Tensor:
+    """`torch.nn.functional.conv2d` with a group for every channel, whose gradients take about as long as it does.
+
+    Torch's own kernels run where they are as fast or the only ones: on other devices, without gradients, for kernels
+    that are not square with 3, 5 or 7 taps in a row, while a network is traced or exported, for second derivatives, and
+    on machines without a C compiler.
+
+    Args:
+        inputs: [N, C, H, W].
+        weight: [C, 1, kernel, kernel].
+        bias: [C].
+
+    Returns:
+        [N, C, H', W'].
+    """
+    geometry = [_square(each) for each in (stride, padding, dilation)]
+    if None in geometry or not _pays(inputs, weight):
+        return functional.conv2d(inputs, weight, bias, stride, padding, dilation, len(weight))
+    dtype = _computed_in(inputs)
+    outputs = cast(torch.Tensor, _Convolution.apply(inputs.to(dtype), weight.to(dtype), *geometry))
+    return outputs if bias is None else outputs + bias.to(dtype)[:, None, None]
+
+
+class DepthwiseConv2d(nn.Conv2d):
+    """`torch.nn.Conv2d` with a group for every channel, by `depthwise_conv2d`."""
+
+    def _conv_forward(self, input: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None) -> torch.Tensor:
+        if self.padding_mode != "zeros" or isinstance(self.padding, str):
+            return cast(torch.Tensor, super()._conv_forward(input, weight, bias))
+        stride, padding, dilation = (cast(tuple[int, int], each) for each in (self.stride, self.padding, self.dilation))
+        return depthwise_conv2d(input, weight, bias, stride, padding, dilation)
+
+
+def accelerate(network: nn.Module) -> None:
+    """Make all depthwise convolutions of a network, whoever wrote it, `DepthwiseConv2d`.
+
+    They change their class where they stand, so that their weights, hooks and whoever holds them stay as they are.
+    """
+    for module in network.modules():
+        if type(module) is nn.Conv2d and module.groups == module.in_channels == module.out_channels > 1:
+            module.__class__ = DepthwiseConv2d
+
+
+class _Convolution(torch.autograd.Function):
+    @staticmethod
+    def forward(
+        ctx: Any, inputs: torch.Tensor, weight: torch.Tensor, stride: int, padding: int, dilation: int
+    ) -> torch.Tensor:
+        ctx.save_for_backward(inputs, weight)
+        ctx.geometry = stride, padding, dilation
+        return functional.conv2d(inputs, weight, None, stride, padding, dilation, len(weight))
+
+    @staticmethod
+    def backward(ctx: Any, gradient: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
+        inputs, weight = ctx.saved_tensors
+        to_inputs, to_weight = ctx.needs_input_grad[:2]
+        kernel, (stride, padding, dilation) = weight.shape[-1], ctx.geometry
+        again = torch.is_grad_enabled()  # somebody wants second derivatives
+        by_torch = to_inputs and (again or stride > 1 or padding > dilation * (kernel - 1)), to_weight and again
+        of_inputs: torch.Tensor | None = None
+        of_weight: torch.Tensor | None = None
+        with torch.autocast("cpu", enabled=False):
+            if any(by_torch):
+                of_inputs, of_weight, _ = torch.ops.aten.convolution_backward(
+                    gradient, inputs, weight, None, *([each] * 2 for each in ctx.geometry), False, [0, 0], len(weight),
+                    [*by_torch, False],
+                )  # fmt: skip
+            if to_inputs and not by_torch[0]:
+                of_inputs = functional.conv2d(
+                    gradient, weight.flip(2, 3), None, 1, dilation * (kernel - 1) - padding, dilation, len(weight)
+                )
+            if to_weight and not by_torch[1]:
+                summed = compiled.weight_gradient(inputs, gradient, kernel, stride, padding, dilation)
+                of_weight = summed.to(weight.dtype)
+        return of_inputs, of_weight, None, None, None
+
+
+def _square(value: Both) -> int | None:
+    """The number for both dimensions, if it is one."""
+    if isinstance(value, int):
+        return value
+    return value[0] if value[0] == value[1] else None
+
+
+def _computed_in(inputs: torch.Tensor) -> torch.dtype:
+    return torch.get_autocast_dtype("cpu") if torch.is_autocast_enabled("cpu") else inputs.dtype
+
+
+def _pays(inputs: torch.Tensor, weight: torch.Tensor) -> bool:
+    """Whether gradients will be wanted that are computed faster here than by torch."""
+    height, width = weight.shape[-2:]
+    dtype = _computed_in(inputs)
+    return (
+        torch.is_grad_enabled()
+        and (inputs.requires_grad or weight.requires_grad)
+        and type(inputs) is torch.Tensor  # others stand for values that they do not have
+        and inputs.device.type == weight.device.type == "cpu"
+        and dtype in (torch.float32, torch.bfloat16)
+        and (dtype == inputs.dtype == weight.dtype or torch.is_autocast_enabled("cpu"))
+        and inputs.ndim == 4
+        and inputs.numel() > 0
+        and weight.shape[1] == 1
+        and len(weight) == inputs.shape[1]
+        and height == width
+        and height in compiled.KERNELS
+        and not torch.compiler.is_compiling()
+        and not torch._C._get_tracing_state()
+        and compiled.is_compiled()
+    )
