@@ -37,7 +37,7 @@ def depthwise_conv2d(
         [N, C, H', W'].
     """
     geometry = [_square(each) for each in (stride, padding, dilation)]
-    if None in geometry or not _pays(inputs, weight):
+    if None in geometry or not _is_ours(inputs, weight) or _is_fast_in_torch(inputs, weight, stride, dilation):
         return functional.conv2d(inputs, weight, bias, stride, padding, dilation, len(weight))
     dtype = _computed_in(inputs)
     outputs = cast(torch.Tensor, _Convolution.apply(inputs.to(dtype), weight.to(dtype), *geometry))
@@ -76,26 +76,50 @@ class _Convolution(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, gradient: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
         inputs, weight = ctx.saved_tensors
+        stride, padding, dilation = ctx.geometry
         to_inputs, to_weight = ctx.needs_input_grad[:2]
-        kernel, (stride, padding, dilation) = weight.shape[-1], ctx.geometry
-        again = torch.is_grad_enabled()  # somebody wants second derivatives
-        by_torch = to_inputs and (again or stride > 1 or padding > dilation * (kernel - 1)), to_weight and again
-        of_inputs: torch.Tensor | None = None
-        of_weight: torch.Tensor | None = None
+        of_inputs = of_weight = None
         with torch.autocast("cpu", enabled=False):
-            if any(by_torch):
-                of_inputs, of_weight, _ = torch.ops.aten.convolution_backward(
-                    gradient, inputs, weight, None, *([each] * 2 for each in ctx.geometry), False, [0, 0], len(weight),
-                    [*by_torch, False],
-                )  # fmt: skip
-            if to_inputs and not by_torch[0]:
-                of_inputs = functional.conv2d(
-                    gradient, weight.flip(2, 3), None, 1, dilation * (kernel - 1) - padding, dilation, len(weight)
+            if torch.is_grad_enabled():  # somebody wants second derivatives
+                of_inputs, of_weight = _by_torch(
+                    inputs, gradient, weight, stride, padding, dilation, (to_inputs, to_weight)
                 )
-            if to_weight and not by_torch[1]:
-                summed = compiled.weight_gradient(inputs, gradient, kernel, stride, padding, dilation)
-                of_weight = summed.to(weight.dtype)
+            else:
+                if to_inputs:
+                    of_inputs = gradient_to_inputs(inputs, gradient, weight, stride, padding, dilation)
+                if to_weight:
+                    exact = compiled.weight_gradient(inputs, gradient, weight.shape[-1], stride, padding, dilation)
+                    of_weight = exact.to(weight.dtype)
         return of_inputs, of_weight, None, None, None
+
+
+def gradient_to_inputs(
+    inputs: torch.Tensor, gradient: torch.Tensor, weight: torch.Tensor, stride: int, padding: int, dilation: int
+) -> torch.Tensor:
+    """Of stride 1 it is a convolution with the flipped kernel, for which torch is never slower than for a gradient."""
+    border = dilation * (weight.shape[-1] - 1) - padding
+    if stride > 1 or border < 0:
+        found, _ = _by_torch(inputs, gradient, weight, stride, padding, dilation, (True, False))
+        assert found is not None
+        return found
+    return functional.conv2d(gradient, weight.flip(2, 3), None, 1, border, dilation, len(weight))
+
+
+def _by_torch(
+    inputs: torch.Tensor,
+    gradient: torch.Tensor,
+    weight: torch.Tensor,
+    stride: int,
+    padding: int,
+    dilation: int,
+    wanted: tuple[bool, bool],
+) -> tuple[torch.Tensor | None, torch.Tensor | None]:
+    """Torch's gradients to the inputs and to the weights, as far as they are wanted; they have gradients themselves."""
+    geometry = ([each] * 2 for each in (stride, padding, dilation))
+    of_inputs, of_weight, _ = torch.ops.aten.convolution_backward(
+        gradient, inputs, weight, None, *geometry, False, [0, 0], len(weight), [*wanted, False]
+    )
+    return of_inputs, of_weight
 
 
 def _square(value: Both) -> int | None:
@@ -109,8 +133,8 @@ def _computed_in(inputs: torch.Tensor) -> torch.dtype:
     return torch.get_autocast_dtype("cpu") if torch.is_autocast_enabled("cpu") else inputs.dtype
 
 
-def _pays(inputs: torch.Tensor, weight: torch.Tensor) -> bool:
-    """Whether gradients will be wanted that are computed faster here than by torch."""
+def _is_ours(inputs: torch.Tensor, weight: torch.Tensor) -> bool:
+    """Whether gradients will be wanted that can be computed here."""
     height, width = weight.shape[-2:]
     dtype = _computed_in(inputs)
     return (
@@ -122,11 +146,17 @@ def _pays(inputs: torch.Tensor, weight: torch.Tensor) -> bool:
         and (dtype == inputs.dtype == weight.dtype or torch.is_autocast_enabled("cpu"))
         and inputs.ndim == 4
         and inputs.numel() > 0
-        and weight.shape[1] == 1
-        and len(weight) == inputs.shape[1]
+        and weight.shape[:2] == (inputs.shape[1], 1)
         and height == width
         and height in compiled.KERNELS
         and not torch.compiler.is_compiling()
         and not torch._C._get_tracing_state()
         and compiled.is_compiled()
     )
+
+
+def _is_fast_in_torch(inputs: torch.Tensor, weight: torch.Tensor, stride: Both, dilation: Both) -> bool:
+    """Whether torch's kernels for the gradients take as little time, as `benchmarks.depthwise` shows."""
+    plain = weight.shape[-1] == 3 and _square(dilation) == 1 and _computed_in(inputs) == torch.float32
+    large = inputs.shape[2] * inputs.shape[3] >= 256 and inputs.is_contiguous(memory_format=torch.channels_last)
+    return plain and not (large and _square(stride) == 1)

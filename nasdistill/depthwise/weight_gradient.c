@@ -37,56 +37,43 @@ typedef struct {
     int64_t bfloat16;
 } tensor;
 
-static const void *at(const tensor *t, int64_t offset) {
-    return (const char *)t->data + offset * (t->bfloat16 ? 2 : 4);
-}
-
-static float widened(uint16_t value) {
+static inline float widened(uint16_t value) {
     union { uint32_t bits; float number; } both = { (uint32_t)value << 16 };
     return both.number;
 }
 
-/* One pixel's LANES channels, which lie beside each other. */
-static inline void copy_lanes(float *to, const void *from, int64_t bfloat16) {
-    if (bfloat16)
-        for (int lane = 0; lane < LANES; lane++) to[lane] = widened(((const uint16_t *)from)[lane]);
+static inline float number(const tensor *t, int64_t offset) {
+    return t->bfloat16 ? widened(((const uint16_t *)t->data)[offset]) : ((const float *)t->data)[offset];
+}
+
+/* LANES channels of one pixel, which lie beside each other. */
+static inline void copy_lanes(float *to, const tensor *t, int64_t offset) {
+    if (t->bfloat16)
+        for (int lane = 0; lane < LANES; lane++) to[lane] = widened(((const uint16_t *)t->data)[offset + lane]);
     else
-        memcpy(to, from, 4 * LANES);
+        memcpy(to, (const float *)t->data + offset, 4 * LANES);
 }
 
 /* Rows `top` to `top + rows` and columns `left` to `left + width` of up to GROUP * LANES channels of an image, zeros where
- * there are none: to [GROUP][rows][width][LANES], where `size` floats lie between two of a group. */
+ * there are none: to [GROUP][rows][width][LANES], where `size` floats lie between two of a group. Memory is read in the
+ * order in which it lies. */
 static void copy_band(float *to, int64_t size, const tensor *t, int64_t image, int64_t channel, int64_t channels,
                       int64_t top, int64_t rows, int64_t left, int64_t width) {
-    int64_t parts = (channels + LANES - 1) / LANES;
+    int64_t parts = (channels + LANES - 1) / LANES, whole = t->channel == 1 ? channels / LANES : 0;
+    int64_t above = top < 0 ? -top : 0, below = t->height - top < rows ? t->height - top : rows;
     int64_t from = left < 0 ? -left : 0, until = t->width - left < width ? t->width - left : width;
-    if (until < from) until = from;
-    for (int64_t row = 0; row < rows; row++) {
-        int64_t y = top + row;
-        int beside = y < 0 || y >= t->height;
-        float *line = to + row * width * LANES;
-        for (int64_t part = 0; part < parts; part++) {
-            float *start = line + part * size;
-            if (beside || channels % LANES) memset(start, 0, 4 * width * LANES);
-            memset(start, 0, 4 * from * LANES);
-            memset(start + until * LANES, 0, 4 * (width - until) * LANES);
-        }
-        if (beside) continue;
-        int64_t pixels = image * t->image + channel * t->channel + y * t->row + left * t->column;
-        if (t->channel == 1 && channels % LANES == 0) {
+    int64_t offset = image * t->image + channel * t->channel + top * t->row + left * t->column;
+    for (int64_t part = 0; part < parts; part++) memset(to + part * size, 0, 4 * rows * width * LANES);
+    for (int64_t row = above; row < below; row++)
+        for (int64_t x = from; x < until; x++)
+            for (int64_t part = 0; part < whole; part++)
+                copy_lanes(to + part * size + (row * width + x) * LANES, t,
+                           offset + row * t->row + x * t->column + part * LANES);
+    for (int64_t lane = whole * LANES; lane < channels; lane++)
+        for (int64_t row = above; row < below; row++)
             for (int64_t x = from; x < until; x++)
-                for (int64_t part = 0; part < parts; part++)
-                    copy_lanes(line + part * size + x * LANES, at(t, pixels + x * t->column + part * LANES), t->bfloat16);
-            continue;
-        }
-        for (int64_t lane = 0; lane < channels; lane++) {
-            const void *plane = at(t, pixels + lane * t->channel);
-            float *start = line + lane / LANES * size + lane % LANES;
-            for (int64_t x = from; x < until; x++)
-                start[x * LANES] = t->bfloat16 ? widened(((const uint16_t *)plane)[x * t->column])
-                                               : ((const float *)plane)[x * t->column];
-        }
-    }
+                to[lane / LANES * size + (row * width + x) * LANES + lane % LANES] =
+                    number(t, offset + lane * t->channel + row * t->row + x * t->column);
 }
 
 /* Adds the sums of one row of TAPS taps over a band. VECTORS registers of channels go through it at a time: enough sums
