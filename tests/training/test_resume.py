@@ -79,4 +79,4 @@ def test_killed_inside_an_epoch_at_its_edge_and_politely(in_a_child: InAChild, t
     states = [load_state(newest(folder)) for folder in (unbroken, broken)]
     assert number(newest(broken)) == LAST
     assert {"losses", "task", "optimizer", "average", "random", "course", "history"} == set(states[0])
-    assert differences(*states) == ["/course/seconds"]
+    assert differences(*states) == ["/course/seconds", "/course/evaluating"]
