@@ -3,17 +3,23 @@
     python -m benchmarks.compare
 
 The plain way is the one of released code: both networks forward and the student backward for each step of each path,
-with the gradients of all weights, fp32, contiguous. Ours walks a batch of paths through frozen networks whose batch
-norms are folded away, in fp32 and, where the processor has it, in bf16. The last rivals are bounds, not ways to do it:
-the convolutions of our way with nothing between them.
+with the gradients of all weights, fp32, contiguous. Ours walks the paths of several images through frozen networks
+whose batch norms are folded away, in fp32 and, where the processor has it, in bf16; "each path from its own start" is
+ours without the first pass that the paths of an image share.
+
+The limit is arithmetic, not a way to do it: the multiply-adds of a walk of K steps, at the processor's rate in a large
+matrix product. With those of one image in a pass forward S for the student and T for the teacher, J paths for each
+image, and a gradient to the image that costs as many as the student's pass forward, a step of a path costs
+
+    ((K - 1 + 1 / J) * (S + T) + (K - 1) * S) / K.
 """
 
 from __future__ import annotations
 
 import argparse
-import itertools
+import dataclasses
 import time
-from collections.abc import Iterator
+from collections.abc import Callable
 
 import torch
 from torch import nn
@@ -23,12 +29,15 @@ from benchmarks.common import Turn, arguments, compare, show, synchronise
 from benchmarks.images import CLASSES, SHAPE
 from nasdistill.distill.teacher import FrozenTeacher, Teacher
 from nasdistill.models.base import MODELS
+from nasdistill.models.inspection import multiply_adds
 from nasdistill.training.engine import Engine, EngineSettings, resolve
-from nasdistill.zero_shot.transition import Network, walk
+from nasdistill.zero_shot.transition import in_order, other_classes, walk
 
 BASELINE = "one path at a time"
-PLAIN_STEPS = 16
-"""Steps of a path in a turn's step: a turn of the baseline would be too short to time with one."""
+PATHS = CLASSES - 1
+"""From each image."""
+SIDE, PRODUCTS = 1024, 32
+"""Rows and columns of the matrices whose products tell the processor's rate, and how many are timed together."""
 
 
 def network(model: str) -> nn.Module:
@@ -37,112 +46,126 @@ def network(model: str) -> nn.Module:
     return built.eval()
 
 
-def turn_of(steps_of: Iterator[object], work: int) -> Turn:
-    """The turn of a rival whose step does `work` steps of a path: seconds for one of them each."""
+def turn_of(run: Callable[[], object], work: float, options: argparse.Namespace) -> Turn:
+    """The turn of a rival that does `work` steps of a path in a run: seconds for one of them each."""
 
-    def turn(steps: int) -> float:
+    def turn(runs: int) -> float:
         synchronise()
-        start = time.perf_counter()
-        for _ in itertools.islice(steps_of, steps):
-            pass
+        start = options.clock()
+        for _ in range(runs):
+            run()
         synchronise()
-        return (time.perf_counter() - start) / work
+        return float(options.clock() - start) / work
 
     return turn
 
 
 def plain(options: argparse.Namespace, device: torch.device) -> Turn:
     student, teacher = network(options.student).to(device), network(options.teacher).to(device)
-    image = torch.randn(1, *SHAPE, device=device).requires_grad_()
+    start = torch.randn(1, *SHAPE, device=device)
     towards = torch.tensor([1], device=device)
 
-    def step() -> tuple[float, float]:
-        logits = student(image)
-        with torch.no_grad():
-            theirs = teacher(image)
-        student.zero_grad()
-        functional.cross_entropy(logits, towards).backward()
-        assert image.grad is not None
-        with torch.no_grad():
-            image.sub_(image.grad)
-            image.grad.zero_()
-            return float(logits.softmax(1)[0, 1]), float(theirs.softmax(1)[0, 1])
-
-    return turn_of(iter(lambda: [step() for _ in range(PLAIN_STEPS)], None), PLAIN_STEPS)
-
-
-class Ours:
-    """Our way on an engine, and the bound of its convolutions."""
-
-    def __init__(self, options: argparse.Namespace, precision: str) -> None:
-        self.engine = engine = Engine(EngineSettings(precision=precision))
-        self.networks = []
-        for model in (options.student, options.teacher):
-            frozen = FrozenTeacher(Teacher(network(model)), SHAPE, (), None)
-            engine.place(frozen.network)
-            self.networks.append(frozen)
-        self.images = torch.randn(options.paths, *SHAPE).to(engine.device, memory_format=engine.memory_format)
-        self.paths = options.paths
-
-    def logits(self, number: int) -> Network:
-        def said(images: torch.Tensor) -> torch.Tensor:
-            with self.engine.autocast():
-                return self.networks[number](images).logits
-
-        return said
-
-    def walking(self, teacher: Ours | None = None) -> Turn:
-        towards = torch.ones(self.paths, dtype=torch.int64, device=self.engine.device)
-        endless = walk(self.logits(0), (teacher or self).logits(1), self.images, towards, steps=10**9)
-        return turn_of(endless, self.paths)
-
-    def convolutions(self) -> Turn:
-        calls: list[tuple[nn.Module, torch.Tensor, bool]] = []
-        for number, frozen in enumerate(self.networks):
-            layers = [layer for layer in frozen.network.modules() if isinstance(layer, nn.Conv2d)]
-            handles = [
-                layer.register_forward_hook(
-                    lambda layer, inputs, _output, backward=number == 0: calls.append((layer, inputs[0], backward))
-                )
-                for layer in layers
-            ]
+    def path() -> None:
+        image = start.clone().requires_grad_()
+        for _ in range(options.path_steps):
+            logits = student(image)
             with torch.no_grad():
-                self.logits(number)(self.images)
-            for handle in handles:
-                handle.remove()
+                theirs = teacher(image)
+            student.zero_grad()
+            functional.cross_entropy(logits, towards).backward()
+            assert image.grad is not None
+            with torch.no_grad():
+                image.sub_(image.grad)
+                image.grad.zero_()
+                float(logits.softmax(1)[0, 1]), float(theirs.softmax(1)[0, 1])
 
-        def once() -> None:
-            with self.engine.autocast():
-                for layer, images, backward in calls:
-                    if not backward:
-                        with torch.no_grad():
-                            layer(images)
-                        continue
-                    asked = images.detach().requires_grad_()
-                    output = layer(asked)
-                    torch.autograd.grad(output, asked, output.detach())
+    return turn_of(path, options.path_steps, options)
 
-        return turn_of(iter(lambda: (once(),), None), self.paths)
+
+class AtWork:
+    """A frozen network on an engine, as the stage has it."""
+
+    def __init__(self, model: str, precision: str) -> None:
+        self.engine = Engine(EngineSettings(precision=precision))
+        self.frozen = FrozenTeacher(Teacher(network(model)), SHAPE, (), None)
+        self.engine.place(self.frozen.network)
+        self.multiply_adds = multiply_adds(self.frozen.network, SHAPE)
+
+    def __call__(self, images: torch.Tensor) -> torch.Tensor:
+        with self.engine.autocast():
+            return self.frozen(images).logits
+
+    def at_matrix_rate(self, passes: float, options: argparse.Namespace) -> Turn:
+        """So many passes forward, at the rate of matrix products in the engine's precision."""
+        kind = torch.bfloat16 if self.engine.precision == "bf16" else torch.float32
+        left, right = (torch.randn(SIDE, SIDE, device=self.engine.device, dtype=kind) for _ in range(2))
+        work = PRODUCTS * SIDE**3 / (passes * self.multiply_adds)
+        return turn_of(lambda: [left @ right for _ in range(PRODUCTS)], work, options)
+
+
+def ours(student: AtWork, teacher: AtWork, options: argparse.Namespace, *, apart: bool = False) -> Turn:
+    engine, steps = student.engine, options.path_steps
+    images = torch.randn(options.images, *SHAPE).to(engine.device, memory_format=engine.memory_format)
+    towards = other_classes(torch.zeros(options.images, dtype=torch.int64), CLASSES).to(engine.device)
+    if apart:
+        images, towards = torch.cat([images] * PATHS), in_order(towards)[:, None]
+    work = options.images * PATHS * steps
+    return turn_of(lambda: list(walk(student, teacher, images, towards, steps)), work, options)
+
+
+def limit(student: AtWork, teacher: AtWork, options: argparse.Namespace) -> Turn:
+    steps = options.path_steps
+    forward, backward = (steps - 1 + 1 / PATHS) / steps, (steps - 1) / steps
+    students = student.at_matrix_rate(forward + backward, options)
+    teachers = teacher.at_matrix_rate(forward, options)
+    return lambda runs: students(runs) + teachers(runs)
 
 
 def main() -> None:
-    parser = arguments("transition curves, batched beside one path at a time")
+    parser = arguments("transition curves, batched beside one path at a time and beside their arithmetic")
     parser.add_argument("--student", default="wrn-16-1", help="whose gradient is followed (default wrn-16-1)")
     parser.add_argument("--teacher", default="wrn-40-2", help="what it is compared with (default wrn-40-2)")
-    parser.add_argument("--paths", type=int, default=128, help="paths walked together (default 128)")
-    parser.set_defaults(steps=4, warmup=1)
+    parser.add_argument("--images", type=int, default=14, help="whose paths are walked together (default 14)")
+    parser.add_argument("--path-steps", type=int, default=10, help="steps of a path (default 10)")
+    parser.add_argument(
+        "--processor-time",
+        dest="clock",
+        action="store_const",
+        const=time.process_time,
+        default=time.perf_counter,
+        help="count the processor's time instead of the clock's: for a machine with other work, with --threads 1",
+    )
+    parser.set_defaults(steps=1, warmup=1)
     options = parser.parse_args()
     if options.threads is not None:
         torch.set_num_threads(options.threads)
     _, best = resolve(EngineSettings())
-    ways = {"fp32": Ours(options, "32")} | ({"bf16": Ours(options, "bf16")} if best == "bf16" else {})
-    rivals = {BASELINE: plain(options, ways["fp32"].engine.device)}
-    rivals |= {f"nasdistill, {name}": ours.walking() for name, ours in ways.items()}
-    if "bf16" in ways:
-        rivals["nasdistill, the teacher in bf16"] = ways["fp32"].walking(teacher=ways["bf16"])
-    rivals |= {f"bound: its convolutions, {name}": ours.convolutions() for name, ours in ways.items()}
-    title = f"Transition curves, {options.student} beside {options.teacher}, {options.paths} paths together"
-    show([compare(title, rivals, work=1, baseline=BASELINE, unit="steps/s", options=options)], options.json)
+    pairs = {"fp32": ("32", "32")}
+    if best == "bf16":
+        pairs |= {"the teacher in bf16": ("32", "bf16"), "bf16": ("bf16", "bf16")}
+    ways = {
+        name: (AtWork(options.student, of_student), AtWork(options.teacher, of_teacher))
+        for name, (of_student, of_teacher) in pairs.items()
+    }
+    rivals = {BASELINE: plain(options, ways["fp32"][0].engine.device)}
+    rivals["nasdistill, fp32, each path from its own start"] = ours(*ways["fp32"], options, apart=True)
+    for name, networks in ways.items():
+        rivals |= {f"nasdistill, {name}": ours(*networks, options), f"limit, {name}": limit(*networks, options)}
+    title = (
+        f"Transition curves, {options.student} beside {options.teacher}, {options.path_steps} steps, "
+        f"{options.images * PATHS} paths together"
+    )
+    measured = compare(title, rivals, work=1, baseline=BASELINE, unit="steps/s", options=options)
+    shares = [
+        dataclasses.replace(
+            measured,
+            title=f"The same beside its limit, {name}",
+            baseline=f"limit, {name}",
+            rates={rival: measured.rates[rival] for rival in (f"nasdistill, {name}", f"limit, {name}")},
+        )
+        for name in ways
+    ]
+    show([measured, *shares], options.json)
 
 
 if __name__ == "__main__":

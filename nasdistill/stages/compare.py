@@ -56,7 +56,7 @@ class Compare(MatchesClasses, Stage):
     )
     steps: int = Field(100, gt=0, description="steps of each path")
     step_size: float = Field(1.0, gt=0, description="factor of the gradient in a step")
-    batch_size: int = Field(250, gt=0, description="paths walked together; affects only speed and memory")
+    batch_size: int = Field(250, gt=0, description="paths walked together, at most; affects only speed and memory")
     reduced_precision: Literal["none", "teacher", "both"] = Field(
         "none",
         description="whose passes take the engine's precision instead of float32; `teacher` leaves the paths alone",

@@ -22,8 +22,8 @@ class WalkStep(NamedTuple):
     """One step of several paths.
 
     Attributes:
-        student, teacher: [N], the probability of each path's class before the step.
-        images: [N, C, H, W], where the paths are after it.
+        student, teacher: [paths], the probability of each path's class before the step.
+        images: [paths, C, H, W], where the paths are after it.
     """
 
     student: torch.Tensor
@@ -34,32 +34,41 @@ class WalkStep(NamedTuple):
 def walk(
     student: Network, teacher: Network, images: torch.Tensor, towards: torch.Tensor, steps: int, step_size: float = 1.0
 ) -> Iterator[WalkStep]:
-    """Change each image until the student takes it for a given class, and watch both networks.
+    """Change each image until the student takes it for each of its given classes, and watch both networks.
 
     x_{k+1} = x_k - step_size * grad_x CE(student(x_k), j): no sign, clipping or projection. The student's probabilities
-    come from the very pass that the gradient is taken of. Nobody asks what follows the last step, so that one leaves
-    the images where they are.
+    come from the very pass that the gradient is taken of. The paths of an image start from one point, so that it passes
+    forward once for all of them there. Nobody asks what follows the last step, so that one leaves the images where they
+    are.
 
     Source: Micaelli, Storkey, Zero-shot Knowledge Transfer via Adversarial Belief Matching (2019), algorithm 2.
 
     Args:
         images: [N, C, H, W], normalised for the student.
-        towards: int64, [N], the class j of each path.
+        towards: int64, [N, J], the classes j that paths lead to from each image; N * J paths, see `in_order`.
     """
     for left in reversed(range(steps)):
         here = images.detach().requires_grad_(left > 0)
         with torch.enable_grad():
-            ours = _log_probability(student(here), towards)
-            if left:
-                (gradient,) = torch.autograd.grad(ours.sum(), here)  # minus that of the cross-entropies
-                images = here.detach() + step_size * gradient
+            ours = student(here).log_softmax(1).gather(1, towards)
+            gradients = _gradients(ours, here) if left else torch.zeros(towards.shape[1])
         with torch.no_grad():
-            theirs = _log_probability(teacher(here), towards)
-        yield WalkStep(ours.detach().exp(), theirs.exp(), images)
+            theirs = teacher(here).log_softmax(1).gather(1, towards)
+            images = torch.cat([here + step_size * gradient for gradient in gradients])
+        yield WalkStep(in_order(ours.detach().exp()), in_order(theirs.exp()), images)
+        towards = in_order(towards)[:, None]
 
 
-def _log_probability(logits: torch.Tensor, classes: torch.Tensor) -> torch.Tensor:
-    return logits.log_softmax(dim=1).gather(1, classes[:, None]).squeeze(1)
+def in_order(of_paths: torch.Tensor) -> torch.Tensor:
+    """What holds for the paths of each image, [N, J], as [N * J]: the paths to the first class of each image first."""
+    return of_paths.T.flatten()
+
+
+def _gradients(log_probabilities: torch.Tensor, images: torch.Tensor) -> list[torch.Tensor]:
+    """Those of log-probabilities, [N, J], by the images: J of their shape, each minus that of a cross-entropy."""
+    *columns, last = log_probabilities.sum(0)
+    gradients = [torch.autograd.grad(column, images, retain_graph=True)[0] for column in columns]
+    return [*gradients, *torch.autograd.grad(last, images)]
 
 
 def other_classes(agreed: torch.Tensor, classes: int) -> torch.Tensor:
@@ -134,16 +143,21 @@ def transition_curves(
     bits as if it had not been.
 
     Args:
-        images: those at places, int64, [M] with values below N, as in `walk`; the paths of an image follow one another.
+        images: those at places, int64, [M] with values below N, as in `walk`.
         agreed: int64, [N], on the CPU: what both networks take each image for.
-        batch_size: paths that are walked together; affects only speed and memory.
+        batch_size: of paths that are walked together, at most; those of an image stay together where they fit. Affects
+            only speed and memory.
 
     Raises:
         Interrupted: a stop was asked for; everything is on disk.
     """
     checkpoints, records = checkpoints or Checkpoints(), records or Records(title="comparison")
-    towards = other_classes(agreed, classes).flatten()
-    batches = torch.split(torch.arange(len(towards)), batch_size)
+    images_together = max(1, batch_size // (classes - 1))
+    batches = [
+        (places, towards)
+        for places in torch.split(torch.arange(len(agreed)), images_together)
+        for towards in torch.split(other_classes(agreed[places], classes), batch_size, dim=1)
+    ]
     curves = TransitionCurves.none(classes, steps)
     ours: list[torch.Tensor] = []
     theirs: list[torch.Tensor] = []
@@ -158,16 +172,18 @@ def transition_curves(
         return {"batch": batch, "images": here, "student": ours, "teacher": theirs, **vars(curves)}
 
     with records.progress(len(batches) * steps, first * steps + len(ours)) as progress:
-        for batch, places in enumerate(batches[first:], first):
-            start = images(places // (classes - 1))
-            here = start if here is None else start.copy_(here)  # in the memory format that it had
-            for step in walk(student, teacher, here, towards[places].to(here.device), steps - len(ours), step_size):
+        for batch, (places, towards) in enumerate(batches[first:], first):
+            start, left = images(places), towards
+            if here is not None:
+                start = torch.cat([start] * towards.shape[1]).copy_(here)  # in the memory format that it had
+                left = in_order(towards)[:, None]
+            for step in walk(student, teacher, start, left.to(start.device), steps - len(ours), step_size):
                 ours.append(step.student)
                 theirs.append(step.teacher)
                 here = step.images
                 checkpoints.step(batch * steps + len(ours), capture)
                 progress.step()
-            curves.add(towards[places], _columns(ours), _columns(theirs))
+            curves.add(in_order(towards), _columns(ours), _columns(theirs))
             ours, theirs, here = [], [], None
     return curves
 

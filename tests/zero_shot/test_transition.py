@@ -119,7 +119,9 @@ def test_linear_networks_follow_their_recursion() -> None:
         return lambda images: images.flatten(1) @ torch.tensor(weight).T
 
     steps = list(
-        walk(linear(ours), linear(theirs), torch.tensor(start).view(3, 1, 3, 3), torch.tensor(towards), 9, 0.05)
+        walk(
+            linear(ours), linear(theirs), torch.tensor(start).view(3, 1, 3, 3), torch.tensor(towards)[:, None], 9, 0.05
+        )
     )
     assert len(steps) == 9
     at = start
@@ -133,6 +135,32 @@ def test_linear_networks_follow_their_recursion() -> None:
         np.testing.assert_allclose(step.images.flatten(1), at, rtol=1e-12)
 
 
+@pytest.mark.parametrize(
+    ("batch_size", "passes"),
+    [
+        (4, [2, 4, 4] * 2 + [1, 2, 2]),  # two images, two images and one
+        (3, [1, 2, 2] * 5),
+        (1, [1, 1, 1] * 10),
+    ],
+)
+def test_an_image_passes_once_where_its_paths_start(batch_size: int, passes: list[int]) -> None:
+    """Of five images each has two paths of three steps."""
+    passed: dict[str, list[int]] = {"student": [], "teacher": []}
+
+    def counted(who: str) -> Network:
+        def logits(images: torch.Tensor) -> torch.Tensor:
+            passed[who].append(len(images))
+            return images.flatten(1)[:, :CLASSES]
+
+        return logits
+
+    agreed = torch.tensor([0, 2, 1, 1, 0])
+    transition_curves(
+        counted("student"), counted("teacher"), pixels().__getitem__, agreed, CLASSES, steps=3, batch_size=batch_size
+    )
+    assert passed == {"student": passes, "teacher": passes}
+
+
 def test_a_network_is_at_no_distance_from_itself(tmp_path: Path) -> None:
     student = frozen(network(0), OURS)
     assert walked(student, student, tmp_path, torch.tensor([0, 2, 1, 1, 0]), 100).mean_transition_error == 0.0
@@ -142,7 +170,7 @@ def test_networks_are_left_as_they_were() -> None:
     student, teacher = network(0).float(), network(1).float()
     before = [{name: value.clone() for name, value in each.state_dict().items()} for each in (student, teacher)]
     with torch.no_grad():  # a gradient is followed all the same
-        for step in walk(student, teacher, torch.rand(2, *SHAPE), torch.tensor([0, 1]), 3):
+        for step in walk(student, teacher, torch.rand(2, *SHAPE), torch.tensor([[0], [1]]), 3):
             assert not any(tensor.requires_grad for tensor in step)
             assert not torch.is_grad_enabled()
     for each, state in zip((student, teacher), before, strict=True):
