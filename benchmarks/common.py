@@ -35,6 +35,18 @@ def arguments(description: str) -> argparse.ArgumentParser:
     return parser
 
 
+def offer_processor_time(parser: argparse.ArgumentParser) -> None:
+    """Another option, for a benchmark that times its turns by `clock`."""
+    parser.add_argument(
+        "--processor-time",
+        dest="clock",
+        action="store_const",
+        const=time.process_time,
+        default=time.perf_counter,
+        help="count the processor's time instead of the clock's: for a machine with other work, with --threads 1",
+    )
+
+
 @dataclass
 class Comparison:
     """Rates of rivals that do the same work.

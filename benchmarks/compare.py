@@ -7,9 +7,9 @@ with the gradients of all weights, fp32, contiguous. Ours walks the paths of sev
 whose batch norms are folded away, in fp32 and, where the processor has it, in bf16; "each path from its own start" is
 ours without the first pass that the paths of an image share.
 
-The limit is arithmetic, not a way to do it: the multiply-adds of a walk of K steps, at the processor's rate in a large
-matrix product. With those of one image in a pass forward S for the student and T for the teacher, J paths for each
-image, and a gradient to the image that costs as many as the student's pass forward, a step of a path costs
+The limit is arithmetic, not a way to do it: the multiply-adds of a walk of K steps, at the processor's best rate in a
+large matrix product. Where an image costs S in the student's pass forward and T in the teacher's, and J paths lead from
+it, a step of a path costs as follows, as the gradient to the image takes S once more, and the last step has none:
 
     ((K - 1 + 1 / J) * (S + T) + (K - 1) * S) / K.
 """
@@ -18,14 +18,13 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
-import time
 from collections.abc import Callable
 
 import torch
 from torch import nn
 from torch.nn import functional
 
-from benchmarks.common import Turn, arguments, compare, show, synchronise
+from benchmarks.common import Turn, arguments, compare, offer_processor_time, show, synchronise
 from benchmarks.images import CLASSES, SHAPE
 from nasdistill.distill.teacher import FrozenTeacher, Teacher
 from nasdistill.models.base import MODELS
@@ -37,7 +36,7 @@ BASELINE = "one path at a time"
 PATHS = CLASSES - 1
 """From each image."""
 SIDE, PRODUCTS = 1024, 32
-"""Rows and columns of the matrices whose products tell the processor's rate, and how many are timed together."""
+"""Rows and columns of the matrices whose products tell the processor's rate, and how many are timed in a turn."""
 
 
 def network(model: str) -> nn.Module:
@@ -96,11 +95,11 @@ class AtWork:
             return self.frozen(images).logits
 
     def at_matrix_rate(self, passes: float, options: argparse.Namespace) -> Turn:
-        """So many passes forward, at the rate of matrix products in the engine's precision."""
+        """So many passes forward, at the rate of the quickest of many matrix products in the engine's precision."""
         kind = torch.bfloat16 if self.engine.precision == "bf16" else torch.float32
         left, right = (torch.randn(SIDE, SIDE, device=self.engine.device, dtype=kind) for _ in range(2))
-        work = PRODUCTS * SIDE**3 / (passes * self.multiply_adds)
-        return turn_of(lambda: [left @ right for _ in range(PRODUCTS)], work, options)
+        product = turn_of(lambda: left @ right, SIDE**3 / (passes * self.multiply_adds), options)
+        return lambda runs: runs * min(product(1) for _ in range(PRODUCTS))
 
 
 def ours(student: AtWork, teacher: AtWork, options: argparse.Namespace, *, apart: bool = False) -> Turn:
@@ -127,14 +126,7 @@ def main() -> None:
     parser.add_argument("--teacher", default="wrn-40-2", help="what it is compared with (default wrn-40-2)")
     parser.add_argument("--images", type=int, default=14, help="whose paths are walked together (default 14)")
     parser.add_argument("--path-steps", type=int, default=10, help="steps of a path (default 10)")
-    parser.add_argument(
-        "--processor-time",
-        dest="clock",
-        action="store_const",
-        const=time.process_time,
-        default=time.perf_counter,
-        help="count the processor's time instead of the clock's: for a machine with other work, with --threads 1",
-    )
+    offer_processor_time(parser)
     parser.set_defaults(steps=1, warmup=1)
     options = parser.parse_args()
     if options.threads is not None:

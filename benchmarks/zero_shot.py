@@ -22,7 +22,6 @@ import logging
 import math
 import statistics
 import tempfile
-import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
@@ -32,7 +31,7 @@ from rich.table import Table
 from torch import nn
 from torch.nn import functional
 
-from benchmarks.common import apart, arguments, machine, synchronise
+from benchmarks.common import apart, arguments, machine, offer_processor_time, synchronise
 from benchmarks.distill import network
 from benchmarks.images import CLASSES, SHAPE
 from nasdistill.distill.task import Distillation
@@ -250,14 +249,7 @@ def main() -> None:
     parser.add_argument("--batch", type=int, default=128, help="images of a pseudo-batch (default 128)")
     parser.add_argument("--generator-steps", type=int, default=1, help="of a pseudo-batch (default 1)")
     parser.add_argument("--student-steps", type=int, default=10, help="of a pseudo-batch (default 10)")
-    parser.add_argument(
-        "--processor-time",
-        dest="clock",
-        action="store_const",
-        const=time.process_time,
-        default=time.perf_counter,
-        help="count the processor's time instead of the clock's: for a machine with other work, with --threads 1",
-    )
+    offer_processor_time(parser)
     options = parser.parse_args()
     if options.threads is not None:
         torch.set_num_threads(options.threads)
