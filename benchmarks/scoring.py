@@ -1,4 +1,4 @@
-"""Scoring of a network: which batches are fastest, and how much two processes bring that share them.
+"""Scoring of a network: which batches are fastest, what folding would bring, and what two processes that share them.
 
     python -m benchmarks.scoring
 
@@ -17,6 +17,7 @@ from benchmarks.common import Comparison, Turn, apart, arguments, compare, show,
 from benchmarks.images import CLASSES, SHAPE, random_data
 from benchmarks.processes import ONE, TWO, pair
 from nasdistill.data.loaders import SCORED_AT_ONCE, evaluation_batches
+from nasdistill.distill.folding import folded
 from nasdistill.models.base import MODELS
 from nasdistill.training.engine import Engine, EngineSettings
 from nasdistill.training.metrics import evaluate
@@ -24,11 +25,13 @@ from nasdistill.training.metrics import evaluate
 BATCHES = (32, 64, 125, 250, SCORED_AT_ONCE, 1000)
 
 
-def scorer(model: str, threads: int, batch: int, options: argparse.Namespace) -> Turn:
+def scorer(model: str, threads: int, batch: int, options: argparse.Namespace, fold: bool = False) -> Turn:
     """Scores all images, or this process's share of them where the surroundings say that it has company."""
     engine = Engine(EngineSettings(accelerator="cpu"))
     torch.set_num_threads(threads)
     network = engine.place(MODELS.parse(model).build(SHAPE, CLASSES))
+    if fold:
+        network = folded(network, SHAPE)
     data = random_data(options.images)
     batches = evaluation_batches(data.train, data, engine, batch)
     return timed(lambda: evaluate(network, batches, engine))
@@ -38,6 +41,7 @@ def by_batch(model: str, options: argparse.Namespace) -> Comparison:
     """One process with one thread."""
     rivals = {f"batch {batch}": scorer(model, 1, batch, options) for batch in BATCHES}
     baseline = f"batch {SCORED_AT_ONCE}"
+    rivals[f"{baseline}, batch norms folded"] = scorer(model, 1, SCORED_AT_ONCE, options, fold=True)
     return compare(f"scoring {model}, one thread", rivals, work=options.images, baseline=baseline, options=options)
 
 

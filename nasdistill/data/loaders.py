@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from nasdistill.training.engine import Engine
 
 SCORED_AT_ONCE = 500
-"""Images of a batch that is scored: about as fast as any number from 64 to 1000, see `benchmarks.scoring`."""
+"""Images of a batch that is scored: about as fast as any number from 32 to 1000, see `benchmarks.scoring`."""
 
 
 class ImageBatches:
