@@ -1,16 +1,15 @@
 """The gradients of single depthwise convolutions: ours beside torch's, in one run, and beside one forward pass.
 
     python -m benchmarks.depthwise
+    python -m benchmarks.depthwise --threads 1 --processor-time
 
 Layers are those of the DARTS supernet of 16 channels (64 images, all edges of a state beside each other), of found
-networks, and of torchvision's MobileNets. Times are those of the process on one thread, which hardly notice what else
-runs on the machine; `--wall` takes the clock and all threads.
+networks, and of torchvision's MobileNets.
 """
 
 from __future__ import annotations
 
 import statistics
-import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -19,7 +18,7 @@ from rich.console import Console
 from rich.table import Table
 from torch.nn import functional
 
-from benchmarks.common import arguments, machine
+from benchmarks.common import arguments, machine, offer_processor_time
 from nasdistill.depthwise import compiled
 from nasdistill.depthwise.convolution import gradient_to_inputs
 from nasdistill.training.engine import keep_freed_memory
@@ -64,9 +63,10 @@ LAYERS = (
 )
 
 
-def measured(layer: Layer, dtype: torch.dtype, layout: torch.memory_format, rounds: int, wall: bool) -> list[float]:
+def measured(
+    layer: Layer, dtype: torch.dtype, layout: torch.memory_format, rounds: int, clock: Callable[[], float]
+) -> list[float]:
     """Milliseconds of a forward pass, torch's two gradients and ours, medians over rounds that take turns."""
-    clock = time.perf_counter if wall else time.process_time
     geometry = layer.stride, layer.dilation * (layer.kernel - 1) // 2, layer.dilation
     images = torch.randn(layer.images, layer.channels, layer.side, layer.side, dtype=dtype)
     images = images.contiguous(memory_format=layout)
@@ -99,11 +99,11 @@ def measured(layer: Layer, dtype: torch.dtype, layout: torch.memory_format, roun
 
 def main() -> None:
     parser = arguments("gradients of depthwise convolutions beside torch's")
-    parser.add_argument("--wall", action="store_true", help="time by the clock, on all threads")
+    offer_processor_time(parser)
     parser.add_argument("--types", default="fp32,bf16", help="of fp32 and bf16 (default both)")
     options = parser.parse_args()
-    if options.threads or not options.wall:
-        torch.set_num_threads(options.threads or 1)
+    if options.threads is not None:
+        torch.set_num_threads(options.threads)
     assert compiled.is_compiled(), "there is no C compiler"
     keep_freed_memory()
     table = Table("layer", "", *("forward", "inputs, torch", "weights, torch", "inputs", "weights"), "torch / ours")
@@ -111,7 +111,7 @@ def main() -> None:
         for name, dtype in TYPES.items():
             for order, layout in FORMATS.items():
                 if name in options.types.split(","):
-                    times = measured(layer, dtype, layout, options.rounds, options.wall)
+                    times = measured(layer, dtype, layout, options.rounds, options.clock)
                     ratio = (times[1] + times[2]) / (times[3] + times[4])
                     cells = (f"{milliseconds:.2f}" for milliseconds in times)
                     table.add_row(str(layer), f"{name}, {order}", *cells, f"{ratio:.2f}")
