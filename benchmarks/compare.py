@@ -24,7 +24,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from benchmarks.common import Turn, arguments, compare, offer_processor_time, show, synchronise
+from benchmarks.common import Turn, arguments, by_torch, compare, offer_processor_time, show, synchronise
 from benchmarks.images import CLASSES, SHAPE
 from nasdistill.distill.teacher import FrozenTeacher, Teacher
 from nasdistill.models.base import MODELS
@@ -60,7 +60,7 @@ def turn_of(run: Callable[[], object], work: float, options: argparse.Namespace)
 
 
 def plain(options: argparse.Namespace, device: torch.device) -> Turn:
-    student, teacher = network(options.student).to(device), network(options.teacher).to(device)
+    student, teacher = (by_torch(network(model)).to(device) for model in (options.student, options.teacher))
     start = torch.randn(1, *SHAPE, device=device)
     towards = torch.tensor([1], device=device)
 

@@ -12,7 +12,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from benchmarks.common import Turn, arguments, compare, show, timed
+from benchmarks.common import Turn, arguments, by_torch, compare, show, timed
 from benchmarks.images import CLASSES, SHAPE
 from nasdistill.growth.importance import unit_importance
 from nasdistill.models.base import MODELS, NetworkSpec
@@ -35,7 +35,7 @@ def batch(device: torch.device) -> tuple[torch.Tensor, torch.Tensor]:
 def plain(model: str, device: torch.device) -> Turn:
     """Activations are kept by forward hooks, their gradients by `retain_grad`."""
     spec, scored = network(model)
-    scored.to(device).eval()
+    by_torch(scored).to(device).eval()
     images, labels = batch(device)
     points = [unit.name for unit in spec.model.units()]
     activations: dict[str, torch.Tensor] = {}

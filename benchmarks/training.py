@@ -15,14 +15,12 @@ import tempfile
 from pathlib import Path
 
 import torch
-from torch import nn
 from torch.nn import functional
 
-from benchmarks.common import Comparison, Turn, arguments, compare, show, timed
+from benchmarks.common import Comparison, Turn, arguments, by_torch, compare, show, timed
 from benchmarks.images import CLASSES, SHAPE, random_data
 from nasdistill.data.base import Data
 from nasdistill.data.loaders import evaluation_batches, training_batches
-from nasdistill.depthwise.convolution import DepthwiseConv2d
 from nasdistill.models.base import MODELS
 from nasdistill.training.batches import Batches
 from nasdistill.training.checkpoints import Checkpoints
@@ -39,10 +37,7 @@ BASELINE = "plain, fp32, contiguous"
 def plain(model: str, device: torch.device, channels_last: bool, bf16: bool) -> Turn:
     """The loop that everybody writes."""
     layout = torch.channels_last if channels_last else torch.contiguous_format
-    network = MODELS.parse(model).build(SHAPE, CLASSES).to(device).to(memory_format=layout)
-    for module in network.modules():
-        if isinstance(module, DepthwiseConv2d):
-            module.__class__ = nn.Conv2d
+    network = by_torch(MODELS.parse(model).build(SHAPE, CLASSES)).to(device).to(memory_format=layout)
     optimizer = torch.optim.SGD(network.parameters(), lr=0.1, momentum=0.9, weight_decay=5e-4, nesterov=True)
     images = torch.randn(BATCH, *SHAPE, device=device).to(memory_format=layout)
     labels = torch.randint(0, CLASSES, (BATCH,), device=device)

@@ -54,7 +54,9 @@ def test_the_wheel_holds_all_code_and_yaml_and_nothing_else(wheel: Path) -> None
         names = {name for name in file.namelist() if ".dist-info/" not in name}
     code = {str(path.relative_to(ROOT)) for path in (ROOT / "nasdistill").rglob("*.py")}
     beside = {
-        str(path.relative_to(ROOT)) for end in ("*.j2", "*.css", "*.js") for path in (ROOT / "nasdistill").rglob(end)
+        str(path.relative_to(ROOT))
+        for end in ("*.c", "*.j2", "*.css", "*.js")
+        for path in (ROOT / "nasdistill").rglob(end)
     }
     spaces = {f"nasdistill/search_spaces/{path.name}" for path in resources.search_spaces().glob("*.yaml")}
     recipes = {f"nasdistill/library/{path.name}" for path in resources.recipes().glob("*.yaml")}

@@ -223,9 +223,10 @@ def test_every_recipe_that_comes_along_has_a_plan(name: str, tmp_path: Path, mon
     kind = type(recipe.settings.data)
     words = Words(("<padding>", "<unknown>", "a"), 3) if kind.registered_name == "texts" else None
     dtype = torch.int32 if words else torch.uint8
-    images = torch.zeros(40, *IMAGES.get(kind.registered_name, (1, 28, 28)), dtype=dtype)
-    part = ImageSet(images, torch.arange(40) % 10)
-    monkeypatch.setattr(kind, "fingerprint", lambda _self: "forty black images")
+    number = 2500 if "images_per_class" in (resources.recipes() / f"{name}.yaml").read_text() else 40
+    images = torch.zeros(number, *IMAGES.get(kind.registered_name, (1, 28, 28)), dtype=dtype)
+    part = ImageSet(images, torch.arange(number) % 10)
+    monkeypatch.setattr(kind, "fingerprint", lambda _self: "black images")
     monkeypatch.setattr(kind, "read", lambda _self: RawData(part, part, tuple("abcdefghij"), words=words))
     assert {each.name for each in runner.plan(recipe, tmp_path / "out")} == set(recipe.stages)
 

@@ -237,8 +237,8 @@ def test_every_generation_begins_with_weights_and_an_order_of_its_own(
             begun.append((self.network.get_parameter("stem.weight").detach().clone(), []))
         begin(self, number, epochs)
 
-    def listed(self: ImageBatches, number: int, start: int = 0) -> Iterator[Batch]:
-        for batch in epoch(self, number, start):
+    def listed(self: ImageBatches, number: int, start: int = 0, stop: int | None = None) -> Iterator[Batch]:
+        for batch in epoch(self, number, start, stop):
             if self.batch_size == 64:
                 begun[-1][1].extend(batch.indices.tolist())
             yield batch
