@@ -54,16 +54,20 @@ static inline void copy_lanes(float *to, const tensor *t, int64_t offset) {
         memcpy(to, (const float *)t->data + offset, 4 * LANES);
 }
 
-/* Rows `top` to `top + rows` and columns `left` to `left + width` of up to GROUP * LANES channels of an image, zeros where
- * there are none: to [GROUP][rows][width][LANES], where `size` floats lie between two of a group. Memory is read in the
- * order in which it lies. */
+/* Rows `top` to `top + rows` and columns `left` to `left + width` of up to GROUP * LANES channels of an image: to
+ * [GROUP][rows][width][LANES], where `size` floats lie between two of a group. Rows that the image lacks become zeros;
+ * columns that it lacks are left as they are, zeros from the beginning. Memory is read in the order in which it lies. */
 static void copy_band(float *to, int64_t size, const tensor *t, int64_t image, int64_t channel, int64_t channels,
                       int64_t top, int64_t rows, int64_t left, int64_t width) {
     int64_t parts = (channels + LANES - 1) / LANES, whole = t->channel == 1 ? channels / LANES : 0;
     int64_t above = top < 0 ? -top : 0, below = t->height - top < rows ? t->height - top : rows;
     int64_t from = left < 0 ? -left : 0, until = t->width - left < width ? t->width - left : width;
     int64_t offset = image * t->image + channel * t->channel + top * t->row + left * t->column;
-    for (int64_t part = 0; part < parts; part++) memset(to + part * size, 0, 4 * rows * width * LANES);
+    if (below < above) below = above = rows;
+    for (int64_t part = 0; part < parts; part++) {
+        memset(to + part * size, 0, 4 * above * width * LANES);
+        memset(to + part * size + below * width * LANES, 0, 4 * (rows - below) * width * LANES);
+    }
     for (int64_t row = above; row < below; row++)
         for (int64_t x = from; x < until; x++)
             for (int64_t part = 0; part < whole; part++)
@@ -130,7 +134,8 @@ int depthwise_weight_gradient(float *gradient, const tensor *inputs, const tenso
         if (!ready) {
             #pragma omp atomic write
             failed = 1;
-        }
+        } else
+            memset(input_band, 0, 4 * GROUP * input_size);
         #pragma omp for collapse(2) schedule(dynamic)
         for (int64_t slice = 0; slice < slices; slice++)
             for (int64_t group = 0; group < groups; group++) {
