@@ -60,7 +60,7 @@ def turn_of(run: Callable[[], object], work: float, options: argparse.Namespace)
 
 
 def plain(options: argparse.Namespace, device: torch.device) -> Turn:
-    student, teacher = (by_torch(network(model)).to(device) for model in (options.student, options.teacher))
+    student, teacher = (network(model).to(device) for model in (options.student, options.teacher))
     start = torch.randn(1, *SHAPE, device=device)
     towards = torch.tensor([1], device=device)
 
@@ -78,7 +78,7 @@ def plain(options: argparse.Namespace, device: torch.device) -> Turn:
                 image.grad.zero_()
                 float(logits.softmax(1)[0, 1]), float(theirs.softmax(1)[0, 1])
 
-    return turn_of(path, options.path_steps, options)
+    return by_torch(turn_of(path, options.path_steps, options))
 
 
 class AtWork:

@@ -35,7 +35,7 @@ def batch(device: torch.device) -> tuple[torch.Tensor, torch.Tensor]:
 def plain(model: str, device: torch.device) -> Turn:
     """Activations are kept by forward hooks, their gradients by `retain_grad`."""
     spec, scored = network(model)
-    by_torch(scored).to(device).eval()
+    scored.to(device).eval()
     images, labels = batch(device)
     points = [unit.name for unit in spec.model.units()]
     activations: dict[str, torch.Tensor] = {}
@@ -56,7 +56,7 @@ def plain(model: str, device: torch.device) -> Turn:
             effect = (activation.detach() * activation.grad).sum(dim=(2, 3))
             totals[point] = totals[point] + effect.square().sum(dim=0)
 
-    return timed(step)
+    return by_torch(timed(step))
 
 
 def ours(model: str, engine: Engine) -> Turn:
@@ -76,6 +76,7 @@ def main() -> None:
     memory = "channels_last" if engine.memory_format == torch.channels_last else "contiguous"
     rivals = {
         BASELINE: plain(options.model, engine.device),
+        f"nasdistill ({precision}, {memory}), depthwise by torch": by_torch(ours(options.model, engine)),
         f"nasdistill ({precision}, {memory})": ours(options.model, engine),
     }
     title = f"Fisher pass of {options.model}, batch {BATCH}"

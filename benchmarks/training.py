@@ -37,7 +37,7 @@ BASELINE = "plain, fp32, contiguous"
 def plain(model: str, device: torch.device, channels_last: bool, bf16: bool) -> Turn:
     """The loop that everybody writes."""
     layout = torch.channels_last if channels_last else torch.contiguous_format
-    network = by_torch(MODELS.parse(model).build(SHAPE, CLASSES)).to(device).to(memory_format=layout)
+    network = MODELS.parse(model).build(SHAPE, CLASSES).to(device).to(memory_format=layout)
     optimizer = torch.optim.SGD(network.parameters(), lr=0.1, momentum=0.9, weight_decay=5e-4, nesterov=True)
     images = torch.randn(BATCH, *SHAPE, device=device).to(memory_format=layout)
     labels = torch.randint(0, CLASSES, (BATCH,), device=device)
@@ -49,7 +49,7 @@ def plain(model: str, device: torch.device, channels_last: bool, bf16: bool) -> 
         torch.autograd.backward(loss)
         optimizer.step()
 
-    return timed(step)
+    return by_torch(timed(step))
 
 
 def ours(task: Task, engine: Engine) -> Turn:
@@ -94,6 +94,7 @@ def main() -> None:
         rivals = {
             BASELINE: plain(model, engine.device, channels_last=False, bf16=False),
             "plain, fp32, channels_last": plain(model, engine.device, channels_last=True, bf16=False),
+            f"{ours_is}, depthwise by torch": by_torch(ours(task, engine)),
             ours_is: ours(task, engine),
         }
         if engine.precision == "bf16":
