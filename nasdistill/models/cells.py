@@ -11,7 +11,7 @@ from torch import nn
 from nasdistill.data.base import Shape
 from nasdistill.models.genotypes import Cell as CellEdges
 from nasdistill.models.genotypes import Edge, Genotype
-from nasdistill.models.layers import FactorizedReduce, ReLUConvNorm
+from nasdistill.models.layers import FactorizedReduce, ReLUConvNorm, concatenated
 from nasdistill.models.operations import OPERATIONS, Operation
 
 
@@ -58,7 +58,7 @@ class Cell(nn.Module):
                     term = drop_samples(term, drop_path)
                 terms.append(term)
             states.append(sum(terms[1:], terms[0]))
-        return torch.cat(states[2:], dim=1)
+        return concatenated(states[2:])
 
 
 class AuxiliaryHead(nn.Sequential):
