@@ -35,7 +35,7 @@ setup(
     install_requires=[
         "torch>=2.8",
         "torchvision>=0.23",
-        "lightning>=2.6.6",  # two earlier 2.6 releases were hijacked
+        "pytorch-lightning>=2.6.6",  # of `lightning`, two earlier 2.6 releases were hijacked
         'nni>=3.0; platform_machine == "x86_64" or platform_machine == "AMD64"',
         "setuptools>=77.0.3,<81",  # nni reads pkg_resources, which 81 dropped
         "numpy>=1.26.0",

@@ -102,7 +102,7 @@ class Taps:
 
 def unwrapped(network: nn.Module) -> nn.Module:
     """The plain network inside the wrappers of Fabric and of data-parallel training."""
-    from lightning.fabric import is_wrapped
+    from nasdistill.training.fabric import is_wrapped
 
     while is_wrapped(network) or isinstance(network, nn.parallel.DistributedDataParallel | nn.DataParallel):
         inner = network.module

@@ -27,7 +27,7 @@ from nasdistill.versions import BUILT_IN, origin_of, version
 
 GIT_SECONDS = 10.0
 
-_PACKAGES = ("torch", "torchvision", "lightning", "numpy", "safetensors", "pydantic")
+_PACKAGES = ("torch", "torchvision", "pytorch-lightning", "numpy", "safetensors", "pydantic")
 KEYS = 1
 """To be raised where something else than code changes what an artifact with the same key would hold."""
 

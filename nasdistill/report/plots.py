@@ -15,6 +15,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
+from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.ticker import MaxNLocator, NullFormatter
 
 Curve = Sequence[tuple[float, float]]
@@ -46,6 +47,9 @@ _STYLE: Any = {
     "axes.titlesize": 11,
     "axes.titleweight": "bold",
     "axes.titlelocation": "left",
+    "figure.facecolor": "none",
+    "figure.edgecolor": "none",
+    "axes.facecolor": "none",
     "axes.edgecolor": GRID,
     "axes.labelcolor": INK,
     "axes.titlecolor": INK,
@@ -337,14 +341,15 @@ def picture(
     with matplotlib.rc_context(_STYLE), warnings.catch_warnings():
         # The reader's browser chooses the font; what matplotlib's own lacks does not matter.
         warnings.filterwarnings("ignore", message="Glyph .* missing")
-        figure = Figure(figsize=size, layout="constrained")
-        FigureCanvasSVG(figure)
+        figure = Figure(figsize=size)
+        canvas = FigureCanvasSVG(figure)
         axes = figure.add_subplot()
         draw(axes)
         axes.set_title(shortened(title, 60))
+        ConstrainedLayoutEngine().execute(figure)  # `savefig` would draw all of it once more for that
         buffer = io.StringIO()
         none = dict.fromkeys(("Date", "Creator", "Format", "Type"))
-        figure.savefig(buffer, format="svg", transparent=True, metadata=none)
+        canvas.print_svg(buffer, metadata=none)  # type: ignore[no-untyped-call]
     return _themed(buffer.getvalue(), title, narrowest=72 * size[0] if legible else None)
 
 

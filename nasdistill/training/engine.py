@@ -22,8 +22,9 @@ from nasdistill.training.launch import launch
 
 if TYPE_CHECKING:
     import torch
-    from lightning.fabric import Fabric
     from torch import nn
+
+    from nasdistill.training.fabric import Fabric
 
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # as malloc.h numbers them
 
@@ -148,13 +149,11 @@ class Engine:
 
     def __init__(self, settings: EngineSettings) -> None:
         import torch
-        from lightning.fabric import Fabric
-        from lightning.fabric.plugins.environments.lightning import LightningEnvironment
 
+        from nasdistill.training.fabric import Fabric, LightningEnvironment
         from nasdistill.training.precision import Autocast
 
-        for name in ("lightning.fabric", "lightning.pytorch"):
-            logging.getLogger(name).setLevel(logging.WARNING)  # they announce what we asked them for
+        logging.getLogger("lightning_fabric").setLevel(logging.WARNING)  # it announces what we asked it for
         accelerator, self.precision = resolve(settings)
         if accelerator == "cpu":
             keep_freed_memory()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from lightning.fabric.plugins import MixedPrecision
+from nasdistill.training.fabric import MixedPrecision
 
 
 class Autocast(MixedPrecision):

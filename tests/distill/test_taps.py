@@ -8,7 +8,6 @@ import weakref
 import pytest
 import torch
 import torchvision
-from lightning.fabric import Fabric
 from torch import nn
 from torch.nn import functional
 
@@ -16,6 +15,7 @@ from nasdistill.distill.folding import folded
 from nasdistill.distill.matching import embedding_point
 from nasdistill.distill.taps import Taps, output_shapes
 from nasdistill.errors import UserError
+from nasdistill.training.fabric import Fabric
 from tests.distill.features import network as model
 from tests.distill.nets import TwoMaps, WithAuxiliary
 

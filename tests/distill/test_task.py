@@ -7,7 +7,6 @@ from typing import ClassVar
 
 import pytest
 import torch
-from lightning.fabric import Fabric
 from torch import nn
 from torch.nn import functional
 
@@ -19,6 +18,7 @@ from nasdistill.distill.task import Distillation
 from nasdistill.distill.teacher import Teacher
 from nasdistill.errors import SpecError, UserError
 from nasdistill.training.batches import Batch
+from nasdistill.training.fabric import Fabric
 from tests.distill.nets import TwoMaps, WithAuxiliary
 from tests.training.parts import FixedBatches
 

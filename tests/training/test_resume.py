@@ -9,9 +9,9 @@ import sys
 from pathlib import Path
 from typing import Any
 
-import lightning.fabric  # noqa: F401  (once here, rather than in every child)
 import torch
 
+import nasdistill.training.fabric  # noqa: F401  (once here, rather than in every child)
 from nasdistill.errors import Interrupted
 from nasdistill.storage import load_state, sha256_of
 from tests.children import InAChild
