@@ -97,7 +97,20 @@ json.dump(extra, open("extra.json", "w"))
     check_metadata(json.loads((tmp_path / "extra.json").read_text()), spec)
 
 
-@pytest.mark.parametrize(("model", "opset"), [("mlp-8", 18), ("resnet-8", 20), ("densenet-10-4", 23)])
+READS_23 = tuple(map(int, onnxruntime.__version__.split(".")[:2])) >= (1, 22)
+
+
+@pytest.mark.parametrize(
+    ("model", "opset"),
+    [
+        ("mlp-8", 18),
+        ("resnet-8", 20),
+        pytest.param(
+            *("densenet-10-4", 23),
+            marks=pytest.mark.skipif(not READS_23, reason="onnxruntime reads opset 23 from 1.22 on"),
+        ),
+    ],
+)
 def test_onnx_of_the_other_families_in_other_opsets(tmp_path: Path, model: str, opset: int) -> None:
     spec = spec_of(model)
     told = EXPORTERS.parse({"name": "onnx", "opset": opset}).export(spec, spec.build(), tmp_path)
