@@ -21,7 +21,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from nasdistill.models.layers import Depthwise
+from nasdistill.models.layers import Depthwise, closing_gaps
 from nasdistill.models.operations import OPERATIONS, Operation
 from nasdistill.search.mixture import Mixture
 from nasdistill.search.spaces.cells import NONE, SKIP, CellSpace
@@ -29,11 +29,7 @@ from nasdistill.search.spaces.cells import NONE, SKIP, CellSpace
 
 def normalise(x: torch.Tensor, scale: torch.Tensor | None = None) -> torch.Tensor:
     """Batch norm of [N, C, H, W] with the statistics of this batch, times `scale` [C]."""
-    y = functional.batch_norm(x, None, None, scale, None, training=True)
-    if y.requires_grad:
-        # Slices of a concatenation's gradient have gaps, with which its backward pass is several times slower.
-        y.register_hook(torch.clone)  # type: ignore[no-untyped-call]
-    return y
+    return closing_gaps(functional.batch_norm(x, None, None, scale, None, training=True))
 
 
 def mix(features: torch.Tensor, weights: torch.Tensor) -> torch.Tensor:
