@@ -20,7 +20,7 @@ from torch.nn import functional
 
 from benchmarks.common import arguments, machine, offer_processor_time
 from nasdistill.depthwise import compiled
-from nasdistill.depthwise.convolution import gradient_to_inputs
+from nasdistill.depthwise.convolution import Geometry, by_torch, gradient_to_inputs, gradient_to_weight
 from nasdistill.training.engine import keep_freed_memory
 
 FORMATS = {"channels_last": torch.channels_last, "contiguous": torch.contiguous_format}
@@ -67,26 +67,19 @@ def measured(
     layer: Layer, dtype: torch.dtype, layout: torch.memory_format, rounds: int, clock: Callable[[], float]
 ) -> list[float]:
     """Milliseconds of a forward pass, torch's two gradients and ours, medians over rounds that take turns."""
-    geometry = layer.stride, layer.dilation * (layer.kernel - 1) // 2, layer.dilation
+    geometry = Geometry(layer.stride, layer.dilation * (layer.kernel - 1) // 2, layer.dilation)
     images = torch.randn(layer.images, layer.channels, layer.side, layer.side, dtype=dtype)
     images = images.contiguous(memory_format=layout)
     weight = torch.randn(layer.channels, 1, layer.kernel, layer.kernel, dtype=dtype)
     outputs = functional.conv2d(images, weight, None, *geometry, layer.channels)
     gradient = torch.randn_like(outputs)
 
-    def by_torch(to_inputs: bool) -> object:
-        sizes = ([each, each] for each in geometry)
-        mask = [to_inputs, not to_inputs, False]
-        return torch.ops.aten.convolution_backward(
-            gradient, images, weight, None, *sizes, False, [0, 0], layer.channels, mask
-        )
-
     turns: dict[str, Callable[[], object]] = {
         "forward": lambda: functional.conv2d(images, weight, None, *geometry, layer.channels),
-        "inputs, torch": lambda: by_torch(True),
-        "weights, torch": lambda: by_torch(False),
-        "inputs": lambda: gradient_to_inputs(images, gradient, weight, *geometry),
-        "weights": lambda: compiled.weight_gradient(images, gradient, layer.kernel, *geometry),
+        "inputs, torch": lambda: by_torch(images, gradient, weight, geometry, (True, False)),
+        "weights, torch": lambda: by_torch(images, gradient, weight, geometry, (False, True)),
+        "inputs": lambda: gradient_to_inputs(images, gradient, weight, geometry),
+        "weights": lambda: gradient_to_weight(images, gradient, weight, geometry),
     }
     taken: dict[str, list[float]] = {name: [] for name in turns}
     for _ in range(rounds + 1):

@@ -7,6 +7,8 @@ import functools
 import hashlib
 import logging
 import os
+import platform
+import shlex
 import shutil
 import subprocess
 import tempfile
@@ -87,12 +89,12 @@ def _library() -> Path:
     Raises:
         OSError, subprocess.SubprocessError: there is no compiler, or it fails.
     """
-    compiler = os.environ.get("CC") or next(filter(None, map(shutil.which, ("cc", "gcc", "clang"))), None)
-    if compiler is None:
+    compiler = shlex.split(os.environ.get("CC", "")) or [*filter(None, map(shutil.which, ("cc", "gcc", "clang")))][:1]
+    if not compiler:
         raise FileNotFoundError("there is no C compiler")
     level = LEVELS.get(torch.backends.cpu.get_cpu_capability())
-    command = (compiler, *FLAGS, *([level] if level else []))
-    made_from = hashlib.sha256(SOURCE.read_bytes() + "\0".join((*command, os.uname().machine)).encode()).hexdigest()
+    command = (*compiler, *FLAGS, *([level] if level else []))
+    made_from = hashlib.sha256(SOURCE.read_bytes() + "\0".join((*command, platform.machine())).encode()).hexdigest()
     library = _folder() / f"depthwise-{made_from[:16]}.so"
     if not library.exists():
         with tempfile.TemporaryDirectory(dir=library.parent) as draft:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, cast
+from typing import Any, NamedTuple, cast
 
 import torch
 from torch import nn
@@ -12,6 +12,14 @@ from nasdistill.depthwise import compiled
 
 Both = int | tuple[int, int]
 """A number for both dimensions, or one for each."""
+
+
+class Geometry(NamedTuple):
+    """What a convolution does in both dimensions, in the order of torch's arguments."""
+
+    stride: int
+    padding: int
+    dilation: int
 
 
 def depthwise_conv2d(
@@ -36,11 +44,11 @@ def depthwise_conv2d(
     Returns:
         [N, C, H', W'].
     """
-    geometry = [_square(each) for each in (stride, padding, dilation)]
-    if None in geometry or not _is_ours(inputs, weight) or _is_fast_in_torch(inputs, weight, stride, dilation):
+    geometry = _square(stride, padding, dilation)
+    if geometry is None or not _is_ours(inputs, weight) or _is_fast_in_torch(inputs, weight, geometry):
         return functional.conv2d(inputs, weight, bias, stride, padding, dilation, len(weight))
     dtype = _computed_in(inputs)
-    outputs = cast(torch.Tensor, _Convolution.apply(inputs.to(dtype), weight.to(dtype), *geometry))
+    outputs = cast(torch.Tensor, _Convolution.apply(inputs.to(dtype), weight.to(dtype), geometry))
     return outputs if bias is None else outputs + bias.to(dtype)[:, None, None]
 
 
@@ -66,82 +74,69 @@ def accelerate(network: nn.Module) -> None:
 
 class _Convolution(torch.autograd.Function):
     @staticmethod
-    def forward(
-        ctx: Any, inputs: torch.Tensor, weight: torch.Tensor, stride: int, padding: int, dilation: int
-    ) -> torch.Tensor:
+    def forward(ctx: Any, inputs: torch.Tensor, weight: torch.Tensor, geometry: Geometry) -> torch.Tensor:
         ctx.save_for_backward(inputs, weight)
-        ctx.geometry = stride, padding, dilation
-        return functional.conv2d(inputs, weight, None, stride, padding, dilation, len(weight))
+        ctx.geometry = geometry
+        return functional.conv2d(inputs, weight, None, *geometry, len(weight))
 
     @staticmethod
     def backward(ctx: Any, gradient: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
         inputs, weight = ctx.saved_tensors
-        stride, padding, dilation = ctx.geometry
         to_inputs, to_weight = ctx.needs_input_grad[:2]
         of_inputs = of_weight = None
         with torch.autocast("cpu", enabled=False):
             if torch.is_grad_enabled():  # somebody wants second derivatives
-                of_inputs, of_weight = _by_torch(
-                    inputs, gradient, weight, stride, padding, dilation, (to_inputs, to_weight)
-                )
+                of_inputs, of_weight = by_torch(inputs, gradient, weight, ctx.geometry, (to_inputs, to_weight))
             else:
                 if to_inputs:
-                    of_inputs = gradient_to_inputs(inputs, gradient, weight, stride, padding, dilation)
+                    of_inputs = gradient_to_inputs(inputs, gradient, weight, ctx.geometry)
                 if to_weight:
-                    of_weight = gradient_to_weight(inputs, gradient, weight, stride, padding, dilation)
-        return of_inputs, of_weight, None, None, None
+                    of_weight = gradient_to_weight(inputs, gradient, weight, ctx.geometry)
+        return of_inputs, of_weight, None
 
 
 def gradient_to_inputs(
-    inputs: torch.Tensor, gradient: torch.Tensor, weight: torch.Tensor, stride: int, padding: int, dilation: int
+    inputs: torch.Tensor, gradient: torch.Tensor, weight: torch.Tensor, geometry: Geometry
 ) -> torch.Tensor:
     """Of stride 1 it is a convolution with the flipped kernel, for which torch is never slower than for a gradient."""
+    stride, padding, dilation = geometry
     border = dilation * (weight.shape[-1] - 1) - padding
     if stride == 1 and border >= 0:
         return functional.conv2d(gradient, weight.flip(2, 3), None, 1, border, dilation, len(weight))
     # In float32: torch's kernel for bfloat16 takes 2 to 20 times as long. It reads no values of the inputs.
     unread = torch.empty_like(inputs, dtype=torch.float32)
-    found, _ = _by_torch(unread, gradient.float(), weight.float(), stride, padding, dilation, (True, False))
+    found, _ = by_torch(unread, gradient.float(), weight.float(), geometry, (True, False))
     assert found is not None
     return found.to(inputs.dtype)
 
 
 def gradient_to_weight(
-    inputs: torch.Tensor, gradient: torch.Tensor, weight: torch.Tensor, stride: int, padding: int, dilation: int
+    inputs: torch.Tensor, gradient: torch.Tensor, weight: torch.Tensor, geometry: Geometry
 ) -> torch.Tensor:
     """By the compiled function where there is one, else by torch, in float32 as above."""
     if compiled.is_compiled():
-        found = compiled.weight_gradient(inputs, gradient, weight.shape[-1], stride, padding, dilation)
-    else:
-        geometry = stride, padding, dilation
-        _, by_torch = _by_torch(inputs.float(), gradient.float(), weight.float(), *geometry, (False, True))
-        assert by_torch is not None
-        found = by_torch
+        return compiled.weight_gradient(inputs, gradient, weight.shape[-1], *geometry).to(weight.dtype)
+    _, found = by_torch(inputs.float(), gradient.float(), weight.float(), geometry, (False, True))
+    assert found is not None
     return found.to(weight.dtype)
 
 
-def _by_torch(
-    inputs: torch.Tensor,
-    gradient: torch.Tensor,
-    weight: torch.Tensor,
-    stride: int,
-    padding: int,
-    dilation: int,
-    wanted: tuple[bool, bool],
+def by_torch(
+    inputs: torch.Tensor, gradient: torch.Tensor, weight: torch.Tensor, geometry: Geometry, wanted: tuple[bool, bool]
 ) -> tuple[torch.Tensor | None, torch.Tensor | None]:
     """Torch's gradients to the inputs and to the weights, as far as they are wanted; they have gradients themselves."""
-    geometry = ([each] * 2 for each in (stride, padding, dilation))
     of_inputs, of_weight, _ = torch.ops.aten.convolution_backward(
-        gradient, inputs, weight, None, *geometry, False, [0, 0], len(weight), [*wanted, False]
+        *(gradient, inputs, weight, None),
+        *([each] * 2 for each in geometry),
+        *(False, [0, 0], len(weight), [*wanted, False]),
     )
     return of_inputs, of_weight
 
 
-def _square(value: Both) -> int | None:
-    """The number for both dimensions, if it is one."""
-    if isinstance(value, int):
-        return value
-    return value[0] if value[0] == value[1] else None
+def _square(*geometry: Both) -> Geometry | None:
+    """The numbers for both dimensions, if each is one."""
+    pairs = [(each, each) if isinstance(each, int) else each for each in geometry]
+    return Geometry(*(pair[0] for pair in pairs)) if all(first == second for first, second in pairs) else None
 
 
 def _computed_in(inputs: torch.Tensor) -> torch.dtype:
@@ -169,8 +164,8 @@ def _is_ours(inputs: torch.Tensor, weight: torch.Tensor) -> bool:
     )
 
 
-def _is_fast_in_torch(inputs: torch.Tensor, weight: torch.Tensor, stride: Both, dilation: Both) -> bool:
+def _is_fast_in_torch(inputs: torch.Tensor, weight: torch.Tensor, geometry: Geometry) -> bool:
     """Whether torch's kernels for the gradients take as little time, as `benchmarks.depthwise` shows."""
-    plain = weight.shape[-1] == 3 and _square(dilation) == 1 and _computed_in(inputs) == torch.float32
+    plain = weight.shape[-1] == 3 and geometry.dilation == 1 and _computed_in(inputs) == torch.float32
     large = inputs.shape[2] * inputs.shape[3] >= 256 and inputs.is_contiguous(memory_format=torch.channels_last)
-    return plain and not (large and _square(stride) == 1)
+    return plain and not (large and geometry.stride == 1)

@@ -201,6 +201,8 @@ def test_it_is_compiled_once_and_where_the_cache_can_be_written(
     assert library.parent == tmp_path / "nasdistill"
     made = library.stat().st_mtime_ns
     assert compiled._library().stat().st_mtime_ns == made
+    monkeypatch.setenv("CC", "cc -g0")
+    assert compiled._library() != library
     (tmp_path / "file").write_text("")
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
     monkeypatch.setattr(compiled.tempfile, "tempdir", str(tmp_path))
