@@ -58,8 +58,7 @@ class Options(BaseModel):
         if not isinstance(options, Mapping):
             return options
         found = dict(options)
-        for name in found.keys() & cls.model_fields.keys():
-            accepted = [cls.model_fields[name].annotation, *parts_of(cls.model_fields[name].annotation)]
+        for name, accepted in cls._given(options):
             if Path in accepted and found[name] not in accepted:  # it may accept a word as well
                 with found_at(name):
                     found[name] = all_located(found[name])
@@ -71,12 +70,18 @@ class Options(BaseModel):
         """pydantic takes `true` for the number 1."""
         if not isinstance(options, Mapping):
             return options
-        for name in options.keys() & cls.model_fields.keys():
-            accepted = [cls.model_fields[name].annotation, *parts_of(cls.model_fields[name].annotation)]
+        for name, accepted in cls._given(options):
             if (int in accepted or float in accepted) and bool not in accepted and Any not in accepted:
                 with found_at(name):
                     refuse_truth(options[name])
         return options
+
+    @classmethod
+    def _given(cls, options: Mapping[str, Any]) -> Iterator[tuple[str, list[Any]]]:
+        """The fields among the options, each with what its annotation is made of."""
+        for name in options.keys() & cls.model_fields.keys():
+            annotation = cls.model_fields[name].annotation
+            yield name, [annotation, *parts_of(annotation)]
 
     @model_validator(mode="after")
     def _bound_whole_numbers(self) -> Options:

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from nasdistill.cli.names import complete_kind
+from nasdistill.cli.names import complete_kind, completing
 from nasdistill.cli.options import first_line, options_of
 from nasdistill.errors import UserError
 from nasdistill.registry import KINDS, Component, Origin, Registry, kinds, plugins, registry
@@ -18,7 +18,7 @@ from nasdistill.versions import BUILT_IN
 def complete_name(context: typer.Context, incomplete: str) -> list[str]:
     """Names of the kind that was typed before."""
     kind = context.params.get("kind")
-    return [name for name in registry(kind).names() if name.startswith(incomplete)] if kind in kinds() else []
+    return completing(kind)(incomplete) if kind in kinds() else []
 
 
 def list_components(
