@@ -152,6 +152,18 @@ def trainer(model: str, threads: int, shared: bool, _options: argparse.Namespace
 
 
 @contextlib.contextmanager
+def alone(
+    rival: Callable[[int], Callable[[argparse.Namespace], Turn]], options: argparse.Namespace
+) -> Iterator[dict[str, Turn]]:
+    """One process, with one thread or a thread for each core; `rival` gives what `apart` takes."""
+    with contextlib.ExitStack() as both:
+        yield {
+            f"{ONE}, {threads} thread{'s' * (threads > 1)}": both.enter_context(apart(rival(threads), options))
+            for threads in (1, 2)
+        }
+
+
+@contextlib.contextmanager
 def pair(rival: Callable[[argparse.Namespace], Turn], options: argparse.Namespace) -> Iterator[Turn]:
     """Two processes that compute together, each a rival as of `apart`; a turn takes as long as the slower one."""
     with socket.socket() as free:
@@ -171,21 +183,18 @@ def pair(rival: Callable[[argparse.Namespace], Turn], options: argparse.Namespac
 def rates(model: str, options: argparse.Namespace) -> Comparison:
     """Images per second of one process with a thread for each core or one, and of two."""
     with contextlib.ExitStack() as all_rivals:
-        alone = {
-            f"{ONE}, {threads} thread{'s' * (threads > 1)}": all_rivals.enter_context(
-                apart(functools.partial(trainer, model, threads, True), options)
-            )
-            for threads in (1, 2)
-        }
+        ones = all_rivals.enter_context(
+            alone(lambda threads: functools.partial(trainer, model, threads, True), options)
+        )
         together = {
             run: all_rivals.enter_context(pair(functools.partial(trainer, model, 1, run == TWO), options))
             for run in (TWO, OWN)
         }
         return compare(
             f"training {model}, batch {BATCH} in all",
-            alone | together,
+            ones | together,
             work=BATCH,
-            baseline=next(iter(alone)),
+            baseline=next(iter(ones)),
             options=options,
         )
 

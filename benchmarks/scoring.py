@@ -13,9 +13,9 @@ import functools
 
 import torch
 
-from benchmarks.common import Comparison, Turn, apart, arguments, compare, show, timed
+from benchmarks.common import Comparison, Turn, arguments, compare, show, timed
 from benchmarks.images import CLASSES, SHAPE, random_data
-from benchmarks.processes import ONE, TWO, pair
+from benchmarks.processes import TWO, alone, pair
 from nasdistill.data.loaders import SCORED_AT_ONCE, evaluation_batches
 from nasdistill.distill.folding import folded
 from nasdistill.models.base import MODELS
@@ -48,12 +48,9 @@ def by_batch(model: str, options: argparse.Namespace) -> Comparison:
 def by_processes(model: str, options: argparse.Namespace) -> Comparison:
     """A core or two."""
     with contextlib.ExitStack() as all_rivals:
-        rivals = {
-            f"{ONE}, {threads} thread{'s' * (threads > 1)}": all_rivals.enter_context(
-                apart(functools.partial(scorer, model, threads, SCORED_AT_ONCE), options)
-            )
-            for threads in (1, 2)
-        }
+        rivals = all_rivals.enter_context(
+            alone(lambda threads: functools.partial(scorer, model, threads, SCORED_AT_ONCE), options)
+        )
         rivals[TWO] = all_rivals.enter_context(pair(functools.partial(scorer, model, 1, SCORED_AT_ONCE), options))
         title = f"scoring {model}, batch {SCORED_AT_ONCE}"
         return compare(title, rivals, work=options.images, baseline=next(iter(rivals)), options=options)
