@@ -10,7 +10,8 @@ import logging
 import math
 import statistics
 import time
-from collections.abc import Iterator, Sequence
+from collections import Counter
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -109,24 +110,29 @@ def size_bytes(module: nn.Module) -> int:
 
 def multiply_adds(module: nn.Module, shape: Shape) -> int:
     """Multiply-adds of convolutions and matrix products for one image; norms, activations and pools are free."""
-    return _count(module, shape)[0]
+    with _as_found(module), _counting() as counter:
+        module(blank_image(module, shape))
+    return counter.multiply_adds
 
 
 def layers(module: nn.Module, shape: Shape) -> tuple[Layer, ...]:
     """The layers that run for an image, in the order in which they first run."""
-    _total, by_path = _count(module, shape)
     leaves = dict(_leaves(module))
     shapes: dict[str, tuple[int, ...] | None] = {}
-    for call in _flat(_trace(module, shape)):
+    by_path: Counter[str] = Counter()
+    with _counting() as counter:
+        calls = _trace(module, shape, counter)
+    for call in _flat(calls):
         if call.path in leaves:
             shapes.setdefault(call.path, call.output)
+            by_path[call.path] += call.multiply_adds
     return tuple(
         Layer(
             path=path,
             kind=type(leaves[path]).__name__,
             output=output,
             parameters=sum(parameter.numel() for parameter in leaves[path].parameters()),
-            multiply_adds=by_path.get(path, 0),
+            multiply_adds=by_path[path],
         )
         for path, output in shapes.items()
     )
@@ -222,27 +228,13 @@ def _as_found(module: nn.Module) -> Iterator[None]:
                 setattr(part, name, buffer)  # some forward passes put another tensor in its place
 
 
-def _count(module: nn.Module, shape: Shape) -> tuple[int, dict[str, int]]:
-    """Multiply-adds in all, and by module path."""
-    from torch.utils.flop_counter import FlopCounterMode  # it takes triton along, half a second
-
-    # The counter names modules below the root by the root's class, which is no part of their path.
-    root = type(module).__name__ + "."
-    with (
-        _as_found(module),
-        _attention_in_the_open(),
-        _Uncounted() as uncounted,
-        FlopCounterMode(display=False, custom_mapping=_FORMULAS) as counter,
-    ):
-        module(blank_image(module, shape))
-    if uncounted.operations:
-        log.warning("no multiply-adds are counted for %s: the true number is larger", ", ".join(uncounted.operations))
-    by_path = {
-        name.removeprefix(root): sum(flops.values()) // 2
-        for name, flops in counter.get_flop_counts().items()
-        if name.startswith(root)
-    }
-    return counter.get_total_flops() // 2, by_path
+@contextmanager
+def _counting() -> Iterator[_FlopCounter]:
+    """Counts what is computed meanwhile; tells at the end what it could not count."""
+    with _attention_in_the_open(), _FlopCounter() as counter:
+        yield counter
+    if counter.uncounted:
+        log.warning("no multiply-adds are counted for %s: the true number is larger", ", ".join(counter.uncounted))
 
 
 @contextmanager
@@ -257,15 +249,15 @@ def _attention_in_the_open() -> Iterator[None]:
         torch.backends.mha.set_fastpath_enabled(fused)
 
 
-def _recurrent_flops(inputs: Sequence[int], *weights: Any, **_: Any) -> int:
+def _recurrent_flops(inputs: torch.Tensor, *weights: Any, **_: Any) -> int:
     """Of a recurrent layer in one kernel: each of the T * N steps of [T, N, C] multiplies by both weight matrices."""
-    return 2 * inputs[0] * inputs[1] * sum(map(math.prod, weights[:2]))
+    return int(2 * math.prod(inputs.shape[:2]) * sum(weight.numel() for weight in weights[:2]))
 
 
-def _bilinear_flops(left: Sequence[int], weight: Sequence[int], *_: Any, **__: Any) -> int:
+def _bilinear_flops(left: torch.Tensor, weight: torch.Tensor, *_: Any, **__: Any) -> int:
     """Of x1' W x2 for each row and output: W times x1, then that times x2, of W [O, I, J]."""
-    outputs, _inputs, right = weight
-    return 2 * left[0] * (math.prod(weight) + outputs * right)
+    outputs, _inputs, right = weight.shape
+    return int(2 * len(left) * (weight.numel() + outputs * right))
 
 
 _aten = torch.ops.aten
@@ -274,43 +266,73 @@ _FORMULAS = {_aten.mkldnn_rnn_layer: _recurrent_flops, _aten._trilinear: _biline
 _FREE = (_aten.copy_, _aten.native_layer_norm, _aten.grid_sampler_2d)
 
 
-class _Uncounted(TorchDispatchMode):  # type: ignore[no-untyped-call]
-    """Collects operations that combine tensors by more than element by element, and have no formula."""
+class _FlopCounter(TorchDispatchMode):  # type: ignore[no-untyped-call]
+    """Counts operations by torch's formulas, without its `FlopCounterMode`, which takes twice as long.
+
+    Attributes:
+        flops: two for each multiply-add.
+        uncounted: operations that combine tensors by more than element by element, and have no formula.
+    """
 
     def __init__(self) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
-        self.operations: dict[str, None] = {}
+        from torch.utils.flop_counter import flop_registry  # it takes triton along, half a second
+
+        self.formulas = {**flop_registry, **_FORMULAS}
+        self.flops = 0
+        self.uncounted: dict[str, None] = {}
+
+    @property
+    def multiply_adds(self) -> int:
+        return self.flops // 2
 
     def __torch_dispatch__(self, operation: Any, _types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        from torch.utils.flop_counter import flop_registry
-
+        named = kwargs or {}
         kind = operation.overloadpacket
-        free = torch.Tag.pointwise in operation.tags or kind in _FREE
-        tensors = [value for value in args if isinstance(value, torch.Tensor) and value.is_floating_point()]
-        combines = sum(tensor.dim() > 1 for tensor in tensors) > 1
-        if combines and not free and kind not in flop_registry and kind not in _FORMULAS:
-            self.operations[str(kind)] = None
-        return operation(*args, **(kwargs or {}))
+        formula = self.formulas.get(kind)
+        if formula is None and torch.is_inference_mode_enabled():  # else torch has taken it apart before
+            with self:
+                found = operation.decompose(*args, **named)
+            if found is not NotImplemented:
+                return found
+        found = operation(*args, **named)
+        if formula is not None:
+            self.flops += formula(*args, **named, out_val=found)
+        elif torch.Tag.pointwise not in operation.tags and kind not in _FREE:
+            tensors = [value for value in args if isinstance(value, torch.Tensor) and value.is_floating_point()]
+            if sum(tensor.dim() > 1 for tensor in tensors) > 1:
+                self.uncounted[str(kind)] = None
+        return found
 
 
 @dataclass
 class _Call:
-    """One call of a module during a forward pass: the shape of its output, and the calls that it made."""
+    """One call of a module during a forward pass: the shape of its output, and the calls that it made.
+
+    Attributes:
+        multiply_adds: its own and those of the calls that it made, if they were counted.
+    """
 
     path: str
     output: tuple[int, ...] | None = None
+    multiply_adds: int = 0
     inner: list[_Call] = field(default_factory=list)
 
 
-def _trace(module: nn.Module, shape: Shape) -> _Call:
+def _trace(module: nn.Module, shape: Shape, counter: _FlopCounter | None = None) -> _Call:
     """The calls that one image causes."""
+
+    def counted() -> int:
+        return counter.multiply_adds if counter else 0
+
     open_calls = [_Call("")]
 
     def begin(path: str) -> None:
-        open_calls.append(_Call(path))
+        open_calls.append(_Call(path, multiply_adds=-counted()))
 
     def end(output: object) -> None:
         call = open_calls.pop()
+        call.multiply_adds += counted()
         call.output = tuple(output.shape[1:]) if isinstance(output, torch.Tensor) else None
         open_calls[-1].inner.append(call)
 

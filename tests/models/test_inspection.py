@@ -118,6 +118,17 @@ def test_an_operation_without_a_formula_is_named(caplog: pytest.LogCaptureFixtur
     assert "no multiply-adds are counted for aten._cdist_forward" in caplog.text
 
 
+class InInferenceMode(nn.Linear):
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        with torch.inference_mode():
+            return super().forward(x)
+
+
+def test_what_torch_leaves_whole_in_inference_mode_is_taken_apart(caplog: pytest.LogCaptureFixture) -> None:
+    assert multiply_adds(InInferenceMode(5, 3), (1, 1, 5)) == 5 * 3
+    assert not caplog.records
+
+
 def test_shared_parameters_count_once() -> None:
     linear = nn.Linear(3, 3)
     assert count_parameters(nn.Sequential(linear, linear)) == 12
