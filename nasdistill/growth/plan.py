@@ -1,6 +1,6 @@
 """Growth plans: the widths and depths at which a network reaches a target size.
 
-Plans are arithmetic on specs: sizes are counted on torch's meta device, without weights.
+Plans are arithmetic on specs: sizes are counted on torch's meta device, without weights, and part by part.
 """
 
 from __future__ import annotations
@@ -9,11 +9,14 @@ import functools
 from bisect import bisect_left
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from nasdistill.errors import SpecError, UserError
 from nasdistill.models.base import MODELS, NetworkSpec
-from nasdistill.models.growable import Growable, Unit
+from nasdistill.models.growable import Growable, Part, Unit
+
+if TYPE_CHECKING:
+    from torch import nn
 
 Budget = Literal["params", "flops"]
 
@@ -63,28 +66,44 @@ def with_model(spec: NetworkSpec, model: Growable) -> NetworkSpec:
 
 
 def size(spec: NetworkSpec, budget: Budget) -> int:
-    """Parameters, or multiply-adds for one image, of the network that a spec builds, its auxiliary head left out."""
-    return _size(spec.model_dump_json(), budget)
+    """Parameters, or multiply-adds for one image, of the network that a spec builds, its auxiliary head left out.
+
+    Raises:
+        UserError: its parameters are more than this machine's memory.
+    """
+    from nasdistill.models.budget import refuse_beyond_memory
+
+    if reason_not_to_grow(spec) is None:
+        parts = growable(spec).parts(spec.shape, spec.classes)
+    else:
+        parts = (Part(_built, (spec.model_dump_json(),), spec.shape),)
+    found = sum(_size(part, budget) for part in parts)
+    if budget == "params":
+        refuse_beyond_memory(found)
+    return found
 
 
-@functools.lru_cache(maxsize=4096)
-def _size(spec: str, budget: Budget) -> int:
+def _built(spec: str) -> nn.Module:
+    return NetworkSpec.model_validate_json(spec).build()
+
+
+@functools.lru_cache(maxsize=1 << 14)
+def _size(part: Part, budget: Budget) -> int:
     import torch
     from torch import nn
 
     from nasdistill.models.inspection import count_parameters, multiply_adds
 
-    network_spec = NetworkSpec.model_validate_json(spec)
     with torch.device("meta"):
-        network = network_spec.build()
+        module = part.build()
     if budget == "params":
-        return count_parameters(network)
-    # Batch norms have no multiply-adds, but take three quarters of the time on the meta device.
-    for module in list(network.modules()):
-        for name, child in module.named_children():
-            if isinstance(child, nn.BatchNorm2d):
-                setattr(module, name, nn.Identity())
-    return multiply_adds(network, network_spec.shape)
+        return count_parameters(module)
+    # They have no multiply-adds, but take most of the time on the meta device.
+    for inner in list(module.modules()):
+        for name, child in inner.named_children():
+            if type(child) in (nn.BatchNorm2d, nn.ReLU):
+                setattr(inner, name, nn.Identity())
+    return multiply_adds(module, part.reads)
 
 
 @dataclass(frozen=True)

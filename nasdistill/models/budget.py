@@ -69,14 +69,25 @@ def within_memory(build: Callable[[], Built]) -> Built:
     except (_Large, RuntimeError) as error:
         if not isinstance(error, _Large) and "allocat" not in str(error):
             raise
-    values, memory = _values_of(build), reading("the memory of this machine", memory_bytes)
-    if values is not None and memory is not None and 4 * values > memory:
+    values = _values_of(build)
+    if values is not None:
+        refuse_beyond_memory(values)
+    torch.set_rng_state(random)
+    return build()
+
+
+def refuse_beyond_memory(values: int) -> None:
+    """Nothing where so many weights fit.
+
+    Raises:
+        UserError: they are more than this machine's memory.
+    """
+    memory = reading("the memory of this machine", memory_bytes)
+    if memory is not None and 4 * values > memory:
         raise UserError(
             f"this network has {whole(values)} weights, {size(4 * values)} in single precision, and this machine has "
             f"{size(memory)} of memory; choose a smaller one"
         )
-    torch.set_rng_state(random)
-    return build()
 
 
 def _values_of(build: Callable[[], nn.Module]) -> int | None:

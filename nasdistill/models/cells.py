@@ -1,51 +1,122 @@
-"""The network that a model `darts` describes: a stem, cells, a classifier."""
+"""The network that a model `darts` describes: a stem, cells, a classifier; and the parts that it is made of."""
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+import itertools
+from collections.abc import Collection, Iterator, Sequence
+from dataclasses import dataclass
 from typing import cast
 
 import torch
 from torch import nn
 
 from nasdistill.data.base import Shape
-from nasdistill.models.genotypes import Cell as CellEdges
-from nasdistill.models.genotypes import Edge, Genotype
+from nasdistill.models.genotypes import Genotype
+from nasdistill.models.growable import Part
 from nasdistill.models.layers import FactorizedReduce, ReLUConvNorm, concatenated
 from nasdistill.models.operations import OPERATIONS, Operation
+
+
+@dataclass(frozen=True)
+class CellParts:
+    """What a cell is made of.
+
+    Attributes:
+        reduction: it halves the resolution.
+        operations: of each node, in the genotype's order.
+        inputs: the states that these read.
+        output: shape of the concatenation of the nodes.
+    """
+
+    reduction: bool
+    preprocess: tuple[Part, Part]
+    operations: tuple[tuple[Part, ...], ...]
+    inputs: tuple[tuple[int, ...], ...]
+    output: Shape
+
+
+@dataclass(frozen=True)
+class NetworkParts:
+    """What a network is made of, beside an auxiliary head."""
+
+    stem: Part
+    cells: tuple[CellParts, ...]
+    classifier: Part
+
+    def __iter__(self) -> Iterator[Part]:
+        yield self.stem
+        for cell in self.cells:
+            yield from (*cell.preprocess, *itertools.chain(*cell.operations))
+        yield self.classifier
+
+
+def network_parts(
+    genotype: Genotype, widths: Sequence[int], reductions: Collection[int], shape: Shape, classes: int, stem: int
+) -> NetworkParts:
+    """The parts of a network.
+
+    Args:
+        widths: channels of each cell's nodes.
+        reductions: the cells that halve the resolution.
+        stem: channels of the stem.
+    """
+    before_last = last = (stem, *shape[1:])
+    cells = []
+    for index, width in enumerate(widths):
+        cell = _cell_parts(genotype, (before_last, last), width, index in reductions, index - 1 in reductions)
+        before_last, last = last, cell.output
+        cells.append(cell)
+    return NetworkParts(
+        Part(_stem, (shape[0], stem), shape), tuple(cells), Part(nn.Linear, (last[0], classes), (1, 1, last[0]))
+    )
+
+
+def _cell_parts(
+    genotype: Genotype, reads: tuple[Shape, Shape], width: int, reduction: bool, after_reduction: bool
+) -> CellParts:
+    nodes = genotype.reduce if reduction else genotype.normal
+    before_last, last = reads
+    _, rows, columns = last
+    state = (width, rows, columns)
+    node = (width, -(-rows // 2), -(-columns // 2)) if reduction else state
+
+    def operation(name: str, number: int) -> Part:
+        stride, reads = (2 if reduction else 1, state) if number < 2 else (1, node)
+        return Part(_operation, (OPERATIONS.get(name), width, stride), reads)
+
+    return CellParts(
+        reduction,
+        preprocess=(
+            Part(FactorizedReduce if after_reduction else ReLUConvNorm, (before_last[0], width), before_last),
+            Part(ReLUConvNorm, (last[0], width), last),
+        ),
+        operations=tuple(tuple(operation(name, number) for name, number in edges) for edges in nodes),
+        inputs=tuple(tuple(number for _name, number in edges) for edges in nodes),
+        output=(width * len(nodes), node[1], node[2]),
+    )
+
+
+def _stem(in_channels: int, out_channels: int) -> nn.Module:
+    convolution = nn.Conv2d(in_channels, out_channels, 3, padding=1, bias=False)
+    return nn.Sequential(convolution, nn.BatchNorm2d(out_channels))
+
+
+def _operation(kind: type[Operation], channels: int, stride: int) -> nn.Module:
+    return kind().build(channels, stride, affine=True)
 
 
 class Cell(nn.Module):
     """A cell: two earlier outputs in, the concatenation of its nodes out.
 
     Attributes:
-        width: channels of each node.
         edges: per node, its operations in the genotype's order.
     """
 
-    def __init__(
-        self, genotype: CellEdges, channels: tuple[int, int], width: int, reduction: bool, after_reduction: bool
-    ) -> None:
+    def __init__(self, parts: CellParts) -> None:
         super().__init__()
-        before_last, last = channels
-        self.width = width
-        self.reduction = reduction
-        self.inputs = [[state for _operation, state in edges] for edges in genotype]
-        self.preprocess0 = (FactorizedReduce if after_reduction else ReLUConvNorm)(before_last, width)
-        self.preprocess1 = ReLUConvNorm(last, width)
-        self.edges = nn.ModuleList(
-            nn.ModuleList(self._operation(edge, reduction) for edge in edges) for edges in genotype
-        )
-
-    def _operation(self, edge: Edge, reduction: bool) -> nn.Module:
-        name, state = edge
-        stride = 2 if reduction and state < 2 else 1
-        operation: Operation = OPERATIONS.get(name)()
-        return operation.build(self.width, stride, affine=True)
-
-    @property
-    def out_channels(self) -> int:
-        return self.width * len(self.edges)
+        self.inputs = parts.inputs
+        self.preprocess0, self.preprocess1 = (part.build() for part in parts.preprocess)
+        self.edges = nn.ModuleList(nn.ModuleList(part.build() for part in node) for node in parts.operations)
 
     def forward(self, before_last: torch.Tensor, last: torch.Tensor, drop_path: float) -> torch.Tensor:
         states = [self.preprocess0(before_last), self.preprocess1(last)]
@@ -83,51 +154,25 @@ class AuxiliaryHead(nn.Sequential):
 class DartsNetwork(nn.Module):
     """Stem, cells, global average pool, classifier.
 
-    Args:
-        widths: channels of each cell's nodes.
-        reductions: the cells that halve the resolution.
-        stem: channels of the stem.
-
     Attributes:
         drop_path: the probability that training raises `set_drop_path` to over its course.
         feature_points: the last cell of each resolution.
     """
 
-    def __init__(
-        self,
-        genotype: Genotype,
-        widths: Sequence[int],
-        reductions: Collection[int],
-        shape: Shape,
-        classes: int,
-        *,
-        stem: int,
-        auxiliary: bool,
-        drop_path: float,
-    ) -> None:
+    def __init__(self, parts: NetworkParts, *, auxiliary: bool, drop_path: float) -> None:
         super().__init__()
         self.drop_path = drop_path
         self._drop_path_now = 0.0
-        self.stem = nn.Sequential(nn.Conv2d(shape[0], stem, 3, padding=1, bias=False), nn.BatchNorm2d(stem))
-        channels = (stem, stem)
-        cells: list[Cell] = []
-        for index, width in enumerate(widths):
-            reduction = index in reductions
-            edges = genotype.reduce if reduction else genotype.normal
-            cell = Cell(edges, channels, width, reduction, index - 1 in reductions)
-            channels = (channels[1], cell.out_channels)
-            cells.append(cell)
-        self.cells = nn.ModuleList(cells)
-        self.classifier = nn.Linear(channels[1], classes)
-        self.feature_points = tuple(
-            f"cells.{index}" for index in range(len(cells)) if index + 1 in reductions or index + 1 == len(cells)
-        )
+        self.stem = parts.stem.build()
+        self.cells = nn.ModuleList(Cell(cell) for cell in parts.cells)
+        self.classifier = cast(nn.Linear, parts.classifier.build())
+        before_reduction = (index for index, after in enumerate(parts.cells[1:]) if after.reduction)
+        self.feature_points = tuple(f"cells.{index}" for index in (*before_reduction, len(parts.cells) - 1))
         self.auxiliary: AuxiliaryHead | None = None
-        self._auxiliary_after = 2 * len(cells) // 3
+        self._auxiliary_after = 2 * len(parts.cells) // 3
         if auxiliary:
-            halvings = sum(index <= self._auxiliary_after for index in reductions)
-            side = (-(-shape[1] // 2**halvings), -(-shape[2] // 2**halvings))
-            self.auxiliary = AuxiliaryHead(cells[self._auxiliary_after].out_channels, classes, side)
+            channels, height, width = parts.cells[self._auxiliary_after].output
+            self.auxiliary = AuxiliaryHead(channels, self.classifier.out_features, (height, width))
 
     def set_drop_path(self, probability: float) -> None:
         """From now on a sample loses the output of an edge with this probability, in training mode."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
 from pydantic import BeforeValidator, Field, model_validator
@@ -13,13 +13,15 @@ from nasdistill.data.base import Shape
 from nasdistill.errors import SpecError
 from nasdistill.models.base import MODELS
 from nasdistill.models.genotypes import NAMED, Genotype, named
-from nasdistill.models.growable import Growable, Slot, Unit, slots_by_size
+from nasdistill.models.growable import Growable, Part, Slot, Unit, slots_by_size
 from nasdistill.models.limits import MOST_CELLS
 from nasdistill.models.operations import OPERATIONS
 from nasdistill.models.published import in_our_form, is_printed, refuse_file
 
 if TYPE_CHECKING:
     from torch import nn
+
+    from nasdistill.models.cells import NetworkParts
 
 _SHORTHAND = re.compile(r"darts-v([12])(?:-([0-9]{1,18})-([0-9]{1,18}))?", re.IGNORECASE | re.ASCII)
 
@@ -139,16 +141,17 @@ class Darts(Growable):
         starts = sorted({0, *self.reductions()})
         return [range(start, stop) for start, stop in zip(starts, [*starts[1:], self.cells], strict=True)]
 
+    def parts(self, shape: Shape, classes: int) -> Iterable[Part]:
+        """Those of the stem, of each cell, and the classifier; a family that builds on this one has others."""
+        return self._parts(shape, classes) if type(self).build is Darts.build else super().parts(shape, classes)
+
     def build(self, shape: Shape, classes: int) -> nn.Module:
         from nasdistill.models.cells import DartsNetwork
 
-        return DartsNetwork(
-            self.genotype,
-            self.cell_widths(),
-            self.reductions(),
-            shape,
-            classes,
-            stem=self.stem_multiplier * self.channels,
-            auxiliary=self.auxiliary,
-            drop_path=self.drop_path,
-        )
+        return DartsNetwork(self._parts(shape, classes), auxiliary=self.auxiliary, drop_path=self.drop_path)
+
+    def _parts(self, shape: Shape, classes: int) -> NetworkParts:
+        from nasdistill.models.cells import network_parts
+
+        stem = self.stem_multiplier * self.channels
+        return network_parts(self.genotype, self.cell_widths(), self.reductions(), shape, classes, stem)

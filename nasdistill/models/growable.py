@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import functools
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -19,6 +19,7 @@ from nasdistill.validation import build
 
 if TYPE_CHECKING:
     import torch
+    from torch import nn
 
 G = TypeVar("G", bound="Growable")
 
@@ -80,8 +81,31 @@ class Slot:
     repeat: int = 1
 
 
+@dataclass(frozen=True)
+class Part:
+    """A module of a network: what builds it, and what it reads. Equal parts are of equal size, and counted once.
+
+    Attributes:
+        reads: shape of its input without the batch.
+    """
+
+    make: Callable[..., nn.Module]
+    arguments: tuple[Hashable, ...]
+    reads: Shape
+
+    def build(self) -> nn.Module:
+        return self.make(*self.arguments)
+
+
 class Growable(Model):
     """Base of the models that can grow."""
+
+    def parts(self, shape: Shape, classes: int) -> Iterable[Part]:
+        """Modules whose sizes add up to that of the network without its auxiliary head.
+
+        By default the network itself. Growth plans ask for sizes many times, and build parts that they have not met.
+        """
+        return (Part(_built, (type(self), self.model_dump_json(), shape, classes), shape),)
 
     def units(self) -> tuple[Unit, ...]:
         """All channels whose number can change, in the order of the network."""
@@ -186,5 +210,9 @@ def _shapes(family: type[Growable], options: str, shape: Shape, classes: int) ->
     import torch
 
     with torch.device("meta"):
-        network = family.model_validate_json(options).build(shape, classes)
+        network = _built(family, options, shape, classes)
     return {name: tensor.shape for name, tensor in network.state_dict().items()}
+
+
+def _built(family: type[Growable], options: str, shape: Shape, classes: int) -> nn.Module:
+    return family.model_validate_json(options).build(shape, classes)

@@ -13,9 +13,11 @@ from nasdistill.data.base import Shape
 from nasdistill.errors import UserError
 from nasdistill.growth.importance import unit_importance
 from nasdistill.growth.methods import GROWTH_METHODS
+from nasdistill.growth.plan import size
 from nasdistill.growth.student import Student
 from nasdistill.growth.widening import widen
 from nasdistill.models.base import MODELS, NetworkSpec
+from nasdistill.models.darts import Darts
 from nasdistill.models.growable import Growable, Slot, Unit, slots_by_size
 from nasdistill.models.inspection import count_parameters
 from nasdistill.training.engine import Engine, EngineSettings
@@ -157,6 +159,20 @@ def test_a_unit_is_scored_at_the_module_of_its_name(engine: Engine) -> None:
         expected += g.flatten() ** 2 / (2 * len(images))
     scores = unit_importance(spec, network, "output", batches(), engine)
     torch.testing.assert_close(scores["second"], expected)
+
+
+def test_a_family_that_builds_on_darts_has_sizes_of_its_own() -> None:
+    class Deeper(Darts):
+        def build(self, shape: Shape, classes: int) -> nn.Module:
+            return nn.Sequential(super().build(shape, classes), nn.Linear(classes, classes))
+
+    MODELS.register("deeper")(Deeper)
+    options = {"genotype": "DARTS_V2", "channels": 2, "cells": 2}
+    plain, deeper = (
+        NetworkSpec(model={"name": name, **options}, shape=(1, 4, 4), classes=3) for name in ("darts", "deeper")
+    )
+    assert size(deeper, "params") == size(plain, "params") + 3 * 3 + 3
+    assert size(deeper, "flops") == size(plain, "flops") + 3 * 3
 
 
 def test_a_family_without_depth_is_refused_by_depth() -> None:

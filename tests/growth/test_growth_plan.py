@@ -5,8 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from torch import nn
 
 from nasdistill.errors import UserError
+from nasdistill.growth.methods import GROWTH_METHODS
 from nasdistill.growth.plan import (
     Target,
     channel_costs,
@@ -18,8 +20,12 @@ from nasdistill.growth.plan import (
     with_model,
     with_width,
 )
+from nasdistill.growth.student import Student
 from nasdistill.models.base import MODELS, NetworkSpec
-from nasdistill.models.inspection import multiply_adds
+from nasdistill.models.darts import Darts
+from nasdistill.models.inspection import count_parameters, multiply_adds
+from nasdistill.models.operations import OPERATIONS
+from nasdistill.training.engine import Engine, EngineSettings
 
 
 def spec_of(model: str | dict[str, Any], shape: tuple[int, int, int] = (3, 32, 32), classes: int = 10) -> NetworkSpec:
@@ -47,9 +53,66 @@ def test_sizes_are_the_published_ones_and_the_auxiliary_head_is_none_of_them() -
     assert size(spec_of({"name": "darts", "genotype": "DARTS_V2", "auxiliary": True}), "params") == 3_349_342
 
 
-def test_multiply_adds_are_those_of_the_network_with_its_memory() -> None:
-    spec = tiny(widths=(3, 5, 6, 7), auxiliary=True)
-    assert size(spec, "flops") == multiply_adds(spec.build(), spec.shape)
+EVERY_OPERATION = tuple(((name, 0), (name, 1), (name, node + 1)) for node, name in enumerate(OPERATIONS.names()))
+
+
+@pytest.mark.parametrize(
+    ("shape", "options"),
+    [
+        ((1, 8, 8), {"widths": (3, 5, 6, 7), "auxiliary": True}),
+        ((3, 9, 7), {"genotype": {"normal": EVERY_OPERATION, "reduce": EVERY_OPERATION}}),
+        ((2, 5, 1), {"cells": 1}),
+        ((2, 5, 5), {"cells": 2, "widths": (2, 3)}),
+        ((3, 6, 6), {"genotype": "DARTS_V1", "cells": 7, "stem_multiplier": 1}),
+    ],
+)
+def test_sizes_are_those_of_the_network_with_its_memory(shape: tuple[int, int, int], options: dict[str, Any]) -> None:
+    spec = spec_of({"name": "darts", "genotype": "DARTS_V2", "channels": 4, "cells": 4, **options}, shape)
+    network = spec.build()
+    assert size(spec, "params") == count_parameters(network)
+    assert size(spec, "flops") == multiply_adds(network, shape)
+
+
+@pytest.mark.parametrize(
+    ("name", "budget", "last"),
+    [
+        ("uniform", "flops", {"parameters": 1_412_992, "ratio": 1.9656, "widths": [23] * 6 + [46] * 7 + [92] * 7}),
+        ("depth", "flops", {"parameters": 1_414_410, "ratio": 1.9888, "widths": [16] * 13 + [32] * 13 + [64] * 13}),
+        (
+            "random",
+            "params",
+            {
+                "parameters": 1_422_264,
+                "ratio": 2.0013,
+                "widths": [23, 28, 23, 34, 28, 16, 55, 38, 38, 61, 32, 46, 46, 132, 77, 77, 110, 92, 77, 110],
+            },
+        ),
+        (
+            "random",
+            "flops",
+            {
+                "parameters": 1_403_040,
+                "ratio": 2.0048,
+                "widths": [23, 28, 23, 28, 28, 16, 55, 38, 38, 55, 32, 46, 46, 132, 77, 77, 110, 92, 77, 110],
+            },
+        ),
+    ],
+)
+def test_plans_build_no_network_and_are_what_counts_of_whole_networks_gave(
+    name: str, budget: str, last: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Recorded when each size was counted on a network of its own."""
+    monkeypatch.setattr(Darts, "build", None)
+    method = GROWTH_METHODS.parse({"name": name, "budget": budget})
+    engine = Engine(EngineSettings(accelerator="cpu", precision="32"))
+    grown = method.grow(Student(spec_of("darts-v2-16-20"), nn.Identity(), (), engine))
+    assert {key: grown.steps[-1][key] for key in last} == last
+
+
+def test_a_size_that_no_memory_holds_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("nasdistill.models.budget.memory_bytes", lambda: 1000)
+    with pytest.raises(UserError, match=r"this machine has 1 kB of memory; choose a smaller one"):
+        size(tiny(), "params")
 
 
 def test_the_published_growths_of_darts_v2() -> None:
