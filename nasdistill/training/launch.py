@@ -52,7 +52,8 @@ class Followers:
     def __init__(self, devices: int) -> None:
         os.environ.setdefault("MASTER_ADDR", "127.0.0.1")
         os.environ.setdefault("MASTER_PORT", str(_free_port()))
-        os.environ |= {"NODE_RANK": "0", "LOCAL_RANK": "0", "WORLD_SIZE": str(devices)}
+        os.environ |= {"NODE_RANK": "0", "LOCAL_RANK": "0"}
+        os.environ |= dict.fromkeys(("WORLD_SIZE", "LOCAL_WORLD_SIZE"), str(devices))
         self._processes = [
             subprocess.Popen(  # noqa: S603 - the command that the user typed
                 [sys.executable, *sys.orig_argv[1:]],

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import os
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -10,6 +11,8 @@ from nasdistill.errors import UserError
 
 if TYPE_CHECKING:
     import torch
+
+    from nasdistill.training.neighbours import Neighbours
 
 T = TypeVar("T", "torch.Tensor", "torch.Tensor | None")
 
@@ -28,6 +31,8 @@ def all_reduce_sum(tensor: torch.Tensor) -> torch.Tensor:
         return tensor
     import torch
 
+    if neighbours := _neighbours_for(tensor):
+        return neighbours.all_gather(tensor).sum(0, dtype=tensor.dtype)
     total = tensor.clone()
     torch.distributed.all_reduce(total)
     return total
@@ -53,11 +58,8 @@ def all_gather(tensor: torch.Tensor) -> torch.Tensor:
     """What each process has, of equal shape, under each other: [processes, *shape]."""
     if world_size() == 1:
         return tensor[None]
-    import torch
-
-    rows = [torch.empty_like(tensor, memory_format=torch.contiguous_format) for _ in range(world_size())]
-    torch.distributed.all_gather(rows, tensor.contiguous())
-    return torch.stack(rows)
+    neighbours = _neighbours_for(tensor)
+    return _all_gather(tensor) if neighbours is None else neighbours.all_gather(tensor)
 
 
 def all_gather_rows(rows: torch.Tensor) -> list[torch.Tensor]:
@@ -79,8 +81,9 @@ def all_reduce_max(*numbers: int) -> list[int]:
     import torch
 
     told = torch.tensor(numbers)
-    torch.distributed.all_reduce(told, torch.distributed.ReduceOp.MAX, group=_on_cpu())
-    return [int(number) for number in told.tolist()]
+    neighbours = _neighbours_for(told)
+    rows = _all_gather(told, _on_cpu()) if neighbours is None else neighbours.all_gather(told)
+    return [int(number) for number in rows.amax(0).tolist()]
 
 
 def barrier() -> None:
@@ -109,6 +112,33 @@ def refuse_difference(tensors: Sequence[torch.Tensor], what: str) -> None:
             f"{what} differs between processes 0 and {worst} by {float(apart[worst]):.2g}: they no longer compute the "
             "same; please report it, and go on with one process"
         )
+
+
+def _all_gather(tensor: torch.Tensor, group: Any = None) -> torch.Tensor:
+    import torch
+
+    rows = [torch.empty_like(tensor, memory_format=torch.contiguous_format) for _ in range(world_size())]
+    torch.distributed.all_gather(rows, tensor.contiguous(), group)
+    return torch.stack(rows)
+
+
+def _neighbours_for(tensor: torch.Tensor) -> Neighbours | None:
+    """Who carries a message faster than torch, if this one is small and all processes are on this machine."""
+    from nasdistill.training.neighbours import LARGEST
+
+    return _neighbours() if tensor.device.type == "cpu" and 0 < tensor.nbytes <= LARGEST else None
+
+
+@functools.cache
+def _neighbours() -> Neighbours | None:
+    """Made when all processes first ask for it."""
+    import torch
+
+    from nasdistill.training.neighbours import connect
+
+    if os.environ.get("LOCAL_WORLD_SIZE") != str(world_size()):
+        return None
+    return connect(torch.distributed.get_rank(), lambda tensor: _all_gather(tensor, _on_cpu()))
 
 
 @functools.cache
