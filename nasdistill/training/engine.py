@@ -51,7 +51,7 @@ class EngineSettings(DeviceSettings):
     sync_batch_norm: bool = Field(
         True,
         description="with several processes, normalise by the statistics of the whole batch, as one process does; else "
-        "each by those of its share",
+        "each by those of its share, a ghost batch: fewer messages, but another result with each number of processes",
     )
 
 
@@ -194,7 +194,13 @@ class Engine:
 
     def setup(self, module: nn.Module, *optimizers: torch.optim.Optimizer) -> Any:
         """Fabric's wrapping of a module that is trained, and of its optimisers: precision and processes."""
-        return self.fabric.setup(self.place(module), *optimizers)
+        self.place(module)
+        if self._synchronised:
+            from nasdistill.training.synchronised import keep_statistics_from_ddp
+
+            self.broadcast_buffers(module)
+            keep_statistics_from_ddp(module)
+        return self.fabric.setup(module, *optimizers)
 
     def autocast(self) -> AbstractContextManager[Any]:
         """The engine's precision, for forward passes of modules that Fabric does not wrap."""

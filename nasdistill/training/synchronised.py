@@ -10,7 +10,10 @@ from collections.abc import Sequence
 from typing import Any, cast
 
 import torch
+from torch import nn
 from torch.nn import functional
+from torch.nn.modules.batchnorm import _BatchNorm
+from torch.nn.parallel import DistributedDataParallel
 from torch.overrides import TorchFunctionMode
 
 from nasdistill.training.processes import all_gather, all_reduce_sum
@@ -44,6 +47,21 @@ def _batch_norm(
     if training and not torch.is_inference_mode_enabled():
         return synchronised_batch_norm(x, running_mean, running_var, weight, bias, momentum, eps)
     return functional.batch_norm(x, running_mean, running_var, weight, bias, training, momentum, eps)
+
+
+def keep_statistics_from_ddp(module: nn.Module) -> None:
+    """Let torch's DDP, which will wrap `module`, send no running statistics before each forward pass.
+
+    All processes move them alike here. They must start equal, too, as DDP no longer sees to that.
+    """
+    statistics = [
+        f"{name}.{buffer}".removeprefix(".")
+        for name, norm in module.named_modules()
+        if isinstance(norm, _BatchNorm)
+        for buffer, _values in norm.named_buffers(recurse=False)
+    ]
+    ignore = DistributedDataParallel._set_params_and_buffers_to_ignore_for_model
+    ignore(module, statistics)  # type: ignore[no-untyped-call]
 
 
 def synchronised_batch_norm(
@@ -124,20 +142,22 @@ class _Normalise(torch.autograd.Function):
         dL/dx = weight / s * (g - sum(g) / N - z * sum(g z) / N),   the sums over all processes.
         """
         x, weight, mean, variance, count = ctx.saved_tensors
-        # Where mean and variance are given, the derivative is the first term, and both sums come along with it.
-        direct, of_weight, of_bias = torch.ops.aten.native_batch_norm_backward(
-            slope, x, weight, mean, variance, None, None, False, ctx.eps, [True, True, True]
+        # Where mean and variance are given, the derivatives of weight and bias are this process's share of both sums.
+        _, of_weight, of_bias = torch.ops.aten.native_batch_norm_backward(
+            slope, x, weight, mean, variance, None, None, False, ctx.eps, [False, True, True]
         )
         sum_slope, sum_product = all_reduce_sum(torch.cat([of_bias, of_weight])).chunk(2)
-        scale = torch.rsqrt(variance + ctx.eps) / count
+        scale = torch.rsqrt(variance + ctx.eps)
         if weight is not None:
             scale = scale * weight
-        # The other terms are z times one number a channel plus another: a batch norm again, in one pass over x.
-        indirect = torch.batch_norm(
-            x, scale * sum_product, scale * sum_slope, mean, variance, False, 0.0, ctx.eps, False
+        # The last terms are z times one number a channel plus another: a batch norm again, in one pass over x.
+        share = -scale / count
+        gradient = torch.batch_norm(
+            x, share * sum_product, share * sum_slope, mean, variance, False, 0.0, ctx.eps, False
         )
+        gradient.addcmul_(slope, scale.view(-1, *[1] * (x.ndim - 2)))
         return (
-            direct.sub_(indirect),
+            gradient,
             of_weight if ctx.needs_input_grad[1] else None,
             of_bias if ctx.needs_input_grad[2] else None,
             None,

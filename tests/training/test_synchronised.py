@@ -8,7 +8,13 @@ from safetensors.torch import load_file
 from torch import nn
 
 from nasdistill.training.processes import all_gather, all_reduce_max, all_reduce_sum, refuse_difference, world_size
-from nasdistill.training.synchronised import SynchronisedStatistics, own_statistics, synchronised_batch_norm
+from nasdistill.training.synchronised import (
+    SynchronisedStatistics,
+    keep_statistics_from_ddp,
+    own_statistics,
+    synchronised_batch_norm,
+)
+from tests.children import InAChild
 from tests.together import torchrun
 from tests.training.shared_norm import problem, solve
 
@@ -79,6 +85,19 @@ def test_half_precision_keeps_its_type_layout_and_sums_in_single(layout: torch.m
     torch.testing.assert_close(output, expected)
     torch.testing.assert_close(halves[0].grad, halves[1].grad, rtol=0.02, atol=0.05)
     torch.testing.assert_close(ours.running_var, theirs.running_var)
+
+
+def test_ddp_sends_other_buffers_alone(in_a_child: InAChild) -> None:
+    def act() -> None:
+        torch.distributed.init_process_group("gloo", store=torch.distributed.HashStore(), rank=0, world_size=1)
+        module = nn.Sequential(nn.Linear(2, 3), nn.Sequential(nn.BatchNorm1d(3)))
+        module.register_buffer("other", torch.ones(1))
+        keep_statistics_from_ddp(module)
+        assert [id(buffer) for buffer in nn.parallel.DistributedDataParallel(module).modules_buffers] == [
+            id(module.other)
+        ]
+
+    assert in_a_child(act) == 0
 
 
 def test_alone_a_process_agrees_with_itself() -> None:
