@@ -5,7 +5,8 @@
 The numbers come from one recipe, run with one process, with two, with two that do not share the statistics of batch
 norm, and, as a control, with one process that rounds in other ways: with two threads, with another order of the values
 in memory, with both. Small learning rates leave a rounding error small; usual ones make it grow, wherever it comes
-from. The rates are those of `fit` on images of 32x32, all rivals by turns; each process has a thread of its own.
+from. The rates are those of `fit` on images of 32x32, all rivals by turns; each process has a thread of its own. Two
+strangers, who train a network each and tell each other nothing, show what the cores allow.
 """
 
 from __future__ import annotations
@@ -28,10 +29,11 @@ from rich.console import Console
 from rich.table import Table
 from safetensors.torch import load_file
 
-from benchmarks.common import Comparison, Turn, apart, arguments, compare, machine, show
+from benchmarks.common import Comparison, Turn, apart, arguments, compare, machine, show, timed
 from benchmarks.images import CLASSES, SHAPE
 from benchmarks.training import BATCH, ours
 from nasdistill.models.base import MODELS
+from nasdistill.training import processes
 from nasdistill.training.engine import Engine, EngineSettings
 from nasdistill.training.tasks import Supervised
 
@@ -87,6 +89,9 @@ SHOWN = {
     "born-again-1": "born-again",
 }
 ONE, ROUNDED, TWO, OWN = "one process", "one process, other roundings", "two processes", "two, each its own statistics"
+BY_GLOO, STRANGERS = "two processes, by gloo alone", "two strangers"
+MESSAGES, NUMBERS = 26, 65
+"""Of synchronised batch norms in a step of WRN-16-1, and what one tells: 32 means, 32 variances, a count."""
 LAYOUT = "engine.channels_last=false"
 RUNS: dict[str, list[tuple[int, list[str]]]] = {
     ONE: [(1, [])],
@@ -143,12 +148,25 @@ def _largest(differences: Iterable[Difference]) -> Difference:
     return max(weights), max(losses)
 
 
-def trainer(model: str, threads: int, shared: bool, _options: argparse.Namespace) -> Turn:
+def trainer(model: str, threads: int, run: str, _options: argparse.Namespace) -> Turn:
     """Training in this process, or in its share of the work where the surroundings say that it has company."""
-    engine = Engine(EngineSettings(accelerator="cpu", sync_batch_norm=shared))
+    engine = _engine(run)
     torch.set_num_threads(threads)
     torch.manual_seed(0)
     return ours(Supervised(MODELS.parse(model).build(SHAPE, CLASSES)), engine)
+
+
+def messenger(run: str, _options: argparse.Namespace) -> Turn:
+    """A step's messages and nothing else."""
+    _engine(run)
+    numbers = torch.zeros(NUMBERS)
+    return timed(lambda: [processes.all_gather(numbers) for _ in range(MESSAGES)])
+
+
+def _engine(run: str) -> Engine:
+    if run == BY_GLOO:
+        processes._neighbours = lambda: None
+    return Engine(EngineSettings(accelerator="cpu", sync_batch_norm=run != OWN))
 
 
 @contextlib.contextmanager
@@ -164,8 +182,14 @@ def alone(
 
 
 @contextlib.contextmanager
-def pair(rival: Callable[[argparse.Namespace], Turn], options: argparse.Namespace) -> Iterator[Turn]:
-    """Two processes that compute together, each a rival as of `apart`; a turn takes as long as the slower one."""
+def pair(
+    rival: Callable[[argparse.Namespace], Turn], options: argparse.Namespace, acquainted: bool = True
+) -> Iterator[Turn]:
+    """Two processes at the same time, each a rival as of `apart`; a turn takes as long as the slower one.
+
+    Args:
+        acquainted: they share each step; else each does half of the steps by itself.
+    """
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
@@ -173,30 +197,41 @@ def pair(rival: Callable[[argparse.Namespace], Turn], options: argparse.Namespac
     with contextlib.ExitStack() as both, ThreadPoolExecutor(2) as callers:
         turns = []
         for rank in range(2):
-            os.environ.update(company, LOCAL_RANK=str(rank))  # which the process inherits
+            if acquainted:
+                os.environ.update(company, LOCAL_RANK=str(rank))  # which the process inherits
             turns.append(both.enter_context(apart(rival, options)))
-        for name in (*company, "LOCAL_RANK"):
-            del os.environ[name]
-        yield lambda steps: max(callers.map(lambda turn: turn(steps), turns))
+            for name in (*company, "LOCAL_RANK") if acquainted else ():
+                del os.environ[name]
+        yield lambda steps: max(callers.map(lambda turn: turn(steps if acquainted else steps // 2), turns))
 
 
 def rates(model: str, options: argparse.Namespace) -> Comparison:
     """Images per second of one process with a thread for each core or one, and of two."""
     with contextlib.ExitStack() as all_rivals:
-        ones = all_rivals.enter_context(
-            alone(lambda threads: functools.partial(trainer, model, threads, True), options)
-        )
-        together = {
-            run: all_rivals.enter_context(pair(functools.partial(trainer, model, 1, run == TWO), options))
-            for run in (TWO, OWN)
+        ones = all_rivals.enter_context(alone(lambda threads: functools.partial(trainer, model, threads, ONE), options))
+        twos = {
+            run: all_rivals.enter_context(
+                pair(functools.partial(trainer, model, 1, run), options, acquainted=run != STRANGERS)
+            )
+            for run in (BY_GLOO, TWO, OWN, STRANGERS)
         }
         return compare(
             f"training {model}, batch {BATCH} in all",
-            ones | together,
+            ones | twos,
             work=BATCH,
             baseline=next(iter(ones)),
             options=options,
         )
+
+
+def messages(options: argparse.Namespace) -> Comparison:
+    """How often two processes can tell each other the statistics of a batch norm."""
+    with contextlib.ExitStack() as all_rivals:
+        rivals = {
+            run: all_rivals.enter_context(pair(functools.partial(messenger, run), options)) for run in (BY_GLOO, TWO)
+        }
+        title = f"messages of {NUMBERS} numbers"
+        return compare(title, rivals, work=MESSAGES, baseline=BY_GLOO, unit="messages/s", options=options)
 
 
 def main() -> None:
@@ -208,7 +243,9 @@ def main() -> None:
     apart_by = {}
     if options.only != "rates":
         apart_by = {"small learning rates": differences([]), "ten times as large": differences(USUAL)}
-    compared = [rates(model, options) for model in options.models] if options.only != "numbers" else []
+    compared = []
+    if options.only != "numbers":
+        compared = [messages(options), *(rates(model, options) for model in options.models)]
     if options.json:
         plain = [comparison.plain() for comparison in compared]
         print(json.dumps({"machine": machine(), "differences": apart_by, "comparisons": plain}, indent=2))
