@@ -27,7 +27,7 @@ setup(
     package_data={
         "nasdistill": ["py.typed"],
         "nasdistill.report": ["*.html.j2", "*.css"],
-        "nasdistill.depthwise": ["*.c"],
+        "nasdistill.depthwise": ["*.c", "*.h"],
         "nasdistill.tuning": ["*.js"],
         "nasdistill.search_spaces": ["*.yaml"],
         "nasdistill.library": ["*.yaml"],

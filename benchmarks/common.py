@@ -161,15 +161,15 @@ def _take_turns(
 
 
 def by_torch(turn: Turn) -> Turn:
-    """A turn in which depthwise convolutions have torch's gradients, not ours."""
+    """A turn in which depthwise convolutions are torch's own, not ours."""
 
     def without_ours(steps: int) -> float:
-        ours = convolution._is_ours
-        convolution._is_ours = lambda _inputs, _weight: False
+        ours = convolution.is_computable
+        convolution.is_computable = lambda _inputs, _weight: False
         try:
             return turn(steps)
         finally:
-            convolution._is_ours = ours
+            convolution.is_computable = ours
 
     return without_ours
 

@@ -19,7 +19,7 @@ from rich.table import Table
 from torch.nn import functional
 
 from benchmarks.common import arguments, machine, offer_processor_time
-from nasdistill.depthwise import compiled
+from nasdistill.depthwise import compiler
 from nasdistill.depthwise.convolution import Geometry, by_torch, gradient_to_inputs, gradient_to_weight
 from nasdistill.training.engine import keep_freed_memory
 
@@ -97,7 +97,7 @@ def main() -> None:
     options = parser.parse_args()
     if options.threads is not None:
         torch.set_num_threads(options.threads)
-    assert compiled.is_compiled(), "there is no C compiler"
+    assert compiler.is_compiled(), "there is no C compiler"
     keep_freed_memory()
     table = Table("layer", "", *("forward", "inputs, torch", "weights, torch", "inputs", "weights"), "torch / ours")
     for layer in LAYERS:

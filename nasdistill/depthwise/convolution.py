@@ -2,24 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple, cast
+from typing import Any, cast
 
 import torch
 from torch import nn
 from torch.nn import functional
 
-from nasdistill.depthwise import compiled
+from nasdistill.depthwise.compiled import KERNELS, Geometry, weight_gradient
+from nasdistill.depthwise.compiler import is_compiled
 
 Both = int | tuple[int, int]
 """A number for both dimensions, or one for each."""
-
-
-class Geometry(NamedTuple):
-    """What a convolution does in both dimensions, in the order of torch's arguments."""
-
-    stride: int
-    padding: int
-    dilation: int
 
 
 def depthwise_conv2d(
@@ -32,9 +25,10 @@ def depthwise_conv2d(
 ) -> torch.Tensor:
     """`torch.nn.functional.conv2d` with a group for every channel, whose gradients take about as long as it does.
 
-    Torch's own kernels run where they are as fast or the only ones: on other devices, without gradients, for kernels
-    that are not square with 3, 5 or 7 taps in a row, while a network is traced or exported, and for second derivatives;
-    on machines without a C compiler for the gradient to the weights.
+    Where stride and dilation are equal every output reads pixels at multiples of the stride only, and the inputs are
+    thinned first. Torch's own kernels run where they are as fast or the only ones: on other devices, without gradients,
+    for kernels that are not square with 3, 5 or 7 taps in a row, while a network is traced or exported, and for second
+    derivatives; on machines without a C compiler for the gradient to the weights.
 
     Args:
         inputs: [N, C, H, W].
@@ -45,9 +39,13 @@ def depthwise_conv2d(
         [N, C, H', W'].
     """
     geometry = _square(stride, padding, dilation)
-    if geometry is None or not _is_ours(inputs, weight) or _is_fast_in_torch(inputs, weight, geometry):
+    if geometry is not None and geometry.stride == geometry.dilation > 1 and geometry.padding % geometry.stride == 0:
+        inputs = inputs[:, :, :: geometry.stride, :: geometry.stride]
+        geometry = Geometry(1, geometry.padding // geometry.stride, 1)
+        stride, padding, dilation = geometry
+    if geometry is None or not is_ours(inputs, weight) or _is_fast_in_torch(inputs, weight, geometry):
         return functional.conv2d(inputs, weight, bias, stride, padding, dilation, len(weight))
-    dtype = _computed_in(inputs)
+    dtype = computed_in(inputs)
     outputs = cast(torch.Tensor, _Convolution.apply(inputs.to(dtype), weight.to(dtype), geometry))
     return outputs if bias is None else outputs + bias.to(dtype)[:, None, None]
 
@@ -114,8 +112,8 @@ def gradient_to_weight(
     inputs: torch.Tensor, gradient: torch.Tensor, weight: torch.Tensor, geometry: Geometry
 ) -> torch.Tensor:
     """By the compiled function where there is one, else by torch, in float32 as above."""
-    if compiled.is_compiled():
-        return compiled.weight_gradient(inputs, gradient, weight.shape[-1], *geometry).to(weight.dtype)
+    if is_compiled():
+        return weight_gradient(inputs, gradient, weight.shape[-1], geometry).to(weight.dtype)
     _, found = by_torch(inputs.float(), gradient.float(), weight.float(), geometry, (False, True))
     assert found is not None
     return found.to(weight.dtype)
@@ -139,26 +137,34 @@ def _square(*geometry: Both) -> Geometry | None:
     return Geometry(*(pair[0] for pair in pairs)) if all(first == second for first, second in pairs) else None
 
 
-def _computed_in(inputs: torch.Tensor) -> torch.dtype:
+def computed_in(inputs: torch.Tensor) -> torch.dtype:
+    """The type in which convolutions compute: autocast's, or that of their inputs."""
     return torch.get_autocast_dtype("cpu") if torch.is_autocast_enabled("cpu") else inputs.dtype
 
 
-def _is_ours(inputs: torch.Tensor, weight: torch.Tensor) -> bool:
+def is_ours(inputs: torch.Tensor, weight: torch.Tensor) -> bool:
     """Whether gradients will be wanted that can be computed here."""
-    height, width = weight.shape[-2:]
-    dtype = _computed_in(inputs)
     return (
         torch.is_grad_enabled()
         and (inputs.requires_grad or weight.requires_grad)
-        and type(inputs) is torch.Tensor  # others stand for values that they do not have
+        and weight.shape[:2] == (inputs.shape[1], 1)
+        and is_computable(inputs, weight)
+    )
+
+
+def is_computable(inputs: torch.Tensor, weight: torch.Tensor) -> bool:
+    """Whether the functions in C can convolve [N, C, H, W] by [..., 1, kernel, kernel]."""
+    height, width = weight.shape[-2:]
+    dtype = computed_in(inputs)
+    return (
+        type(inputs) is torch.Tensor  # others stand for values that they do not have
         and inputs.device.type == weight.device.type == "cpu"
         and dtype in (torch.float32, torch.bfloat16)
         and (dtype == inputs.dtype == weight.dtype or torch.is_autocast_enabled("cpu"))
         and inputs.ndim == 4
         and inputs.numel() > 0
-        and weight.shape[:2] == (inputs.shape[1], 1)
         and height == width
-        and height in compiled.KERNELS
+        and height in KERNELS
         and not torch.compiler.is_compiling()
         and not torch._C._get_tracing_state()
     )
@@ -166,6 +172,6 @@ def _is_ours(inputs: torch.Tensor, weight: torch.Tensor) -> bool:
 
 def _is_fast_in_torch(inputs: torch.Tensor, weight: torch.Tensor, geometry: Geometry) -> bool:
     """Whether torch's kernels for the gradients take as little time, as `benchmarks.depthwise` shows."""
-    plain = weight.shape[-1] == 3 and geometry.dilation == 1 and _computed_in(inputs) == torch.float32
+    plain = weight.shape[-1] == 3 and geometry.dilation == 1 and computed_in(inputs) == torch.float32
     large = inputs.shape[2] * inputs.shape[3] >= 256 and inputs.is_contiguous(memory_format=torch.channels_last)
     return plain and not (large and geometry.stride == 1)

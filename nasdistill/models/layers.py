@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Literal
+from typing import Literal, cast
 
 import torch
 from torch import nn
 from torch.nn import functional
 
-from nasdistill.depthwise.convolution import DepthwiseConv2d, depthwise_conv2d
+from nasdistill.depthwise.convolution import DepthwiseConv2d
+from nasdistill.depthwise.fused import can_fuse, sum_of_branches
+from nasdistill.depthwise.separable import Branch, Layer
 
 
 class ReLUConvNorm(nn.Sequential):
@@ -22,30 +24,60 @@ class ReLUConvNorm(nn.Sequential):
 
 
 class Depthwise(DepthwiseConv2d):
-    """A depthwise convolution that keeps the size, but for its stride.
-
-    Where stride and dilation are equal, every output reads pixels at multiples of the stride only, so the input is
-    thinned first.
-    """
+    """A depthwise convolution that keeps the size, but for its stride."""
 
     def __init__(self, channels: int, kernel: int, stride: int = 1, dilation: int = 1) -> None:
         padding = dilation * (kernel - 1) // 2
         super().__init__(channels, channels, kernel, stride, padding, dilation, groups=channels, bias=False)
-        self.thinned = stride > 1 and stride == dilation
-
-    def _conv_forward(self, input: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None) -> torch.Tensor:
-        return self.convolve(input, weight)
-
-    def convolve(self, x: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
-        """This convolution with other weights, of any number of channels: [channels, 1, kernel, kernel]."""
-        stride, dilation = self.stride[0], self.dilation[0]
-        padding = (self.kernel_size[0] - 1) // 2
-        if self.thinned:
-            return depthwise_conv2d(x[:, :, ::stride, ::stride], weight, padding=padding)
-        return depthwise_conv2d(x, weight, None, stride, dilation * padding, dilation)
 
 
-class DilatedConv(nn.Sequential):
+class Separables(nn.Sequential):
+    """ReLU, depthwise, pointwise, batch norm, any number of times: computed together while they train and nobody looks
+    at one of them."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        branch = self._branch()
+        if branch is None or not can_fuse(x, [branch]):
+            return cast(torch.Tensor, super().forward(x))  # type: ignore[no-untyped-call]
+        outputs, moments = sum_of_branches(x, [branch])
+        count = outputs.numel() // outputs.shape[1]
+        for norm, (mean, variance) in zip(list(self)[3::4], moments, strict=True):
+            _track(cast(nn.BatchNorm2d, norm), mean, variance * count / (count - 1))
+        return outputs
+
+    def _branch(self) -> Branch | None:
+        """The layers, if each is what it was built as, and its batch norm takes the statistics of a batch."""
+        modules = list(self)
+        if [type(module) for module in modules] != [nn.ReLU, Depthwise, nn.Conv2d, nn.BatchNorm2d] * (len(self) // 4):
+            return None
+        if not all(module.training for module in modules) or any(map(_is_watched, modules)):
+            return None
+        return [*map(_layer, modules[1::4], modules[2::4], modules[3::4])]
+
+
+def _layer(depthwise: nn.Module, pointwise: nn.Module, norm: nn.Module) -> Layer:
+    assert isinstance(depthwise, Depthwise)
+    assert isinstance(pointwise, nn.Conv2d)
+    assert isinstance(norm, nn.BatchNorm2d)
+    stride, dilation = depthwise.stride[0], depthwise.dilation[0]
+    return Layer(depthwise.weight, pointwise.weight, stride, dilation, norm.weight, norm.bias, norm.eps)
+
+
+def _is_watched(module: nn.Module) -> bool:
+    return any((module._forward_hooks, module._forward_pre_hooks, module._backward_hooks, module._backward_pre_hooks))
+
+
+def _track(norm: nn.BatchNorm2d, mean: torch.Tensor, variance: torch.Tensor) -> None:
+    """Move running statistics to those of a batch, its unbiased variance, as torch does."""
+    if norm.running_mean is None or norm.running_var is None or norm.num_batches_tracked is None:
+        return
+    norm.num_batches_tracked.add_(1)
+    momentum = 1 / float(norm.num_batches_tracked) if norm.momentum is None else norm.momentum
+    norm.running_mean.lerp_(mean, momentum)
+    norm.running_var.lerp_(variance, momentum)
+
+
+class DilatedConv(Separables):
     """ReLU, depthwise, pointwise, batch norm."""
 
     def __init__(self, channels: int, kernel: int, stride: int, dilation: int, affine: bool) -> None:
@@ -57,7 +89,7 @@ class DilatedConv(nn.Sequential):
         )
 
 
-class SeparableConv(nn.Sequential):
+class SeparableConv(Separables):
     """ReLU, depthwise, pointwise, batch norm, twice; the stride is the first one's."""
 
     def __init__(self, channels: int, kernel: int, stride: int, affine: bool) -> None:

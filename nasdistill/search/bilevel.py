@@ -11,7 +11,8 @@ Source: Liu et al. 2019, DARTS, section 2.3, equations 5 to 8.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import contextlib
+from collections.abc import Callable, Iterator, Sequence
 
 import torch
 
@@ -24,6 +25,18 @@ Combine = Callable[[Tensors], list[torch.Tensor]]
 def gradients(loss: torch.Tensor, tensors: Tensors, combine: Combine = list) -> list[torch.Tensor]:
     """The gradient of `loss` for each of `tensors` and for nothing else; zeros for those that it does not read."""
     return combine(torch.autograd.grad(loss, tuple(tensors), allow_unused=True, materialize_grads=True))
+
+
+@contextlib.contextmanager
+def as_constants(tensors: Tensors) -> Iterator[None]:
+    """Within this block losses read `tensors` as constants, so that no pass computes gradients for them."""
+    for tensor in tensors:
+        tensor.requires_grad_(False)
+    try:
+        yield
+    finally:
+        for tensor in tensors:
+            tensor.requires_grad_(True)
 
 
 def second_order(
@@ -76,7 +89,8 @@ def second_order(
         with torch.no_grad():
             for weight, value, towards in zip(weights, before, direction, strict=True):
                 weight.copy_(value + shift * towards)
-        shifted.append(gradients(training_loss(), alphas, combine))
+        with as_constants(weights):
+            shifted.append(gradients(training_loss(), alphas, combine))
     with torch.no_grad():
         for weight, value in zip(weights, before, strict=True):
             weight.copy_(value)

@@ -3,10 +3,9 @@
 Edge by edge that is thousands of small kernels. The same sums come out of far fewer, larger ones, because all
 edges that leave one state have the same input, and these are identities, not approximations:
 
-- ReLU, pools, their batch norms and the identity are computed once per state; weighting them for all edges is one 1x1
-  convolution, whose kernel is the Kronecker product of the weights and an identity;
-- the convolutions of all E edges are one: the state is repeated E times along its channels, so that a depthwise
-  convolution has E * C groups and a pointwise one E groups, each seeing its own edge only;
+- pools and their batch norms are computed once per state, and weighted for all edges;
+- the separable convolutions of all E edges are computed together, image by image, see
+  `nasdistill.depthwise.fused`; else by one depthwise convolution of E * C groups and a pointwise one of E groups;
 - batch norm without scale, times p_k, is batch norm with scale p_k.
 
 Where a mixture says which operations were drawn, only those are computed, each on its edges alone.
@@ -21,6 +20,8 @@ import torch
 from torch import nn
 from torch.nn import functional
 
+from nasdistill.depthwise.fused import can_fuse, sum_of_branches
+from nasdistill.depthwise.separable import Branch, Layer, Term, layer_by_layer, mixed
 from nasdistill.models.layers import Depthwise, closing_gaps
 from nasdistill.models.operations import OPERATIONS, Operation
 from nasdistill.search.mixture import Mixture
@@ -32,45 +33,26 @@ def normalise(x: torch.Tensor, scale: torch.Tensor | None = None) -> torch.Tenso
     return closing_gaps(functional.batch_norm(x, None, None, scale, None, training=True))
 
 
-def mix(features: torch.Tensor, weights: torch.Tensor) -> torch.Tensor:
-    """E weighted sums of K features, as one 1x1 convolution with the kernel weights (x) identity.
-
-    Args:
-        features: beside each other, [N, K * C, H, W].
-        weights: [E, K].
-
-    Returns:
-        beside each other, [N, E * C, H, W].
-    """
-    channels = features.shape[1] // weights.shape[1]
-    identity = torch.eye(channels, dtype=weights.dtype, device=weights.device)
-    return functional.conv2d(features, torch.kron(weights, identity)[:, :, None, None])
+def of_edges(weight: torch.Tensor, edges: int, drawn: Sequence[int] | None) -> torch.Tensor:
+    """The weights of the edges that were drawn; of all, where none were."""
+    return weight if drawn is None else weight.reshape(edges, -1, *weight.shape[1:])[list(drawn)].flatten(0, 1)
 
 
-def convolve(convolution: nn.Module, x: torch.Tensor, drawn: Sequence[int] | None, edges: int) -> torch.Tensor:
-    """A convolution whose output channels are one part per edge, no group in two of them; or the drawn parts of it."""
-    if drawn is None:
-        return cast(torch.Tensor, convolution(x))
-    assert isinstance(convolution, nn.Conv2d)
-    whole = convolution.weight
-    weight = whole.reshape(edges, -1, *whole.shape[1:])[list(drawn)].flatten(0, 1)
-    groups = convolution.groups * len(drawn) // edges
-    if isinstance(convolution, Depthwise):
-        return convolution.convolve(x, weight)
-    return functional.conv2d(x, weight, groups=groups)
+def added(state: torch.Tensor, branches: Sequence[Branch], terms: Sequence[Term] = ()) -> torch.Tensor:
+    """What separable convolutions make of a state [N, C, H, W] on all edges, and terms, added: [N, E * C, H', W']."""
+    if can_fuse(state, branches):
+        return sum_of_branches(state, branches, terms)[0]
+    return closing_gaps(layer_by_layer(state, branches, terms))
 
 
 class OnEdges(nn.Module):
     """One operation with weights of its own on each of the E edges that leave a state."""
 
-    def forward(
-        self, state: torch.Tensor, repeated: torch.Tensor, weights: torch.Tensor, drawn: Sequence[int] | None = None
-    ) -> torch.Tensor:
+    def forward(self, state: torch.Tensor, weights: torch.Tensor, drawn: Sequence[int] | None = None) -> torch.Tensor:
         """The operation's term on every edge.
 
         Args:
             state: [N, C, H, W].
-            repeated: its ReLU, once per edge, [N, E * C, H, W].
             weights: of this operation on each edge, [E].
             drawn: which edges these are, where they are not all.
 
@@ -96,15 +78,20 @@ class Convolutions(OnEdges):
         )
         self.pointwise = nn.ModuleList(nn.Conv2d(width, width, 1, groups=edges, bias=False) for _ in range(repeats))
 
-    def forward(
-        self, state: torch.Tensor, repeated: torch.Tensor, weights: torch.Tensor, drawn: Sequence[int] | None = None
-    ) -> torch.Tensor:
-        x = repeated
-        for turn, (depthwise, pointwise) in enumerate(zip(self.depthwise, self.pointwise, strict=True)):
-            if turn > 0:
-                x = functional.relu(normalise(x))
-            x = convolve(pointwise, convolve(depthwise, x, drawn, self.edges), drawn, self.edges)
-        return normalise(x, weights.repeat_interleave(self.channels))
+    def forward(self, state: torch.Tensor, weights: torch.Tensor, drawn: Sequence[int] | None = None) -> torch.Tensor:
+        return added(state, [self.layers(weights, drawn)])
+
+    def layers(self, weights: torch.Tensor, drawn: Sequence[int] | None = None) -> list[Layer]:
+        """The layers of the edges that were drawn, the last of them weighted."""
+        layers = [
+            Layer(
+                of_edges(cast(torch.Tensor, depthwise.weight), self.edges, drawn),
+                of_edges(cast(torch.Tensor, pointwise.weight), self.edges, drawn),
+                *(cast(Depthwise, depthwise).stride[0], cast(Depthwise, depthwise).dilation[0]),
+            )
+            for depthwise, pointwise in zip(self.depthwise, self.pointwise, strict=True)
+        ]
+        return [*layers[:-1], layers[-1]._replace(scale=weights.repeat_interleave(self.channels))]
 
 
 class Reductions(OnEdges):
@@ -119,13 +106,11 @@ class Reductions(OnEdges):
         self.edges = edges
         self.pointwise = nn.Conv2d(2 * edges * channels, edges * channels, 1, groups=2 * edges, bias=False)
 
-    def forward(
-        self, state: torch.Tensor, repeated: torch.Tensor, weights: torch.Tensor, drawn: Sequence[int] | None = None
-    ) -> torch.Tensor:
-        x = repeated[:, : self.channels]
-        x = functional.pad(x, (0, x.shape[3] % 2, 0, x.shape[2] % 2))
+    def forward(self, state: torch.Tensor, weights: torch.Tensor, drawn: Sequence[int] | None = None) -> torch.Tensor:
+        x = functional.pad(functional.relu(state), (0, state.shape[3] % 2, 0, state.shape[2] % 2))
         pixels = torch.cat([x[:, :, ::2, ::2], x[:, :, 1::2, 1::2]] * len(weights), dim=1)
-        outputs = convolve(self.pointwise, pixels, drawn, self.edges)
+        weight = of_edges(self.pointwise.weight, self.edges, drawn)
+        outputs = functional.conv2d(pixels, weight, groups=2 * len(weights))
         return normalise(outputs, weights.repeat_interleave(self.channels))
 
 
@@ -136,23 +121,10 @@ class Separate(OnEdges):
         super().__init__()
         self.operations = nn.ModuleList(operation.build(channels, stride, affine=False) for _ in range(edges))
 
-    def forward(
-        self, state: torch.Tensor, repeated: torch.Tensor, weights: torch.Tensor, drawn: Sequence[int] | None = None
-    ) -> torch.Tensor:
+    def forward(self, state: torch.Tensor, weights: torch.Tensor, drawn: Sequence[int] | None = None) -> torch.Tensor:
         operations = self.operations if drawn is None else [self.operations[edge] for edge in drawn]
         terms = [weight * operation(state) for weight, operation in zip(weights, operations, strict=True)]
         return torch.cat(terms, dim=1)
-
-
-class Pool(nn.Module):
-    """A pool and a batch norm."""
-
-    def __init__(self, pool: nn.Module) -> None:
-        super().__init__()
-        self.pool = pool
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        return normalise(self.pool(x))
 
 
 # By operation: its kernel, its dilation, and how many times it applies its convolutions.
@@ -186,7 +158,7 @@ class Fan(nn.Module):
                 kernel, dilation, repeats = CONVOLUTIONS[name]
                 self.separate[name] = Convolutions(channels, edges, kernel, stride, dilation, repeats)
             elif name in POOLS:
-                self.shared[name] = Pool(operation.build(channels, stride, affine=False))
+                self.shared[name] = operation.build(channels, stride, affine=False)
             elif name == SKIP and stride == 1:
                 self.shared[name] = nn.Identity()
             elif name == SKIP and channels % 2 == 0:
@@ -199,16 +171,24 @@ class Fan(nn.Module):
         if mixture.computed is not None:
             return self._drawn(state, mixture.weights, mixture.computed)
         columns = mixture.weights.unbind(1)
-        repeated = torch.cat([functional.relu(state)] * self.edges, dim=1)
-        terms = [operation(state, repeated, columns[self.column[name]]) for name, operation in self.separate.items()]
-        if self.shared:
-            features = torch.cat([operation(state) for operation in self.shared.values()], dim=1)
-            shares = torch.stack([columns[self.column[name]] for name in self.shared], dim=1)
-            terms.append(mix(features, shares))
-        return cast(torch.Tensor, sum(terms[1:], terms[0]))
+        terms = [self._term(name, state, columns[self.column[name]]) for name in self.shared]
+        branches, totals = [], []
+        for name, operation in self.separate.items():
+            weights = columns[self.column[name]]
+            if isinstance(operation, Convolutions):
+                branches.append(operation.layers(weights))
+            else:
+                totals.append(operation(state, weights))
+        if branches:
+            totals.append(added(state, branches, terms))
+        elif terms:
+            totals.append(mixed(terms))
+        return cast(torch.Tensor, sum(totals[1:], totals[0]))
+
+    def _term(self, name: str, state: torch.Tensor, weights: torch.Tensor) -> Term:
+        return Term(self.shared[name](state), weights, normalised=name in POOLS)
 
     def _drawn(self, state: torch.Tensor, weights: torch.Tensor, computed: Sequence[Sequence[bool]]) -> torch.Tensor:
-        positive = functional.relu(state)
         terms: list[list[torch.Tensor]] = [[] for _ in range(self.edges)]
         for name, column in self.column.items():
             drawn = [edge for edge, row in enumerate(computed) if row[column] and name != NONE]
@@ -216,9 +196,9 @@ class Fan(nn.Module):
                 continue
             of_these = weights[drawn, column]
             if name in self.separate:
-                outputs = self.separate[name](state, positive.repeat(1, len(drawn), 1, 1), of_these, drawn)
+                outputs = self.separate[name](state, of_these, drawn)
             else:
-                outputs = mix(self.shared[name](state), of_these[:, None])
+                outputs = mixed([self._term(name, state, of_these)])
             for edge, term in zip(drawn, outputs.chunk(len(drawn), dim=1), strict=True):
                 terms[edge].append(term)
         nothing = torch.zeros_like(state[:, :, :: self.stride, :: self.stride])

@@ -22,6 +22,7 @@ from nasdistill.data.loaders import ImageBatches, training_batches
 from nasdistill.data.seeds import derived_seed, seeded
 from nasdistill.data.splits import stratified
 from nasdistill.errors import UserError
+from nasdistill.search.bilevel import as_constants
 from nasdistill.search.settings import GradientOptions
 from nasdistill.search.strategies import SearchResult
 from nasdistill.search.weight_sharing import WeightSharing
@@ -89,7 +90,8 @@ class Learner:
 
     def alpha_gradients(self, number: int, weight_batch: Batch, architecture_batch: Batch) -> Gradients:
         """The gradient for the alphas; here to first order, which takes the present weights for the optimal ones."""
-        return gradients_of(self.loss("validation", architecture_batch, number), self.alphas)
+        with as_constants(self.weights):
+            return gradients_of(self.loss("validation", architecture_batch, number), self.alphas)
 
     def loss(self, half: str, batch: Batch, number: int) -> torch.Tensor:
         """The supernet's cross-entropy on a batch of the half named as in `CURVES`, in the step of that number."""

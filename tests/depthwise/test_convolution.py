@@ -12,12 +12,13 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from nasdistill.depthwise import compiled
+from nasdistill.depthwise import compiled, compiler
+from nasdistill.depthwise.compiled import Geometry
 from nasdistill.depthwise.convolution import DepthwiseConv2d, depthwise_conv2d
 from nasdistill.models.base import MODELS, NetworkSpec
 from tests.search.parts import engine
 
-needs_compiler = pytest.mark.skipif(not compiled.is_compiled(), reason="needs a C compiler")
+needs_compiler = pytest.mark.skipif(not compiler.is_compiled(), reason="needs a C compiler")
 SHAPES = ((35, 5, 9, 7), (1, 70, 17, 16), (2, 33, 1, 1))
 GEOMETRIES = tuple(itertools.product((3, 5, 7), (1, 2, 3), (1, 2), (0, 3)))
 
@@ -78,7 +79,7 @@ def test_the_bits_do_not_depend_on_the_number_of_threads(threads: None) -> None:
     found = []
     for number in (1, 2, 5):
         torch.set_num_threads(number)
-        found.append(compiled.weight_gradient(images, images, 3, 1, 1, 1))
+        found.append(compiled.weight_gradient(images, images, 3, Geometry(1, 1, 1)))
     assert torch.equal(found[0], found[1])
     assert torch.equal(found[0], found[2])
 
@@ -177,9 +178,9 @@ def test_without_a_compiler_torch_computes_and_a_debug_line_says_so(
 ) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     monkeypatch.setenv("CC", str(tmp_path / "nothing"))
-    compiled._function.cache_clear()
+    compiler.library.cache_clear()
     try:
-        with caplog.at_level(logging.DEBUG, compiled.__name__):
+        with caplog.at_level(logging.DEBUG, compiler.__name__):
             inputs, weight = layer()
             for _ in range(2):
                 outputs = depthwise_conv2d(inputs, weight)
@@ -189,7 +190,7 @@ def test_without_a_compiler_torch_computes_and_a_debug_line_says_so(
         assert [record.levelname for record in caplog.records] == ["DEBUG"]
         assert "torch's own kernels" in caplog.text
     finally:
-        compiled._function.cache_clear()
+        compiler.library.cache_clear()
 
 
 @needs_compiler
@@ -197,13 +198,14 @@ def test_it_is_compiled_once_and_where_the_cache_can_be_written(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    library = compiled._library()
+    monkeypatch.setattr(compiler, "SOURCES", compiler.SOURCES[-1:])  # the shortest one
+    library = compiler._file()
     assert library.parent == tmp_path / "nasdistill"
     made = library.stat().st_mtime_ns
-    assert compiled._library().stat().st_mtime_ns == made
+    assert compiler._file().stat().st_mtime_ns == made
     monkeypatch.setenv("CC", "cc -g0")
-    assert compiled._library() != library
+    assert compiler._file() != library
     (tmp_path / "file").write_text("")
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
-    monkeypatch.setattr(compiled.tempfile, "tempdir", str(tmp_path))
-    assert compiled._library().parent.parent == tmp_path
+    monkeypatch.setattr(compiler.tempfile, "tempdir", str(tmp_path))
+    assert compiler._file().parent.parent == tmp_path

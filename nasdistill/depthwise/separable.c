@@ -1,0 +1,511 @@
+/* Separable convolutions: normalise, ReLU, depthwise convolution, pointwise convolution, in one pass over the memory.
+ *
+ *     outputs[e] = P_e (D_e * relu(scale_e inputs_e + shift_e)),    e = 1 ... edges
+ *
+ * An image of an edge goes through all of it while the caches hold it; only what batch norms must see whole, the outputs
+ * before they are normalised, is written. The backward pass computes what lies between again. The batch norms'
+ * gradients are affine in the gradient to what they made and in what they read, so that they are computed pixel by pixel
+ * where they are used. Sums over a batch are taken in slices, as in weight_gradient.c: their bits do not depend on the
+ * number of threads.
+ */
+#include "vectors.h"
+
+typedef struct {
+    int64_t images, height, width, channels; /* of an edge */
+    int64_t edges;
+    int64_t kernel, stride, padding, dilation;
+} shape;
+
+/* What follows from a shape. A `padded` number of channels fills vectors. */
+typedef struct {
+    int64_t padded, taps, out_height, out_width, out_pixels;
+    int64_t rows, columns;               /* of the inputs with zeros around them */
+    int64_t border, out_rows, out_columns; /* of the gradients with zeros around them */
+    int64_t input_size, output_size, gradient_size, all;
+} sizes;
+
+static sizes sizes_of(const shape *s) {
+    sizes z;
+    int64_t reach = (s->kernel - 1) * s->dilation;
+    z.padded = (s->channels + NATIVE - 1) / NATIVE * NATIVE;
+    z.taps = s->kernel * s->kernel;
+    z.out_height = (s->height + 2 * s->padding - reach - 1) / s->stride + 1;
+    z.out_width = (s->width + 2 * s->padding - reach - 1) / s->stride + 1;
+    z.out_pixels = z.out_height * z.out_width;
+    z.rows = s->height + 2 * s->padding;
+    z.columns = s->width + 2 * s->padding;
+    z.border = s->stride == 1 ? reach - s->padding : 0;
+    z.out_rows = z.out_height + 2 * z.border;
+    z.out_columns = z.out_width + 2 * z.border;
+    z.input_size = z.rows * z.columns * z.padded;
+    z.output_size = z.out_pixels * z.padded;
+    z.gradient_size = z.out_rows * z.out_columns * z.padded;
+    z.all = s->edges * s->channels;
+    return z;
+}
+
+/* [edges * channels, taps] to [edges][taps][padded], in reverse order of the taps where `flipped`. */
+static void pack_depthwise(float *to, const float *weights, const shape *s, const sizes *z, int flipped) {
+    memset(to, 0, 4 * s->edges * z->taps * z->padded);
+    for (int64_t e = 0; e < s->edges; e++)
+        for (int64_t c = 0; c < s->channels; c++)
+            for (int64_t tap = 0; tap < z->taps; tap++)
+                to[(e * z->taps + (flipped ? z->taps - 1 - tap : tap)) * z->padded + c] =
+                    weights[(e * s->channels + c) * z->taps + tap];
+}
+
+/* [edges * outputs, inputs] to [edges][inputs][outputs], or [edges][outputs][inputs] where not `transposed`, padded. */
+static void pack_pointwise(float *to, const float *weights, const shape *s, const sizes *z, int transposed) {
+    memset(to, 0, 4 * s->edges * z->padded * z->padded);
+    for (int64_t e = 0; e < s->edges; e++)
+        for (int64_t out = 0; out < s->channels; out++)
+            for (int64_t in = 0; in < s->channels; in++)
+                to[(e * z->padded + (transposed ? in : out)) * z->padded + (transposed ? out : in)] =
+                    weights[(e * s->channels + out) * s->channels + in];
+}
+
+/* relu(scale * inputs + shift) of an image into the middle of [rows][columns][padded], around which zeros lie. */
+static void activate(float *to, const map *inputs, int64_t image, int64_t edge, const float *scale, const float *shift,
+                     const shape *s, const sizes *z) {
+    int64_t offset = image * inputs->image + edge * inputs->edge, first = edge * s->channels;
+    for (int64_t c = 0; c < s->channels; c += NATIVE) {
+        int64_t here = s->channels - c;
+        vector a = { 0 }, b = { 0 };
+        if (scale) a = read_floats(scale + first + c, here), b = read_floats(shift + first + c, here);
+        for (int64_t y = 0; y < s->height; y++) {
+            float *row = to + ((y + s->padding) * z->columns + s->padding) * z->padded + c;
+            for (int64_t x = 0; x < s->width; x++) {
+                vector value = read(inputs, offset + (y * s->width + x) * inputs->pixel + c, here);
+                if (scale) value = value * a + b;
+                *(vector *)(row + x * z->padded) = rectified(value, value);
+            }
+        }
+    }
+}
+
+/* The sums of kernel * kernel taps for `count` pixels beside each other and `wide` vectors of channels. */
+INLINE void taps(float *to, const float *from, const float *weights, int kernel, int64_t padded, int64_t row, int64_t tap,
+                 int64_t step, int count, int wide, int accumulate) {
+    vector sum[BLOCK][2];
+    for (int p = 0; p < count; p++)
+        for (int v = 0; v < wide; v++)
+            sum[p][v] = accumulate ? *(vector *)(to + p * padded + v * NATIVE) : (vector){ 0 };
+    for (int i = 0; i < kernel; i++)
+        for (int j = 0; j < kernel; j++)
+            for (int v = 0; v < wide; v++) {
+                vector weight = *(const vector *)(weights + (i * kernel + j) * padded + v * NATIVE);
+                _Pragma("GCC unroll 8") for (int p = 0; p < count; p++)
+                    sum[p][v] += weight * *(const vector *)(from + i * row + j * tap + p * step + v * NATIVE);
+            }
+    for (int p = 0; p < count; p++)
+        for (int v = 0; v < wide; v++) *(vector *)(to + p * padded + v * NATIVE) = sum[p][v];
+}
+
+/* The same of stride 1 for one vector of channels: a row of weights stays in registers, and each input is read once. */
+INLINE void row_of_taps(float *to, const float *from, const float *weights, int kernel, int64_t padded, int64_t row,
+                        int dilation, int count, int accumulate) {
+    vector sum[2 * BLOCK];
+    for (int p = 0; p < count; p++) sum[p] = accumulate ? *(vector *)(to + p * padded) : (vector){ 0 };
+    for (int i = 0; i < kernel; i++) {
+        vector weight[7];
+        for (int j = 0; j < kernel; j++) weight[j] = *(const vector *)(weights + (i * kernel + j) * padded);
+        _Pragma("GCC unroll 32") for (int x = 0; x < count + dilation * (kernel - 1); x++) {
+            vector value = *(const vector *)(from + i * row + x * padded);
+            _Pragma("GCC unroll 7") for (int j = 0; j < kernel; j++)
+                if (0 <= x - dilation * j && x - dilation * j < count) sum[x - dilation * j] += weight[j] * value;
+        }
+    }
+    for (int p = 0; p < count; p++) *(vector *)(to + p * padded) = sum[p];
+}
+
+/* A depthwise convolution of an image with zeros around it, [.., columns, padded], to [height * width, padded]. */
+INLINE void convolve(float *to, const float *from, const float *weights, int kernel, int64_t padded, int64_t columns,
+                     int64_t height, int64_t width, int64_t stride, int64_t dilation, int accumulate) {
+    int64_t row = dilation * columns * padded, tap = dilation * padded, step = stride * padded, all = 2 * BLOCK;
+    for (int64_t c = 0; c < padded; c += NATIVE)
+        for (int64_t y = 0; y < height; y++)
+            for (int64_t x = 0; x < width;) {
+                float *there = to + (y * width + x) * padded + c;
+                const float *here = from + (y * columns + x) * step + c;
+                if (stride == 1 && dilation == 1 && x + all <= width) {
+                    row_of_taps(there, here, weights + c, kernel, padded, row, 1, 2 * BLOCK, accumulate);
+                    x += all;
+                } else if (stride == 1 && dilation == 2 && x + all <= width) {
+                    row_of_taps(there, here, weights + c, kernel, padded, row, 2, 2 * BLOCK, accumulate);
+                    x += all;
+                } else if (x + BLOCK <= width) {
+                    taps(there, here, weights + c, kernel, padded, row, tap, step, BLOCK, 1, accumulate);
+                    x += BLOCK;
+                } else {
+                    taps(there, here, weights + c, kernel, padded, row, tap, step, 1, 1, accumulate);
+                    x++;
+                }
+            }
+}
+
+/* Its transpose for any stride: adds each pixel's share to all that it was made from, [.., columns, padded]. */
+INLINE void scatter(float *to, const float *from, const float *weights, int kernel, int64_t padded, int64_t columns,
+                    int64_t height, int64_t width, int64_t stride, int64_t dilation) {
+    for (int64_t y = 0; y < height; y++)
+        for (int64_t x = 0; x < width; x++)
+            for (int64_t c = 0; c < padded; c += NATIVE) {
+                vector value = *(const vector *)(from + (y * width + x) * padded + c);
+                float *there = to + (y * columns + x) * stride * padded + c;
+                for (int i = 0; i < kernel; i++)
+                    for (int j = 0; j < kernel; j++)
+                        *(vector *)(there + (i * columns + j) * dilation * padded) +=
+                            value * *(const vector *)(weights + (i * kernel + j) * padded + c);
+            }
+}
+
+/* Adds to a row of taps the products of inputs and gradients, for `wide` vectors of channels. */
+INLINE void tap_sums(float *sums, const float *inputs, const float *gradient, int kernel, int64_t padded, int64_t columns,
+                     int64_t gradient_columns, int64_t height, int64_t width, int64_t stride, int64_t dilation, int wide) {
+    vector sum[7][2];
+    for (int j = 0; j < kernel; j++)
+        for (int v = 0; v < wide; v++) sum[j][v] = *(vector *)(sums + j * padded + v * NATIVE);
+    for (int64_t y = 0; y < height; y++) {
+        const float *input = inputs + y * stride * columns * padded, *output = gradient + y * gradient_columns * padded;
+        for (int64_t x = 0; x < width; x++, input += stride * padded, output += padded)
+            for (int v = 0; v < wide; v++) {
+                vector g = *(const vector *)(output + v * NATIVE);
+                _Pragma("GCC unroll 7") for (int j = 0; j < kernel; j++)
+                    sum[j][v] += g * *(const vector *)(input + j * dilation * padded + v * NATIVE);
+            }
+    }
+    for (int j = 0; j < kernel; j++)
+        for (int v = 0; v < wide; v++) *(vector *)(sums + j * padded + v * NATIVE) = sum[j][v];
+}
+
+/* Adds the gradient to the depthwise weights of an image, [taps, padded]. */
+INLINE void depthwise_sums(float *sums, const float *inputs, const float *gradient, int kernel, int64_t padded,
+                           int64_t columns, int64_t gradient_columns, int64_t height, int64_t width, int64_t stride,
+                           int64_t dilation) {
+    for (int i = 0; i < kernel; i++) {
+        float *row = sums + i * kernel * padded;
+        const float *from = inputs + i * dilation * columns * padded;
+        for (int64_t c = 0; c < padded;) {
+            if (kernel < 7 && c + NATIVE < padded) {
+                tap_sums(row + c, from + c, gradient + c, kernel, padded, columns, gradient_columns, height, width, stride,
+                         dilation, 2);
+                c += 2 * NATIVE;
+            } else {
+                tap_sums(row + c, from + c, gradient + c, kernel, padded, columns, gradient_columns, height, width, stride,
+                         dilation, 1);
+                c += NATIVE;
+            }
+        }
+    }
+}
+
+#define FOR_KERNEL(KERNEL) \
+    static void convolve_##KERNEL(float *to, const float *from, const float *weights, int64_t padded, int64_t columns, \
+                                  int64_t height, int64_t width, int64_t stride, int64_t dilation, int accumulate) { \
+        convolve(to, from, weights, KERNEL, padded, columns, height, width, stride, dilation, accumulate); \
+    } \
+    static void scatter_##KERNEL(float *to, const float *from, const float *weights, int64_t padded, int64_t columns, \
+                                 int64_t height, int64_t width, int64_t stride, int64_t dilation) { \
+        scatter(to, from, weights, KERNEL, padded, columns, height, width, stride, dilation); \
+    } \
+    static void depthwise_sums_##KERNEL(float *sums, const float *inputs, const float *gradient, int64_t padded, \
+                                        int64_t columns, int64_t gradient_columns, int64_t height, int64_t width, \
+                                        int64_t stride, int64_t dilation) { \
+        depthwise_sums(sums, inputs, gradient, KERNEL, padded, columns, gradient_columns, height, width, stride, dilation); \
+    }
+FOR_KERNEL(3)
+FOR_KERNEL(5)
+FOR_KERNEL(7)
+
+/* By kernel, which the compiler must know to keep a kernel's sums in registers. */
+static const struct {
+    void (*convolve)(float *, const float *, const float *, int64_t, int64_t, int64_t, int64_t, int64_t, int64_t, int);
+    void (*scatter)(float *, const float *, const float *, int64_t, int64_t, int64_t, int64_t, int64_t, int64_t);
+    void (*sums)(float *, const float *, const float *, int64_t, int64_t, int64_t, int64_t, int64_t, int64_t, int64_t);
+} OF_KERNEL[] = {
+    [3] = { convolve_3, scatter_3, depthwise_sums_3 },
+    [5] = { convolve_5, scatter_5, depthwise_sums_5 },
+    [7] = { convolve_7, scatter_7, depthwise_sums_7 },
+};
+
+/* Of `rest` rows, how many to take at once: few shall remain that are taken one by one. */
+INLINE int64_t block(int64_t rest) {
+    return rest >= WIDER && rest != 2 * BLOCK ? WIDER : rest >= BLOCK ? BLOCK : 1;
+}
+
+INLINE void rows_of_product(float *to, const float *from, const float *matrix, int64_t padded, int64_t rows, int count,
+                            int wide) {
+    vector sum[WIDER][2];
+    for (int p = 0; p < count; p++)
+        for (int v = 0; v < wide; v++) sum[p][v] = (vector){ 0 };
+    for (int64_t k = 0; k < rows; k++) {
+        vector weight[2];
+        for (int v = 0; v < wide; v++) weight[v] = *(const vector *)(matrix + k * padded + v * NATIVE);
+        _Pragma("GCC unroll 12") for (int p = 0; p < count; p++)
+            for (int v = 0; v < wide; v++) sum[p][v] += from[p * padded + k] * weight[v];
+    }
+    for (int p = 0; p < count; p++)
+        for (int v = 0; v < wide; v++) *(vector *)(to + p * padded + v * NATIVE) = sum[p][v];
+}
+
+/* [count, padded] times [padded, padded], of which only `rows` rows are not zero. */
+static void product(float *to, const float *from, const float *matrix, int64_t padded, int64_t rows, int64_t count) {
+    for (int64_t c = 0; c < padded; c += 2 * NATIVE) {
+        int wide = c + NATIVE < padded ? 2 : 1;
+        for (int64_t p = 0, next; p < count; p = next) {
+            float *there = to + p * padded + c;
+            const float *here = from + p * padded, *columns = matrix + c;
+            next = p + block(count - p);
+            if (next - p == WIDER && wide == 2) rows_of_product(there, here, columns, padded, rows, WIDER, 2);
+            else if (next - p == WIDER) rows_of_product(there, here, columns, padded, rows, WIDER, 1);
+            else if (next - p == BLOCK && wide == 2) rows_of_product(there, here, columns, padded, rows, BLOCK, 2);
+            else if (next - p == BLOCK) rows_of_product(there, here, columns, padded, rows, BLOCK, 1);
+            else if (wide == 2) rows_of_product(there, here, columns, padded, rows, 1, 2);
+            else rows_of_product(there, here, columns, padded, rows, 1, 1);
+        }
+    }
+}
+
+INLINE void rows_of_sums(float *sums, const float *left, const float *right, int64_t padded, int64_t pixels, int count,
+                         int wide) {
+    vector sum[WIDER][2];
+    for (int m = 0; m < count; m++)
+        for (int v = 0; v < wide; v++) sum[m][v] = *(vector *)(sums + m * padded + v * NATIVE);
+    for (int64_t p = 0; p < pixels; p++) {
+        vector value[2];
+        for (int v = 0; v < wide; v++) value[v] = *(const vector *)(right + p * padded + v * NATIVE);
+        _Pragma("GCC unroll 12") for (int m = 0; m < count; m++)
+            for (int v = 0; v < wide; v++) sum[m][v] += left[p * padded + m] * value[v];
+    }
+    for (int m = 0; m < count; m++)
+        for (int v = 0; v < wide; v++) *(vector *)(sums + m * padded + v * NATIVE) = sum[m][v];
+}
+
+/* Adds the transpose of [pixels, padded] times [pixels, padded] to [padded, padded]. */
+static void pointwise_sums(float *sums, const float *left, const float *right, int64_t padded, int64_t pixels) {
+    for (int64_t c = 0; c < padded; c += 2 * NATIVE) {
+        int wide = c + NATIVE < padded ? 2 : 1;
+        for (int64_t m = 0, next; m < padded; m = next) {
+            float *there = sums + m * padded + c;
+            next = m + block(padded - m);
+            if (next - m == WIDER && wide == 2) rows_of_sums(there, left + m, right + c, padded, pixels, WIDER, 2);
+            else if (next - m == WIDER) rows_of_sums(there, left + m, right + c, padded, pixels, WIDER, 1);
+            else if (next - m == BLOCK && wide == 2) rows_of_sums(there, left + m, right + c, padded, pixels, BLOCK, 2);
+            else if (next - m == BLOCK) rows_of_sums(there, left + m, right + c, padded, pixels, BLOCK, 1);
+            else if (wide == 2) rows_of_sums(there, left + m, right + c, padded, pixels, 1, 2);
+            else rows_of_sums(there, left + m, right + c, padded, pixels, 1, 1);
+        }
+    }
+}
+
+/* Writes an image of an edge, and of each of its channels the mean and the sum of squares of distances from it. */
+static void store(const map *outputs, double *moments, const float *from, int64_t image, int64_t edge, const shape *s,
+                  const sizes *z) {
+    int64_t offset = image * outputs->image + edge * outputs->edge;
+    for (int64_t c = 0; c < s->channels; c += NATIVE) {
+        vector pivot = *(const vector *)(from + c), sum = { 0 }, squares = { 0 }; /* near the mean, so that little cancels */
+        for (int64_t p = 0; p < z->out_pixels; p++) {
+            vector value = *(const vector *)(from + p * z->padded + c), distance = value - pivot;
+            write(outputs, offset + p * outputs->pixel + c, s->channels - c, value);
+            sum += distance;
+            squares += distance * distance;
+        }
+        for (int64_t lane = 0; lane < NATIVE && c + lane < s->channels; lane++) {
+            double mean = sum[lane] / (double)z->out_pixels;
+            moments[2 * (c + lane)] = pivot[lane] + mean;
+            moments[2 * (c + lane) + 1] = squares[lane] - sum[lane] * mean;
+        }
+    }
+}
+
+/* Writes outputs and their mean and variance, [edges * channels] each; scale and shift, as many, may be null.
+ * Returns 1 where there is no memory, else 0. */
+int separable_forward(const map *outputs, float *mean, float *variance, const map *inputs, const float *scale,
+                      const float *shift, const float *depthwise, const float *pointwise, const shape *s, int threads) {
+    const sizes z = sizes_of(s);
+    float *depthwise_packed = floats(s->edges * z.taps * z.padded), *matrices = floats(s->edges * z.padded * z.padded);
+    double *moments = malloc(sizeof(double) * 2 * s->images * z.all);
+    int failed = !depthwise_packed || !matrices || !moments;
+    if (!failed) {
+        pack_depthwise(depthwise_packed, depthwise, s, &z, 0);
+        pack_pointwise(matrices, pointwise, s, &z, 1);
+    }
+    #pragma omp parallel num_threads(threads) if (!failed)
+    {
+        float *input = floats(z.input_size), *between = floats(z.output_size), *made = floats(z.output_size);
+        int ready = !failed && input && between && made;
+        if (!ready) {
+            #pragma omp atomic write
+            failed = 1;
+        } else
+            memset(input, 0, 4 * z.input_size);
+        #pragma omp for schedule(dynamic)
+        for (int64_t image = 0; image < s->images; image++)
+            for (int64_t e = 0; ready && e < s->edges; e++) {
+                if (e == 0 || inputs->edge) activate(input, inputs, image, e, scale, shift, s, &z);
+                OF_KERNEL[s->kernel].convolve(between, input, depthwise_packed + e * z.taps * z.padded, z.padded, z.columns,
+                                              z.out_height, z.out_width, s->stride, s->dilation, 0);
+                product(made, between, matrices + e * z.padded * z.padded, z.padded, s->channels, z.out_pixels);
+                store(outputs, moments + 2 * (image * z.all + e * s->channels), made, image, e, s, &z);
+            }
+        free(input), free(between), free(made);
+    }
+    for (int64_t c = 0; !failed && c < z.all; c++) {
+        double sum = 0, squares = 0, distances = 0;
+        for (int64_t image = 0; image < s->images; image++) sum += moments[2 * (image * z.all + c)];
+        sum /= s->images;
+        for (int64_t image = 0; image < s->images; image++) {
+            double distance = moments[2 * (image * z.all + c)] - sum;
+            squares += moments[2 * (image * z.all + c) + 1];
+            distances += distance * distance;
+        }
+        mean[c] = sum;
+        variance[c] = (squares / z.out_pixels + distances) / s->images;
+    }
+    free(depthwise_packed), free(matrices), free(moments);
+    return failed;
+}
+
+/* The gradient of a batch norm to what it read: `of_gradient` * gradient + `of_outputs` * outputs + `constant`. */
+typedef struct {
+    const float *of_gradient, *of_outputs, *constant;
+} affine;
+
+/* Gradient of the outputs before they are normalised, [out_pixels, padded]. */
+static void gradient_of_norm(float *to, const map *gradient, const map *outputs, const affine *norm, int64_t image,
+                             int64_t edge, const shape *s, const sizes *z) {
+    int64_t from = image * gradient->image + edge * gradient->edge, made = image * outputs->image + edge * outputs->edge;
+    for (int64_t c = 0; c < s->channels; c += NATIVE) {
+        int64_t here = s->channels - c, channel = edge * s->channels + c;
+        vector scale = read_floats(norm->of_gradient + channel, here), share = read_floats(norm->of_outputs + channel, here),
+               constant = read_floats(norm->constant + channel, here);
+        for (int64_t p = 0; p < z->out_pixels; p++)
+            *(vector *)(to + p * z->padded + c) = scale * read(gradient, from + p * gradient->pixel + c, here) +
+                                                  share * read(outputs, made + p * outputs->pixel + c, here) + constant;
+    }
+}
+
+/* Writes or adds the gradient of an image to what ReLU read, whose outputs are `activated`; and, with means of the inputs
+ * that a batch norm made from others, its sum and that of its products with the inputs' distances from their means. */
+static void store_gradient(const map *to, int64_t add, double *sums, const float *from, int64_t columns,
+                           const float *activated, const map *inputs, const float *mean, int64_t image, int64_t edge,
+                           const shape *s, const sizes *z) {
+    int64_t there = image * to->image + edge * to->edge, read_from = image * inputs->image + edge * inputs->edge;
+    for (int64_t c = 0; c < s->channels; c += NATIVE) {
+        int64_t here = s->channels - c, channel = edge * s->channels + c;
+        vector sum = { 0 }, products = { 0 }, middle = { 0 };
+        if (mean) middle = read_floats(mean + channel, here);
+        for (int64_t y = 0; y < s->height; y++)
+            for (int64_t x = 0; x < s->width; x++) {
+                int64_t pixel = y * s->width + x, target = there + pixel * to->pixel + c;
+                vector by = *(const vector *)(activated + (y * z->columns + x) * z->padded + c);
+                vector value = rectified(*(const vector *)(from + (y * columns + x) * z->padded + c), by);
+                if (mean) {
+                    sum += value;
+                    products += value * (read(inputs, read_from + pixel * inputs->pixel + c, here) - middle);
+                }
+                if (add) value += read(to, target, here);
+                write(to, target, here, value);
+            }
+        for (int64_t lane = 0; mean && lane < NATIVE && lane < here; lane++) {
+            sums[channel + lane] += sum[lane];
+            sums[z->all + channel + lane] += products[lane];
+        }
+    }
+}
+
+/* Adds slices of [slices][edges][rows][padded] and writes them as [edges * channels, rows], or, where they are matrices,
+ * as [edges * rows, channels]. */
+static void add_slices(float *to, const float *parts, int64_t slices, int64_t rows, int matrices, const shape *s,
+                       const sizes *z) {
+    for (int64_t e = 0; e < s->edges; e++)
+        for (int64_t row = 0; row < rows; row++)
+            for (int64_t c = 0; c < s->channels; c++) {
+                float sum = 0;
+                int64_t height = matrices ? z->padded : rows;
+                for (int64_t slice = 0; slice < slices; slice++)
+                    sum += parts[((slice * s->edges + e) * height + row) * z->padded + c];
+                to[matrices ? (e * s->channels + row) * s->channels + c : (e * s->channels + c) * rows + row] = sum;
+            }
+}
+
+/* The gradients to what `separable_forward` got.
+ *
+ * Writes `of_inputs`, the gradient to what ReLU read, before scale and shift; or adds to it, with `add`. With `mean`, that of
+ * the inputs, `sums` [2][edges * channels] are its sums and those of its products with inputs - mean. `of_depthwise` and
+ * `of_pointwise` may be null. Returns 1 where there is no memory, else 0. */
+int separable_backward(const map *of_inputs, int64_t add, double *sums, float *of_depthwise, float *of_pointwise,
+                       const map *gradient, const map *outputs, const affine *norm, const map *inputs,
+                       const float *scale, const float *shift, const float *mean, const float *depthwise,
+                       const float *pointwise, const shape *s, int threads) {
+    const sizes z = sizes_of(s);
+    int64_t slices = s->images < SLICES ? s->images : SLICES, square = z.padded * z.padded, tap_size = z.taps * z.padded;
+    float *forward = floats(s->edges * tap_size), *backward = floats(s->edges * tap_size), *matrices = floats(s->edges * square);
+    float *taps_of_slices = floats(slices * s->edges * tap_size), *matrices_of_slices = floats(slices * s->edges * square);
+    double *sums_of_slices = calloc(2 * slices * z.all, sizeof(double));
+    int failed = !forward || !backward || !matrices || !taps_of_slices || !matrices_of_slices || !sums_of_slices;
+    if (!failed) {
+        pack_depthwise(forward, depthwise, s, &z, 0);
+        pack_depthwise(backward, depthwise, s, &z, s->stride == 1);
+        pack_pointwise(matrices, pointwise, s, &z, 0);
+        memset(taps_of_slices, 0, 4 * slices * s->edges * tap_size);
+        memset(matrices_of_slices, 0, 4 * slices * s->edges * square);
+    }
+    #pragma omp parallel num_threads(threads) if (!failed)
+    {
+        float *input = floats(z.input_size), *between = floats(z.output_size), *made = floats(z.output_size);
+        float *bordered = floats(z.gradient_size), *found = floats(z.input_size);
+        int ready = !failed && input && between && made && bordered && found;
+        if (!ready) {
+            #pragma omp atomic write
+            failed = 1;
+        } else {
+            memset(input, 0, 4 * z.input_size);
+            memset(made, 0, 4 * z.output_size);
+            memset(bordered, 0, 4 * z.gradient_size);
+        }
+        float *middle = bordered + (z.border * z.out_columns + z.border) * z.padded;
+        #pragma omp for schedule(dynamic)
+        for (int64_t slice = 0; slice < slices; slice++)
+            for (int64_t image = slice * s->images / slices; ready && image < (slice + 1) * s->images / slices; image++)
+                for (int64_t e = 0; e < s->edges; e++) {
+                    int64_t part = slice * s->edges + e;
+                    int fresh = e == 0 || inputs->edge;
+                    if (fresh) activate(input, inputs, image, e, scale, shift, s, &z);
+                    gradient_of_norm(made, gradient, outputs, norm, image, e, s, &z);
+                    for (int64_t y = 0; y < z.out_height; y++)
+                        product(middle + y * z.out_columns * z.padded, made + y * z.out_width * z.padded,
+                                matrices + e * square, z.padded, s->channels, z.out_width);
+                    if (of_pointwise) {
+                        OF_KERNEL[s->kernel].convolve(between, input, forward + e * tap_size, z.padded, z.columns, z.out_height,
+                                                      z.out_width, s->stride, s->dilation, 0);
+                        pointwise_sums(matrices_of_slices + part * square, made, between, z.padded, z.out_pixels);
+                    }
+                    if (of_depthwise)
+                        OF_KERNEL[s->kernel].sums(taps_of_slices + part * tap_size, input, middle, z.padded, z.columns,
+                                                  z.out_columns, z.out_height, z.out_width, s->stride, s->dilation);
+                    if (s->stride == 1)
+                        OF_KERNEL[s->kernel].convolve(found, bordered, backward + e * tap_size, z.padded, z.out_columns,
+                                                      s->height, s->width, 1, s->dilation, !fresh);
+                    else {
+                        if (fresh) memset(found, 0, 4 * z.input_size);
+                        OF_KERNEL[s->kernel].scatter(found, middle, backward + e * tap_size, z.padded, z.columns, z.out_height,
+                                                     z.out_width, s->stride, s->dilation);
+                    }
+                    if (!inputs->edge && e + 1 < s->edges) continue;
+                    int64_t corner = (s->padding * z.columns + s->padding) * z.padded;
+                    store_gradient(of_inputs, add, sums_of_slices + 2 * slice * z.all, s->stride == 1 ? found : found + corner,
+                                   s->stride == 1 ? s->width : z.columns, input + corner, inputs, mean, image, inputs->edge ? e : 0, s, &z);
+                }
+        free(input), free(between), free(made), free(bordered), free(found);
+    }
+    if (!failed) {
+        if (of_depthwise) add_slices(of_depthwise, taps_of_slices, slices, z.taps, 0, s, &z);
+        if (of_pointwise) add_slices(of_pointwise, matrices_of_slices, slices, s->channels, 1, s, &z);
+        for (int64_t each = 0; mean && each < 2 * z.all; each++) {
+            sums[each] = 0;
+            for (int64_t slice = 0; slice < slices; slice++) sums[each] += sums_of_slices[2 * slice * z.all + each];
+        }
+    }
+    free(forward), free(backward), free(matrices), free(taps_of_slices), free(matrices_of_slices), free(sums_of_slices);
+    return failed;
+}
