@@ -6,6 +6,7 @@ within a block is one, whichever module computes it, on any device.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Sequence
 from typing import Any, cast
 
@@ -80,11 +81,7 @@ def synchronised_batch_norm(
 
     Source: Ioffe, Szegedy, Batch Normalization (2015, arXiv:1502.03167), algorithm 1, over all processes.
     """
-    mean, variance, count = statistics(x.detach())
-    if running_mean is not None and running_var is not None:
-        running_mean.lerp_(mean.to(running_mean.dtype), momentum)
-        running_var.lerp_((variance * count / (count - 1)).to(running_var.dtype), momentum)
-    return cast(torch.Tensor, _Normalise.apply(x, weight, bias, mean, variance, count, eps))
+    return cast(torch.Tensor, _Normalise.apply(x, weight, bias, running_mean, running_var, momentum, eps))
 
 
 def statistics(x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
@@ -95,21 +92,27 @@ def statistics(x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tenso
         m = sum_i n_i m_i / N,    v = sum_i n_i (v_i + (m_i - m)^2) / N
     """
     mean, variance = own_statistics(x)
-    count = mean.new_tensor([x.numel() / x.shape[1]])
-    rows = all_gather(torch.cat([mean, variance, count]))
+    rows = all_gather(torch.cat([mean, variance, _count(x.numel() // x.shape[1], mean.dtype, mean.device)]))
     means, variances, counts = torch.split(rows, [len(mean), len(mean), 1], dim=1)
     total = counts.sum()
     shares = counts / total
     mean = (shares * means).sum(0)
-    return mean, (shares * (variances + (means - mean) ** 2)).sum(0), total
+    apart = means - mean
+    return mean, (shares * torch.addcmul(variances, apart, apart)).sum(0), total
+
+
+@functools.lru_cache(16)
+def _count(values: int, dtype: torch.dtype, device: torch.device) -> torch.Tensor:
+    """Kept, as making it takes as long as its message."""
+    return torch.tensor([values], dtype=dtype, device=device)
 
 
 def own_statistics(x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     """Mean and biased variance of each channel, [C], over this process's values; in float32 at least."""
     dtype = torch.promote_types(x.dtype, torch.float32)
     if x.device.type == "cpu":  # where batch norm's own reduction is ten times as fast as the general one
-        # It answers in the type of the running statistics; with momentum 0 these tell the type and nothing else.
-        running = x.new_zeros(2, x.shape[1], dtype=dtype)
+        # It answers in the type of running statistics, if there are any; with momentum 0 these tell nothing else.
+        running = (None, None) if x.dtype == dtype else x.new_zeros(2, x.shape[1], dtype=dtype)
         mean, variance = torch.ops.aten.batch_norm_update_stats(x, *running, 0.0)
     else:
         variance, mean = torch.var_mean(x.to(dtype), [0, *range(2, x.ndim)], correction=0)
@@ -125,11 +128,15 @@ class _Normalise(torch.autograd.Function):
         x: torch.Tensor,
         weight: torch.Tensor | None,
         bias: torch.Tensor | None,
-        mean: torch.Tensor,
-        variance: torch.Tensor,
-        count: torch.Tensor,
+        running_mean: torch.Tensor | None,
+        running_var: torch.Tensor | None,
+        momentum: float,
         eps: float,
     ) -> torch.Tensor:
+        mean, variance, count = statistics(x)
+        if running_mean is not None and running_var is not None:
+            running_mean.lerp_(mean.to(running_mean.dtype), momentum)
+            running_var.lerp_((variance * (count / (count - 1))).to(running_var.dtype), momentum)
         ctx.save_for_backward(x, weight, mean, variance, count)
         ctx.eps = eps
         return torch.batch_norm(x, weight, bias, mean, variance, False, 0.0, eps, torch.backends.cudnn.enabled)
@@ -137,31 +144,43 @@ class _Normalise(torch.autograd.Function):
     @staticmethod
     @torch.autograd.function.once_differentiable
     def backward(ctx: Any, slope: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
-        """With z = (x - mean) / s, s = sqrt(variance + eps), g the slope at the output and N values of a channel:
+        x, weight, mean, variance, count = ctx.saved_tensors
+        with torch._C.DisableTorchFunction():  # the mode makes each small operation several times as slow
+            gradients = _gradients(slope, x, weight, mean, variance, count, ctx.eps)
+        wanted = [each if needed else None for each, needed in zip(gradients, ctx.needs_input_grad, strict=False)]
+        return (*wanted, None, None, None, None)
+
+
+def _gradients(
+    slope: torch.Tensor,
+    x: torch.Tensor,
+    weight: torch.Tensor | None,
+    mean: torch.Tensor,
+    variance: torch.Tensor,
+    count: torch.Tensor,
+    eps: float,
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Those to x, and this process's share of those to weight and bias.
+
+    With z = (x - mean) / s, s = sqrt(variance + eps), g the slope at the output and N values of a channel:
 
         dL/dx = weight / s * (g - sum(g) / N - z * sum(g z) / N),   the sums over all processes.
-        """
-        x, weight, mean, variance, count = ctx.saved_tensors
-        # Where mean and variance are given, the derivatives of weight and bias are this process's share of both sums.
-        _, of_weight, of_bias = torch.ops.aten.native_batch_norm_backward(
-            slope, x, weight, mean, variance, None, None, False, ctx.eps, [False, True, True]
-        )
-        sum_slope, sum_product = all_reduce_sum(torch.cat([of_bias, of_weight])).chunk(2)
-        scale = torch.rsqrt(variance + ctx.eps)
-        if weight is not None:
-            scale = scale * weight
-        # The last terms are z times one number a channel plus another: a batch norm again, in one pass over x.
-        share = -scale / count
-        gradient = torch.batch_norm(
-            x, share * sum_product, share * sum_slope, mean, variance, False, 0.0, ctx.eps, False
-        )
+    """
+    # Where mean and variance are given, the derivatives of weight and bias are this process's share of both sums. That
+    # of x is the first term; it comes along here where products of unlike types would be slow.
+    half = x.dtype != mean.dtype
+    first, of_weight, of_bias = torch.ops.aten.native_batch_norm_backward(
+        slope, x, weight, mean, variance, None, None, False, eps, [half, True, True]
+    )
+    sum_slope, sum_product = all_reduce_sum(torch.cat([of_bias, of_weight])).chunk(2)
+    scale = torch.rsqrt(variance + eps)
+    if weight is not None:
+        scale = scale * weight
+    # The other terms are z times one number a channel plus another: a batch norm again, in one pass over x.
+    share = -scale / count
+    gradient = torch.batch_norm(x, share * sum_product, share * sum_slope, mean, variance, False, 0.0, eps, False)
+    if half:
+        gradient.add_(first)
+    else:
         gradient.addcmul_(slope, scale.view(-1, *[1] * (x.ndim - 2)))
-        return (
-            gradient,
-            of_weight if ctx.needs_input_grad[1] else None,
-            of_bias if ctx.needs_input_grad[2] else None,
-            None,
-            None,
-            None,
-            None,
-        )
+    return gradient, of_weight, of_bias
