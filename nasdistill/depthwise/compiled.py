@@ -45,11 +45,11 @@ class Separable(NamedTuple):
     """A depthwise and a pointwise convolution of one or several edges.
 
     Attributes:
-        depthwise: float32 [edges * C, 1, kernel, kernel].
-        pointwise: float32 [edges * C, C, 1, 1], of groups that are edges.
+        depthwise: float32 [edges * C, 1, kernel, kernel]; None for a pointwise convolution alone, of one edge.
+        pointwise: float32 [edges * C', C, 1, 1], of groups that are edges.
     """
 
-    depthwise: torch.Tensor
+    depthwise: torch.Tensor | None
     pointwise: torch.Tensor
     geometry: Geometry
 
@@ -77,21 +77,20 @@ class Affine(NamedTuple):
 
 
 def separable(read: Activation, convolutions: Separable) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """The outputs of convolutions [N, edges, H', W', C], their mean and their biased variance, [edges * C].
+    """The outputs of convolutions [N, edges, H', W', C'], their mean and their biased variance, [edges * C'].
 
     Raises:
         MemoryError: there is none for a few images.
     """
     shape = _Shape.of(read.values, convolutions)
-    kernel, geometry = convolutions.depthwise.shape[-1], convolutions.geometry
-    height, width = (geometry.size(size, kernel) for size in (shape.height, shape.width))
-    outputs = read.values.new_empty(shape.images, shape.edges, height, width, shape.channels)
-    mean, variance = torch.empty(2, len(convolutions.depthwise)).unbind()
+    height, width = (convolutions.geometry.size(size, shape.kernel) for size in (shape.height, shape.width))
+    outputs = read.values.new_empty(shape.images, shape.edges, height, width, shape.out_channels)
+    mean, variance = torch.empty(2, len(convolutions.pointwise)).unbind()
     _call(
         "separable_forward",
         *(_Map.of(outputs), mean, variance),
         *(_Map.of(read.values), read.scale, read.shift),
-        *(convolutions.depthwise.contiguous(), convolutions.pointwise.contiguous(), shape),
+        *(_contiguous(convolutions.depthwise), convolutions.pointwise.contiguous(), shape),
     )
     return outputs, mean, variance
 
@@ -110,7 +109,7 @@ def separable_gradients(
     """The gradients of `separable` and of the batch norm behind it.
 
     Args:
-        gradient: to what the batch norm made of `outputs`, [N, edges, H', W', C] or [N, edges * C, H', W'].
+        gradient: to what the batch norm made of `outputs`, [N, edges, H', W', C'] or [N, edges * C', H', W'].
         onto: where the gradient to what ReLU read is added, if anywhere.
         mean: of the values that were read, where a batch norm made scale and shift.
         weights: whether the gradients to depthwise and pointwise weights are wanted.
@@ -122,17 +121,16 @@ def separable_gradients(
     Raises:
         MemoryError: there is none for a few images.
     """
-    depthwise, pointwise = convolutions.depthwise.contiguous(), convolutions.pointwise.contiguous()
+    depthwise, pointwise = _contiguous(convolutions.depthwise), convolutions.pointwise.contiguous()
     shape = _Shape.of(read.values, convolutions)
     made = torch.empty_like(read.values) if onto is None else onto
-    sums = torch.empty(2, len(depthwise), dtype=torch.float64)
-    of_depthwise, of_pointwise = (
-        torch.empty_like(each) if wanted else None for each, wanted in zip((depthwise, pointwise), weights, strict=True)
-    )
+    sums = torch.empty(2, shape.edges * shape.channels, dtype=torch.float64)
+    of_depthwise = torch.empty_like(depthwise) if depthwise is not None and weights[0] else None
+    of_pointwise = torch.empty_like(pointwise) if weights[1] else None
     _call(
         "separable_backward",
         *(_Map.of(made), int(onto is not None), sums, of_depthwise, of_pointwise),
-        *(_Map.of(gradient, shape.channels), _Map.of(outputs), _Affine.of(norm)),
+        *(_Map.of(gradient, shape.out_channels), _Map.of(outputs), _Affine.of(norm)),
         *(_Map.of(read.values), read.scale, read.shift, mean),
         *(depthwise, pointwise, shape),
     )
@@ -220,6 +218,10 @@ def _distance(x: torch.Tensor) -> int:
     return distance if x.stride() == (height * width * distance, 1, width * distance, distance) else 0
 
 
+def _contiguous(x: torch.Tensor | None) -> torch.Tensor | None:
+    return None if x is None else x.contiguous()
+
+
 class _Strided(ctypes.Structure):
     _fields_ = (
         ("data", ctypes.c_void_p),
@@ -271,14 +273,16 @@ class _Affine(ctypes.Structure):
 class _Shape(ctypes.Structure):
     _fields_ = tuple(
         (name, ctypes.c_int64)
-        for name in ("images", "height", "width", "channels", "edges", "kernel", *Geometry._fields)
+        for name in ("images", "height", "width", "channels", "out_channels", "edges", "kernel", *Geometry._fields)
     )
 
     @classmethod
     def of(cls, read: torch.Tensor, convolutions: Separable) -> _Shape:
-        all_channels, channels = convolutions.pointwise.shape[:2]
-        size = (len(read), *read.shape[2:4], channels, all_channels // channels)
-        return cls(*size, convolutions.depthwise.shape[-1], *convolutions.geometry)
+        depthwise, pointwise, geometry = convolutions
+        channels = pointwise.shape[1]
+        edges, kernel = (1, 1) if depthwise is None else (len(depthwise) // channels, depthwise.shape[-1])
+        size = (len(read), *read.shape[2:4], channels, len(pointwise) // edges)
+        return cls(*size, edges, kernel, *geometry)
 
 
 def _call(name: str, *arguments: torch.Tensor | ctypes.Structure | ctypes.Array[_Map] | int | None) -> None:

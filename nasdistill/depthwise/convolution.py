@@ -148,13 +148,13 @@ def is_ours(inputs: torch.Tensor, weight: torch.Tensor) -> bool:
         torch.is_grad_enabled()
         and (inputs.requires_grad or weight.requires_grad)
         and weight.shape[:2] == (inputs.shape[1], 1)
+        and weight.shape[2] == weight.shape[3] in KERNELS
         and is_computable(inputs, weight)
     )
 
 
 def is_computable(inputs: torch.Tensor, weight: torch.Tensor) -> bool:
-    """Whether the functions in C can convolve [N, C, H, W] by [..., 1, kernel, kernel]."""
-    height, width = weight.shape[-2:]
+    """Whether the functions in C can compute with such images [N, C, H, W] and weights."""
     dtype = computed_in(inputs)
     return (
         type(inputs) is torch.Tensor  # others stand for values that they do not have
@@ -163,8 +163,6 @@ def is_computable(inputs: torch.Tensor, weight: torch.Tensor) -> bool:
         and (dtype == inputs.dtype == weight.dtype or torch.is_autocast_enabled("cpu"))
         and inputs.ndim == 4
         and inputs.numel() > 0
-        and height == width
-        and height in KERNELS
         and not torch.compiler.is_compiling()
         and not torch._C._get_tracing_state()
     )

@@ -20,7 +20,7 @@ Item = TypeVar("Item")
 
 
 class Moments(NamedTuple):
-    """Mean and biased variance of what a batch norm read, float32 [E * C] each."""
+    """Mean and biased variance of what a batch norm read, float32 [E * C'] each."""
 
     mean: torch.Tensor
     variance: torch.Tensor
@@ -32,7 +32,8 @@ def can_fuse(inputs: torch.Tensor, branches: Sequence[Branch]) -> bool:
     images, _, height, width = inputs.shape
     stride = max(layer.stride for layer in layers)
     return (
-        all(convolution.is_computable(inputs, layer.depthwise) for layer in layers)
+        all(convolution.is_computable(inputs, layer.pointwise) for layer in layers)
+        and all(layer.depthwise is None or layer.depthwise.shape[-1] in compiled.KERNELS for layer in layers)
         and images * -(-height // stride) * -(-width // stride) > 1  # else torch refuses to normalise
         and torch._C._len_torch_function_stack() == torch._C._len_torch_dispatch_stack() == 0  # nobody looks on
         and is_compiled()
@@ -45,7 +46,7 @@ def sum_of_branches(
     """`layer_by_layer`, where `can_fuse` holds; the same bits with any number of threads.
 
     Returns:
-        [N, E * C, H', W'], the edges beside each other, and the moments of each layer, branch by branch.
+        [N, E * C', H', W'], the edges beside each other, and the moments of each layer, branch by branch.
     """
     dtype = convolution.computed_in(inputs)
     layers = [layer for branch in branches for layer in branch]
@@ -89,8 +90,8 @@ class _Normed(NamedTuple):
     """What a batch norm read, and how it normalises that, by scale * values + shift.
 
     Attributes:
-        values: [N, E, H, W, C]; of a term [N, C, H, W].
-        mean, inverse: of the values, and 1 / their standard deviation: [E * C] or [C], as are scale and shift.
+        values: [N, E, H', W', C']; of a term [N, C', H', W'].
+        mean, inverse: of the values, and 1 / their standard deviation: [E * C'] or [C'], as are scale and shift.
     """
 
     values: torch.Tensor
@@ -145,7 +146,7 @@ class _Sum(torch.autograd.Function):
             [end.values for end in ends],
             torch.stack(scales),
             torch.stack(shifts).sum(0),
-            edges=len(scales[0]) // inputs.shape[1],
+            edges=ends[0].values.shape[1],
         )
         return outputs, *moments
 
@@ -190,7 +191,7 @@ def _gradients(
     of_layers, of_terms = normed[: len(convolutions)], normed[len(convolutions) :]
     layers = [_Layer(*each) for each in zip(convolutions, of_layers, form.apart(wanted)[0], strict=True)]
     branches = form.by_branch(layers)
-    edges = len(of_layers[0].mean) // inputs.shape[1]
+    edges = of_layers[0].values.shape[1]
     gradient = compiled.channels_last(gradient)
     (total, *products), gathered = compiled.normalised_sums(
         gradient,

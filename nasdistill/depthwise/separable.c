@@ -2,6 +2,8 @@
  *
  *     outputs[e] = P_e (D_e * relu(scale_e inputs_e + shift_e)),    e = 1 ... edges
  *
+ * or without D_e, where `depthwise` is null and the kernel 1.
+ *
  * An image of an edge goes through all of it while the caches hold it; only what batch norms must see whole, the outputs
  * before they are normalised, is written. The backward pass computes what lies between again. The batch norms'
  * gradients are affine in the gradient to what they made and in what they read, so that they are computed pixel by pixel
@@ -11,23 +13,25 @@
 #include "vectors.h"
 
 typedef struct {
-    int64_t images, height, width, channels; /* of an edge */
+    int64_t images, height, width, channels, out_channels; /* of an edge */
     int64_t edges;
     int64_t kernel, stride, padding, dilation;
 } shape;
 
 /* What follows from a shape. A `padded` number of channels fills vectors. */
 typedef struct {
-    int64_t padded, taps, out_height, out_width, out_pixels;
+    int64_t padded, out_padded, taps, out_height, out_width, out_pixels;
     int64_t rows, columns;               /* of the inputs with zeros around them */
     int64_t border, out_rows, out_columns; /* of the gradients with zeros around them */
-    int64_t input_size, output_size, gradient_size, all;
+    int64_t input_size, between_size, output_size, gradient_size, matrix_size;
+    int64_t all, all_out;                /* channels of all edges */
 } sizes;
 
 static sizes sizes_of(const shape *s) {
     sizes z;
     int64_t reach = (s->kernel - 1) * s->dilation;
     z.padded = (s->channels + NATIVE - 1) / NATIVE * NATIVE;
+    z.out_padded = (s->out_channels + NATIVE - 1) / NATIVE * NATIVE;
     z.taps = s->kernel * s->kernel;
     z.out_height = (s->height + 2 * s->padding - reach - 1) / s->stride + 1;
     z.out_width = (s->width + 2 * s->padding - reach - 1) / s->stride + 1;
@@ -38,9 +42,12 @@ static sizes sizes_of(const shape *s) {
     z.out_rows = z.out_height + 2 * z.border;
     z.out_columns = z.out_width + 2 * z.border;
     z.input_size = z.rows * z.columns * z.padded;
-    z.output_size = z.out_pixels * z.padded;
+    z.between_size = z.out_pixels * z.padded;
+    z.output_size = z.out_pixels * z.out_padded;
     z.gradient_size = z.out_rows * z.out_columns * z.padded;
+    z.matrix_size = z.padded * z.out_padded;
     z.all = s->edges * s->channels;
+    z.all_out = s->edges * s->out_channels;
     return z;
 }
 
@@ -56,12 +63,12 @@ static void pack_depthwise(float *to, const float *weights, const shape *s, cons
 
 /* [edges * outputs, inputs] to [edges][inputs][outputs], or [edges][outputs][inputs] where not `transposed`, padded. */
 static void pack_pointwise(float *to, const float *weights, const shape *s, const sizes *z, int transposed) {
-    memset(to, 0, 4 * s->edges * z->padded * z->padded);
+    memset(to, 0, 4 * s->edges * z->matrix_size);
     for (int64_t e = 0; e < s->edges; e++)
-        for (int64_t out = 0; out < s->channels; out++)
+        for (int64_t out = 0; out < s->out_channels; out++)
             for (int64_t in = 0; in < s->channels; in++)
-                to[(e * z->padded + (transposed ? in : out)) * z->padded + (transposed ? out : in)] =
-                    weights[(e * s->channels + out) * s->channels + in];
+                to[e * z->matrix_size + (transposed ? in * z->out_padded + out : out * z->padded + in)] =
+                    weights[(e * s->out_channels + out) * s->channels + in];
 }
 
 /* relu(scale * inputs + shift) of an image into the middle of [rows][columns][padded], around which zeros lie. */
@@ -232,67 +239,70 @@ INLINE int64_t block(int64_t rest) {
     return rest >= WIDER && rest != 2 * BLOCK ? WIDER : rest >= BLOCK ? BLOCK : 1;
 }
 
-INLINE void rows_of_product(float *to, const float *from, const float *matrix, int64_t padded, int64_t rows, int count,
-                            int wide) {
+INLINE void rows_of_product(float *to, const float *from, const float *matrix, int64_t inputs, int64_t from_row,
+                            int64_t to_row, int count, int wide) {
     vector sum[WIDER][2];
     for (int p = 0; p < count; p++)
         for (int v = 0; v < wide; v++) sum[p][v] = (vector){ 0 };
-    for (int64_t k = 0; k < rows; k++) {
+    for (int64_t k = 0; k < inputs; k++) {
         vector weight[2];
-        for (int v = 0; v < wide; v++) weight[v] = *(const vector *)(matrix + k * padded + v * NATIVE);
+        for (int v = 0; v < wide; v++) weight[v] = *(const vector *)(matrix + k * to_row + v * NATIVE);
         _Pragma("GCC unroll 12") for (int p = 0; p < count; p++)
-            for (int v = 0; v < wide; v++) sum[p][v] += from[p * padded + k] * weight[v];
+            for (int v = 0; v < wide; v++) sum[p][v] += from[p * from_row + k] * weight[v];
     }
     for (int p = 0; p < count; p++)
-        for (int v = 0; v < wide; v++) *(vector *)(to + p * padded + v * NATIVE) = sum[p][v];
+        for (int v = 0; v < wide; v++) *(vector *)(to + p * to_row + v * NATIVE) = sum[p][v];
 }
 
-/* [count, padded] times [padded, padded], of which only `rows` rows are not zero. */
-static void product(float *to, const float *from, const float *matrix, int64_t padded, int64_t rows, int64_t count) {
-    for (int64_t c = 0; c < padded; c += 2 * NATIVE) {
-        int wide = c + NATIVE < padded ? 2 : 1;
+/* [count, from_row] times [inputs, to_row] to [count, to_row]; rows have more values than `inputs` where they are padded. */
+static void product(float *to, const float *from, const float *matrix, int64_t inputs, int64_t from_row, int64_t to_row,
+                    int64_t count) {
+    for (int64_t c = 0; c < to_row; c += 2 * NATIVE) {
+        int wide = c + NATIVE < to_row ? 2 : 1;
         for (int64_t p = 0, next; p < count; p = next) {
-            float *there = to + p * padded + c;
-            const float *here = from + p * padded, *columns = matrix + c;
+            float *there = to + p * to_row + c;
+            const float *here = from + p * from_row, *columns = matrix + c;
             next = p + block(count - p);
-            if (next - p == WIDER && wide == 2) rows_of_product(there, here, columns, padded, rows, WIDER, 2);
-            else if (next - p == WIDER) rows_of_product(there, here, columns, padded, rows, WIDER, 1);
-            else if (next - p == BLOCK && wide == 2) rows_of_product(there, here, columns, padded, rows, BLOCK, 2);
-            else if (next - p == BLOCK) rows_of_product(there, here, columns, padded, rows, BLOCK, 1);
-            else if (wide == 2) rows_of_product(there, here, columns, padded, rows, 1, 2);
-            else rows_of_product(there, here, columns, padded, rows, 1, 1);
+            if (next - p == WIDER && wide == 2) rows_of_product(there, here, columns, inputs, from_row, to_row, WIDER, 2);
+            else if (next - p == WIDER) rows_of_product(there, here, columns, inputs, from_row, to_row, WIDER, 1);
+            else if (next - p == BLOCK && wide == 2) rows_of_product(there, here, columns, inputs, from_row, to_row, BLOCK, 2);
+            else if (next - p == BLOCK) rows_of_product(there, here, columns, inputs, from_row, to_row, BLOCK, 1);
+            else if (wide == 2) rows_of_product(there, here, columns, inputs, from_row, to_row, 1, 2);
+            else rows_of_product(there, here, columns, inputs, from_row, to_row, 1, 1);
         }
     }
 }
 
-INLINE void rows_of_sums(float *sums, const float *left, const float *right, int64_t padded, int64_t pixels, int count,
-                         int wide) {
+INLINE void rows_of_sums(float *sums, const float *left, const float *right, int64_t left_row, int64_t right_row,
+                         int64_t pixels, int count, int wide) {
     vector sum[WIDER][2];
     for (int m = 0; m < count; m++)
-        for (int v = 0; v < wide; v++) sum[m][v] = *(vector *)(sums + m * padded + v * NATIVE);
+        for (int v = 0; v < wide; v++) sum[m][v] = *(vector *)(sums + m * right_row + v * NATIVE);
     for (int64_t p = 0; p < pixels; p++) {
         vector value[2];
-        for (int v = 0; v < wide; v++) value[v] = *(const vector *)(right + p * padded + v * NATIVE);
+        for (int v = 0; v < wide; v++) value[v] = *(const vector *)(right + p * right_row + v * NATIVE);
         _Pragma("GCC unroll 12") for (int m = 0; m < count; m++)
-            for (int v = 0; v < wide; v++) sum[m][v] += left[p * padded + m] * value[v];
+            for (int v = 0; v < wide; v++) sum[m][v] += left[p * left_row + m] * value[v];
     }
     for (int m = 0; m < count; m++)
-        for (int v = 0; v < wide; v++) *(vector *)(sums + m * padded + v * NATIVE) = sum[m][v];
+        for (int v = 0; v < wide; v++) *(vector *)(sums + m * right_row + v * NATIVE) = sum[m][v];
 }
 
-/* Adds the transpose of [pixels, padded] times [pixels, padded] to [padded, padded]. */
-static void pointwise_sums(float *sums, const float *left, const float *right, int64_t padded, int64_t pixels) {
-    for (int64_t c = 0; c < padded; c += 2 * NATIVE) {
-        int wide = c + NATIVE < padded ? 2 : 1;
-        for (int64_t m = 0, next; m < padded; m = next) {
-            float *there = sums + m * padded + c;
-            next = m + block(padded - m);
-            if (next - m == WIDER && wide == 2) rows_of_sums(there, left + m, right + c, padded, pixels, WIDER, 2);
-            else if (next - m == WIDER) rows_of_sums(there, left + m, right + c, padded, pixels, WIDER, 1);
-            else if (next - m == BLOCK && wide == 2) rows_of_sums(there, left + m, right + c, padded, pixels, BLOCK, 2);
-            else if (next - m == BLOCK) rows_of_sums(there, left + m, right + c, padded, pixels, BLOCK, 1);
-            else if (wide == 2) rows_of_sums(there, left + m, right + c, padded, pixels, 1, 2);
-            else rows_of_sums(there, left + m, right + c, padded, pixels, 1, 1);
+/* Adds the transpose of [pixels, left_row] times [pixels, right_row] to [left_row, right_row]. */
+static void pointwise_sums(float *sums, const float *left, const float *right, int64_t left_row, int64_t right_row,
+                           int64_t pixels) {
+    for (int64_t c = 0; c < right_row; c += 2 * NATIVE) {
+        int wide = c + NATIVE < right_row ? 2 : 1;
+        for (int64_t m = 0, next; m < left_row; m = next) {
+            float *there = sums + m * right_row + c;
+            const float *column = left + m, *columns = right + c;
+            next = m + block(left_row - m);
+            if (next - m == WIDER && wide == 2) rows_of_sums(there, column, columns, left_row, right_row, pixels, WIDER, 2);
+            else if (next - m == WIDER) rows_of_sums(there, column, columns, left_row, right_row, pixels, WIDER, 1);
+            else if (next - m == BLOCK && wide == 2) rows_of_sums(there, column, columns, left_row, right_row, pixels, BLOCK, 2);
+            else if (next - m == BLOCK) rows_of_sums(there, column, columns, left_row, right_row, pixels, BLOCK, 1);
+            else if (wide == 2) rows_of_sums(there, column, columns, left_row, right_row, pixels, 1, 2);
+            else rows_of_sums(there, column, columns, left_row, right_row, pixels, 1, 1);
         }
     }
 }
@@ -301,15 +311,15 @@ static void pointwise_sums(float *sums, const float *left, const float *right, i
 static void store(const map *outputs, double *moments, const float *from, int64_t image, int64_t edge, const shape *s,
                   const sizes *z) {
     int64_t offset = image * outputs->image + edge * outputs->edge;
-    for (int64_t c = 0; c < s->channels; c += NATIVE) {
+    for (int64_t c = 0; c < s->out_channels; c += NATIVE) {
         vector pivot = *(const vector *)(from + c), sum = { 0 }, squares = { 0 }; /* near the mean, so that little cancels */
         for (int64_t p = 0; p < z->out_pixels; p++) {
-            vector value = *(const vector *)(from + p * z->padded + c), distance = value - pivot;
-            write(outputs, offset + p * outputs->pixel + c, s->channels - c, value);
+            vector value = *(const vector *)(from + p * z->out_padded + c), distance = value - pivot;
+            write(outputs, offset + p * outputs->pixel + c, s->out_channels - c, value);
             sum += distance;
             squares += distance * distance;
         }
-        for (int64_t lane = 0; lane < NATIVE && c + lane < s->channels; lane++) {
+        for (int64_t lane = 0; lane < NATIVE && c + lane < s->out_channels; lane++) {
             double mean = sum[lane] / (double)z->out_pixels;
             moments[2 * (c + lane)] = pivot[lane] + mean;
             moments[2 * (c + lane) + 1] = squares[lane] - sum[lane] * mean;
@@ -322,16 +332,16 @@ static void store(const map *outputs, double *moments, const float *from, int64_
 int separable_forward(const map *outputs, float *mean, float *variance, const map *inputs, const float *scale,
                       const float *shift, const float *depthwise, const float *pointwise, const shape *s, int threads) {
     const sizes z = sizes_of(s);
-    float *depthwise_packed = floats(s->edges * z.taps * z.padded), *matrices = floats(s->edges * z.padded * z.padded);
-    double *moments = malloc(sizeof(double) * 2 * s->images * z.all);
+    float *depthwise_packed = floats(s->edges * z.taps * z.padded), *matrices = floats(s->edges * z.matrix_size);
+    double *moments = malloc(sizeof(double) * 2 * s->images * z.all_out);
     int failed = !depthwise_packed || !matrices || !moments;
     if (!failed) {
-        pack_depthwise(depthwise_packed, depthwise, s, &z, 0);
+        if (depthwise) pack_depthwise(depthwise_packed, depthwise, s, &z, 0);
         pack_pointwise(matrices, pointwise, s, &z, 1);
     }
     #pragma omp parallel num_threads(threads) if (!failed)
     {
-        float *input = floats(z.input_size), *between = floats(z.output_size), *made = floats(z.output_size);
+        float *input = floats(z.input_size), *between = floats(z.between_size), *made = floats(z.output_size);
         int ready = !failed && input && between && made;
         if (!ready) {
             #pragma omp atomic write
@@ -342,20 +352,22 @@ int separable_forward(const map *outputs, float *mean, float *variance, const ma
         for (int64_t image = 0; image < s->images; image++)
             for (int64_t e = 0; ready && e < s->edges; e++) {
                 if (e == 0 || inputs->edge) activate(input, inputs, image, e, scale, shift, s, &z);
-                OF_KERNEL[s->kernel].convolve(between, input, depthwise_packed + e * z.taps * z.padded, z.padded, z.columns,
-                                              z.out_height, z.out_width, s->stride, s->dilation, 0);
-                product(made, between, matrices + e * z.padded * z.padded, z.padded, s->channels, z.out_pixels);
-                store(outputs, moments + 2 * (image * z.all + e * s->channels), made, image, e, s, &z);
+                if (depthwise)
+                    OF_KERNEL[s->kernel].convolve(between, input, depthwise_packed + e * z.taps * z.padded, z.padded, z.columns,
+                                                  z.out_height, z.out_width, s->stride, s->dilation, 0);
+                product(made, depthwise ? between : input, matrices + e * z.matrix_size, s->channels, z.padded, z.out_padded,
+                        z.out_pixels);
+                store(outputs, moments + 2 * (image * z.all_out + e * s->out_channels), made, image, e, s, &z);
             }
         free(input), free(between), free(made);
     }
-    for (int64_t c = 0; !failed && c < z.all; c++) {
+    for (int64_t c = 0; !failed && c < z.all_out; c++) {
         double sum = 0, squares = 0, distances = 0;
-        for (int64_t image = 0; image < s->images; image++) sum += moments[2 * (image * z.all + c)];
+        for (int64_t image = 0; image < s->images; image++) sum += moments[2 * (image * z.all_out + c)];
         sum /= s->images;
         for (int64_t image = 0; image < s->images; image++) {
-            double distance = moments[2 * (image * z.all + c)] - sum;
-            squares += moments[2 * (image * z.all + c) + 1];
+            double distance = moments[2 * (image * z.all_out + c)] - sum;
+            squares += moments[2 * (image * z.all_out + c) + 1];
             distances += distance * distance;
         }
         mean[c] = sum;
@@ -374,12 +386,12 @@ typedef struct {
 static void gradient_of_norm(float *to, const map *gradient, const map *outputs, const affine *norm, int64_t image,
                              int64_t edge, const shape *s, const sizes *z) {
     int64_t from = image * gradient->image + edge * gradient->edge, made = image * outputs->image + edge * outputs->edge;
-    for (int64_t c = 0; c < s->channels; c += NATIVE) {
-        int64_t here = s->channels - c, channel = edge * s->channels + c;
+    for (int64_t c = 0; c < s->out_channels; c += NATIVE) {
+        int64_t here = s->out_channels - c, channel = edge * s->out_channels + c;
         vector scale = read_floats(norm->of_gradient + channel, here), share = read_floats(norm->of_outputs + channel, here),
                constant = read_floats(norm->constant + channel, here);
         for (int64_t p = 0; p < z->out_pixels; p++)
-            *(vector *)(to + p * z->padded + c) = scale * read(gradient, from + p * gradient->pixel + c, here) +
+            *(vector *)(to + p * z->out_padded + c) = scale * read(gradient, from + p * gradient->pixel + c, here) +
                                                   share * read(outputs, made + p * outputs->pixel + c, here) + constant;
     }
 }
@@ -413,18 +425,27 @@ static void store_gradient(const map *to, int64_t add, double *sums, const float
     }
 }
 
-/* Adds slices of [slices][edges][rows][padded] and writes them as [edges * channels, rows], or, where they are matrices,
- * as [edges * rows, channels]. */
-static void add_slices(float *to, const float *parts, int64_t slices, int64_t rows, int matrices, const shape *s,
-                       const sizes *z) {
+/* Adds slices of [slices][edges][taps][padded] and writes them as [edges * channels, taps]. */
+static void add_taps(float *to, const float *parts, int64_t slices, const shape *s, const sizes *z) {
     for (int64_t e = 0; e < s->edges; e++)
-        for (int64_t row = 0; row < rows; row++)
+        for (int64_t tap = 0; tap < z->taps; tap++)
             for (int64_t c = 0; c < s->channels; c++) {
                 float sum = 0;
-                int64_t height = matrices ? z->padded : rows;
                 for (int64_t slice = 0; slice < slices; slice++)
-                    sum += parts[((slice * s->edges + e) * height + row) * z->padded + c];
-                to[matrices ? (e * s->channels + row) * s->channels + c : (e * s->channels + c) * rows + row] = sum;
+                    sum += parts[((slice * s->edges + e) * z->taps + tap) * z->padded + c];
+                to[(e * s->channels + c) * z->taps + tap] = sum;
+            }
+}
+
+/* Adds slices of [slices][edges][out_padded][padded] and writes them as [edges * out_channels, channels]. */
+static void add_matrices(float *to, const float *parts, int64_t slices, const shape *s, const sizes *z) {
+    for (int64_t e = 0; e < s->edges; e++)
+        for (int64_t out = 0; out < s->out_channels; out++)
+            for (int64_t c = 0; c < s->channels; c++) {
+                float sum = 0;
+                for (int64_t slice = 0; slice < slices; slice++)
+                    sum += parts[(slice * s->edges + e) * z->matrix_size + out * z->padded + c];
+                to[(e * s->out_channels + out) * s->channels + c] = sum;
             }
 }
 
@@ -438,21 +459,21 @@ int separable_backward(const map *of_inputs, int64_t add, double *sums, float *o
                        const float *scale, const float *shift, const float *mean, const float *depthwise,
                        const float *pointwise, const shape *s, int threads) {
     const sizes z = sizes_of(s);
-    int64_t slices = s->images < SLICES ? s->images : SLICES, square = z.padded * z.padded, tap_size = z.taps * z.padded;
+    int64_t slices = s->images < SLICES ? s->images : SLICES, square = z.matrix_size, tap_size = z.taps * z.padded;
     float *forward = floats(s->edges * tap_size), *backward = floats(s->edges * tap_size), *matrices = floats(s->edges * square);
     float *taps_of_slices = floats(slices * s->edges * tap_size), *matrices_of_slices = floats(slices * s->edges * square);
     double *sums_of_slices = calloc(2 * slices * z.all, sizeof(double));
     int failed = !forward || !backward || !matrices || !taps_of_slices || !matrices_of_slices || !sums_of_slices;
     if (!failed) {
-        pack_depthwise(forward, depthwise, s, &z, 0);
-        pack_depthwise(backward, depthwise, s, &z, s->stride == 1);
+        if (depthwise) pack_depthwise(forward, depthwise, s, &z, 0);
+        if (depthwise) pack_depthwise(backward, depthwise, s, &z, s->stride == 1);
         pack_pointwise(matrices, pointwise, s, &z, 0);
         memset(taps_of_slices, 0, 4 * slices * s->edges * tap_size);
         memset(matrices_of_slices, 0, 4 * slices * s->edges * square);
     }
     #pragma omp parallel num_threads(threads) if (!failed)
     {
-        float *input = floats(z.input_size), *between = floats(z.output_size), *made = floats(z.output_size);
+        float *input = floats(z.input_size), *between = floats(z.between_size), *made = floats(z.output_size);
         float *bordered = floats(z.gradient_size), *found = floats(z.input_size);
         int ready = !failed && input && between && made && bordered && found;
         if (!ready) {
@@ -473,34 +494,37 @@ int separable_backward(const map *of_inputs, int64_t add, double *sums, float *o
                     if (fresh) activate(input, inputs, image, e, scale, shift, s, &z);
                     gradient_of_norm(made, gradient, outputs, norm, image, e, s, &z);
                     for (int64_t y = 0; y < z.out_height; y++)
-                        product(middle + y * z.out_columns * z.padded, made + y * z.out_width * z.padded,
-                                matrices + e * square, z.padded, s->channels, z.out_width);
+                        product(middle + y * z.out_columns * z.padded, made + y * z.out_width * z.out_padded,
+                                matrices + e * square, s->out_channels, z.out_padded, z.padded, z.out_width);
                     if (of_pointwise) {
-                        OF_KERNEL[s->kernel].convolve(between, input, forward + e * tap_size, z.padded, z.columns, z.out_height,
-                                                      z.out_width, s->stride, s->dilation, 0);
-                        pointwise_sums(matrices_of_slices + part * square, made, between, z.padded, z.out_pixels);
+                        if (depthwise)
+                            OF_KERNEL[s->kernel].convolve(between, input, forward + e * tap_size, z.padded, z.columns,
+                                                          z.out_height, z.out_width, s->stride, s->dilation, 0);
+                        pointwise_sums(matrices_of_slices + part * square, made, depthwise ? between : input, z.out_padded,
+                                       z.padded, z.out_pixels);
                     }
                     if (of_depthwise)
                         OF_KERNEL[s->kernel].sums(taps_of_slices + part * tap_size, input, middle, z.padded, z.columns,
                                                   z.out_columns, z.out_height, z.out_width, s->stride, s->dilation);
-                    if (s->stride == 1)
+                    if (depthwise && s->stride == 1)
                         OF_KERNEL[s->kernel].convolve(found, bordered, backward + e * tap_size, z.padded, z.out_columns,
                                                       s->height, s->width, 1, s->dilation, !fresh);
-                    else {
+                    else if (depthwise) {
                         if (fresh) memset(found, 0, 4 * z.input_size);
                         OF_KERNEL[s->kernel].scatter(found, middle, backward + e * tap_size, z.padded, z.columns, z.out_height,
                                                      z.out_width, s->stride, s->dilation);
                     }
                     if (!inputs->edge && e + 1 < s->edges) continue;
                     int64_t corner = (s->padding * z.columns + s->padding) * z.padded;
-                    store_gradient(of_inputs, add, sums_of_slices + 2 * slice * z.all, s->stride == 1 ? found : found + corner,
+                    store_gradient(of_inputs, add, sums_of_slices + 2 * slice * z.all,
+                                   !depthwise ? bordered : s->stride == 1 ? found : found + corner,
                                    s->stride == 1 ? s->width : z.columns, input + corner, inputs, mean, image, inputs->edge ? e : 0, s, &z);
                 }
         free(input), free(between), free(made), free(bordered), free(found);
     }
     if (!failed) {
-        if (of_depthwise) add_slices(of_depthwise, taps_of_slices, slices, z.taps, 0, s, &z);
-        if (of_pointwise) add_slices(of_pointwise, matrices_of_slices, slices, s->channels, 1, s, &z);
+        if (of_depthwise) add_taps(of_depthwise, taps_of_slices, slices, s, &z);
+        if (of_pointwise) add_matrices(of_pointwise, matrices_of_slices, slices, s, &z);
         for (int64_t each = 0; mean && each < 2 * z.all; each++) {
             sums[each] = 0;
             for (int64_t slice = 0; slice < slices; slice++) sums[each] += sums_of_slices[2 * slice * z.all + each];

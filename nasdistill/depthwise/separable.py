@@ -19,13 +19,14 @@ class Layer(NamedTuple):
     """ReLU, a depthwise convolution, a pointwise one, and a batch norm by the statistics of this batch, on E edges.
 
     Attributes:
-        depthwise: [E * C, 1, kernel, kernel], padded so that a stride of 1 keeps the size.
-        pointwise: [E * C, C, 1, 1]; each edge sees its own channels.
-        scale, shift: of the batch norm, [E * C]; None for 1 and 0.
+        depthwise: [E * C, 1, kernel, kernel], padded so that a stride of 1 keeps the size; None where there is none,
+            and a single edge.
+        pointwise: [E * C', C, 1, 1]; each edge sees its own channels.
+        scale, shift: of the batch norm, [E * C']; None for 1 and 0.
         eps: of the batch norm.
     """
 
-    depthwise: torch.Tensor
+    depthwise: torch.Tensor | None
     pointwise: torch.Tensor
     stride: int = 1
     dilation: int = 1
@@ -34,7 +35,13 @@ class Layer(NamedTuple):
     eps: float = EPS
 
     @property
+    def edges(self) -> int:
+        return 1 if self.depthwise is None else len(self.depthwise) // self.pointwise.shape[1]
+
+    @property
     def geometry(self) -> Geometry:
+        if self.depthwise is None:
+            return Geometry(stride=1, padding=0, dilation=1)
         return Geometry(self.stride, self.dilation * (self.depthwise.shape[-1] - 1) // 2, self.dilation)
 
 
@@ -46,7 +53,7 @@ class Term(NamedTuple):
     """Something else that is added on every edge.
 
     Attributes:
-        values: [N, C, H', W'].
+        values: [N, C', H', W'].
         weights: what they are multiplied by on each edge, [E].
         normalised: whether a batch norm without scale and shift comes first.
     """
@@ -64,17 +71,16 @@ def layer_by_layer(inputs: torch.Tensor, branches: Sequence[Branch], terms: Sequ
         branches: at least one.
 
     Returns:
-        [N, E * C, H', W'], the edges beside each other.
+        [N, E * C', H', W'], the edges beside each other.
     """
-    pointwise = branches[0][0].pointwise
-    edges = len(pointwise) // pointwise.shape[1]
+    edges = branches[0][0].edges
     repeated = torch.cat([functional.relu(inputs)] * edges, dim=1)
     made = []
     for branch in branches:
         x = repeated
         for index, layer in enumerate(branch):
             x = functional.relu(x) if index else x
-            x = depthwise_conv2d(x, layer.depthwise, None, *layer.geometry)
+            x = x if layer.depthwise is None else depthwise_conv2d(x, layer.depthwise, None, *layer.geometry)
             x = functional.conv2d(x, layer.pointwise, groups=edges)
             x = functional.batch_norm(x, None, None, layer.scale, layer.shift, training=True, eps=layer.eps)
         made.append(x)

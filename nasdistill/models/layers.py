@@ -14,15 +14,6 @@ from nasdistill.depthwise.fused import can_fuse, sum_of_branches
 from nasdistill.depthwise.separable import Branch, Layer
 
 
-class ReLUConvNorm(nn.Sequential):
-    """ReLU, 1x1 convolution, batch norm: brings a state to the width of a cell."""
-
-    def __init__(self, in_channels: int, out_channels: int, affine: bool = True) -> None:
-        super().__init__(
-            nn.ReLU(), nn.Conv2d(in_channels, out_channels, 1, bias=False), nn.BatchNorm2d(out_channels, affine=affine)
-        )
-
-
 class Depthwise(DepthwiseConv2d):
     """A depthwise convolution that keeps the size, but for its stride."""
 
@@ -31,9 +22,9 @@ class Depthwise(DepthwiseConv2d):
         super().__init__(channels, channels, kernel, stride, padding, dilation, groups=channels, bias=False)
 
 
-class Separables(nn.Sequential):
-    """ReLU, depthwise, pointwise, batch norm, any number of times: computed together while they train and nobody looks
-    at one of them."""
+class Together(nn.Sequential):
+    """ReLU, depthwise and pointwise or only a pointwise convolution, batch norm, any number of times: computed together
+    while they train and nobody looks at one of them."""
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         branch = self._branch()
@@ -41,26 +32,34 @@ class Separables(nn.Sequential):
             return cast(torch.Tensor, super().forward(x))  # type: ignore[no-untyped-call]
         outputs, moments = sum_of_branches(x, [branch])
         count = outputs.numel() // outputs.shape[1]
-        for norm, (mean, variance) in zip(list(self)[3::4], moments, strict=True):
-            _track(cast(nn.BatchNorm2d, norm), mean, variance * count / (count - 1))
+        norms = [module for module in self if isinstance(module, nn.BatchNorm2d)]
+        for norm, (mean, variance) in zip(norms, moments, strict=True):
+            _track(norm, mean, variance * count / (count - 1))
         return outputs
 
     def _branch(self) -> Branch | None:
         """The layers, if each is what it was built as, and its batch norm takes the statistics of a batch."""
-        modules = list(self)
-        if [type(module) for module in modules] != [nn.ReLU, Depthwise, nn.Conv2d, nn.BatchNorm2d] * (len(self) // 4):
+        if not all(module.training for module in self) or any(map(_is_watched, self)):
             return None
-        if not all(module.training for module in modules) or any(map(_is_watched, modules)):
-            return None
-        return [*map(_layer, modules[1::4], modules[2::4], modules[3::4])]
+        branch, modules = [], list(self)
+        while modules:
+            size = 4 if len(modules) > 3 and type(modules[1]) is Depthwise else 3
+            relu, *depthwise, pointwise, norm = modules[:size]
+            modules = modules[size:]
+            if (type(relu), type(pointwise), type(norm)) != (nn.ReLU, nn.Conv2d, nn.BatchNorm2d):
+                return None
+            branch.append(_layer(depthwise[0] if depthwise else None, pointwise, norm))
+        return branch
 
 
-def _layer(depthwise: nn.Module, pointwise: nn.Module, norm: nn.Module) -> Layer:
-    assert isinstance(depthwise, Depthwise)
+def _layer(depthwise: nn.Module | None, pointwise: nn.Module, norm: nn.Module) -> Layer:
     assert isinstance(pointwise, nn.Conv2d)
     assert isinstance(norm, nn.BatchNorm2d)
-    stride, dilation = depthwise.stride[0], depthwise.dilation[0]
-    return Layer(depthwise.weight, pointwise.weight, stride, dilation, norm.weight, norm.bias, norm.eps)
+    of_norm = (norm.weight, norm.bias, norm.eps)
+    if depthwise is None:
+        return Layer(None, pointwise.weight, 1, 1, *of_norm)
+    assert isinstance(depthwise, Depthwise)
+    return Layer(depthwise.weight, pointwise.weight, depthwise.stride[0], depthwise.dilation[0], *of_norm)
 
 
 def _is_watched(module: nn.Module) -> bool:
@@ -77,7 +76,16 @@ def _track(norm: nn.BatchNorm2d, mean: torch.Tensor, variance: torch.Tensor) -> 
     norm.running_var.lerp_(variance, momentum)
 
 
-class DilatedConv(Separables):
+class ReLUConvNorm(Together):
+    """ReLU, 1x1 convolution, batch norm: brings a state to the width of a cell."""
+
+    def __init__(self, in_channels: int, out_channels: int, affine: bool = True) -> None:
+        super().__init__(
+            nn.ReLU(), nn.Conv2d(in_channels, out_channels, 1, bias=False), nn.BatchNorm2d(out_channels, affine=affine)
+        )
+
+
+class DilatedConv(Together):
     """ReLU, depthwise, pointwise, batch norm."""
 
     def __init__(self, channels: int, kernel: int, stride: int, dilation: int, affine: bool) -> None:
@@ -89,7 +97,7 @@ class DilatedConv(Separables):
         )
 
 
-class SeparableConv(Separables):
+class SeparableConv(Together):
     """ReLU, depthwise, pointwise, batch norm, twice; the stride is the first one's."""
 
     def __init__(self, channels: int, kernel: int, stride: int, affine: bool) -> None:

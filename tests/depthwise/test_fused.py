@@ -93,6 +93,15 @@ def test_outputs_and_gradients_are_those_of_double_precision(size: tuple[int, ..
         assert compared(inputs, branches, terms) < 1e-4
 
 
+@pytest.mark.parametrize(("channels", "out"), [(5, 20), (32, 16), (12, 8)])
+def test_pointwise_convolutions_alone(channels: int, out: int) -> None:
+    torch.manual_seed(0)
+    inputs = leaf(35, channels, 7, 6)
+    first = Layer(None, leaf(out, channels, 1, 1), scale=leaf(out), shift=leaf(out))
+    branches = [[first, layer(1, out, 3)], [Layer(None, leaf(out, channels, 1, 1))]]
+    assert compared(inputs, branches, [Term(leaf(35, out, 7, 6), leaf(1), normalised=True)]) < 1e-4
+
+
 @pytest.mark.parametrize("layout", ["contiguous", "channels last", "a part of the channels"])
 def test_any_layout(layout: str) -> None:
     torch.manual_seed(0)
