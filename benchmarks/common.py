@@ -19,6 +19,8 @@ from rich.console import Console
 from rich.table import Table
 
 from nasdistill.depthwise import convolution
+from nasdistill.report.summaries import paired_difference
+from nasdistill.report.words import interval
 
 Turn = Callable[[int], float]
 """Does so many steps and returns the seconds that they took."""
@@ -160,18 +162,37 @@ def _take_turns(
             there.send(turn(there.recv()))
 
 
+@contextlib.contextmanager
+def layers_by_torch() -> Iterator[None]:
+    """Within this block depthwise and separable convolutions are torch's own, not ours."""
+    ours = convolution.is_computable
+    convolution.is_computable = lambda _inputs, _weight: False
+    try:
+        yield
+    finally:
+        convolution.is_computable = ours
+
+
 def by_torch(turn: Turn) -> Turn:
-    """A turn in which depthwise convolutions are torch's own, not ours."""
+    """A turn of torch's own layers."""
 
     def without_ours(steps: int) -> float:
-        ours = convolution.is_computable
-        convolution.is_computable = lambda _inputs, _weight: False
-        try:
+        with layers_by_torch():
             return turn(steps)
-        finally:
-            convolution.is_computable = ours
 
     return without_ours
+
+
+def of_accuracies(title: str, found: Mapping[str, Mapping[int, float]], baseline: str) -> Table:
+    """Test accuracies in percent by seed, their means, and what they are over those of a rival."""
+    table = Table("", "test accuracy, %", "each seed", f"over {baseline}, 95 %", title=title, title_justify="left")
+    for name, values in found.items():
+        spread = f" ± {statistics.stdev(values.values()):.2f}" if len(values) > 1 else ""
+        each = ", ".join(f"{value:.2f}" for value in values.values())
+        difference = paired_difference(values, found[baseline])
+        over = "" if name == baseline or difference is None else f"{difference.mean:+.2f} ({interval(difference)})"
+        table.add_row(name, f"{statistics.fmean(values.values()):.2f}{spread}", each, over)
+    return table
 
 
 def synchronise() -> None:

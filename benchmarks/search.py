@@ -117,7 +117,7 @@ def main() -> None:
     rivals = {
         BASELINE: plain(space, engine.device, channels_last=False, bf16=False),
         "nni, fp32, contiguous": nni(space, engine.device),
-        f"{ours_is}, depthwise by torch": by_torch(ours(space, engine)),
+        f"{ours_is}, layers by torch": by_torch(ours(space, engine)),
         ours_is: ours(space, engine),
     }
     if engine.precision == "bf16":

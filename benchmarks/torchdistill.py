@@ -17,7 +17,6 @@ import copy
 import functools
 import itertools
 import math
-import statistics
 import sys
 import tempfile
 import time
@@ -34,7 +33,7 @@ from torch.utils.data import Dataset
 from torch.utils.flop_counter import FlopCounterMode
 from torchvision import transforms
 
-from benchmarks.common import Comparison, Turn, apart, arguments, compare, show, synchronise
+from benchmarks.common import Comparison, Turn, apart, arguments, compare, of_accuracies, show, synchronise
 from benchmarks.distill import network
 from benchmarks.images import SHAPE, random_data
 from benchmarks.training import BATCH, trained
@@ -47,8 +46,6 @@ from nasdistill.distill.task import Distillation
 from nasdistill.distill.teacher import Teacher
 from nasdistill.models.base import load_network
 from nasdistill.registry import registry
-from nasdistill.report.summaries import paired_difference
-from nasdistill.report.words import interval
 from nasdistill.training.batches import Batch, Batches
 from nasdistill.training.engine import Engine, EngineSettings
 from nasdistill.training.metrics import evaluate
@@ -297,15 +294,8 @@ def accuracy(options: argparse.Namespace) -> Table:
             test = evaluation_batches(data.test, data, engine)
             found[name][seed] = evaluate(student, test, engine, full_precision=True).accuracy
             print(f"seed {seed}, {name}: {found[name][seed]:.2f} %", file=sys.stderr)
-    table = Table("", "test accuracy, %", "each seed", "over torchdistill, 95 %", title_justify="left")
-    table.title = f"{spec.model.registered_name} to {options.student_model}, {options.epochs} epochs"
-    for name, values in found.items():
-        spread = f" ± {statistics.stdev(values.values()):.2f}" if len(values) > 1 else ""
-        each = ", ".join(f"{value:.2f}" for value in values.values())
-        difference = paired_difference(values, found[BASELINE])
-        over = "" if name == BASELINE or difference is None else f"{difference.mean:+.2f} ({interval(difference)})"
-        table.add_row(name, f"{statistics.fmean(values.values()):.2f}{spread}", each, over)
-    return table
+    title = f"{spec.model.registered_name} to {options.student_model}, {options.epochs} epochs"
+    return of_accuracies(title, found, BASELINE)
 
 
 def main() -> None:

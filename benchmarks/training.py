@@ -4,7 +4,7 @@
     python -m benchmarks.training --models darts-v2-16-10 torchvision:mobilenet_v3_small
 
 Ours is all of `fit`: shuffling, crops and flips, loss, optimiser, schedule, bookkeeping. The plain loops get their
-batch for nothing: it lies ready in memory and is the same in every step. Their depthwise convolutions are torch's.
+batch for nothing: it lies ready in memory and is the same in every step. Their layers are torch's.
 """
 
 from __future__ import annotations
@@ -94,7 +94,7 @@ def main() -> None:
         rivals = {
             BASELINE: plain(model, engine.device, channels_last=False, bf16=False),
             "plain, fp32, channels_last": plain(model, engine.device, channels_last=True, bf16=False),
-            f"{ours_is}, depthwise by torch": by_torch(ours(task, engine)),
+            f"{ours_is}, layers by torch": by_torch(ours(task, engine)),
             ours_is: ours(task, engine),
         }
         if engine.precision == "bf16":
