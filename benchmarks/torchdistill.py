@@ -160,7 +160,9 @@ def epochs_of_ours(task: Distillation, batches: Batches, data: Data, engine: Eng
 
     def turn(epochs: int) -> float:
         settings = TrainingSettings(epochs=epochs, batch_size=BATCH, evaluate_every=epochs)
-        return epochs * batches.samples / trained(task, batches, data, settings, engine).samples_per_second
+        return (
+            epochs * batches.samples / float(trained(task, batches, data, settings, engine).cost["samples_per_second"])
+        )
 
     return turn
 
