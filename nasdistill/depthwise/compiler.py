@@ -20,7 +20,7 @@ log = logging.getLogger(__name__)
 
 HERE = Path(__file__).parent
 SOURCES = tuple(HERE / f"{name}.c" for name in ("weight_gradient", "separable", "normalised"))
-READ = (*SOURCES, HERE / "vectors.h")
+READ = (*SOURCES, *(HERE / f"{name}.h" for name in ("image", "vectors")))
 FLAGS = ("-std=c11", "-O3", "-fno-math-errno", "-ffp-contract=fast", "-fopenmp", "-shared", "-fPIC")
 """No -ffast-math: its start-up code would turn off denormal numbers in the whole process."""
 LEVELS = {"AVX512": "-march=x86-64-v4", "AVX2": "-march=x86-64-v3"}

@@ -90,7 +90,7 @@ def test_outputs_and_gradients_are_those_of_double_precision(size: tuple[int, ..
             [layer(edges, channels, 3, stride, 1, affine), layer(edges, channels, kernel, 1, dilation, affine)],
         ]
         terms = [term(inputs, edges, stride, normalised) for normalised in (True, False)]
-        assert compared(inputs, branches, terms) < 1e-4
+        assert compared(inputs, branches, terms) < 1e-3
 
 
 @pytest.mark.parametrize(("channels", "out"), [(5, 20), (32, 16), (12, 8)])
@@ -99,7 +99,7 @@ def test_pointwise_convolutions_alone(channels: int, out: int) -> None:
     inputs = leaf(35, channels, 7, 6)
     first = Layer(None, leaf(out, channels, 1, 1), scale=leaf(out), shift=leaf(out))
     branches = [[first, layer(1, out, 3)], [Layer(None, leaf(out, channels, 1, 1))]]
-    assert compared(inputs, branches, [Term(leaf(35, out, 7, 6), leaf(1), normalised=True)]) < 1e-4
+    assert compared(inputs, branches, [Term(leaf(35, out, 7, 6), leaf(1), normalised=True)]) < 1e-3
 
 
 @pytest.mark.parametrize("layout", ["contiguous", "channels last", "a part of the channels"])
@@ -109,7 +109,7 @@ def test_any_layout(layout: str) -> None:
     if layout != "contiguous":
         inputs = inputs.contiguous(memory_format=torch.channels_last)
     inputs = inputs[:, 8:] if layout == "a part of the channels" else inputs[:, :16].clone()
-    assert compared(inputs.requires_grad_(), [[layer(2, 16, 5)]], [term(inputs, 2, 1, normalised=True)]) < 1e-4
+    assert compared(inputs.requires_grad_(), [[layer(2, 16, 5)]], [term(inputs, 2, 1, normalised=True)]) < 1e-3
 
 
 def test_one_number_as_the_gradient_of_all_pixels() -> None:
