@@ -44,7 +44,7 @@ def depthwise_conv2d(
         geometry = Geometry(1, geometry.padding // geometry.stride, 1)
         stride, padding, dilation = geometry
     if geometry is None or not is_ours(inputs, weight) or _is_fast_in_torch(inputs, weight, geometry):
-        return functional.conv2d(inputs, weight, bias, stride, padding, dilation, len(weight))
+        return functional.conv2d(inputs, weight, bias, stride, padding, dilation, weight.shape[0])
     dtype = computed_in(inputs)
     outputs = cast(torch.Tensor, _Convolution.apply(inputs.to(dtype), weight.to(dtype), geometry))
     return outputs if bias is None else outputs + bias.to(dtype)[:, None, None]
@@ -54,7 +54,8 @@ class DepthwiseConv2d(nn.Conv2d):
     """`torch.nn.Conv2d` with a group for every channel, by `depthwise_conv2d`."""
 
     def _conv_forward(self, input: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None) -> torch.Tensor:
-        if self.padding_mode != "zeros" or isinstance(self.padding, str):
+        simple = self.padding_mode == "zeros" and not isinstance(self.padding, str)
+        if not simple or type(input) is not torch.Tensor:  # but what torch traces with
             return cast(torch.Tensor, super()._conv_forward(input, weight, bias))
         stride, padding, dilation = (cast(tuple[int, int], each) for each in (self.stride, self.padding, self.dilation))
         return depthwise_conv2d(input, weight, bias, stride, padding, dilation)
@@ -145,11 +146,11 @@ def computed_in(inputs: torch.Tensor) -> torch.dtype:
 def is_ours(inputs: torch.Tensor, weight: torch.Tensor) -> bool:
     """Whether gradients will be wanted that can be computed here."""
     return (
-        torch.is_grad_enabled()
-        and (inputs.requires_grad or weight.requires_grad)
+        is_computable(inputs, weight)
         and weight.shape[:2] == (inputs.shape[1], 1)
         and weight.shape[2] == weight.shape[3] in KERNELS
-        and is_computable(inputs, weight)
+        and torch.is_grad_enabled()
+        and (inputs.requires_grad or weight.requires_grad)
     )
 
 
@@ -157,14 +158,15 @@ def is_computable(inputs: torch.Tensor, weight: torch.Tensor) -> bool:
     """Whether the functions in C can compute with such images [N, C, H, W] and weights."""
     dtype = computed_in(inputs)
     return (
-        type(inputs) is torch.Tensor  # others stand for values that they do not have
+        not torch.compiler.is_compiling()
+        and not torch._C._get_tracing_state()
+        and torch._C._functorch.peek_interpreter_stack() is None
+        and type(inputs) is torch.Tensor  # others stand for values that they do not have
         and inputs.device.type == weight.device.type == "cpu"
         and dtype in (torch.float32, torch.bfloat16)
         and (dtype == inputs.dtype == weight.dtype or torch.is_autocast_enabled("cpu"))
         and inputs.ndim == 4
         and inputs.numel() > 0
-        and not torch.compiler.is_compiling()
-        and not torch._C._get_tracing_state()
     )
 
 

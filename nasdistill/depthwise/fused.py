@@ -29,11 +29,12 @@ class Moments(NamedTuple):
 def can_fuse(inputs: torch.Tensor, branches: Sequence[Branch]) -> bool:
     """Whether `sum_of_branches` can be computed here and now."""
     layers = [layer for branch in branches for layer in branch]
+    if not all(convolution.is_computable(inputs, layer.pointwise) for layer in layers):
+        return False
     images, _, height, width = inputs.shape
     stride = max(layer.stride for layer in layers)
     return (
-        all(convolution.is_computable(inputs, layer.pointwise) for layer in layers)
-        and all(layer.depthwise is None or layer.depthwise.shape[-1] in compiled.KERNELS for layer in layers)
+        all(layer.depthwise is None or layer.depthwise.shape[-1] in compiled.KERNELS for layer in layers)
         and images * -(-height // stride) * -(-width // stride) > 1  # else torch refuses to normalise
         and torch._C._len_torch_function_stack() == torch._C._len_torch_dispatch_stack() == 0  # nobody looks on
         and is_compiled()

@@ -220,6 +220,19 @@ def test_what_cannot_be_fused() -> None:
         assert not can_fuse(inputs, branches)
 
 
+def test_what_transforms_a_module_gets_its_layers() -> None:
+    module, inputs = SeparableConv(8, 3, 1, affine=True), torch.randn(2, 8, 6, 6)
+    expected = module(inputs)
+    traced = torch.fx.symbolic_trace(module)
+    assert torch.allclose(traced(inputs), expected, atol=1e-5)
+    for norm in (module[3], module[7]):  # which torch would change within the transform, and refuses to
+        norm.running_mean = norm.running_var = norm.num_batches_tracked = None
+    weights = dict(module.named_parameters())
+    gradients = torch.func.grad(lambda weights: torch.func.functional_call(module, weights, (inputs,)).sum())(weights)
+    assert gradients["7.bias"].tolist() == [72] * 8
+    assert torch.allclose(torch.compile(module, backend="eager")(inputs), expected, atol=1e-5)
+
+
 def test_a_module_trains_as_its_layers_do() -> None:
     torch.manual_seed(0)
     together = SeparableConv(16, 5, 2, affine=True)
