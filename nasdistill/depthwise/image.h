@@ -148,71 +148,50 @@ INLINE int64_t block(int64_t rest) {
     return rest >= WIDER && rest != 2 * BLOCK ? WIDER : rest >= BLOCK ? BLOCK : 1;
 }
 
-INLINE void rows_of_product(float *to, const float *from, const float *matrix, int64_t inputs, int64_t from_row,
-                            int64_t to_row, int count, int wide) {
+INLINE void rows_of_product(float *to, const float *left, const float *right, int64_t depth, int64_t left_row,
+                            int64_t left_step, int64_t right_row, int accumulate, int count, int wide) {
     vector sum[WIDER][2];
-    for (int p = 0; p < count; p++)
-        for (int v = 0; v < wide; v++) sum[p][v] = (vector){ 0 };
-    for (int64_t k = 0; k < inputs; k++) {
-        vector weight[2];
-        for (int v = 0; v < wide; v++) weight[v] = *(const vector *)(matrix + k * to_row + v * NATIVE);
-        _Pragma("GCC unroll 12") for (int p = 0; p < count; p++)
-            for (int v = 0; v < wide; v++) sum[p][v] += from[p * from_row + k] * weight[v];
+    for (int m = 0; m < count; m++)
+        for (int v = 0; v < wide; v++)
+            sum[m][v] = accumulate ? *(vector *)(to + m * right_row + v * NATIVE) : (vector){ 0 };
+    for (int64_t k = 0; k < depth; k++) {
+        vector value[2];
+        for (int v = 0; v < wide; v++) value[v] = *(const vector *)(right + k * right_row + v * NATIVE);
+        _Pragma("GCC unroll 12") for (int m = 0; m < count; m++)
+            for (int v = 0; v < wide; v++) sum[m][v] += left[m * left_row + k * left_step] * value[v];
     }
-    for (int p = 0; p < count; p++)
-        for (int v = 0; v < wide; v++) *(vector *)(to + p * to_row + v * NATIVE) = sum[p][v];
+    for (int m = 0; m < count; m++)
+        for (int v = 0; v < wide; v++) *(vector *)(to + m * right_row + v * NATIVE) = sum[m][v];
+}
+
+/* A matrix product: to[m, c] = sum over k < depth of left[m * left_row + k * left_step] * right[k, c], or added to it; for
+ * m < rows and c < right_row, which fills vectors. */
+INLINE void multiply(float *to, const float *left, const float *right, int64_t rows, int64_t depth, int64_t left_row,
+                     int64_t left_step, int64_t right_row, int accumulate) {
+#define ROWS(COUNT, WIDE) \
+    rows_of_product(to + m * right_row + c, left + m * left_row, right + c, depth, left_row, left_step, right_row, accumulate, \
+                    COUNT, WIDE)
+    for (int64_t c = 0; c < right_row; c += 2 * NATIVE) {
+        int both = c + NATIVE < right_row;
+        for (int64_t m = 0, count; m < rows; m += count) {
+            count = block(rows - m);
+            if (count == WIDER) both ? ROWS(WIDER, 2) : ROWS(WIDER, 1);
+            else if (count == BLOCK) both ? ROWS(BLOCK, 2) : ROWS(BLOCK, 1);
+            else both ? ROWS(1, 2) : ROWS(1, 1);
+        }
+    }
+#undef ROWS
 }
 
 /* [count, from_row] times [inputs, to_row] to [count, to_row]; rows have more values than `inputs` where they are padded. */
 static void product(float *to, const float *from, const float *matrix, int64_t inputs, int64_t from_row, int64_t to_row,
                     int64_t count) {
-    for (int64_t c = 0; c < to_row; c += 2 * NATIVE) {
-        int wide = c + NATIVE < to_row ? 2 : 1;
-        for (int64_t p = 0, next; p < count; p = next) {
-            float *there = to + p * to_row + c;
-            const float *here = from + p * from_row, *columns = matrix + c;
-            next = p + block(count - p);
-            if (next - p == WIDER && wide == 2) rows_of_product(there, here, columns, inputs, from_row, to_row, WIDER, 2);
-            else if (next - p == WIDER) rows_of_product(there, here, columns, inputs, from_row, to_row, WIDER, 1);
-            else if (next - p == BLOCK && wide == 2) rows_of_product(there, here, columns, inputs, from_row, to_row, BLOCK, 2);
-            else if (next - p == BLOCK) rows_of_product(there, here, columns, inputs, from_row, to_row, BLOCK, 1);
-            else if (wide == 2) rows_of_product(there, here, columns, inputs, from_row, to_row, 1, 2);
-            else rows_of_product(there, here, columns, inputs, from_row, to_row, 1, 1);
-        }
-    }
-}
-
-INLINE void rows_of_sums(float *sums, const float *left, const float *right, int64_t left_row, int64_t right_row,
-                         int64_t pixels, int count, int wide) {
-    vector sum[WIDER][2];
-    for (int m = 0; m < count; m++)
-        for (int v = 0; v < wide; v++) sum[m][v] = *(vector *)(sums + m * right_row + v * NATIVE);
-    for (int64_t p = 0; p < pixels; p++) {
-        vector value[2];
-        for (int v = 0; v < wide; v++) value[v] = *(const vector *)(right + p * right_row + v * NATIVE);
-        _Pragma("GCC unroll 12") for (int m = 0; m < count; m++)
-            for (int v = 0; v < wide; v++) sum[m][v] += left[p * left_row + m] * value[v];
-    }
-    for (int m = 0; m < count; m++)
-        for (int v = 0; v < wide; v++) *(vector *)(sums + m * right_row + v * NATIVE) = sum[m][v];
+    multiply(to, from, matrix, count, inputs, from_row, 1, to_row, 0);
 }
 
 /* Adds the transpose of [pixels, left_row] times [pixels, right_row] to [left_row, right_row]. */
 static void pointwise_sums(float *sums, const float *left, const float *right, int64_t left_row, int64_t right_row,
                            int64_t pixels) {
-    for (int64_t c = 0; c < right_row; c += 2 * NATIVE) {
-        int wide = c + NATIVE < right_row ? 2 : 1;
-        for (int64_t m = 0, next; m < left_row; m = next) {
-            float *there = sums + m * right_row + c;
-            const float *column = left + m, *columns = right + c;
-            next = m + block(left_row - m);
-            if (next - m == WIDER && wide == 2) rows_of_sums(there, column, columns, left_row, right_row, pixels, WIDER, 2);
-            else if (next - m == WIDER) rows_of_sums(there, column, columns, left_row, right_row, pixels, WIDER, 1);
-            else if (next - m == BLOCK && wide == 2) rows_of_sums(there, column, columns, left_row, right_row, pixels, BLOCK, 2);
-            else if (next - m == BLOCK) rows_of_sums(there, column, columns, left_row, right_row, pixels, BLOCK, 1);
-            else if (wide == 2) rows_of_sums(there, column, columns, left_row, right_row, pixels, 1, 2);
-            else rows_of_sums(there, column, columns, left_row, right_row, pixels, 1, 1);
-        }
-    }
+    multiply(sums, left, right, left_row, pixels, 1, left_row, right_row, 1);
 }
 #endif

@@ -208,28 +208,26 @@ static void store_gradient(const map *to, int64_t add, double *sums, const float
     }
 }
 
-/* Adds slices of [slices][edges][taps][padded] and writes them as [edges * channels, taps]. */
-static void add_taps(float *to, const float *parts, int64_t slices, const shape *s, const sizes *z) {
-    for (int64_t e = 0; e < s->edges; e++)
-        for (int64_t tap = 0; tap < z->taps; tap++)
-            for (int64_t c = 0; c < s->channels; c++) {
-                float sum = 0;
-                for (int64_t slice = 0; slice < slices; slice++)
-                    sum += parts[((slice * s->edges + e) * z->taps + tap) * z->padded + c];
-                to[(e * s->channels + c) * z->taps + tap] = sum;
-            }
+/* Adds all slices of `size` values to the first. */
+static void add_slices(float *parts, int64_t slices, int64_t size) {
+    for (int64_t slice = 1; slice < slices; slice++)
+        for (int64_t each = 0; each < size; each++) parts[each] += parts[slice * size + each];
 }
 
-/* Adds slices of [slices][edges][out_padded][padded] and writes them as [edges * out_channels, channels]. */
-static void add_matrices(float *to, const float *parts, int64_t slices, const shape *s, const sizes *z) {
+/* [edges][taps][padded] to [edges * channels, taps]. */
+static void unpack_depthwise(float *to, const float *from, const shape *s, const sizes *z) {
+    for (int64_t e = 0; e < s->edges; e++)
+        for (int64_t c = 0; c < s->channels; c++)
+            for (int64_t tap = 0; tap < z->taps; tap++)
+                to[(e * s->channels + c) * z->taps + tap] = from[(e * z->taps + tap) * z->padded + c];
+}
+
+/* [edges][out_padded][padded] to [edges * out_channels, channels]. */
+static void unpack_pointwise(float *to, const float *from, const shape *s, const sizes *z) {
     for (int64_t e = 0; e < s->edges; e++)
         for (int64_t out = 0; out < s->out_channels; out++)
-            for (int64_t c = 0; c < s->channels; c++) {
-                float sum = 0;
-                for (int64_t slice = 0; slice < slices; slice++)
-                    sum += parts[(slice * s->edges + e) * z->matrix_size + out * z->padded + c];
-                to[(e * s->out_channels + out) * s->channels + c] = sum;
-            }
+            memcpy(to + (e * s->out_channels + out) * s->channels, from + e * z->matrix_size + out * z->padded,
+                   4 * s->channels);
 }
 
 /* The gradients to what `separable_forward` got.
@@ -301,13 +299,16 @@ int separable_backward(const map *of_inputs, int64_t add, double *sums, float *o
                     int64_t corner = (s->padding * z.columns + s->padding) * z.padded;
                     store_gradient(of_inputs, add, sums_of_slices + 2 * slice * z.all,
                                    !depthwise ? bordered : s->stride == 1 ? found : found + corner,
-                                   s->stride == 1 ? s->width : z.columns, input + corner, inputs, mean, image, inputs->edge ? e : 0, s, &z);
+                                   s->stride == 1 ? s->width : z.columns, input + corner, inputs, mean, image,
+                                   inputs->edge ? e : 0, s, &z);
                 }
         free(input), free(between), free(made), free(bordered), free(found);
     }
     if (!failed) {
-        if (of_depthwise) add_taps(of_depthwise, taps_of_slices, slices, s, &z);
-        if (of_pointwise) add_matrices(of_pointwise, matrices_of_slices, slices, s, &z);
+        add_slices(taps_of_slices, slices, s->edges * tap_size);
+        add_slices(matrices_of_slices, slices, s->edges * square);
+        if (of_depthwise) unpack_depthwise(of_depthwise, taps_of_slices, s, &z);
+        if (of_pointwise) unpack_pointwise(of_pointwise, matrices_of_slices, s, &z);
         for (int64_t each = 0; mean && each < 2 * z.all; each++) {
             sums[each] = 0;
             for (int64_t slice = 0; slice < slices; slice++) sums[each] += sums_of_slices[2 * slice * z.all + each];

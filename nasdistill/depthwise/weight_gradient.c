@@ -9,25 +9,13 @@
  *
  * Plain C11 with the vector types of GCC and Clang, so that one source serves all widths of registers.
  */
-#include <stdint.h>
-#include <stdlib.h>
-#include <string.h>
+#include "vectors.h"
 
-#if defined __AVX512F__
-#define NATIVE 16
-#elif defined __AVX__
-#define NATIVE 8
-#else
-#define NATIVE 4
-#endif
 #define LANES 16
 #define GROUP 4
 #define WIDEST 7               /* taps in a row, at most */
-#define SLICES 32              /* parts of a batch that are summed apart */
 #define CACHED (1 << 18)       /* bytes of a band of inputs that the second cache holds beside that of outputs */
 #define PER_LANE (WIDEST * WIDEST * LANES)
-
-typedef float vector __attribute__((vector_size(4 * NATIVE)));
 
 /* Four dimensions with any strides, in elements; float32, or bfloat16 in 16 bits. */
 typedef struct {
@@ -36,11 +24,6 @@ typedef struct {
     int64_t image, channel, row, column;
     int64_t bfloat16;
 } tensor;
-
-static inline float widened(uint16_t value) {
-    union { uint32_t bits; float number; } both = { (uint32_t)value << 16 };
-    return both.number;
-}
 
 static inline float number(const tensor *t, int64_t offset) {
     return t->bfloat16 ? widened(((const uint16_t *)t->data)[offset]) : ((const float *)t->data)[offset];
