@@ -29,6 +29,7 @@ def start(folder, *arguments):
             str(folder / "toy.yaml"),
             "--out",
             str(folder / "out"),
+            "--trust",
             *arguments,
         ],
         env={**os.environ, "HOME": str(folder)},
