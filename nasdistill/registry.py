@@ -40,6 +40,7 @@ KINDS = {
     "edges": "nasdistill.search.edges",
     "regularisers": "nasdistill.search.regularisers",
     "selections": "nasdistill.search.selections",
+    "proxies": "nasdistill.search.proxies",
     "growth-methods": "nasdistill.growth.methods",
     "objectives": "nasdistill.distill.objectives",
     "divergences": "nasdistill.distill.divergences",
@@ -51,7 +52,7 @@ KINDS = {
     "exporters": "nasdistill.models.exporters",
     "sections": "nasdistill.report.sections",
 }
-_IRREGULAR = {"strategies": "strategy", "generator-losses": "generator-loss"}
+_IRREGULAR = {"strategies": "strategy", "proxies": "proxy", "generator-losses": "generator-loss"}
 
 
 C = TypeVar("C", bound=Component)

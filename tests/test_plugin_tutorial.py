@@ -293,6 +293,16 @@ def test_the_space_can_be_named() -> None:
     assert registry("spaces").parse({"name": "frugal", "cells": 6}).cells == 6
 
 
+def test_the_proxy_is_how_far_a_linear_network_carries_noise() -> None:
+    network = nn.Sequential(nn.Flatten(), nn.Linear(9, 4, bias=False)).double()
+    nn.init.eye_(network[1].weight)
+    images = torch.zeros(4096, 1, 3, 3, dtype=torch.float64)
+    proxy = registry("proxies").parse({"name": "expressivity", "noise": 0.5})
+    # Of noise with the deviation s four values arrive, whose length has the mean s * sqrt(2) * gamma(5/2) / gamma(2).
+    expected = np.log(0.5 * 2**0.5 * 0.75 * np.pi**0.5)
+    assert proxy.score(network, images, torch.zeros(4096, dtype=torch.int64)) == pytest.approx(expected, abs=0.03)
+
+
 def test_the_parts_of_a_search_do_what_they_say() -> None:
     alphas = torch.tensor([[0.0, 0.0, 1.0], [2.0, 0.0, 0.0]])
     sampler = registry("samplers").parse({"name": "perturbed", "reach": 0.5})

@@ -66,7 +66,7 @@ def channel_importance(
     totals: dict[str, torch.Tensor] = {}
     images_seen = 0
     engine.place(network)
-    with in_evaluation_mode(network), frozen(network), _effects(modules, points) as effects:
+    with in_evaluation_mode(network), frozen(network), effects_of_scaling(modules, points) as effects:
         for images, labels in batches:
             effects.clear()
             with engine.autocast():
@@ -88,7 +88,7 @@ def channel_importance(
 
 
 @contextmanager
-def _effects(modules: dict[str, nn.Module], points: Sequence[str]) -> Iterator[dict[str, torch.Tensor]]:
+def effects_of_scaling(modules: dict[str, nn.Module], points: Sequence[str]) -> Iterator[dict[str, torch.Tensor]]:
     """In this context each backward pass adds g of each point, [N, C], to the mapping."""
     effects: dict[str, torch.Tensor] = {}
 
