@@ -179,6 +179,11 @@ def parts_of(annotation: Any) -> Iterator[Any]:
         yield from parts_of(part)
 
 
+def listed(value: Any) -> Any:
+    """One value as a list of one, before a field that takes several is validated."""
+    return [value] if isinstance(value, str | int | Mapping) else value
+
+
 def classes_in(value: Any) -> Iterator[type[Component]]:
     """The classes of the components that `value` holds at any depth, itself included, and of those they look up."""
     for component in components_in(value):

@@ -7,14 +7,16 @@ from collections.abc import Sequence
 from nasdistill.cli.tables import show, show_table
 from nasdistill.report import sweeps, tables, trial_tables
 from nasdistill.report.experiments import Experiment
+from nasdistill.report.payloads import by_seed
 from nasdistill.report.records import Row, RunRecord
+from nasdistill.report.sections import scores
 from nasdistill.report.summaries import by_stage
 
 
 def show_results(rows: Sequence[Row]) -> None:
     """One line per stage: accuracy, size and time, over all seeds, and whether earlier runs had done it.
 
-    Below that one per stage that compared two networks, if there are any.
+    Below that one per stage that compared two networks, and a table for each that scored untrained ones.
     """
     stages = by_stage(rows)
     table = tables.results(stages)
@@ -23,6 +25,9 @@ def show_results(rows: Sequence[Row]) -> None:
     compared = tables.comparisons(stages)
     if compared is not None:
         show_cells(compared)
+    for stage in stages:
+        for found in by_seed(scores.ScoresPayload, stage.rows).values():
+            show_cells(scores.table(found))
 
 
 def show_sweep(record: RunRecord) -> None:

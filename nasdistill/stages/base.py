@@ -261,8 +261,3 @@ def path_of(place: Place) -> tuple[str | int, ...]:
 def in_words(place: Place) -> str:
     """As people and artifacts write it: `student`, `teacher.0`."""
     return ".".join(map(str, path_of(place)))
-
-
-def listed(value: Any) -> Any:
-    """One value as a list of one, before a field that takes several is validated."""
-    return [value] if isinstance(value, str | int | Mapping) else value

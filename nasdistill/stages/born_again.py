@@ -7,9 +7,10 @@ from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import BeforeValidator, Field, model_validator
 
+from nasdistill.component import listed
 from nasdistill.errors import SpecError
 from nasdistill.registry import ComponentOf, build
-from nasdistill.stages.base import STAGES, Reference, Stage, listed
+from nasdistill.stages.base import STAGES, Reference, Stage
 from nasdistill.stages.class_names import MatchesClasses
 from nasdistill.stages.distill import Distill
 from nasdistill.stages.ensemble import Ensemble

@@ -6,9 +6,10 @@ from typing import Annotated, Any, ClassVar
 
 from pydantic import BeforeValidator, Field
 
+from nasdistill.component import listed
 from nasdistill.errors import found_at
 from nasdistill.registry import ComponentOf
-from nasdistill.stages.base import STAGES, Context, Inputs, Outcome, Reference, Stage, listed
+from nasdistill.stages.base import STAGES, Context, Inputs, Outcome, Reference, Stage
 from nasdistill.stages.networks import network_for
 
 
