@@ -11,12 +11,14 @@ from nasdistill.data.loaders import ImageBatches
 from nasdistill.models.budget import within_memory
 from nasdistill.models.genotypes import Genotype
 from nasdistill.search.bilevel import second_order
+from nasdistill.search.decisions import Decision, Moves, decisions, undecided
 from nasdistill.search.gradient import Gradients, Learner
 from nasdistill.search.mixture import Mixture, Moment
 from nasdistill.search.selections.strongest import count_skips
 from nasdistill.search.settings import CellOptions
-from nasdistill.search.spaces.cells import CellSpace
-from nasdistill.search.supernet import Supernet
+from nasdistill.search.spaces.cells import CELLS, NONE, CellSpace
+from nasdistill.search.strategies import SearchResult
+from nasdistill.search.supernet import INITIAL_SPREAD, Supernet
 from nasdistill.training.batches import Batch
 from nasdistill.training.loop import Fields, Stateful
 from nasdistill.training.processes import all_reduce_mean
@@ -44,6 +46,7 @@ class CellLearner(Learner):
         self.space = space
         self.progress = 0.0
         super().__init__(options, within_memory(lambda: self.make_supernet(data)), engine, seed, options.order == 2)
+        self.moves = Moves([getattr(self.supernet, cell) for cell in CELLS])
 
     def make_supernet(self, data: Data) -> Supernet:
         """The supernet of these options."""
@@ -58,6 +61,10 @@ class CellLearner(Learner):
 
     def begin_epoch(self, epoch: int) -> None:
         self.progress = epoch / self.options.epochs
+
+    def step(self, number: int, weight_batch: Batch, architecture_batch: Batch | None = None) -> None:
+        with self.moves.of(number):
+            super().step(number, weight_batch, architecture_batch)
 
     def mixture(self, half: str, number: int) -> tuple[Mixture, ...]:
         """What the pass on that half in that step reads: the same whenever it is asked for."""
@@ -115,11 +122,26 @@ class CellLearner(Learner):
             curves[f"skips/{name}"] = float(count_skips(getattr(latest, name)))
         return curves
 
-    def found(self, architecture_batches: ImageBatches) -> tuple[dict[str, Any], dict[str, Any]]:
-        return self.model, {}
+    def decisions(self) -> list[Decision]:
+        """How decided each edge is."""
+        operations = self.space.operations
+        candidates = [column for column, name in enumerate(operations) if name != NONE]
+        found: list[Decision] = []
+        for index, cell in enumerate(CELLS):
+            halves = [half[index] for half in self.moves.halves]
+            alphas = getattr(self.supernet, cell).detach()
+            found += decisions(cell, self.space.edges(), operations, candidates, alphas, halves, INITIAL_SPREAD)
+        return found
+
+    def found(self, architecture_batches: ImageBatches) -> SearchResult:
+        made = self.decisions()
+        if (warning := undecided(made)) is not None:
+            log.warning("%s; more epochs or a larger alpha_lr let the images decide", warning)
+        decided = {"decided": 100 * sum(each.decided for each in made) / len(made)} if made else {}
+        return SearchResult(self.model, metrics=decided, decisions=[each.plain() for each in made])
 
     def parts(self) -> dict[str, Stateful | None]:
-        return {**super().parts(), "cells": Fields(self, "model", "stopped")}
+        return {**super().parts(), "cells": Fields(self, "model", "stopped"), "moves": self.moves}
 
     def _collapsed(self, genotype: Genotype, epoch: int) -> bool:
         edges = sum(map(len, genotype.normal))

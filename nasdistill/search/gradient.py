@@ -11,7 +11,7 @@ import time
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import torch
 from torch import nn
@@ -115,8 +115,8 @@ class Learner:
         """What the architecture is after so many epochs, 0 included, by the names of curves."""
         raise NotImplementedError(type(self).__name__)
 
-    def found(self, architecture_batches: ImageBatches) -> tuple[dict[str, Any], dict[str, Any]]:
-        """The model in the end, as a recipe writes it, and metrics; `architecture_batches` taught no weights."""
+    def found(self, architecture_batches: ImageBatches) -> SearchResult:
+        """The model in the end, and what to tell of it beside curves; `architecture_batches` taught no weights."""
         raise NotImplementedError(type(self).__name__)
 
     def parts(self) -> dict[str, Stateful | None]:
@@ -176,9 +176,9 @@ def learn(
             records.scalars(news, course.done)
             state.step(course.done, course.number)
 
-        model, metrics = learner.found(architecture_batches)
-    metrics |= {"samples_per_second": course.samples / course.seconds, "epochs": course.epoch}
-    return SearchResult(model, {"curves": history.curves}, metrics)
+        found = learner.found(architecture_batches)
+    metrics = {"samples_per_second": course.samples / course.seconds, "epochs": course.epoch}
+    return replace(found, history={"curves": history.curves}, metrics=found.metrics | metrics)
 
 
 def halves(data: Data, batch_size: int, engine: Engine, seed: int) -> tuple[ImageBatches, ImageBatches]:

@@ -17,6 +17,7 @@ from nasdistill.search.gradient import Learner
 from nasdistill.search.gradient_search import GradientSearch
 from nasdistill.search.spaces import SearchSpace
 from nasdistill.search.spaces.nni_hub import NniSpace
+from nasdistill.search.strategies import SearchResult
 from nasdistill.search.weight_sharing import WeightSharing
 
 if TYPE_CHECKING:
@@ -147,11 +148,11 @@ class NniLearner(Learner):
             )
         return curves | {f"entropy/{kind}": sum(values) / len(values) for kind, values in entropies.items()}
 
-    def found(self, architecture_batches: ImageBatches) -> tuple[dict[str, Any], dict[str, Any]]:
+    def found(self, architecture_batches: ImageBatches) -> SearchResult:
         chosen, metrics = self.strategy.choose(
             self.supernet, self.choices, architecture_batches, self.engine, self.seed
         )
-        return self.space.model({label: chosen[label] for label in self.choices}), metrics
+        return SearchResult(self.space.model({label: chosen[label] for label in self.choices}), metrics=metrics)
 
 
 def kind_of(label: str) -> str:

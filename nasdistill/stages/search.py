@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 GENOTYPE = "genotype.json"
 HISTORY = "history.json"
+DECISIONS = "decisions.json"
 TRIALS = "trials.json"
 
 
@@ -102,6 +103,8 @@ class Search(SearchOptions, Stage):
         save_network(context.folder, spec, None)
         if found.history:
             write_json(context.folder / HISTORY, found.history)
+        if found.decisions:
+            write_json(context.folder / DECISIONS, {"edges": found.decisions})
         if found.trials:
             write_json(context.folder / TRIALS, found.trials)
         genotype = spec.model.cell_genotype()

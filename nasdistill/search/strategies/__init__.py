@@ -23,12 +23,14 @@ class SearchResult:
         model: the model that was found, as a recipe writes it: what `registry("models").parse` takes.
         history: `{"curves": {name: [[epochs done, value], ...]}}` where the strategy learns, plain data.
         metrics: numbers for the results table, e.g. `samples_per_second`.
+        decisions: the edges of `decisions.json` where a search tells how decided each is, plain data.
         trials: the content of `trials.json` where architectures were tried one by one, plain data.
     """
 
     model: dict[str, Any]
     history: dict[str, Any] = field(default_factory=dict)
     metrics: dict[str, Any] = field(default_factory=dict)
+    decisions: list[dict[str, Any]] = field(default_factory=list)
     trials: dict[str, Any] = field(default_factory=dict)
 
 
