@@ -207,8 +207,11 @@ def draw(network: Result, what: Literal["cells", "curves"] | None = None) -> Dra
         drawn = [lines(series, title, "") for title, series in panels([network.history]).items()]
     else:
         genotype = network.genotype
-        cells = {} if genotype is None else {"normal cell": genotype.normal, "reduction cell": genotype.reduce}
-        drawn = [draw_cell(edges, title) for title, edges in cells.items()]
+        drawn = (
+            []
+            if genotype is None
+            else [draw_cell(graph.edges, graph.title, graph.inputs, graph.outputs) for graph in genotype.graphs()]
+        )
     if not drawn:
         raise UserError(f"there is nothing to draw of {network!r}: it has no cells, and no curves")
     return Drawing(tuple(drawn))

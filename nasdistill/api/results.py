@@ -12,7 +12,7 @@ import torch
 from nasdistill.artifacts import open_artifact
 from nasdistill.errors import UserError, unknown
 from nasdistill.models.base import WEIGHTS, Network, load_network, load_spec
-from nasdistill.models.genotypes import Genotype
+from nasdistill.models.genotypes import CellString, Genotype
 from nasdistill.report.records import RunRecord
 from nasdistill.report.summaries import by_stage
 from nasdistill.report.tables import markdown, results
@@ -54,9 +54,9 @@ class Result(Network):
         return cast(Mapping[str, float], self.metrics.get("accuracy", {}))
 
     @property
-    def genotype(self) -> Genotype | None:
-        """The two kinds of cells that it is made of, where it is."""
-        genotype: Genotype | None = self.spec.model.cell_genotype()
+    def genotype(self) -> Genotype | CellString | None:
+        """The cells that it is made of, where it is."""
+        genotype: Genotype | CellString | None = self.spec.model.cell_genotype()
         return genotype
 
 

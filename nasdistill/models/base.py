@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from torch import nn
 
     from nasdistill.data.base import Data
-    from nasdistill.models.genotypes import Genotype
+    from nasdistill.models.genotypes import CellString, Genotype
 
 SPEC, WEIGHTS = NETWORK_FILES
 
@@ -63,8 +63,8 @@ class Model(Component):
             raise UserError(f"the model {self.registered_name!r} reads images, and the data set holds texts")
         return self
 
-    def cell_genotype(self) -> Genotype | None:
-        """The two kinds of cells that it is made of, where it is."""
+    def cell_genotype(self) -> Genotype | CellString | None:
+        """The cells that it is made of, where it is."""
         return None
 
     def build(self, shape: Shape, classes: int) -> nn.Module:

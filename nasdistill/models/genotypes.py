@@ -2,15 +2,46 @@
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from nasdistill.errors import SpecError, unknown
+from nasdistill.models.cell_strings import NONE, parse_cell
 
 Edge = tuple[str, int]
 """Name of an operation, and the state that it reads: 0 and 1 are the cell's inputs, node i is state i + 2."""
 
 Cell = tuple[tuple[Edge, ...], ...]
 """The incoming edges of each node, in order. A cell's output is the concatenation of all nodes."""
+
+
+class CellGraph(NamedTuple):
+    """A kind of cell, as it is drawn.
+
+    Attributes:
+        inputs: how many states the cell reads; node i is state i + inputs.
+        outputs: the nodes that its output is made of.
+    """
+
+    kind: str
+    title: str
+    edges: Cell
+    inputs: int
+    outputs: range
+
+
+def pair_of_cells(normal: Cell, reduce: Cell) -> tuple[CellGraph, ...]:
+    """Two cells that read two earlier ones, and whose output is the concatenation of all nodes."""
+    titled = (("normal", "normal cell", normal), ("reduce", "reduction cell", reduce))
+    return tuple(CellGraph(kind, title, cell, 2, range(len(cell))) for kind, title, cell in titled)
+
+
+def one_cell(cell: str) -> tuple[CellGraph, ...]:
+    """A cell in the form of NAS-Bench-201: it reads the one before, and its output is the last node."""
+    rows = parse_cell(cell)
+    edges = tuple(tuple((name, state) for state, name in enumerate(row) if name != NONE) for row in rows)
+    return (CellGraph("normal", "cell", edges, 1, range(len(rows) - 1, len(rows))),)
 
 
 class Genotype(BaseModel):
@@ -32,6 +63,20 @@ class Genotype(BaseModel):
                         problem = f"node {node} reads state {state} by {operation}; it may read 0 to {node + 1}"
                         raise SpecError(problem, (name, node))
         return self
+
+    def graphs(self) -> tuple[CellGraph, ...]:
+        return pair_of_cells(self.normal, self.reduce)
+
+
+class CellString(BaseModel):
+    """The one cell of a network of NAS-Bench-201."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    cell: str = Field(description="in the benchmark's form, |op~0|+|op~0|op~1|+|op~0|op~1|op~2|")
+
+    def graphs(self) -> tuple[CellGraph, ...]:
+        return one_cell(self.cell)
 
 
 # Liu et al., DARTS: Differentiable Architecture Search (2019), figures 4 and 5 and the released genotypes.

@@ -85,6 +85,17 @@ class ReLUConvNorm(Together):
         )
 
 
+class ReLUConv3x3Norm(nn.Sequential):
+    """ReLU, 3x3 convolution, batch norm."""
+
+    def __init__(self, in_channels: int, out_channels: int, stride: int, affine: bool = True) -> None:
+        super().__init__(
+            nn.ReLU(),
+            nn.Conv2d(in_channels, out_channels, 3, stride, padding=1, bias=False),
+            nn.BatchNorm2d(out_channels, affine=affine),
+        )
+
+
 class DilatedConv(Together):
     """ReLU, depthwise, pointwise, batch norm."""
 

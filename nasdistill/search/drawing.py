@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from html import escape
 
@@ -10,7 +10,7 @@ INPUTS = ("c_{k-2}", "c_{k-1}")
 OUTPUT = "c_{k}"
 
 Edges = Sequence[Sequence[tuple[str, int]]]
-"""Per inner node its edges (operation, input state); states 0 and 1 are the cell's inputs, node i is state i + 2."""
+"""Per inner node its edges (operation, input state); the first states are the cell's inputs, then come its nodes."""
 
 # Sizes in drawing units, which are pixels at full size.
 BOX_HEIGHT = 24
@@ -36,12 +36,14 @@ _FAMILIES = {
 _OTHER = "var(--series-7, #8a2c5a)"
 
 
-def draw_cell(edges: Edges, title: str) -> str:
+def draw_cell(edges: Edges, title: str, inputs: int = 2, outputs: Collection[int] | None = None) -> str:
     """Draw a cell from left to right: its inputs, layer by layer its nodes with their operations, its output.
 
     Args:
         edges: as in a genotype.
         title: shown above; may be any text, it is escaped.
+        inputs: how many the cell has, 1 or 2.
+        outputs: the nodes that its output is made of; all, if not given.
 
     Returns:
         one SVG element that stands alone or within a page.
@@ -49,20 +51,22 @@ def draw_cell(edges: Edges, title: str) -> str:
     Raises:
         ValueError: there is no node, or an edge comes from a state that is not before its node.
     """
-    layout = _layout(edges)
-    output = len(edges) + 2
+    outputs = range(len(edges)) if outputs is None else outputs
+    layout = _layout(edges, inputs, outputs)
+    output = len(edges) + inputs
     lines, boxes = [], []
     for node, incoming in enumerate(edges):
-        x, y = layout.places[node + 2]
+        x, y = layout.places[node + inputs]
         left = x - RADIUS - ARROW - layout.box_width
         for row, (name, source) in enumerate(incoming):
             middle = y + (row - (len(incoming) - 1) / 2) * (BOX_HEIGHT + BOX_GAP)
-            lines.append(_line(*layout.start(source), left, middle, layout.lane(source, node + 2)))
+            lines.append(_line(*layout.start(source), left, middle, layout.lane(source, node + inputs)))
             lines.append(_line(left + layout.box_width, middle, x - RADIUS, y))
             boxes.append(_box(left, middle, layout.box_width, name))
-        out_x, out_y = layout.places[output]
-        lines.append(_line(*layout.start(node + 2), out_x - PORT, out_y, layout.lane(node + 2, output), dashed=True))
-    names = [*INPUTS, *map(str, range(len(edges))), OUTPUT]
+    out_x, out_y = layout.places[output]
+    for state in (node + inputs for node in outputs):
+        lines.append(_line(*layout.start(state), out_x - PORT, out_y, layout.lane(state, output), dashed=True))
+    names = [*INPUTS[-inputs:], *map(str, range(len(edges))), OUTPUT]
     states = [_state(*layout.places[state], name, layout.half(state)) for state, name in enumerate(names)]
     heading = f'<text x="{MARGIN}" y="{TITLE - 8}" font-size="15" font-weight="600">{escape(title)}</text>'
     width, height = (f"{length:.0f}" for length in layout.size)
@@ -84,6 +88,7 @@ class _Layout:
         lanes: for each state whose lines pass a layer, the height above or below all boxes at which they do.
     """
 
+    inputs: int
     box_width: float
     layers: list[int]
     places: list[tuple[float, float]]
@@ -92,7 +97,7 @@ class _Layout:
 
     def half(self, state: int) -> float:
         """Half the width of a state."""
-        return PORT if state < 2 or state == len(self.layers) - 1 else RADIUS
+        return PORT if state < self.inputs or state == len(self.layers) - 1 else RADIUS
 
     def start(self, state: int) -> tuple[float, float]:
         """Where the lines of a state begin."""
@@ -103,12 +108,12 @@ class _Layout:
         return self.lanes[source] if self.layers[target] > self.layers[source] + 1 else None
 
 
-def _layout(edges: Edges) -> _Layout:
-    layers = _layers(edges)
+def _layout(edges: Edges, inputs: int, outputs: Collection[int]) -> _Layout:
+    layers = _layers(edges, inputs)
     box_width = 20 + LETTER * max((len(name) for incoming in edges for name, _ in incoming), default=0)
-    places, height = _places(edges, layers, box_width)
-    joined = [(source, node + 2) for node, incoming in enumerate(edges) for _, source in incoming]
-    joined += [(node + 2, len(edges) + 2) for node in range(len(edges))]
+    places, height = _places(edges, layers, box_width, inputs)
+    joined = [(source, node + inputs) for node, incoming in enumerate(edges) for _, source in incoming]
+    joined += [(node + inputs, len(edges) + inputs) for node in outputs]
     passing = sorted({source for source, target in joined if layers[target] > layers[source] + 1})
     # The upper half passes above and the lower half below; where a state is in the middle, every second one.
     offsets = {state: places[state][1] - height / 2 or state % 2 - 0.5 for state in passing}
@@ -117,39 +122,45 @@ def _layout(edges: Edges) -> _Layout:
     lanes: dict[int, float] = {state: top - LANE_GAP * (len(above) - number) for number, state in enumerate(above)}
     lanes |= {state: top + height + LANE_GAP * (len(below) - number) for number, state in enumerate(below)}
     size = (places[-1][0] + PORT + MARGIN, top + height + LANE_GAP * len(below) + MARGIN)
-    return _Layout(box_width, layers, [(x, y + top) for x, y in places], lanes, size)
+    return _Layout(inputs, box_width, layers, [(x, y + top) for x, y in places], lanes, size)
 
 
-def _layers(edges: Edges) -> list[int]:
+def _layers(edges: Edges, inputs: int) -> list[int]:
     if not edges:
         raise ValueError("a cell has at least one node")
-    layers = [0, 0]
+    layers = [0] * inputs
     for node, incoming in enumerate(edges):
         for name, source in incoming:
-            if not 0 <= source < node + 2:
-                raise ValueError(f"node {node} takes {name!r} from state {source}; allowed are 0 to {node + 1}")
+            if not 0 <= source < node + inputs:
+                raise ValueError(
+                    f"node {node} takes {name!r} from state {source}; allowed are 0 to {node + inputs - 1}"
+                )
         layers.append(1 + max((layers[source] for _, source in incoming), default=0))
     return [*layers, 1 + max(layers)]
 
 
-def _places(edges: Edges, layers: Sequence[int], box_width: float) -> tuple[list[tuple[float, float]], float]:
+def _places(
+    edges: Edges, layers: Sequence[int], box_width: float, inputs: int
+) -> tuple[list[tuple[float, float]], float]:
     """The centre of each state, y from the top of the highest layer, and the height of that layer.
 
     Nodes of one layer stand below each other, each as high as its boxes, so that no two boxes overlap.
     """
     blocks = [max(len(incoming) * (BOX_HEIGHT + BOX_GAP) - BOX_GAP, 2.0 * RADIUS) for incoming in edges]
-    columns = [[node for node in range(len(edges)) if layers[node + 2] == layer] for layer in range(1, layers[-1])]
+    columns = [[node for node in range(len(edges)) if layers[node + inputs] == layer] for layer in range(1, layers[-1])]
     heights = [sum(blocks[node] for node in column) + BLOCK_GAP * (len(column) - 1) for column in columns]
     height = max(*heights, 6.0 * RADIUS)
     left = MARGIN + PORT
     step = LANE + box_width + ARROW + 2 * RADIUS
-    centres: dict[int, tuple[float, float]] = {0: (left, 0.28 * height), 1: (left, 0.72 * height)}
+    centres: dict[int, tuple[float, float]] = {
+        state: (left, (0.5 + 0.44 * (state - (inputs - 1) / 2)) * height) for state in range(inputs)
+    }
     for number, column in enumerate(columns):
         y = (height - heights[number]) / 2
         for node in column:
-            centres[node + 2] = (left + PORT - RADIUS + step * (number + 1), y + blocks[node] / 2)
+            centres[node + inputs] = (left + PORT - RADIUS + step * (number + 1), y + blocks[node] / 2)
             y += blocks[node] + BLOCK_GAP
-    centres[len(edges) + 2] = (left + step * len(columns) + 2 * LANE + PORT, height / 2)
+    centres[len(edges) + inputs] = (left + step * len(columns) + 2 * LANE + PORT, height / 2)
     return [centres[state] for state in range(len(centres))], height
 
 

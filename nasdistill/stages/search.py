@@ -110,8 +110,11 @@ class Search(SearchOptions, Stage):
         genotype = spec.model.cell_genotype()
         if genotype is not None:
             write_json(context.folder / GENOTYPE, genotype.model_dump(mode="json"))
-            for name, edges in (("normal", genotype.normal), ("reduce", genotype.reduce)):
-                write_text(context.folder / f"{name}-cell.svg", draw_cell(edges, f"{name} cell"))
+            for graph in genotype.graphs():
+                write_text(
+                    context.folder / f"{graph.kind}-cell.svg",
+                    draw_cell(graph.edges, graph.title, graph.inputs, graph.outputs),
+                )
         return Outcome({**found.metrics, **described(network, spec.shape)}, Network(spec, network, trained=False))
 
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
+from nasdistill.models.genotypes import Cell, CellGraph, one_cell, pair_of_cells
 from nasdistill.report.parts import Group
 from nasdistill.report.payloads import Payload
 from nasdistill.report.records import Row
@@ -12,23 +13,33 @@ from nasdistill.search.drawing import draw_cell
 
 
 class GenotypePayload(Payload):
-    """`genotype.json`: a searched pair of cells, per inner node its edges (operation, input state)."""
+    """`genotype.json`: a searched pair of cells, per inner node its edges (operation, input state), or one cell."""
 
     file = "genotype.json"
 
-    normal: list[list[tuple[str, int]]] = Field(description="The cell that keeps the resolution.")
-    reduce: list[list[tuple[str, int]]] = Field(description="The cell that halves the resolution.")
+    normal: Cell | None = Field(None, description="The cell that keeps the resolution.")
+    reduce: Cell | None = Field(None, description="The cell that halves the resolution.")
+    cell: str | None = Field(None, description="In place of both: the one cell, as NAS-Bench-201 writes it.")
+
+    @model_validator(mode="after")
+    def _is_one_cell_or_two(self) -> GenotypePayload:
+        if self.cell is None and (self.normal is None or self.reduce is None):
+            raise ValueError("there must be `normal` and `reduce`, or `cell`")
+        return self
+
+    def graphs(self) -> tuple[CellGraph, ...]:
+        return pair_of_cells(self.normal or (), self.reduce or ()) if self.cell is None else one_cell(self.cell)
 
 
 @SECTIONS.register("cells")
 class Cells(Section):
-    """The two cells that a search found."""
+    """The cells that a search found."""
 
     title = "Searched cells"
-    lead = "Boxes are operations, circles the sums of what they give; the output joins all circles (dashed)."
+    lead = "Boxes are operations, circles the sums of what they give; the output joins the circles with dashed lines."
     payload = GenotypePayload
     place = 50
 
     def of_seed(self, heading: str, payload: GenotypePayload, row: Row) -> list[Group]:
-        drawn = (draw_cell(payload.normal, "normal cell"), draw_cell(payload.reduce, "reduction cell"))
-        return [Group(heading, drawn, wide=True)]
+        drawn = (draw_cell(cell.edges, cell.title, cell.inputs, cell.outputs) for cell in payload.graphs())
+        return [Group(heading, tuple(drawn), wide=True)]
