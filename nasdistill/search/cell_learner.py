@@ -9,16 +9,17 @@ import torch
 
 from nasdistill.data.loaders import ImageBatches
 from nasdistill.models.budget import within_memory
-from nasdistill.models.genotypes import Genotype
+from nasdistill.models.genotypes import Cell
 from nasdistill.search.bilevel import second_order
+from nasdistill.search.cell_supernet import INITIAL_SPREAD, CellSupernet
 from nasdistill.search.decisions import Decision, Moves, decisions, undecided
 from nasdistill.search.gradient import Gradients, Learner
 from nasdistill.search.mixture import Mixture, Moment
 from nasdistill.search.selections.strongest import count_skips
 from nasdistill.search.settings import CellOptions
-from nasdistill.search.spaces.cells import CELLS, NONE, CellSpace
+from nasdistill.search.spaces.cells import CellSpace
 from nasdistill.search.strategies import SearchResult
-from nasdistill.search.supernet import INITIAL_SPREAD, Supernet
+from nasdistill.search.supernets import supernet_of
 from nasdistill.training.batches import Batch
 from nasdistill.training.loop import Fields, Stateful
 from nasdistill.training.processes import all_reduce_mean
@@ -38,7 +39,7 @@ class CellLearner(Learner):
         progress: share of the epochs that were done when the present one began.
     """
 
-    supernet: Supernet
+    supernet: CellSupernet
     model: dict[str, Any]
 
     def __init__(self, options: CellOptions, space: CellSpace, data: Data, engine: Engine, seed: int) -> None:
@@ -46,11 +47,11 @@ class CellLearner(Learner):
         self.space = space
         self.progress = 0.0
         super().__init__(options, within_memory(lambda: self.make_supernet(data)), engine, seed, options.order == 2)
-        self.moves = Moves([getattr(self.supernet, cell) for cell in CELLS])
+        self.moves = Moves([getattr(self.supernet, kind) for kind in space.kinds])
 
-    def make_supernet(self, data: Data) -> Supernet:
+    def make_supernet(self, data: Data) -> CellSupernet:
         """The supernet of these options."""
-        return Supernet(
+        return supernet_of(
             self.space,
             data.shape,
             len(data.classes),
@@ -105,8 +106,8 @@ class CellLearner(Learner):
     def curves(self, epoch: int) -> dict[str, float]:
         """Each operation's weight on each edge, their entropy, the edges' shares, and the skip connections."""
         mixtures = self.supernet.mixture(Moment(epoch / self.options.epochs))
-        latest = Genotype(**{mixture.cell: self.options.selection.cell(self.space, mixture) for mixture in mixtures})
-        self.stopped = epoch > 0 and self._collapsed(latest, epoch) and self.options.on_collapse == "stop"
+        latest = {mixture.cell: self.options.selection.cell(self.space, mixture) for mixture in mixtures}
+        self.stopped = epoch > 0 and self._collapsed(latest["normal"], epoch) and self.options.on_collapse == "stop"
         if not self.stopped or epoch == 1:
             self.model = self.space.model_of(latest)
         curves: dict[str, float] = {}
@@ -119,15 +120,15 @@ class CellLearner(Learner):
                 shares = enumerate(mixture.shares.tolist())
                 curves |= {f"alpha/{name}/{edge}/share of the node": share for edge, share in shares}
             curves[f"entropy/{name}"] = mixture.entropy()
-            curves[f"skips/{name}"] = float(count_skips(getattr(latest, name)))
+            curves[f"skips/{name}"] = float(count_skips(latest[name]))
         return curves
 
     def decisions(self) -> list[Decision]:
         """How decided each edge is."""
         operations = self.space.operations
-        candidates = [column for column, name in enumerate(operations) if name != NONE]
+        candidates = [operations.index(name) for name in self.space.outcomes()]
         found: list[Decision] = []
-        for index, cell in enumerate(CELLS):
+        for index, cell in enumerate(self.space.kinds):
             halves = [half[index] for half in self.moves.halves]
             alphas = getattr(self.supernet, cell).detach()
             found += decisions(cell, self.space.edges(), operations, candidates, alphas, halves, INITIAL_SPREAD)
@@ -143,9 +144,9 @@ class CellLearner(Learner):
     def parts(self) -> dict[str, Stateful | None]:
         return {**super().parts(), "cells": Fields(self, "model", "stopped"), "moves": self.moves}
 
-    def _collapsed(self, genotype: Genotype, epoch: int) -> bool:
-        edges = sum(map(len, genotype.normal))
-        skips = count_skips(genotype.normal)
+    def _collapsed(self, normal: Cell, epoch: int) -> bool:
+        edges = sum(map(len, normal))
+        skips = count_skips(normal)
         collapsed = skips > (edges // 2 if self.options.max_skips is None else self.options.max_skips)
         if collapsed:
             log.warning(

@@ -6,6 +6,7 @@ edges that leave one state have the same input, and these are identities, not ap
 - pools and their batch norms are computed once per state, and weighted for all edges;
 - the separable convolutions of all E edges are computed together, image by image, see
   `nasdistill.depthwise.fused`; else by one depthwise convolution of E * C groups and a pointwise one of E groups;
+- a convolution of all channels makes the channels of all edges at once;
 - batch norm without scale, times p_k, is batch norm with scale p_k.
 
 Where a mixture says which operations were drawn, only those are computed, each on its edges alone.
@@ -22,6 +23,7 @@ from torch.nn import functional
 
 from nasdistill.depthwise.fused import can_fuse, sum_of_branches
 from nasdistill.depthwise.separable import Branch, Layer, Term, layer_by_layer, mixed
+from nasdistill.errors import UserError, written_at
 from nasdistill.models.layers import Depthwise, closing_gaps
 from nasdistill.models.operations import OPERATIONS, Operation
 from nasdistill.search.mixture import Mixture
@@ -43,6 +45,22 @@ def added(state: torch.Tensor, branches: Sequence[Branch], terms: Sequence[Term]
     if can_fuse(state, branches):
         return sum_of_branches(state, branches, terms)[0]
     return closing_gaps(layer_by_layer(state, branches, terms))
+
+
+def refuse_other_shapes(operation: Operation, channels: int, stride: int) -> None:
+    """Refuse an operation whose outputs cannot be added to those of others.
+
+    Raises:
+        UserError: says what they are, and what they must be.
+    """
+    with torch.device("meta"):
+        outputs = operation.build(channels, stride, affine=False)(torch.empty(2, channels, 8, 8))
+    wanted = (2, channels, 8 // stride, 8 // stride)
+    if tuple(outputs.shape) != wanted:
+        raise UserError(
+            f"the operation {operation.registered_name!r} ({written_at(type(operation))}) cannot be mixed with others: "
+            f"at stride {stride} it makes {list(outputs.shape)} of a state of {[2, channels, 8, 8]}, not {list(wanted)}"
+        )
 
 
 class OnEdges(nn.Module):
@@ -94,6 +112,28 @@ class Convolutions(OnEdges):
         return [*layers[:-1], layers[-1]._replace(scale=weights.repeat_interleave(self.channels))]
 
 
+class FullConvolution(OnEdges):
+    """ReLU and one convolution of all channels. What the edges read is the same, so that one convolution makes all.
+
+    Edge e owns the channels e * C to (e + 1) * C of what it makes.
+    """
+
+    def __init__(self, channels: int, edges: int, kernel: int, stride: int) -> None:
+        super().__init__()
+        self.channels = channels
+        self.edges = edges
+        self.stride = stride
+        self.convolution = nn.Conv2d(channels, edges * channels, kernel, padding=kernel // 2, bias=False)
+
+    def forward(self, state: torch.Tensor, weights: torch.Tensor, drawn: Sequence[int] | None = None) -> torch.Tensor:
+        weight = of_edges(self.convolution.weight, self.edges, drawn)
+        padding, stride = self.convolution.padding[0], self.stride
+        if padding == 0:  # the stride comes first, as in `FactorizedReduce`
+            state, stride = state[:, :, ::stride, ::stride], 1
+        outputs = functional.conv2d(functional.relu(state), weight, stride=stride, padding=padding)
+        return normalise(outputs, weights.repeat_interleave(self.channels))
+
+
 class Reductions(OnEdges):
     """The skip connections of stride 2: factorised reduces, whose two convolutions per edge are groups of one.
 
@@ -119,6 +159,7 @@ class Separate(OnEdges):
 
     def __init__(self, operation: Operation, channels: int, edges: int, stride: int) -> None:
         super().__init__()
+        refuse_other_shapes(operation, channels, stride)
         self.operations = nn.ModuleList(operation.build(channels, stride, affine=False) for _ in range(edges))
 
     def forward(self, state: torch.Tensor, weights: torch.Tensor, drawn: Sequence[int] | None = None) -> torch.Tensor:
@@ -134,6 +175,8 @@ CONVOLUTIONS = {
     "dil_conv_3x3": (3, 2, 1),
     "dil_conv_5x5": (5, 2, 1),
 }
+# By operation its kernel.
+FULL_CONVOLUTIONS = {"nor_conv_1x1": 1, "nor_conv_3x3": 3}
 POOLS = ("max_pool_3x3", "avg_pool_3x3")
 
 
@@ -149,6 +192,7 @@ class Fan(nn.Module):
         super().__init__()
         self.edges = edges
         self.stride = stride
+        self.normalised = POOLS if space.normalises_pools else ()
         self.column = {name: column for column, name in enumerate(space.operations)}
         self.shared = nn.ModuleDict()
         self.separate = nn.ModuleDict()
@@ -157,6 +201,8 @@ class Fan(nn.Module):
             if name in CONVOLUTIONS:
                 kernel, dilation, repeats = CONVOLUTIONS[name]
                 self.separate[name] = Convolutions(channels, edges, kernel, stride, dilation, repeats)
+            elif name in FULL_CONVOLUTIONS:
+                self.separate[name] = FullConvolution(channels, edges, FULL_CONVOLUTIONS[name], stride)
             elif name in POOLS:
                 self.shared[name] = operation.build(channels, stride, affine=False)
             elif name == SKIP and stride == 1:
@@ -186,7 +232,7 @@ class Fan(nn.Module):
         return cast(torch.Tensor, sum(totals[1:], totals[0]))
 
     def _term(self, name: str, state: torch.Tensor, weights: torch.Tensor) -> Term:
-        return Term(self.shared[name](state), weights, normalised=name in POOLS)
+        return Term(self.shared[name](state), weights, normalised=name in self.normalised)
 
     def _drawn(self, state: torch.Tensor, weights: torch.Tensor, computed: Sequence[Sequence[bool]]) -> torch.Tensor:
         terms: list[list[torch.Tensor]] = [[] for _ in range(self.edges)]

@@ -60,7 +60,7 @@ def test_chosen_alternatives_make_the_published_network() -> None:
 
 
 def test_every_shipped_file_is_a_documented_space() -> None:
-    for name in ("darts", "darts-tiny"):
+    for name in ("darts", "darts-tiny", "nas-bench-201"):
         space = SPACES.get(name)
         assert space.__doc__
         assert space.source
@@ -138,9 +138,9 @@ def test_a_plugin_adds_a_space(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     path = tmp_path / "plugin.py"
     path.write_text(
         "from nasdistill.search.spaces import SPACES\n"
-        "from nasdistill.search.spaces.cells import CellSpace\n"
+        "from nasdistill.search.spaces.darts_cells import DartsSpace\n"
         "@SPACES.register('three-nodes')\n"
-        "class ThreeNodes(CellSpace):\n"
+        "class ThreeNodes(DartsSpace):\n"
         "    'Three nodes.'\n"
         "    operations: tuple[str, ...] = ('skip_connect', 'sep_conv_3x3')\n"
         "    nodes: int = 3\n"
@@ -148,3 +148,33 @@ def test_a_plugin_adds_a_space(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     load_plugin(str(path))
     assert str(path) not in plugins.broken
     assert len(SPACES.parse("three-nodes").edges()) == 9
+
+
+def test_nas_bench_201_has_as_many_cells_as_published() -> None:
+    """Dong and Yang 2020, section 2.1: 5^6; the string is that of the paper's figure 1."""
+    space = SPACES.parse("nas-bench-201")
+    choices = space.choices((3, 32, 32), 10)
+    assert math.prod(map(len, choices.values())) == 15_625
+    assert space.edges() == [(0, 0), (0, 1), (1, 1), (0, 2), (1, 2), (2, 2)]
+    assert (space.search_channels, space.search_cells, space.channels, space.cells) == (16, 5, 16, 5)
+    chosen = {label: space.operations[number % 5] for number, label in enumerate(choices)}
+    cell = "|none~0|+|skip_connect~0|nor_conv_1x1~1|+|nor_conv_3x3~0|avg_pool_3x3~1|none~2|"
+    assert space.model(chosen)["cell"] == cell
+    assert registry("models").parse(space.proxy(chosen)).cell == cell
+
+
+def test_a_file_says_its_family(tmp_path: Path) -> None:
+    path = tmp_path / "own.yaml"
+    path.write_text("family: nas-bench-201\noperations: [skip_connect, max_pool_3x3]\nnodes: 2\nstages: 2\n")
+    space = SPACES.parse(str(path))
+    assert space.registered_name == "custom-nas-bench-201"
+    assert (len(space.edges()), space.stages, space.cells) == (3, 2, 5)
+    assert SPACES.parse(space.spec()) == space
+    assert space_from_file(path)().kinds == ("normal",)
+    for text, words in (("nas-bench-101", "did you mean 'nas-bench-201'"), ("[darts]", "unknown family")):
+        path.write_text(f"family: {text}\noperations: [skip_connect]\n")
+        with pytest.raises(SpecError, match=words):
+            SPACES.parse(str(path))
+    path.write_text("family: nas-bench-201\noperations: [skip_connect]\nedges_per_node: 2\n")
+    with pytest.raises(SpecError, match="unknown key 'edges_per_node'"):
+        SPACES.parse(str(path))

@@ -7,6 +7,7 @@ import torch
 from pydantic import ValidationError
 from torch import nn
 
+from nasdistill.errors import UserError
 from nasdistill.models.operations import OPERATIONS, Operation
 from nasdistill.search.spaces import SPACES
 from nasdistill.search.spaces.cells import CellSpace
@@ -107,6 +108,21 @@ def test_no_statistics_are_kept() -> None:
 @pytest.mark.parametrize("shape", [(1, 8, 8), (3, 9, 7), (3, 32, 32)])
 def test_any_image_shape(shape: tuple[int, int, int]) -> None:
     assert Supernet(SPACES.parse("darts-tiny"), shape, 7)(torch.randn(2, *shape)).shape == (2, 7)
+
+
+class Doubling(Operation):
+    """What cannot stand beside others on an edge."""
+
+    def build(self, channels: int, stride: int, affine: bool) -> nn.Module:
+        return nn.Conv2d(channels, 2 * channels, 3, stride, padding=1)
+
+
+def test_an_operation_that_cannot_be_mixed_is_refused() -> None:
+    OPERATIONS.register("test_doubling")(Doubling)
+    space = SPACES.parse({"name": "darts-tiny", "operations": ["skip_connect", "test_doubling"]})
+    message = r"'test_doubling' \(.*test_supernet.py, line \d+\) cannot be mixed with others: at stride 1 it makes "
+    with pytest.raises(UserError, match=message + r"\[2, 16, 8, 8\] of a state of \[2, 8, 8, 8\]"):
+        Supernet(space, (1, 8, 8), 10)
 
 
 def test_search_channels_must_be_more_than_one() -> None:

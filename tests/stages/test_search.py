@@ -134,3 +134,19 @@ def test_a_strategy_that_cannot_search_the_space_is_refused_with_those_that_can(
         build(STAGES.get("search"), {"space": "widths", "strategy": "darts"})
     assert caught.value.path == ("strategy",)
     assert "random" in str(caught.value).partition("strategies that can: ")[2]
+
+
+@pytest.mark.parametrize("strategy", [{"name": "darts", "epochs": 1, "batch_size": 50}, "random"])
+def test_a_cell_of_nas_bench_201_is_written_in_the_benchmarks_form_and_drawn(tmp_path: Path, strategy: Any) -> None:
+    space = {"name": "nas-bench-201", "search_channels": 2, "search_cells": 1, "channels": 4, "cells": 1, "stages": 2}
+    run(tmp_path, space=space, strategy=strategy)
+    payload = tmp_path / "payload"
+    model = load_spec(payload).model
+    assert read_json(payload / "genotype.json") == {"cell": model.cell}
+    assert (model.channels, model.cells, model.stages) == (4, 1, 2)
+    read = payloads.read(cells.GenotypePayload, payload)
+    assert read is not None
+    (graph,) = read.graphs()
+    kept = [name for row in model.rows() for name in row if name != "none"]
+    assert [name for node in graph.edges for name, _state in node] == kept
+    assert ElementTree.parse(payload / "normal-cell.svg").getroot().tag.endswith("svg")  # noqa: S314  (our own file)

@@ -5,11 +5,11 @@ from __future__ import annotations
 from pydantic import Field
 
 from nasdistill.search.spaces import SPACES
-from nasdistill.search.spaces.cells import CellSpace
+from nasdistill.search.spaces.darts_cells import DartsSpace
 
 
 @SPACES.register("frugal")
-class Frugal(CellSpace):
+class Frugal(DartsSpace):
     """Separable 3x3 convolutions, pools and identities, for networks that must be small."""
 
     source = "the tutorial"

@@ -9,7 +9,7 @@ from pydantic import Field
 from nasdistill.models.genotypes import Cell
 from nasdistill.search.mixture import Mixture
 from nasdistill.search.selections import SELECTIONS, Selection
-from nasdistill.search.spaces.cells import NONE, SKIP, CellSpace
+from nasdistill.search.spaces.cells import SKIP, CellSpace
 
 if TYPE_CHECKING:
     import torch
@@ -18,22 +18,23 @@ if TYPE_CHECKING:
 def strongest_cell(space: CellSpace, strengths: torch.Tensor) -> Cell:
     """The cell that remains of a relaxed one.
 
-    An edge is as strong as its best operation other than `none`. Each node keeps its `edges_per_node` strongest edges,
-    strongest first, each with that operation. Of equals the earlier state, and the earlier operation, wins.
+    An edge is as strong as its best operation, other than `none` where no network keeps that. Each node keeps as many
+    edges as the space says, strongest first, each with that operation. Of equals the earlier state, and the earlier
+    operation, wins.
 
     Args:
         strengths: [edges, operations]; rows as in `CellSpace.edges`.
 
     Source: Liu et al. 2019, DARTS, section 2.4 and the released code.
     """
-    candidates = [index for index, name in enumerate(space.operations) if name != NONE]
+    candidates = [space.operations.index(name) for name in space.outcomes()]
     best: dict[int, list[tuple[float, int, str]]] = {node: [] for node in range(space.nodes)}
     for (state, node), row in zip(space.edges(), strengths.tolist(), strict=True):
         strongest = max(candidates, key=lambda index: row[index])
         best[node].append((-row[strongest], state, space.operations[strongest]))
     return tuple(
-        tuple((operation, state) for _strength, state, operation in sorted(edges)[: space.edges_per_node])
-        for edges in best.values()
+        tuple((operation, state) for _strength, state, operation in sorted(edges)[: space.kept(node)])
+        for node, edges in best.items()
     )
 
 
@@ -63,7 +64,7 @@ class CappedSkips(Selection):
     def cell(self, space: CellSpace, mixture: Mixture) -> Cell:
         strengths = mixture.strengths().detach().clone()
         cell = strongest_cell(space, strengths)
-        while mixture.cell == "normal" and count_skips(cell) > self.skips and set(space.operations) - {NONE, SKIP}:
+        while mixture.cell == "normal" and count_skips(cell) > self.skips and set(space.outcomes()) - {SKIP}:
             column = space.operations.index(SKIP)
             kept = [
                 space.edges().index((state, node))

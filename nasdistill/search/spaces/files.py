@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any, ClassVar
+from typing import Annotated, Any, ClassVar, cast
 
 import yaml
 from pydantic import create_model
@@ -13,15 +13,19 @@ from nasdistill.errors import SpecError, UserError, unknown
 from nasdistill.paths import located
 from nasdistill.search.spaces import SPACES
 from nasdistill.search.spaces.cells import CellSpace
+from nasdistill.search.spaces.darts_cells import DartsSpace
+from nasdistill.search.spaces.summed_cells import SummedSpace
 
 SUFFIXES = (".yaml", ".yml")
+FAMILIES: dict[str, type[CellSpace]] = {"darts": DartsSpace, "nas-bench-201": SummedSpace}
+"""What a file's `family` may be; `darts`, where it says nothing."""
 
 
-def read_space(path: Path) -> dict[str, Any]:
-    """The fields of a `CellSpace` in a YAML file, with its `description` and `source` where it has them.
+def read_space(path: Path) -> tuple[type[CellSpace], dict[str, Any]]:
+    """The family of the space in a YAML file, and its fields, with `description` and `source` where it has them.
 
     Raises:
-        UserError: the file cannot be read, is no mapping, or holds an unknown key.
+        UserError: the file cannot be read, is no mapping, or holds an unknown key or family.
     """
     try:
         text = path.read_text("utf-8")
@@ -35,25 +39,31 @@ def read_space(path: Path) -> dict[str, Any]:
         raise UserError(f"{path} is no YAML: {' '.join(str(error).split())}") from None
     if not isinstance(content, dict):
         raise UserError(f"{path}: a search space is a mapping of options, got {content!r:.80}")
-    known = [*CellSpace.model_fields, "description", "source"]
+    name = content.pop("family", "darts")
+    if not isinstance(name, str) or name not in FAMILIES:
+        raise UserError(f"{path}: {unknown('family', str(name), FAMILIES)}")
+    family = FAMILIES[name]
+    known = [*family.model_fields, "family", "description", "source"]
     for key in content:
         if key not in known:
             raise UserError(f"{path}: {unknown('key', str(key), known)}")
-    return content
+    return family, content
 
 
 def space_from_file(path: Path) -> type[CellSpace]:
     """A search space whose options default to those of the file."""
-    content = read_space(path)
+    family, content = read_space(path)
     description = str(content.pop("description", ""))
     source = str(content.pop("source", ""))
     fields: dict[str, Any] = {
         name: (Annotated[info.annotation, info], content[name])
-        for name, info in CellSpace.model_fields.items()
+        for name, info in family.model_fields.items()
         if name in content
     }
     title = "".join(part.title() for part in path.stem.split("-"))
-    space = create_model(title, __base__=CellSpace, __module__=__name__, __doc__=description, **fields)
+    space = cast(
+        type[CellSpace], create_model(title, __base__=family, __module__=__name__, __doc__=description, **fields)
+    )
     space.source = source
     return space
 
@@ -62,18 +72,36 @@ for _path in sorted(resources.search_spaces().glob("*.yaml")):
     SPACES.register(_path.stem)(space_from_file(_path))
 
 
+def _options(text: str, family: type[CellSpace]) -> dict[str, Any] | None:
+    """Those of the space in the file of that path, if it is of that family; None if this is no path."""
+    if not text.endswith(SUFFIXES):
+        return None
+    try:
+        its_family, content = read_space(located(text))
+    except UserError as error:
+        raise SpecError(str(error)) from None
+    if its_family is not family:
+        return None
+    return {key: value for key, value in content.items() if key in family.model_fields}
+
+
 @SPACES.register("custom")
-class Custom(CellSpace):
+class Custom(DartsSpace):
     """A space of one's own: its options given in the recipe, or the path of a YAML file in place of the name."""
 
     source: ClassVar[str] = "the cells of Liu et al. 2019, DARTS"
 
     @classmethod
     def parse_shorthand(cls, text: str) -> dict[str, Any] | None:
-        if not text.endswith(SUFFIXES):
-            return None
-        try:
-            content = read_space(located(text))
-        except UserError as error:
-            raise SpecError(str(error)) from None
-        return {key: value for key, value in content.items() if key in cls.model_fields}
+        return _options(text, DartsSpace)
+
+
+@SPACES.register("custom-nas-bench-201")
+class CustomSummed(SummedSpace):
+    """A space of one's own with nodes that sum: its options in the recipe, or the path of a YAML file of its family."""
+
+    source: ClassVar[str] = "the cells of Dong and Yang 2020, NAS-Bench-201"
+
+    @classmethod
+    def parse_shorthand(cls, text: str) -> dict[str, Any] | None:
+        return _options(text, SummedSpace)

@@ -12,7 +12,7 @@ from nasdistill.errors import SpecError
 from nasdistill.models.genotypes import Genotype
 from nasdistill.models.limits import MOST_CELLS
 from nasdistill.search.spaces import SPACES, SearchSpace
-from nasdistill.search.spaces.cells import CELLS
+from nasdistill.search.spaces.darts_cells import CELLS
 
 if TYPE_CHECKING:
     from nasdistill.models.nni_hub import HubSpace

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import torch
 
 from nasdistill.data.seeds import generator_for
-from nasdistill.models.genotypes import Cell, Genotype
+from nasdistill.models.genotypes import Cell
 from nasdistill.search.spaces import SearchSpace
-from nasdistill.search.spaces.cells import NONE, CellSpace
+from nasdistill.search.spaces.cells import CellSpace
 from nasdistill.search.strategies import STRATEGIES, SearchResult, Strategy
 
 if TYPE_CHECKING:
@@ -22,10 +22,10 @@ if TYPE_CHECKING:
 
 def sample_cell(space: CellSpace, generator: torch.Generator) -> Cell:
     """A cell whose nodes each read different earlier states, all choices and operations equally likely."""
-    names = [name for name in space.operations if name != NONE]
+    names = space.outcomes()
     nodes = []
     for node in range(space.nodes):
-        states = torch.randperm(node + 2, generator=generator)[: space.edges_per_node].sort().values.tolist()
+        states = torch.randperm(node + space.inputs, generator=generator)[: space.kept(node)].sort().values.tolist()
         picks = torch.randint(len(names), (len(states),), generator=generator).tolist()
         nodes.append(tuple((names[pick], state) for pick, state in zip(picks, states, strict=True)))
     return tuple(nodes)
@@ -56,6 +56,5 @@ class Random(Strategy):
     ) -> SearchResult:
         generator = generator_for(seed, "random architecture")
         if isinstance(space, CellSpace):
-            genotype = Genotype(normal=sample_cell(space, generator), reduce=sample_cell(space, generator))
-            return SearchResult(space.model_of(genotype))
+            return SearchResult(space.model_of({kind: sample_cell(space, generator) for kind in space.kinds}))
         return SearchResult(space.model(sample(space.choices(data.shape, len(data.classes)), generator)))
