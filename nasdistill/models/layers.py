@@ -151,6 +151,17 @@ class Zero(nn.Module):
         return torch.zeros_like(x[:, :, :: self.stride, :: self.stride])
 
 
+class Noise(nn.Module):
+    """Standard normal noise of the shape that an operation of this stride would give, whatever the input is."""
+
+    def __init__(self, stride: int) -> None:
+        super().__init__()
+        self.stride = stride
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return torch.randn_like(x[:, :, :: self.stride, :: self.stride])
+
+
 def concatenated(parts: Sequence[torch.Tensor]) -> torch.Tensor:
     """`torch.cat` along the channels, of whose gradients none has gaps."""
     return torch.cat([closing_gaps(part) for part in parts], dim=1)

@@ -73,7 +73,9 @@ class CellLearner(Learner):
             return self.supernet.mixture(Moment(self.progress, half))
 
     def logits(self, half: str, images: torch.Tensor, number: int) -> torch.Tensor:
-        logits: torch.Tensor = self.supernet(images, self.mixture(half, number))
+        mixture = self.mixture(half, number)
+        with self.noise(f"{half}, operations", number):  # all passes of a second-order step see what these draw
+            logits: torch.Tensor = self.supernet(images, mixture)
         return logits
 
     def loss(self, half: str, batch: Batch, number: int) -> torch.Tensor:

@@ -45,7 +45,7 @@ def test_the_published_cells_compute_the_same(genotype: str, cell: int, grown: i
     assert_same_function(network, wider)
 
 
-@pytest.mark.parametrize("operation", OPERATIONS.names())
+@pytest.mark.parametrize("operation", sorted({*OPERATIONS.names()} - {"noise"}))  # which is drawn anew each time
 def test_every_operation_computes_the_same(operation: str) -> None:
     edge, residual = (operation, 0), ("skip_connect", 1)
     nodes = ((edge, residual), ((operation, 1), (operation, 2)))

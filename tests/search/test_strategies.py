@@ -250,3 +250,13 @@ def test_random_cells_are_valid_and_the_seeds_alone(data: Data, tmp_path: Path) 
     counts = [operations.count(name) for name in SPACES.parse("darts").operations if name != "none"]
     assert sum(counts) == 1600
     assert all(abs(count - 1600 / 7) < 5 * math.sqrt(1600 * 6 / 49) for count in counts)
+
+
+def test_noise_is_the_same_for_all_passes_of_a_step_so_that_the_second_order_is_one(data: Data) -> None:
+    """Fresh noise in each pass would drown differences over a step of 0.01."""
+    options = {"search_channels": 2, "search_cells": 3, "nodes": 1, "stem_multiplier": 1}
+    space = SPACES.parse({"name": "s4", **options})
+    learner = darts(order=2).learner(space, data, engine(), 0)
+    batches = [next(half.epoch(0)) for half in halves(data, 16, engine(), seed=3)]
+    assert torch.equal(learner.loss("training", batches[0], 0), learner.loss("training", batches[0], 0))
+    assert not torch.equal(learner.loss("training", batches[0], 0), learner.loss("training", batches[0], 1))
