@@ -29,6 +29,7 @@ setup(
         "nasdistill.report": ["*.html.j2", "*.css"],
         "nasdistill.depthwise": ["*.c", "*.h"],
         "nasdistill.tuning": ["*.js"],
+        "nasdistill.truth": ["*.xz", "*.txt"],
         "nasdistill.search_spaces": ["*.yaml"],
         "nasdistill.library": ["*.yaml"],
     },

@@ -55,7 +55,7 @@ def test_the_wheel_holds_all_code_and_yaml_and_nothing_else(wheel: Path) -> None
     code = {str(path.relative_to(ROOT)) for path in (ROOT / "nasdistill").rglob("*.py")}
     beside = {
         str(path.relative_to(ROOT))
-        for end in ("*.c", "*.h", "*.j2", "*.css", "*.js")
+        for end in ("*.c", "*.h", "*.j2", "*.css", "*.js", "*.xz", "*.txt")
         for path in (ROOT / "nasdistill").rglob(end)
     }
     spaces = {f"nasdistill/search_spaces/{path.name}" for path in resources.search_spaces().glob("*.yaml")}
