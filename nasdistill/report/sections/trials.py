@@ -14,7 +14,7 @@ from nasdistill.report.points import value_in_words
 from nasdistill.report.records import Row
 from nasdistill.report.sections import SECTIONS, Section
 from nasdistill.report.trial_axes import importance_of
-from nasdistill.words import whole
+from nasdistill.words import NONE, whole
 
 SHOWN = 10
 """Trials in the table."""
@@ -37,10 +37,13 @@ class SearchTrial(BaseModel):
     curve: list[Percent] = Field(description="The score after each epoch.")
     stopped: str | None = Field(description="Why training ended early.")
     like: int | None = Field(ge=0, description="Number of the earlier trial that had the same architecture.")
+    scores: dict[str, float | None] | None = Field(
+        None, description="By proxy, where architectures were scored untrained; such a score has no curve."
+    )
 
 
 class SearchTrials(Payload):
-    """`trials.json`: the architectures that a search trained, one after the other."""
+    """`trials.json`: the architectures that a search trained or scored, one after the other."""
 
     file = "trials.json"
 
@@ -52,10 +55,12 @@ class SearchTrials(Payload):
     def _consistent(self) -> SearchTrials:
         if any(trial.like is not None and trial.like >= number for number, trial in enumerate(self.trials)):
             raise ValueError("a trial can only be like an earlier one")
-        if any(trial.score != max(trial.curve, default=None) for trial in self.trials):
+        if any(trial.scores is None and trial.score != max(trial.curve, default=None) for trial in self.trials):
             raise ValueError("the score must be the best of the curve")
         if self.best >= len(self.trials) or self.trials[self.best].score is None:
             raise ValueError("the best trial must be one that has a score")
+        if len({trial.scores and tuple(trial.scores) for trial in self.trials}) != 1:
+            raise ValueError("all trials must be scored by the same proxies, or none")
         if len({frozenset(trial.chosen) for trial in self.trials}) != 1:
             raise ValueError("all trials must choose for the same labels")
         return self
@@ -63,12 +68,13 @@ class SearchTrials(Payload):
 
 @SECTIONS.register("trials")
 class TrialsOfSearch(Section):
-    """The architectures that a search trained one by one."""
+    """The architectures that a search tried one by one."""
 
     title = "Trials of the search"
     lead = (
         "Each trial is an architecture, trained a little on a part of the training images and scored on the rest of "
-        "them. The stronger the colour, the better; the star is the one that was found."
+        "them, or scored untrained by proxies, against the other trials. The stronger the colour, the better; the star "
+        "is the one that was found."
     )
     payload = SearchTrials
     place = 40
@@ -112,7 +118,7 @@ def draw_importance(found: SearchTrials) -> str | None:
 
 
 def table(found: SearchTrials) -> tables.Table:
-    """The best trials, each architecture once: score, size, how long it was trained, and a few choices."""
+    """The best trials, each architecture once: score, size, how it came to the score, and a few choices."""
     once = [number for number, trial in enumerate(found.trials) if trial.like is None and trial.score is not None]
     ranked = sorted(once, key=lambda number: -(found.trials[number].score or 0))
     labels = list(_varied(found))
@@ -122,13 +128,21 @@ def table(found: SearchTrials) -> tables.Table:
             tables.Cell(f"{number}, found" if number == found.best else str(number)),
             tables.Cell(f"{trial.score:.2f}"),
             tables.Cell(whole(trial.parameters)),
-            tables.Cell(str(len(trial.curve)), trial.stopped or ""),
+            *_measured(trial),
             *(tables.Cell(value_in_words(trial.chosen[label])) for label in shown),
         )
         for number in ranked[:SHOWN]
         for trial in [found.trials[number]]
     )
-    return tables.Table(("trial", f"{found.score} %", "parameters", "epochs", *shown), rows)
+    measured = found.trials[0].scores or ("epochs",)
+    return tables.Table(("trial", f"{found.score} %", "parameters", *measured, *shown), rows)
+
+
+def _measured(trial: SearchTrial) -> tuple[tables.Cell, ...]:
+    """How long it was trained, or its scores by proxies."""
+    if trial.scores is None:
+        return (tables.Cell(str(len(trial.curve)), trial.stopped or ""),)
+    return tuple(tables.Cell(NONE if value is None else f"{value:.4g}") for value in trial.scores.values())
 
 
 def as_trials(found: SearchTrials) -> Trials:
