@@ -127,8 +127,14 @@ def read_source(path: Path) -> Source:
 
 
 def parse(text: str, file: str = "<text>") -> Source:
-    """Parse YAML text; see `read_source`."""
+    """Parse YAML text; see `read_source`.
+
+    A line that starts as a block, `|none~0|`, is no YAML: it is the text that it is, a cell of NAS-Bench-201.
+    """
     source = Source(file)
+    if re.fullmatch(r"\|.*\|", text):
+        source.data, source.lines[()] = text, 1
+        return source
     try:
         events = yaml.parse(text, Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))
         for event in events:

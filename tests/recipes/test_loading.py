@@ -129,8 +129,8 @@ def test_a_mistake_gets_one_sentence_with_its_line(change: tuple[str, str], sent
     assert "\n" not in str(caught.value)
 
 
-def test_several_lines_that_are_no_yaml_are_a_text() -> None:
-    text = "Genotype(normal=[1], # 97.2 %\n  reduce=[2])"
+@pytest.mark.parametrize("text", ["Genotype(normal=[1], # 97.2 %\n  reduce=[2])", "|none~0|+|none~0|skip_connect~1|"])
+def test_cells_as_others_write_them_are_text_though_no_yaml(text: str) -> None:
     source = Source("here", {"a": 1})
     override(source, f"a={text}", "override")
     assert source.data == {"a": text}

@@ -22,11 +22,12 @@ DARTS_V2 = (
 
 
 @st.composite
-def genotypes(draw: st.DrawFn) -> list[list[tuple[str, int]]]:
+def genotypes(draw: st.DrawFn, inputs: int = 2) -> list[list[tuple[str, int]]]:
     operations = st.sampled_from(["sep_conv_5x5", "max_pool_3x3", "none", "an operation of a plugin"])
     nodes = draw(st.integers(1, 6))
     return [
-        draw(st.lists(st.tuples(operations, st.integers(0, node + 1)), min_size=0, max_size=4)) for node in range(nodes)
+        draw(st.lists(st.tuples(operations, st.integers(0, node + inputs - 1)), min_size=0, max_size=4))
+        for node in range(nodes)
     ]
 
 
@@ -73,11 +74,12 @@ def test_every_line_joins_what_the_genotype_says() -> None:
 
 
 @settings(max_examples=60, deadline=None)
-@given(genotypes())
-def test_nothing_overlaps_and_all_is_inside(edges: list[list[tuple[str, int]]]) -> None:
-    root = ElementTree.fromstring(draw_cell(edges, "cell"))  # noqa: S314
+@given(st.sampled_from([1, 2]).flatmap(lambda inputs: st.tuples(st.just(inputs), genotypes(inputs))))
+def test_nothing_overlaps_and_all_is_inside(cell: tuple[int, list[list[tuple[str, int]]]]) -> None:
+    inputs, edges = cell
+    root = ElementTree.fromstring(draw_cell(edges, "cell", inputs))  # noqa: S314
     boxes = boxes_of(root)
-    assert len(boxes) == sum(map(len, edges)) + len(edges) + 3
+    assert len(boxes) == sum(map(len, edges)) + len(edges) + inputs + 1
     _, _, width, height = map(float, root.attrib["viewBox"].split())
     for left, top, right, bottom in boxes:
         assert left >= 0

@@ -10,6 +10,7 @@ from nasdistill.models.genotypes import DARTS_V1
 from nasdistill.plugins import load_plugin
 from nasdistill.registry import plugins, registry
 from nasdistill.search.spaces import SPACES
+from nasdistill.search.spaces.cells import CellSpace
 from nasdistill.search.spaces.files import read_space, space_from_file
 
 OWN = """
@@ -148,6 +149,11 @@ def test_a_plugin_adds_a_space(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     load_plugin(str(path))
     assert str(path) not in plugins.broken
     assert len(SPACES.parse("three-nodes").edges()) == 9
+
+
+def test_a_space_of_cells_is_of_a_family() -> None:
+    with pytest.raises(UserError, match="Familyless must be of a family of spaces of cells"):
+        type("Familyless", (CellSpace,), {"__module__": __name__})
 
 
 def test_nas_bench_201_has_as_many_cells_as_published() -> None:
