@@ -10,10 +10,10 @@ from nasdistill.errors import SpecError, unknown
 from nasdistill.models.cell_strings import NONE, parse_cell
 
 Edge = tuple[str, int]
-"""Name of an operation, and the state that it reads: 0 and 1 are the cell's inputs, node i is state i + 2."""
+"""Name of an operation, and the state that it reads: the cell's inputs come first, two in DARTS, and then its nodes."""
 
 Cell = tuple[tuple[Edge, ...], ...]
-"""The incoming edges of each node, in order. A cell's output is the concatenation of all nodes."""
+"""The incoming edges of each node, in order."""
 
 
 class CellGraph(NamedTuple):

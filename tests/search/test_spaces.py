@@ -4,9 +4,11 @@ import math
 from pathlib import Path
 
 import pytest
+import torch
 
 from nasdistill.errors import SpecError, UserError
 from nasdistill.models.genotypes import DARTS_V1
+from nasdistill.models.inspection import count_parameters
 from nasdistill.plugins import load_plugin
 from nasdistill.registry import plugins, registry
 from nasdistill.search.spaces import SPACES
@@ -61,7 +63,7 @@ def test_chosen_alternatives_make_the_published_network() -> None:
 
 
 def test_every_shipped_file_is_a_documented_space() -> None:
-    for name in ("darts", "darts-tiny", "nas-bench-201", "s2", "s3", "s4"):
+    for name in ("darts", "darts-tiny", "nas-bench-201", "residual", "s2", "s3", "s4"):
         space = SPACES.get(name)
         assert space.__doc__
         assert space.source
@@ -167,6 +169,19 @@ def test_nas_bench_201_has_as_many_cells_as_published() -> None:
     cell = "|none~0|+|skip_connect~0|nor_conv_1x1~1|+|nor_conv_3x3~0|avg_pool_3x3~1|none~2|"
     assert space.model(chosen)["cell"] == cell
     assert registry("models").parse(space.proxy(chosen)).cell == cell
+
+
+def test_residual_networks_lie_in_their_space() -> None:
+    """Parameters: the frame of NAS-Bench-201 as published for all skips (73,306), and two 3x3 convolutions with batch
+    norms in each of three blocks of each width."""
+    space = SPACES.parse("residual")
+    basic_block = {"0/0": "nor_conv_3x3", "1/0": "skip_connect", "1/1": "nor_conv_3x3"}
+    assert all(operation in space.choices((3, 32, 32), 10)[label] for label, operation in basic_block.items())
+    network = registry("models").parse(space.model(basic_block)).build((3, 32, 32), 10)
+    blocks = 3 * 2 * sum(9 * width**2 + 2 * width for width in (16, 32, 64))
+    assert count_parameters(network) == 73_306 + blocks
+    block, x = network.stages[0][0], torch.randn(2, 16, 5, 5)
+    torch.testing.assert_close(block(x), x + block.nodes[1]["1"](block.nodes[0]["0"](x)))
 
 
 def test_a_file_says_its_family(tmp_path: Path) -> None:
