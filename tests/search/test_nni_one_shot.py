@@ -37,6 +37,7 @@ ONE_SHOT = {"epochs": 1, "batch_size": 16}
 QUICK: dict[str, dict[str, Any]] = {
     "darts": ONE_SHOT,
     "random": {},
+    "proxy": {"count": 1},
     "nni:darts": ONE_SHOT,
     "nni:gumbel-darts": ONE_SHOT,
     "nni:proxyless": ONE_SHOT,
@@ -87,10 +88,10 @@ def search(space: Any, strategy: Any, data: Data, folder: Path, checkpoints: Che
 
 
 def pairs() -> Iterator[Any]:
-    """All; slow are large supernets, but for one strategy, and tuners on nni's spaces, but for one of them."""
+    """All; slow are large supernets, but for one strategy, and proxies and tuners on all nni's spaces but one."""
     for strategy, space in itertools.product(QUICK, [*OURS, *TINY]):
         large = space in SLOW and strategy != "nni:random-one-shot"
-        repeated = strategy in ("nni:tpe", "nni:evolution") and space in TINY and space != "nni:nasbench201"
+        repeated = strategy in ("proxy", "nni:tpe", "nni:evolution") and space in TINY and space != "nni:nasbench201"
         slow = (large or repeated) and (strategy, space) not in REFUSED
         yield pytest.param(strategy, space, marks=pytest.mark.slow if slow else ())
 
