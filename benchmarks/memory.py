@@ -20,7 +20,7 @@ from torch.nn import functional
 from benchmarks.common import apart, layers_by_torch
 from benchmarks.images import CLASSES, SHAPE
 from nasdistill.search.spaces import SPACES
-from nasdistill.search.spaces.cells import CellSpace
+from nasdistill.search.spaces.darts_cells import DartsSpace
 from nasdistill.search.supernet import Supernet
 from tests.search.reference import PlainSupernet
 
@@ -32,7 +32,7 @@ def peak(rival: str, options: argparse.Namespace) -> Callable[[int], float]:
 
     def turn(passes: int) -> float:
         space = SPACES.parse(options.space)
-        assert isinstance(space, CellSpace)
+        assert isinstance(space, DartsSpace)
         before = resident()
         layout = torch.contiguous_format if rival == RIVALS[0] else torch.channels_last
         with contextlib.nullcontext() if rival == RIVALS[2] else layers_by_torch():
@@ -56,7 +56,7 @@ def resident() -> float:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description="peak memory of a supernet's pass")
-    parser.add_argument("--space", default="darts", help="search space (default darts)")
+    parser.add_argument("--space", default="darts", help="search space of DARTS cells (default darts)")
     parser.add_argument("--batch-size", type=int, default=64, help="images (default 64)")
     parser.add_argument("--threads", type=int, default=None, help="torch threads; default: as torch decides")
     options = parser.parse_args()

@@ -27,7 +27,7 @@ from torch.nn import functional
 from benchmarks.common import Turn, arguments, by_torch, compare, show, timed
 from benchmarks.images import CLASSES, SHAPE, random_data
 from nasdistill.search.spaces import SPACES
-from nasdistill.search.spaces.cells import CellSpace
+from nasdistill.search.spaces.darts_cells import DartsSpace
 from nasdistill.search.strategies.darts import DartsSearch
 from nasdistill.training.checkpoints import Checkpoints
 from nasdistill.training.engine import Engine, EngineSettings
@@ -38,7 +38,7 @@ BATCH = 64
 BASELINE = "plain, fp32, contiguous"
 
 
-def ours(space: CellSpace, engine: Engine) -> Turn:
+def ours(space: DartsSpace, engine: Engine) -> Turn:
     """One epoch of the strategy, as it measures itself; building the supernet is left out."""
 
     def turn(steps: int) -> float:
@@ -83,12 +83,12 @@ def theirs(
     return by_torch(timed(step))
 
 
-def plain(space: CellSpace, device: torch.device, channels_last: bool, bf16: bool) -> Turn:
+def plain(space: DartsSpace, device: torch.device, channels_last: bool, bf16: bool) -> Turn:
     supernet = PlainSupernet(space, SHAPE, CLASSES)
     return theirs(supernet, [supernet.normal, supernet.reduce], device, channels_last, bf16)
 
 
-def nni(space: CellSpace, device: torch.device) -> Turn | None:
+def nni(space: DartsSpace, device: torch.device) -> Turn | None:
     """nni's supernet of the same channels and cells, or None where it cannot be imported."""
     warnings.filterwarnings("ignore")  # it warns of every module that came to torch after it
     try:
@@ -109,9 +109,11 @@ def nni(space: CellSpace, device: torch.device) -> Turn | None:
 
 def main() -> None:
     parser = arguments("first-order search steps beside plain torch and nni")
-    parser.add_argument("--space", default="darts", help="search space (default darts)")
+    parser.add_argument("--space", default="darts", help="search space of DARTS cells (default darts)")
     options = parser.parse_args()
     space = SPACES.parse(options.space)
+    if not isinstance(space, DartsSpace):
+        parser.error(f"{options.space} has no cells of DARTS, whose plain supernet stands beside ours")
     engine = Engine(EngineSettings())
     ours_is = f"nasdistill ({'bf16' if engine.precision == 'bf16' else 'fp32'}, channels_last)"
     rivals = {

@@ -9,12 +9,12 @@ from torch.nn import functional
 from nasdistill.models.layers import FactorizedReduce, ReLUConvNorm
 from nasdistill.models.operations import OPERATIONS
 from nasdistill.search.fan import Convolutions, Fan, Reductions, Separate
-from nasdistill.search.spaces.cells import CellSpace
+from nasdistill.search.spaces.darts_cells import DartsSpace
 from nasdistill.search.supernet import Supernet
 
 
 class PlainEdge(nn.Module):
-    def __init__(self, space: CellSpace, channels: int, stride: int) -> None:
+    def __init__(self, space: DartsSpace, channels: int, stride: int) -> None:
         super().__init__()
         self.operations = nn.ModuleDict()
         for name in space.operations:
@@ -55,7 +55,7 @@ class PlainCell(nn.Module):
 class PlainSupernet(nn.Module):
     """The same function as `Supernet`, as the paper writes it."""
 
-    def __init__(self, space: CellSpace, shape: tuple[int, int, int], classes: int) -> None:
+    def __init__(self, space: DartsSpace, shape: tuple[int, int, int], classes: int) -> None:
         super().__init__()
         width = space.search_channels
         stem = space.stem_multiplier * width
@@ -83,7 +83,7 @@ class PlainSupernet(nn.Module):
         return self.classifier(functional.adaptive_avg_pool2d(last, 1).flatten(1))
 
 
-def pairs(plain: PlainSupernet, fused: Supernet, space: CellSpace):
+def pairs(plain: PlainSupernet, fused: Supernet, space: DartsSpace):
     """(parameter of the fused supernet, the plain parameters whose concatenation it is), for all parameters."""
     yield fused.normal, [plain.normal]
     yield fused.reduce, [plain.reduce]
