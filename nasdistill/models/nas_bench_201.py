@@ -42,7 +42,7 @@ def _is_list(value: Any) -> bool:
 
 @MODELS.register("nas-bench-201")
 class NasBench201(Growable):
-    """Three stages of one searched cell, whose nodes are sums. A cell in the benchmark's form is a shorthand."""
+    """Stages of one searched cell, whose nodes are sums. A cell in the form of the benchmark is a shorthand."""
 
     source: ClassVar[str] = "Dong and Yang 2020, NAS-Bench-201 (arXiv:2001.00326), section 2.1"
 

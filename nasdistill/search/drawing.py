@@ -66,7 +66,9 @@ def draw_cell(edges: Edges, title: str, inputs: int = 2, outputs: Collection[int
     out_x, out_y = layout.places[output]
     for state in (node + inputs for node in outputs):
         lines.append(_line(*layout.start(state), out_x - PORT, out_y, layout.lane(state, output), dashed=True))
-    names = [*INPUTS[-inputs:], *map(str, range(len(edges))), OUTPUT]
+    # As published: DARTS counts its nodes from 0, and NAS-Bench-201 from 1, as its input is 0.
+    numbers = range(2 - inputs, 2 - inputs + len(edges))
+    names = [*INPUTS[-inputs:], *map(str, numbers), OUTPUT]
     states = [_state(*layout.places[state], name, layout.half(state)) for state, name in enumerate(names)]
     heading = f'<text x="{MARGIN}" y="{TITLE - 8}" font-size="15" font-weight="600">{escape(title)}</text>'
     width, height = (f"{length:.0f}" for length in layout.size)

@@ -124,7 +124,7 @@ def test_a_cell_of_one_input_ends_in_its_last_node() -> None:
     edges: Edges = ((("nor_conv_1x1", 0),), (("avg_pool_3x3", 1), ("skip_connect", 0)))
     root = ElementTree.fromstring(draw_cell(edges, "cell", inputs=1, outputs=range(1, 2)))  # noqa: S314
     assert sorted(texts_of(root)[1:]) == sorted(
-        ["nor_conv_1x1", "avg_pool_3x3", "skip_connect", "ck-1", "0", "1", "ck"]
+        ["nor_conv_1x1", "avg_pool_3x3", "skip_connect", "ck-1", "1", "2", "ck"]
     )
     dashed = [path for path in root.iter(f"{SVG}path") if "stroke-dasharray" in path.attrib]
     assert len(dashed) == 1
