@@ -8,7 +8,9 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import torch
 
 from nasdistill.data.seeds import generator_for
+from nasdistill.models.base import NetworkSpec
 from nasdistill.models.genotypes import Cell
+from nasdistill.search.sizing import SizeOptions
 from nasdistill.search.spaces import SearchSpace
 from nasdistill.search.spaces.cells import CellSpace
 from nasdistill.search.strategies import STRATEGIES, SearchResult, Strategy
@@ -40,7 +42,7 @@ def sample(choices: Mapping[str, tuple[Any, ...]], generator: torch.Generator) -
 
 
 @STRATEGIES.register("random")
-class Random(Strategy):
+class Random(SizeOptions, Strategy):
     """A random architecture, a function of the seed alone: the baseline that a search must beat."""
 
     source: ClassVar[str] = "Li and Talwalkar 2019, Random Search and Reproducibility for NAS (arXiv:1902.07638)"
@@ -56,5 +58,9 @@ class Random(Strategy):
     ) -> SearchResult:
         generator = generator_for(seed, "random architecture")
         if isinstance(space, CellSpace):
-            return SearchResult(space.model_of({kind: sample_cell(space, generator) for kind in space.kinds}))
-        return SearchResult(space.model(sample(space.choices(data.shape, len(data.classes)), generator)))
+            model = space.model_of({kind: sample_cell(space, generator) for kind in space.kinds})
+        else:
+            model = space.model(sample(space.choices(data.shape, len(data.classes)), generator))
+        return SearchResult(
+            model if self.parameters is None else self.sized(NetworkSpec.for_data(model, data)).model.spec()
+        )

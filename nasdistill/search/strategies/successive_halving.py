@@ -1,0 +1,136 @@
+"""Search by a race: drawn architectures are trained a little, the worse half is left out, the others train on."""
+
+from __future__ import annotations
+
+import logging
+from itertools import islice
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar
+
+from pydantic import Field
+
+from nasdistill.errors import UserError
+from nasdistill.registry import ComponentOf
+from nasdistill.search.sizing import SizeOptions
+from nasdistill.search.strategies import STRATEGIES, SearchResult, Strategy
+
+if TYPE_CHECKING:
+    from nasdistill.data.base import Data
+    from nasdistill.search.race import Racer
+    from nasdistill.search.spaces import SearchSpace
+    from nasdistill.training.checkpoints import Checkpoints
+    from nasdistill.training.engine import Engine
+    from nasdistill.training.records import Records
+
+log = logging.getLogger(__name__)
+
+
+@STRATEGIES.register("successive-halving")
+class SuccessiveHalving(SizeOptions, Strategy):
+    """Draw architectures and train them; half as many go on each round, for twice as long, until two are left.
+
+    What counts is the mean training loss of a round, each batch's before it is learned from: it needs no images of its
+    own, and how fast a network learns tells more than an early score on a few held-out images. All see the same batches
+    with the same learning rates, those of a training as long as the longest.
+    """
+
+    source: ClassVar[str] = (
+        "Jamieson and Talwalkar 2016, Non-stochastic Best Arm Identification (arXiv:1502.07943); the loss: "
+        "Ru et al. 2021, Speedy Performance Estimation for NAS (arXiv:2006.04492)"
+    )
+    has_epochs: ClassVar[bool] = True
+
+    candidates: int = Field(8, gt=1, le=4096, description="architectures of the first round")
+    epochs: int = Field(1, gt=0, description="epochs of the first round")
+    batch_size: int = Field(128, gt=1, description="images per step, over all devices together")
+    optimizer: Annotated[Any, ComponentOf("optimizers")] = Field(
+        "sgd", validate_default=True, description="what updates the weights; its learning rate falls to 0 (cosine)"
+    )
+    clip: float | None = Field(5.0, gt=0, description="largest norm of all gradients together; longer ones are scaled")
+
+    def rounds(self) -> list[tuple[int, int]]:
+        """How many take part in each round, and for how many epochs each of these is trained by its end.
+
+        Examples:
+            >>> SuccessiveHalving(candidates=8, epochs=1).rounds()
+            [(8, 1), (4, 2), (2, 4)]
+        """
+        rounds = [(self.candidates, self.epochs)]
+        while rounds[-1][0] > 2:
+            taking_part, epochs = rounds[-1]
+            rounds.append(((taking_part + 1) // 2, 2 * epochs))
+        return rounds
+
+    def _epochs(self, racers: int) -> int:
+        """Of all trainings together."""
+        begun = [0, *(until for _taking_part, until in self.rounds())]
+        return sum(
+            min(racers, taking_part) * (until - start)
+            for (taking_part, until), start in zip(self.rounds(), begun, strict=False)
+        )
+
+    def search(
+        self,
+        space: SearchSpace,
+        data: Data,
+        engine: Engine,
+        seed: int,
+        checkpoints: Checkpoints | None = None,
+        records: Records | None = None,
+    ) -> SearchResult:
+        from nasdistill.search.race import Race, Racer, lead
+        from nasdistill.training.checkpoints import Checkpoints
+        from nasdistill.training.records import Records
+
+        checkpoints, records = checkpoints or Checkpoints(), records or Records(title="search")
+        rounds = self.rounds()
+        racers = [
+            Racer(number, chosen, self.sized(spec), self.optimizer, seed, engine)
+            for number, (chosen, spec) in enumerate(self._drawn(space, data, seed))
+        ]
+        race = Race(racers, data, engine, seed, self.batch_size, rounds[-1][1], self.clip, checkpoints)
+        with records.progress(self._epochs(len(racers)) * race.steps_per_epoch, race.resume()) as progress:
+            left, begun = racers, 0
+            for taking_part, until in rounds:
+                left = left[:taking_part]
+                for racer in left:
+                    race.train(racer, until, progress)
+                losses = {racer.number: racer.loss(begun, until) for racer in left}
+                left = sorted(left, key=lambda racer: (losses[racer.number], racer.parameters))
+                log.info(
+                    "%s: after %d epochs the best of %d is architecture %d with a loss of %.4f",
+                    *(records.title, until, len(left), left[0].number, losses[left[0].number]),
+                )
+                begun = until
+        best = left[0]
+        if best.diverged:
+            raise UserError(f"all of {len(racers)} architectures diverged; a lower learning rate may help")
+        return self._result(space, racers, best, lead(best, left[1]) if len(left) > 1 else None)
+
+    def _drawn(self, space: SearchSpace, data: Data, seed: int) -> list[tuple[dict[str, Any], Any]]:
+        """The architectures that race, each once, with the specs of the networks that stand for them."""
+        from nasdistill.data.seeds import generator_for
+        from nasdistill.models.base import NetworkSpec
+        from nasdistill.search.strategies.proxy import in_random_order
+
+        choices = space.choices(data.shape, len(data.classes))
+        drawn = islice(in_random_order(choices, generator_for(seed, "architectures that race")), self.candidates)
+        of_size = space.proxy if self.parameters is None else space.model
+        return [(chosen, NetworkSpec.for_data(of_size(chosen), data)) for chosen in drawn]
+
+    def _result(
+        self, space: SearchSpace, racers: list[Racer], best: Racer, ahead: tuple[float, float] | None
+    ) -> SearchResult:
+        model = space.model(best.chosen) if self.parameters is None else best.spec.model.spec()
+        metrics: dict[str, Any] = {"trials": len(racers), "epochs": sum(racer.epoch for racer in racers)}
+        if ahead is not None:
+            margin, noise = ahead
+            metrics |= {"lead": margin, "noise": noise}
+            if margin <= 2 * noise:
+                log.warning(
+                    "chance decided between the last two architectures: the loss of one is lower by %.2g, less than "
+                    "twice the noise of their batches (%.2g)",
+                    margin,
+                    noise,
+                )
+        trials = {"score": "training accuracy", "best": best.number, "trials": [racer.trial() for racer in racers]}
+        return SearchResult(model, metrics=metrics, trials=trials)
