@@ -38,6 +38,7 @@ QUICK: dict[str, dict[str, Any]] = {
     "darts": ONE_SHOT,
     "random": {},
     "proxy": {"count": 1},
+    "auto": {"epochs": 1},
     "successive-halving": {"candidates": 2},
     "nni:darts": ONE_SHOT,
     "nni:gumbel-darts": ONE_SHOT,
@@ -92,7 +93,7 @@ def pairs() -> Iterator[Any]:
     """All; slow are large supernets, but for one strategy, and proxies and tuners on all nni's spaces but one."""
     for strategy, space in itertools.product(QUICK, [*OURS, *TINY]):
         large = space in SLOW and strategy != "nni:random-one-shot"
-        many = strategy in ("proxy", "successive-halving", "nni:tpe", "nni:evolution")
+        many = strategy in ("proxy", "auto", "successive-halving", "nni:tpe", "nni:evolution")
         repeated = many and space in TINY and space != "nni:nasbench201"
         slow = (large or repeated) and (strategy, space) not in REFUSED
         yield pytest.param(strategy, space, marks=pytest.mark.slow if slow else ())

@@ -60,8 +60,8 @@ class SuccessiveHalving(SizeOptions, Strategy):
             rounds.append(((taking_part + 1) // 2, 2 * epochs))
         return rounds
 
-    def _epochs(self, racers: int) -> int:
-        """Of all trainings together."""
+    def trained(self, racers: int) -> int:
+        """Epochs of all trainings together, where so many take part at first."""
         begun = [0, *(until for _taking_part, until in self.rounds())]
         return sum(
             min(racers, taking_part) * (until - start)
@@ -88,7 +88,7 @@ class SuccessiveHalving(SizeOptions, Strategy):
             for number, (chosen, spec) in enumerate(self._drawn(space, data, seed))
         ]
         race = Race(racers, data, engine, seed, self.batch_size, rounds[-1][1], self.clip, checkpoints)
-        with records.progress(self._epochs(len(racers)) * race.steps_per_epoch, race.resume()) as progress:
+        with records.progress(self.trained(len(racers)) * race.steps_per_epoch, race.resume()) as progress:
             left, begun = racers, 0
             for taking_part, until in rounds:
                 left = left[:taking_part]
