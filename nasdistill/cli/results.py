@@ -9,14 +9,15 @@ from nasdistill.report import sweeps, tables, trial_tables
 from nasdistill.report.experiments import Experiment
 from nasdistill.report.payloads import by_seed
 from nasdistill.report.records import Row, RunRecord
-from nasdistill.report.sections import scores
+from nasdistill.report.sections import scores, truth
 from nasdistill.report.summaries import by_stage
 
 
 def show_results(rows: Sequence[Row]) -> None:
     """One line per stage: accuracy, size and time, over all seeds, and whether earlier runs had done it.
 
-    Below that one per stage that compared two networks, and a table for each that scored untrained ones.
+    Below that one per stage that compared two networks, and a table for each that scored untrained ones, or has cells
+    that a benchmark knows.
     """
     stages = by_stage(rows)
     table = tables.results(stages)
@@ -28,6 +29,9 @@ def show_results(rows: Sequence[Row]) -> None:
     for stage in stages:
         for found in by_seed(scores.ScoresPayload, stage.rows).values():
             show_cells(scores.table(found))
+        true = by_seed(truth.TruthPayload, stage.rows)
+        if true:
+            show_cells(truth.table(true.values()))
 
 
 def show_sweep(record: RunRecord) -> None:

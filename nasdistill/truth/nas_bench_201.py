@@ -14,14 +14,19 @@ import functools
 import hashlib
 import itertools
 import lzma
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 
 from nasdistill.errors import DamagedFile, SpecError
 from nasdistill.models.cell_strings import format_cell, parse_cell
+from nasdistill.models.genotypes import CellString
+
+if TYPE_CHECKING:
+    from nasdistill.models.base import Model
 
 OPERATIONS = ("none", "skip_connect", "nor_conv_1x1", "nor_conv_3x3", "avg_pool_3x3")
 DATA_SETS = ("CIFAR-10", "CIFAR-100", "ImageNet16-120")
@@ -65,6 +70,9 @@ class Truth:
     cell: str
     index: int
     standings: dict[str, Standing]
+
+    def plain(self) -> dict[str, Any]:
+        return asdict(self)
 
 
 @functools.cache
@@ -111,6 +119,21 @@ def lookup(cell: str) -> Truth:
         for place, name in enumerate(DATA_SETS)
     }
     return Truth(format_cell(rows), row[0], standings)
+
+
+def truth_of(model: Model) -> Truth:
+    """What is true of the cell of a model, whatever the size of its network.
+
+    Raises:
+        SpecError: no table knows it.
+    """
+    cells = model.cell_genotype()
+    if isinstance(cells, CellString):
+        return lookup(cells.cell)
+    raise SpecError(
+        f"no table of true accuracies exists for a network of the model {model.registered_name!r}; "
+        "there is one for the cells of NAS-Bench-201, |op~0|+|op~0|op~1|+|op~0|op~1|op~2|"
+    )
 
 
 def accuracies(data_set: str) -> npt.NDArray[np.uint16]:

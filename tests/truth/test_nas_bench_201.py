@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 import re
+from collections import defaultdict
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +12,8 @@ import pytest
 from scipy.stats import spearmanr
 
 from nasdistill.errors import DamagedFile, SpecError
-from nasdistill.truth.nas_bench_201 import FILE, accuracies, lookup, table
+from nasdistill.models.cell_strings import canonical
+from nasdistill.truth.nas_bench_201 import DATA_SETS, FILE, OPERATIONS, accuracies, lookup, table
 
 SKIPS = "|skip_connect~0|+|skip_connect~0|skip_connect~1|+|skip_connect~0|skip_connect~1|skip_connect~2|"
 BEST = "|nor_conv_3x3~0|+|nor_conv_3x3~0|nor_conv_3x3~1|+|skip_connect~0|nor_conv_3x3~1|nor_conv_1x1~2|"
@@ -83,3 +86,16 @@ def test_a_damaged_table_is_refused(tmp_path: Path) -> None:
         table(copy)
     with pytest.raises(DamagedFile, match="cannot be read: No such file"):
         table(tmp_path / "none.xz")
+
+
+def test_how_far_cells_of_one_function_are_apart() -> None:
+    """The pooled deviation that the how-to tells, of those whose mean is above the median."""
+    alike = defaultdict(list)
+    for row, (first, *others) in enumerate(itertools.product(OPERATIONS, repeat=6)):
+        alike[canonical([[first], others[:2], others[2:]])].append(row)
+    for name, deviation in zip(DATA_SETS, (0.2, 0.4, 0.5), strict=True):
+        values = accuracies(name) / 100
+        groups = [values[rows] for rows in alike.values() if len(rows) > 1]
+        better = [group for group in groups if group.mean() >= np.median(values)]
+        squares = sum(((group - group.mean()) ** 2).sum() for group in better)
+        assert np.sqrt(squares / sum(len(group) - 1 for group in better)) == pytest.approx(deviation, abs=0.05)

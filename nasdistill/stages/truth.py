@@ -1,0 +1,72 @@
+"""Stage `truth`: what architectures score once they are trained, from the table of a benchmark."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar
+
+from pydantic import Field
+
+from nasdistill.errors import found_at
+from nasdistill.stages.base import STAGES, Context, Inputs, Outcome, Place, Reference, Specs, Stage, path_of
+from nasdistill.storage import write_json
+
+if TYPE_CHECKING:
+    from nasdistill.models.base import Model
+
+TRUTH = "truth.json"
+
+
+@STAGES.register("truth")
+class Truth(Stage):
+    """Tell what cells of NAS-Bench-201 score once they are trained, from the benchmark's table.
+
+    Test accuracy on three data sets, rank among all 15,625 cells, and regret: the points that the best cell has more.
+    Nothing is trained. A network is known by its cell, whatever its size.
+    """
+
+    source = "Dong and Yang 2020, NAS-Bench-201 (arXiv:2001.00326)"
+    makes = "metrics"
+    reads_data = False
+    positional: ClassVar[tuple[str, ...]] = ("architectures",)
+
+    architectures: Annotated[list[str | dict[str, Any]], Reference("architecture", or_model=True)] = Field(
+        min_length=1,
+        description="whose truth is told: cells such as '|op~0|+|op~0|op~1|+|op~0|op~1|op~2|', searches, or the "
+        "folders of artifacts",
+        examples=[["|nor_conv_3x3~0|+|nor_conv_3x3~0|nor_conv_3x3~1|+|skip_connect~0|nor_conv_3x3~1|nor_conv_1x1~2|"]],
+    )
+
+    def foresee(self, specs: Specs, context: Context) -> None:
+        from nasdistill.models.base import NetworkSpec
+        from nasdistill.truth.nas_bench_201 import truth_of
+
+        for place, architecture in self._listed():
+            with found_at(*path_of(place)):
+                if place not in specs:
+                    truth_of(_model(architecture))
+                elif isinstance(spec := specs[place], NetworkSpec):  # else the run will know
+                    truth_of(spec.model)
+
+    def run(self, inputs: Inputs, context: Context) -> Outcome:
+        from nasdistill.models.base import load_spec
+        from nasdistill.truth.nas_bench_201 import truth_of
+
+        told = []
+        for place, architecture in self._listed():
+            with found_at(*path_of(place)):
+                given, artifact = context.networks.get(place), inputs.get(place)
+                spec = given.spec if given else load_spec(artifact.folder) if artifact else None
+                truth = truth_of(spec.model if spec else _model(architecture))
+            told.append({"name": architecture, **truth.plain()})
+        write_json(context.folder / TRUTH, {"architectures": told})
+        return Outcome({"architectures": len(told)})
+
+    def _listed(self) -> Iterator[tuple[Place, str | dict[str, Any]]]:
+        return ((("architectures", number), each) for number, each in enumerate(self.architectures))
+
+
+def _model(architecture: str | dict[str, Any]) -> Model:
+    from nasdistill.models.base import MODELS
+
+    return MODELS.parse(architecture)
