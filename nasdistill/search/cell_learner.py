@@ -36,6 +36,7 @@ class CellLearner(Learner):
 
     Attributes:
         model: what would be found now, as a recipe writes it.
+        models: what would have been found after each epoch, [[epochs done, model], ...].
         progress: share of the epochs that were done when the present one began.
     """
 
@@ -46,6 +47,7 @@ class CellLearner(Learner):
         self.options = options
         self.space = space
         self.progress = 0.0
+        self.models: list[list[Any]] = []
         super().__init__(options, within_memory(lambda: self.make_supernet(data)), engine, seed, options.order == 2)
         self.moves = Moves([getattr(self.supernet, kind) for kind in space.kinds])
 
@@ -112,6 +114,7 @@ class CellLearner(Learner):
         self.stopped = epoch > 0 and self._collapsed(latest["normal"], epoch) and self.options.on_collapse == "stop"
         if not self.stopped or epoch == 1:
             self.model = self.space.model_of(latest)
+        self.models.append([epoch, self.model])
         curves: dict[str, float] = {}
         for mixture in mixtures:
             name = mixture.cell
@@ -141,10 +144,11 @@ class CellLearner(Learner):
         if (warning := undecided(made)) is not None:
             log.warning("%s; more epochs or a larger alpha_lr let the images decide", warning)
         decided = {"decided": 100 * sum(each.decided for each in made) / len(made)} if made else {}
-        return SearchResult(self.model, metrics=decided, decisions=[each.plain() for each in made])
+        history = {"found": self.models}
+        return SearchResult(self.model, history, metrics=decided, decisions=[each.plain() for each in made])
 
     def parts(self) -> dict[str, Stateful | None]:
-        return {**super().parts(), "cells": Fields(self, "model", "stopped"), "moves": self.moves}
+        return {**super().parts(), "cells": Fields(self, "model", "models", "stopped"), "moves": self.moves}
 
     def _collapsed(self, normal: Cell, epoch: int) -> bool:
         edges = sum(map(len, normal))

@@ -178,7 +178,7 @@ def learn(
 
         found = learner.found(architecture_batches)
     metrics = {"samples_per_second": course.samples / course.seconds, "epochs": course.epoch}
-    return replace(found, history={"curves": history.curves}, metrics=found.metrics | metrics)
+    return replace(found, history={**found.history, "curves": history.curves}, metrics=found.metrics | metrics)
 
 
 def halves(data: Data, batch_size: int, engine: Engine, seed: int) -> tuple[ImageBatches, ImageBatches]:

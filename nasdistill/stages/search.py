@@ -12,6 +12,7 @@ from nasdistill.component import Facts, Options
 from nasdistill.errors import SpecError, UserError
 from nasdistill.registry import ComponentOf, registry
 from nasdistill.stages.base import STAGES, Context, Inputs, Like, Outcome, Specs, Stage
+from nasdistill.stages.truth import judged, known_truth
 from nasdistill.storage import write_json, write_text
 
 if TYPE_CHECKING:
@@ -87,9 +88,11 @@ class Search(SearchOptions, Stage):
         try:
             choices = self.space.choices(data.shape, len(data.classes))
             first = {label: alternatives[0] for label, alternatives in choices.items()}
-            return Like(NetworkSpec.for_data(self.space.model(first), data))
+            spec = NetworkSpec.for_data(self.space.model(first), data)
         except (NotImplementedError, UserError):  # a space need not list its choices, and nni may be missing
             return None
+        known_truth(spec.model)  # a damaged table is refused before the search, not after it
+        return Like(spec)
 
     def run(self, inputs: Inputs, context: Context) -> Outcome:
         from nasdistill.models.base import Network, NetworkSpec, save_network
@@ -101,8 +104,9 @@ class Search(SearchOptions, Stage):
         spec = NetworkSpec.for_data(found.model, data)
         network = spec.build()
         save_network(context.folder, spec, None)
-        if found.history:
-            write_json(context.folder / HISTORY, found.history)
+        history, truth = judged(context.stage, spec.model, found.history, context.folder)
+        if history:
+            write_json(context.folder / HISTORY, history)
         if found.decisions:
             write_json(context.folder / DECISIONS, {"edges": found.decisions})
         if found.trials:
@@ -115,7 +119,9 @@ class Search(SearchOptions, Stage):
                     context.folder / f"{graph.kind}-cell.svg",
                     draw_cell(graph.edges, graph.title, graph.inputs, graph.outputs),
                 )
-        return Outcome({**found.metrics, **described(network, spec.shape)}, Network(spec, network, trained=False))
+        return Outcome(
+            {**found.metrics, **truth, **described(network, spec.shape)}, Network(spec, network, trained=False)
+        )
 
 
 def strategies_for(space: SearchSpace) -> list[str]:

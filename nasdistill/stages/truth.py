@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
 from pydantic import Field
 
-from nasdistill.errors import found_at
+from nasdistill.errors import SpecError, found_at
 from nasdistill.stages.base import STAGES, Context, Inputs, Outcome, Place, Reference, Specs, Stage, path_of
 from nasdistill.storage import write_json
 
 if TYPE_CHECKING:
     from nasdistill.models.base import Model
+    from nasdistill.truth import nas_bench_201
 
 TRUTH = "truth.json"
 
@@ -70,3 +72,43 @@ def _model(architecture: str | dict[str, Any]) -> Model:
     from nasdistill.models.base import MODELS
 
     return MODELS.parse(architecture)
+
+
+def known_truth(model: Model) -> nas_bench_201.Truth | None:
+    """What is true of a model's cell, None where no table knows it.
+
+    Raises:
+        DamagedFile: the table is not as it was installed.
+    """
+    from nasdistill.truth.nas_bench_201 import truth_of
+
+    try:
+        return truth_of(model)
+    except SpecError:
+        return None
+
+
+def judged(name: str, model: Model, history: Mapping[str, Any], folder: Path) -> tuple[dict[str, Any], dict[str, Any]]:
+    """What a search found is judged after its end, if a table knows it, and written to a folder.
+
+    Args:
+        name: of the search.
+        history: see `SearchResult`.
+
+    Returns:
+        the history, with the regret of what would have been found before, and metrics.
+    """
+    from nasdistill.truth.nas_bench_201 import regret_curves
+
+    truth = known_truth(model)
+    if truth is None:
+        return dict(history), {}
+    write_json(folder / TRUTH, {"architectures": [{"name": name, **truth.plain()}]})
+    standings = {
+        data_set: {"accuracy": each.accuracy, "rank": each.rank, "regret": each.regret}
+        for data_set, each in truth.standings.items()
+    }
+    if "found" not in history:
+        return dict(history), {"truth": standings}
+    regrets = regret_curves((x, _model(found)) for x, found in history["found"])
+    return {**history, "curves": history["curves"] | regrets}, {"truth": standings}

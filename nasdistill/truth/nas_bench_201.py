@@ -14,6 +14,7 @@ import functools
 import hashlib
 import itertools
 import lzma
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -134,6 +135,16 @@ def truth_of(model: Model) -> Truth:
         f"no table of true accuracies exists for a network of the model {model.registered_name!r}; "
         "there is one for the cells of NAS-Bench-201, |op~0|+|op~0|op~1|+|op~0|op~1|op~2|"
     )
+
+
+def regret_curves(found: Iterable[tuple[float, Model]]) -> dict[str, list[list[float]]]:
+    """How much better the best cell is than what a search would have found, by `regret/<data set>` [[x, points], ...].
+
+    Args:
+        found: x, such as the epochs done, and the model.
+    """
+    standings = [(x, truth_of(model).standings) for x, model in found]
+    return {f"regret/{name}": [[x, each[name].regret] for x, each in standings] for name in DATA_SETS}
 
 
 def accuracies(data_set: str) -> npt.NDArray[np.uint16]:

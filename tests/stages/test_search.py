@@ -14,12 +14,15 @@ from nasdistill.models.base import load_spec
 from nasdistill.models.genotypes import Genotype
 from nasdistill.registry import build, registry
 from nasdistill.report import payloads
+from nasdistill.report.records import Row
 from nasdistill.report.sections import cells
+from nasdistill.report.sections.truth import TruthPayload
 from nasdistill.search.spaces import SPACES, SearchSpace
 from nasdistill.stages import STAGES, Context, Outcome
 from nasdistill.storage import read_json
 from nasdistill.training.engine import EngineSettings
 from nasdistill.training.records import Records
+from nasdistill.truth.nas_bench_201 import lookup
 
 SMALL = {"name": "darts-tiny", "nodes": 2, "search_channels": 2, "search_cells": 3, "channels": 4, "cells": 3}
 
@@ -150,3 +153,29 @@ def test_a_cell_of_nas_bench_201_is_written_in_the_benchmarks_form_and_drawn(tmp
     kept = [name for row in model.rows() for name in row if name != "none"]
     assert [name for node in graph.edges for name, _state in node] == kept
     assert ElementTree.parse(payload / "normal-cell.svg").getroot().tag.endswith("svg")  # noqa: S314  (our own file)
+
+
+def test_a_search_of_nas_bench_201_ends_with_what_its_cells_really_score(tmp_path: Path) -> None:
+    space = {"name": "nas-bench-201", "search_channels": 2, "search_cells": 1, "channels": 4, "cells": 1, "stages": 2}
+    outcome = run(tmp_path, space=space, strategy={"name": "darts", "epochs": 2, "batch_size": 50, "alpha_lr": 0.3})
+    payload = tmp_path / "payload"
+    cell = load_spec(payload).model.cell
+    true = lookup(cell).standings
+    assert outcome.metrics["truth"]["CIFAR-10"]["accuracy"] == true["CIFAR-10"].accuracy
+    assert outcome.metrics["truth"]["ImageNet16-120"]["rank"] == true["ImageNet16-120"].rank
+    history = read_json(payload / "history.json")
+    found = [(epoch, model["cell"]) for epoch, model in history["found"]]
+    assert [epoch for epoch, _cell in found] == [0, 1, 2]
+    assert found[-1][1] == cell != found[0][1]
+    regret = [[epoch, lookup(then).standings["CIFAR-100"].regret] for epoch, then in found]
+    assert history["curves"]["regret/CIFAR-100"] == regret
+    told = payloads.read(TruthPayload, payload)
+    assert told is not None
+    assert [(each.name, each.cell) for each in told.architectures] == [("student-arch", cell)]
+
+
+@pytest.mark.parametrize(("metrics", "told"), [({}, True), ({"truth": {}}, False)])
+def test_cells_that_no_table_knows_are_said_to_be_so(metrics: dict[str, Any], told: bool) -> None:
+    payload = cells.GenotypePayload(cell="|skip_connect~0|")
+    (group,) = cells.Cells().of_seed("arch", payload, Row("arch", "search", 0, metrics=metrics))
+    assert ("No table of true accuracies" in group.note) == told

@@ -42,4 +42,5 @@ class Cells(Section):
 
     def of_seed(self, heading: str, payload: GenotypePayload, row: Row) -> list[Group]:
         drawn = (draw_cell(cell.edges, cell.title, cell.inputs, cell.outputs) for cell in payload.graphs())
-        return [Group(heading, tuple(drawn), wide=True)]
+        note = "" if "truth" in row.metrics else "No table of true accuracies exists for cells of this space."
+        return [Group(heading, tuple(drawn), note=note, wide=True)]

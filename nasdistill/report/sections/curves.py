@@ -13,11 +13,11 @@ PARTS = ("train", "validation", "test")
 BALANCED = "balanced accuracy"
 DEPARTS = 2.0
 """Points between accuracy and balanced accuracy from which on the latter has a picture."""
-FIRST = ("loss", "accuracy", BALANCED)
+FIRST = ("loss", "accuracy", BALANCED, "regret")
 LAST = ("entropy", "skips", "learning rate")
 LOSSES_OF = ("generator", "student")
 SPREADS = "spread of the predictions"
-UNITS = {"accuracy": "%", BALANCED: "%", "agreement": "%", SPREADS: "entropy, share of the largest"}
+UNITS = {"accuracy": "%", BALANCED: "%", "regret": "points", "agreement": "%", SPREADS: "entropy, share of the largest"}
 
 
 @SECTIONS.register("curves")

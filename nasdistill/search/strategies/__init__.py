@@ -21,7 +21,8 @@ class SearchResult:
 
     Attributes:
         model: the model that was found, as a recipe writes it: what `registry("models").parse` takes.
-        history: `{"curves": {name: [[epochs done, value], ...]}}` where the strategy learns, plain data.
+        history: `{"curves": {name: [[epochs done, value], ...]}}` where the strategy learns, plain data; `"found":
+            [[epochs done, model], ...]` tells what would have been found after each epoch, which is judged in the end.
         metrics: numbers for the results table, e.g. `samples_per_second`.
         decisions: the edges of `decisions.json` where a search tells how decided each is, plain data.
         trials: the content of `trials.json` where architectures were tried one by one, plain data.
