@@ -38,6 +38,7 @@ class CellLearner(Learner):
         model: what would be found now, as a recipe writes it.
         models: what would have been found after each epoch, [[epochs done, model], ...].
         progress: share of the epochs that were done when the present one began.
+        warming_up: whether only the weights learn in the present epoch.
     """
 
     supernet: CellSupernet
@@ -46,7 +47,7 @@ class CellLearner(Learner):
     def __init__(self, options: CellOptions, space: CellSpace, data: Data, engine: Engine, seed: int) -> None:
         self.options = options
         self.space = space
-        self.progress = 0.0
+        self.progress, self.warming_up = 0.0, False
         self.models: list[list[Any]] = []
         super().__init__(options, within_memory(lambda: self.make_supernet(data)), engine, seed, options.order == 2)
         self.moves = Moves([getattr(self.supernet, kind) for kind in space.kinds])
@@ -64,10 +65,11 @@ class CellLearner(Learner):
 
     def begin_epoch(self, epoch: int) -> None:
         self.progress = epoch / self.options.epochs
+        self.warming_up = (epoch + 1) / self.options.epochs <= self.options.warm_up
 
     def step(self, number: int, weight_batch: Batch, architecture_batch: Batch | None = None) -> None:
         with self.moves.of(number):
-            super().step(number, weight_batch, architecture_batch)
+            super().step(number, weight_batch, None if self.warming_up else architecture_batch)
 
     def mixture(self, half: str, number: int) -> tuple[Mixture, ...]:
         """What the pass on that half in that step reads: the same whenever it is asked for."""

@@ -82,6 +82,7 @@ class Learner:
 
     def step(self, number: int, weight_batch: Batch, architecture_batch: Batch | None = None) -> None:
         """The alphas, if any, learn from `architecture_batch`, then the weights from `weight_batch`."""
+        self.seen = {}
         if self.adam is not None and architecture_batch is not None:
             optimizer_step(self.adam, self.alphas, self.alpha_gradients(number, weight_batch, architecture_batch))
         optimizer_step(

@@ -54,11 +54,16 @@ class CellOptions(GradientOptions):
     edges: Annotated[Any, ComponentOf("edges")] = Field(
         "dense", validate_default=True, description="what lies on an edge, e.g. {name: partial, divisor: 4}"
     )
+    warm_up: float = Field(
+        0.0, ge=0, lt=1, description="share of the epochs, at the start, in which only the weights learn; whole epochs"
+    )
     edge_normalisation: bool = Field(
         False, description="learn the share of each edge in its node's sum as well, a softmax over the node's edges"
     )
     regularisers: tuple[Annotated[Any, ComponentOf("regularisers")], ...] = Field(
-        (), description="terms of the architecture's loss beside cross-entropy, e.g. [beta-decay]"
+        (),
+        validate_default=True,
+        description="terms of the architecture's loss beside cross-entropy, e.g. [beta-decay]",
     )
     selection: Annotated[Any, ComponentOf("selections")] = Field(
         "strongest",

@@ -34,8 +34,10 @@ from tests.search.parts import Every, Killed, engine
 pytest.importorskip("nni")
 
 ONE_SHOT = {"epochs": 1, "batch_size": 16}
+SUPERNETS = ("darts", "pc-darts", "gdas", "snas", "drnas", "beta-darts", "fair-darts", "sdarts")
+"""Strategies that search spaces of cells by their supernet."""
 QUICK: dict[str, dict[str, Any]] = {
-    "darts": ONE_SHOT,
+    **dict.fromkeys(SUPERNETS, ONE_SHOT),
     "random": {},
     "proxy": {"count": 1},
     "auto": {"epochs": 1},
@@ -51,7 +53,7 @@ QUICK: dict[str, dict[str, Any]] = {
 OURS = ("darts", "darts-tiny", "nas-bench-201", "residual", "s2", "s3", "s4")
 CELLS = ("nni:darts", "nni:enas", "nni:nasnet", "nni:amoeba", "nni:pnas")
 REFUSED = {
-    **{("darts", space): "it needs a space of cells" for space in TINY},
+    **{(strategy, space): "it needs a space of cells" for strategy in SUPERNETS for space in TINY},
     **{
         (strategy, space): r"it needs one of nni's spaces \(nni:...\)"
         for strategy in ("nni:darts", "nni:gumbel-darts", "nni:proxyless", "nni:random-one-shot")

@@ -107,6 +107,25 @@ def test_dirichlet_samples_have_the_mean_and_variance_of_their_concentration() -
     torch.testing.assert_close(*gradients, atol=0.02, rtol=0)
 
 
+def test_perturbed_weights_are_the_softmax_with_uniform_noise_while_weights_learn() -> None:
+    sampler = SAMPLERS.parse({"name": "perturbed", "radius": 0.02, "radius_end": 0.08})
+    torch.manual_seed(0)
+    drawn = sampler.weights(ALPHAS, TRAINING)
+    torch.manual_seed(0)
+    expected = []
+    for row, noise in zip(ALPHAS.softmax(dim=1).tolist(), torch.rand(2, 3).tolist(), strict=True):
+        noisy = [max(0.0, weight + 0.05 * (2 * each - 1)) for weight, each in zip(row, noise, strict=True)]
+        expected.append([pytest.approx(weight / sum(noisy)) for weight in noisy])
+    assert drawn.tolist() == expected
+    assert torch.equal(sampler.weights(ALPHAS, Moment(0.5, "validation")), ALPHAS.softmax(dim=1))
+    # Noise in [-1, 1] on a third takes it below 0 in a third of the draws; two or three of three: 7 of 27.
+    wide = SAMPLERS.parse({"name": "perturbed", "radius": 1, "radius_end": 1})
+    torch.manual_seed(0)
+    weights = wide.weights(torch.zeros(8000, 3), TRAINING)
+    torch.testing.assert_close(weights.sum(dim=1), torch.ones(8000))
+    assert float((weights.amax(dim=1) == 1).float().mean()) == pytest.approx(7 / 27, abs=0.02)
+
+
 def many_of(sampler: Sampler, alphas: torch.Tensor, count: int = 4000) -> torch.Tensor:
     torch.manual_seed(0)
     return sampler.weights(alphas.repeat(count, 1), TRAINING).view(count, *alphas.shape).mean(dim=0)
@@ -202,6 +221,10 @@ def test_regularisers_are_their_closed_forms() -> None:
     mixture = Mixture("normal", TRAINING, alphas, torch.eye(5)[[1, 3]])
     decay = REGULARISERS.parse("beta-decay").loss(SPACE, mixture)
     assert float(decay) == pytest.approx(0.5 * (math.log(5) + math.log(4 + math.e)) / 2)
+    zero_one = REGULARISERS.parse("zero-one").loss(SPACE, dataclasses.replace(mixture, weights=alphas))
+    assert float(zero_one) == pytest.approx(-0.25)
+    gates = dataclasses.replace(mixture, weights=torch.tensor([[0.5, 0.9]]))
+    assert float(REGULARISERS.parse("zero-one").loss(SPACE, gates)) == pytest.approx(-0.08)
     # A separable convolution, 2 (3 * 3 C + C^2) parameters, is the largest; a skip connection has none.
     assert float(REGULARISERS.parse("expected-parameters").loss(SPACE, mixture)) == pytest.approx(0.5)
     dilated = dataclasses.replace(mixture, weights=torch.eye(5)[[4, 4]])

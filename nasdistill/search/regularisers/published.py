@@ -42,3 +42,15 @@ class ExpectedParameters(Regulariser):
     def loss(self, space: CellSpace, mixture: Mixture) -> torch.Tensor:
         costs = [float(parameters_of(name, space.search_channels)) for name in space.operations]
         return (mixture.weights @ mixture.weights.new_tensor(costs)).mean() / max(1.0, *costs)
+
+
+@REGULARISERS.register("zero-one")
+class ZeroOne(Regulariser):
+    """-mean((w - 1/2)^2) over all weights w: drives gates to 0 or 1."""
+
+    source: ClassVar[str] = "Chu et al. 2020, Fair DARTS (arXiv:1911.12126), section 3.3"
+
+    weight: float = Field(10.0, description="what this term is multiplied by in the architecture's loss")
+
+    def loss(self, space: CellSpace, mixture: Mixture) -> torch.Tensor:
+        return -(mixture.weights - 0.5).square().mean()

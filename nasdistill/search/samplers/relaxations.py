@@ -72,3 +72,29 @@ class Dirichlet(Sampler):
             return concentration / concentration.sum(dim=1, keepdim=True)
         drawn: torch.Tensor = torch.distributions.Dirichlet(concentration, validate_args=False).rsample()
         return drawn
+
+
+@SAMPLERS.register("perturbed")
+class Perturbed(Sampler):
+    """softmax(alphas); while weights learn, with uniform noise in [-radius, radius], cut to [0, 1], the sum made 1.
+
+    The radius grows linearly with the epochs. Where noise takes all weights of an edge below 0, the largest is 1.
+    """
+
+    source: ClassVar[str] = "Chen and Hsieh 2020, SmoothDARTS (arXiv:2002.05283), SDARTS-RS"
+
+    radius: float = Field(0.03, ge=0, description="largest noise in the first epoch")
+    radius_end: float = Field(0.3, ge=0, description="what it goes towards, by the same amount each epoch")
+
+    def weights(self, alphas: torch.Tensor, moment: Moment) -> torch.Tensor:
+        import torch
+
+        weights = alphas.softmax(dim=1)
+        if moment.half != "training":
+            return weights
+        radius = self.radius + (self.radius_end - self.radius) * moment.progress
+        noisy = weights + radius * (2 * torch.rand_like(weights) - 1)
+        cut = noisy.clamp(0, 1)
+        largest = torch.nn.functional.one_hot(noisy.argmax(dim=1), weights.shape[1])
+        cut = torch.where(cut.sum(dim=1, keepdim=True) > 0, cut, largest.to(cut.dtype))
+        return cut / cut.sum(dim=1, keepdim=True)
