@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import copy
 import logging
 from typing import TYPE_CHECKING, Any
 
 import torch
+from torch.nn import functional
 
-from nasdistill.data.loaders import ImageBatches
 from nasdistill.models.budget import within_memory
 from nasdistill.models.genotypes import Cell
-from nasdistill.search.bilevel import second_order
+from nasdistill.search.bilevel import as_constants, gradients, second_order
 from nasdistill.search.cell_supernet import INITIAL_SPREAD, CellSupernet
+from nasdistill.search.curvature import before_the_rise, dominant_eigenvalue
 from nasdistill.search.decisions import Decision, Moves, decisions, undecided
 from nasdistill.search.gradient import Gradients, Learner
 from nasdistill.search.mixture import Mixture, Moment
@@ -38,6 +40,7 @@ class CellLearner(Learner):
         model: what would be found now, as a recipe writes it.
         models: what would have been found after each epoch, [[epochs done, model], ...].
         progress: share of the epochs that were done when the present one began.
+        eigenvalues: of the Hessian, after each epoch, where they are watched.
         warming_up: whether only the weights learn in the present epoch.
     """
 
@@ -49,6 +52,7 @@ class CellLearner(Learner):
         self.space = space
         self.progress, self.warming_up = 0.0, False
         self.models: list[list[Any]] = []
+        self.eigenvalues: list[float] = []
         super().__init__(options, within_memory(lambda: self.make_supernet(data)), engine, seed, options.order == 2)
         self.moves = Moves([getattr(self.supernet, kind) for kind in space.kinds])
 
@@ -116,8 +120,14 @@ class CellLearner(Learner):
         self.stopped = epoch > 0 and self._collapsed(latest["normal"], epoch) and self.options.on_collapse == "stop"
         if not self.stopped or epoch == 1:
             self.model = self.space.model_of(latest)
-        self.models.append([epoch, self.model])
         curves: dict[str, float] = {}
+        if self.options.eigenvalue != "ignore":
+            self.eigenvalues.append(self.eigenvalue(epoch))
+            curves["eigenvalue"] = self.eigenvalues[-1]
+            if self.options.eigenvalue == "stop" and (best := before_the_rise(self.eigenvalues)) is not None:
+                log.warning("the eigenvalue rises: the search stops after epoch %d, with the cells of %d", epoch, best)
+                self.model, self.stopped = self.models[best][1], True
+        self.models.append([epoch, self.model])
         for mixture in mixtures:
             name = mixture.cell
             for edge, row in enumerate(mixture.weights.tolist()):
@@ -130,6 +140,20 @@ class CellLearner(Learner):
             curves[f"skips/{name}"] = float(count_skips(latest[name]))
         return curves
 
+    def eigenvalue(self, epoch: int) -> float:
+        """The dominant one of the Hessian of the validation loss in the alphas, nothing drawn, on the first batch."""
+        batch = next(self.architecture_batches.epoch(0, stop=1))
+        supernet = copy.deepcopy(self.supernet).double()
+        alphas = supernet.alphas()
+
+        @torch.enable_grad()
+        def gradient() -> list[torch.Tensor]:
+            logits = supernet(batch.images.double(), supernet.mixture(Moment(epoch / self.options.epochs)))
+            return gradients(functional.cross_entropy(logits, batch.labels), alphas, all_reduce_mean)
+
+        with as_constants(supernet.weights()):
+            return dominant_eigenvalue(gradient, alphas)
+
     def decisions(self) -> list[Decision]:
         """How decided each edge is."""
         operations = self.space.operations
@@ -141,7 +165,7 @@ class CellLearner(Learner):
             found += decisions(cell, self.space.edges(), operations, candidates, alphas, halves, INITIAL_SPREAD)
         return found
 
-    def found(self, architecture_batches: ImageBatches) -> SearchResult:
+    def found(self) -> SearchResult:
         made = self.decisions()
         if (warning := undecided(made)) is not None:
             log.warning("%s; more epochs or a larger alpha_lr let the images decide", warning)
@@ -150,7 +174,11 @@ class CellLearner(Learner):
         return SearchResult(self.model, history, metrics=decided, decisions=[each.plain() for each in made])
 
     def parts(self) -> dict[str, Stateful | None]:
-        return {**super().parts(), "cells": Fields(self, "model", "models", "stopped"), "moves": self.moves}
+        return {
+            **super().parts(),
+            "cells": Fields(self, "model", "models", "eigenvalues", "stopped"),
+            "moves": self.moves,
+        }
 
     def _collapsed(self, normal: Cell, epoch: int) -> bool:
         edges = sum(map(len, normal))

@@ -57,7 +57,11 @@ class Learner:
     Attributes:
         seen: loss and accuracy in percent on each half in the last step, by the names in `CURVES`.
         stopped: whether the search ends before its last epoch.
+        weight_batches, architecture_batches: of either half of the images; `learn` sets them.
     """
+
+    weight_batches: ImageBatches
+    architecture_batches: ImageBatches
 
     def __init__(
         self, options: GradientOptions, supernet: WeightSharing, engine: Engine, seed: int, exact: bool
@@ -116,8 +120,8 @@ class Learner:
         """What the architecture is after so many epochs, 0 included, by the names of curves."""
         raise NotImplementedError(type(self).__name__)
 
-    def found(self, architecture_batches: ImageBatches) -> SearchResult:
-        """The model in the end, and what to tell of it beside curves; `architecture_batches` taught no weights."""
+    def found(self) -> SearchResult:
+        """The model in the end, and what to tell of it beside curves."""
         raise NotImplementedError(type(self).__name__)
 
     def parts(self) -> dict[str, Stateful | None]:
@@ -135,8 +139,8 @@ def learn(
 ) -> SearchResult:
     """The loop: goes on from `checkpoints` if there are any, see `Strategy.search`."""
     checkpoints, records = checkpoints or Checkpoints(), records or Records(title="search")
-    weight_batches, architecture_batches = halves(data, options.batch_size, engine, learner.seed)
-    used = [weight_batches, architecture_batches] if learner.alphas else [weight_batches]
+    learner.weight_batches, learner.architecture_batches = halves(data, options.batch_size, engine, learner.seed)
+    used = [learner.weight_batches, *([learner.architecture_batches] if learner.alphas else [])]
     losses, history, course = RunningLosses(), History(), Course(min(map(len, used)))
     state = Resumable(
         checkpoints,
@@ -177,7 +181,7 @@ def learn(
             records.scalars(news, course.done)
             state.step(course.done, course.number)
 
-        found = learner.found(architecture_batches)
+        found = learner.found()
     metrics = {"samples_per_second": course.samples / course.seconds, "epochs": course.epoch}
     return replace(found, history={**found.history, "curves": history.curves}, metrics=found.metrics | metrics)
 

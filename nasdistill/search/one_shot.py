@@ -148,9 +148,9 @@ class NniLearner(Learner):
             )
         return curves | {f"entropy/{kind}": sum(values) / len(values) for kind, values in entropies.items()}
 
-    def found(self, architecture_batches: ImageBatches) -> SearchResult:
+    def found(self) -> SearchResult:
         chosen, metrics = self.strategy.choose(
-            self.supernet, self.choices, architecture_batches, self.engine, self.seed
+            self.supernet, self.choices, self.architecture_batches, self.engine, self.seed
         )
         return SearchResult(self.space.model({label: chosen[label] for label in self.choices}), metrics=metrics)
 

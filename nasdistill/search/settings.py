@@ -79,3 +79,9 @@ class CellOptions(GradientOptions):
     on_collapse: Literal["warn", "stop"] = Field(
         "warn", description="warn of a collapse, or stop there and keep the cells of the epoch before"
     )
+    eigenvalue: Literal["ignore", "watch", "stop"] = Field(
+        "ignore",
+        description="after each epoch compute, on one batch in 64 bits, the dominant eigenvalue of the Hessian of the "
+        "validation loss in the architecture: watch it as a curve, or also stop where it rises by a third within five "
+        "epochs, and keep the cells of before",
+    )
