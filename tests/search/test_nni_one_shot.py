@@ -38,6 +38,7 @@ SUPERNETS = ("darts", "pc-darts", "gdas", "snas", "drnas", "beta-darts", "fair-d
 """Strategies that search spaces of cells by their supernet."""
 QUICK: dict[str, dict[str, Any]] = {
     **dict.fromkeys(SUPERNETS, ONE_SHOT),
+    "random-sharing": {**ONE_SHOT, "candidates": 2},
     "random": {},
     "proxy": {"count": 1},
     "auto": {"epochs": 1},
@@ -53,7 +54,7 @@ QUICK: dict[str, dict[str, Any]] = {
 OURS = ("darts", "darts-tiny", "nas-bench-201", "residual", "s2", "s3", "s4")
 CELLS = ("nni:darts", "nni:enas", "nni:nasnet", "nni:amoeba", "nni:pnas")
 REFUSED = {
-    **{(strategy, space): "it needs a space of cells" for strategy in SUPERNETS for space in TINY},
+    **{(strategy, space): "it needs a space of cells" for strategy in (*SUPERNETS, "random-sharing") for space in TINY},
     **{
         (strategy, space): r"it needs one of nni's spaces \(nni:...\)"
         for strategy in ("nni:darts", "nni:gumbel-darts", "nni:proxyless", "nni:random-one-shot")

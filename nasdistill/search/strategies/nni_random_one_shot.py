@@ -13,7 +13,7 @@ from nasdistill.data.seeds import derived_seed, generator_for
 from nasdistill.search.one_shot import Choices, NniSupernet, OneShot
 from nasdistill.search.strategies import STRATEGIES
 from nasdistill.search.strategies.random import sample
-from nasdistill.training.processes import all_reduce_sum
+from nasdistill.search.weight_sharing import accuracy_of
 
 if TYPE_CHECKING:
     from nasdistill.data.loaders import ImageBatches
@@ -47,7 +47,6 @@ class NniRandomOneShot(OneShot):
         return drawn[best], {"supernet_accuracy": scores[best], "candidates": different}
 
 
-@torch.no_grad()
 def accuracy(supernet: NniSupernet, chosen: dict[str, Any], batches: ImageBatches, epoch: int, engine: Engine) -> float:
     """Accuracy in percent of one architecture with the supernet's weights, on one epoch's batches."""
     supernet.follow(chosen)
@@ -55,10 +54,4 @@ def accuracy(supernet: NniSupernet, chosen: dict[str, Any], batches: ImageBatche
     for module in supernet.modules():
         if isinstance(module, nn.modules.batchnorm._BatchNorm):
             module.train()
-    right = seen = torch.zeros((), device=engine.device)
-    for batch in batches.epoch(epoch):
-        with engine.autocast():
-            answers = supernet(batch.images).argmax(dim=1)
-        right = right + (answers == batch.labels).sum()
-        seen = seen + len(batch.labels)
-    return float(100 * all_reduce_sum(right) / all_reduce_sum(seen))
+    return accuracy_of(supernet, batches, epoch, engine)

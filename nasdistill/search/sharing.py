@@ -1,0 +1,106 @@
+"""Random search with weight sharing: a supernet of cells trained by drawn architectures, which then tells the best."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from nasdistill.data.seeds import generator_for
+from nasdistill.models.base import NetworkSpec
+from nasdistill.models.budget import within_memory
+from nasdistill.models.genotypes import Cell
+from nasdistill.models.inspection import count_parameters
+from nasdistill.search.cell_supernet import CellSupernet
+from nasdistill.search.gradient import Learner
+from nasdistill.search.mixture import Mixture, Moment
+from nasdistill.search.settings import GradientOptions
+from nasdistill.search.spaces.cells import NONE, CellSpace
+from nasdistill.search.strategies import SearchResult
+from nasdistill.search.strategies.random import sample_cell
+from nasdistill.search.supernets import supernet_of
+from nasdistill.search.weight_sharing import accuracy_of
+
+if TYPE_CHECKING:
+    from nasdistill.data.base import Data
+    from nasdistill.training.engine import Engine
+
+Cells = Mapping[str, Cell]
+"""By kind."""
+
+
+def only(space: CellSpace, kind: str, cell: Cell, device: torch.device) -> Mixture:
+    """The mixture in which each edge of a cell carries its operation alone, and all other edges nothing."""
+    weights = torch.zeros(len(space.edges()), len(space.operations), device=device)
+    for node, edges in enumerate(cell):
+        for operation, state in edges:
+            weights[space.edges().index((state, node)), space.operations.index(operation)] = 1
+    return Mixture(kind, Moment(), weights, weights, computed=weights.bool().tolist())
+
+
+class SharingLearner(Learner):
+    """The weights of a supernet of cells; nothing is learned of the architecture."""
+
+    supernet: CellSupernet
+
+    def __init__(
+        self, options: GradientOptions, candidates: int, space: CellSpace, data: Data, engine: Engine, seed: int
+    ) -> None:
+        supernet = within_memory(lambda: supernet_of(space, data.shape, len(data.classes)))
+        super().__init__(options, supernet, engine, seed, exact=False)
+        self.alphas, self.adam = [], None
+        self.options, self.candidates = options, candidates
+        self.space, self.data, self.engine = space, data, engine
+
+    def drawn(self, generator: torch.Generator) -> Cells:
+        """An architecture, all equally likely."""
+        return {kind: sample_cell(self.space, generator) for kind in self.space.kinds}
+
+    def logits(self, half: str, images: torch.Tensor, number: int) -> torch.Tensor:
+        return self.logits_of(self.drawn(generator_for(self.seed, "architecture", number)), images)
+
+    def logits_of(self, cells: Cells, images: torch.Tensor) -> torch.Tensor:
+        """Those of one architecture with the shared weights."""
+        mixtures = {kind: only(self.space, kind, cell, images.device) for kind, cell in cells.items()}
+        return self.supernet.logits(images, mixtures)
+
+    def curves(self, epoch: int) -> dict[str, float]:
+        return {}
+
+    def found(self) -> SearchResult:
+        """The drawn candidate that is right most often: of equals the smallest network, and then the earliest."""
+        generator = generator_for(self.seed, "candidates")
+        trials: list[dict[str, Any]] = []
+        models: list[dict[str, Any]] = []
+        for _ in range(self.candidates):
+            cells = self.drawn(generator)
+            model = self.space.model_of(cells)
+            if model in models:
+                continue
+
+            def logits(images: torch.Tensor, cells: Cells = cells) -> torch.Tensor:
+                return self.logits_of(cells, images)
+
+            models.append(model)
+            score = accuracy_of(logits, self.architecture_batches, self.options.epochs, self.engine)
+            kept = {
+                (kind, node, state): operation
+                for kind, cell in cells.items()
+                for node, edges in enumerate(cell)
+                for operation, state in edges
+            }
+            chosen = {
+                f"{kind}/{node}/{state}": kept.get((kind, node, state), NONE)
+                for kind in cells
+                for state, node in self.space.edges()
+            }
+            parameters = count_parameters(NetworkSpec.for_data(model, self.data).build())
+            untrained: dict[str, Any] = {"curve": [], "stopped": None, "like": None}
+            trials.append({"chosen": chosen, "parameters": parameters, "score": score, **untrained})
+        best = min(range(len(trials)), key=lambda number: (-trials[number]["score"], trials[number]["parameters"]))
+        return SearchResult(
+            models[best],
+            metrics={"supernet_accuracy": trials[best]["score"], "trials": len(trials)},
+            trials={"score": "accuracy with shared weights", "best": best, "trials": trials},
+        )
