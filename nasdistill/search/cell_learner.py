@@ -49,6 +49,7 @@ class CellLearner(Learner):
 
     def __init__(self, options: CellOptions, space: CellSpace, data: Data, engine: Engine, seed: int) -> None:
         self.options = options
+        self.engine = engine
         self.space = space
         self.progress, self.warming_up = 0.0, False
         self.models: list[list[Any]] = []
@@ -170,6 +171,9 @@ class CellLearner(Learner):
         if (warning := undecided(made)) is not None:
             log.warning("%s; more epochs or a larger alpha_lr let the images decide", warning)
         decided = {"decided": 100 * sum(each.decided for each in made) / len(made)} if made else {}
+        cells = None if self.stopped else self.options.selection.finish(self)
+        if cells is not None:
+            self.model = self.space.model_of(cells)
         history = {"found": self.models}
         return SearchResult(self.model, history, metrics=decided, decisions=[each.plain() for each in made])
 

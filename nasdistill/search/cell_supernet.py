@@ -83,6 +83,8 @@ class CellSupernet(WeightSharing):
     Its batch norms know the present batch only, in evaluation mode too: nobody keeps these weights, and running
     statistics would mix in the batches at the shifted weights of a second-order search.
 
+    `decided` holds by (kind, edge) the one operation that is left there, by its column, or None where nothing is.
+
     The alphas of a kind of cell are the parameter of its name, [edges, operations]. Where edges are normalised, the
     parameter `<kind>_edges` is what their shares are a softmax of, [edges].
     """
@@ -92,6 +94,7 @@ class CellSupernet(WeightSharing):
         self.space = space
         self.sampler = sampler or Softmax()
         self.edges = edges or Dense()
+        self.decided: dict[tuple[str, int], int | None] = {}
 
     def complete(self, edge_normalisation: bool) -> None:
         """Called when all modules are there: draw the alphas, and let the batch norms keep no statistics."""
@@ -116,13 +119,25 @@ class CellSupernet(WeightSharing):
         mixtures = []
         for kind in self.space.kinds:
             alphas, of_edges, shares = getattr(self, kind), getattr(self, f"{kind}_edges"), None
-            weights = self.sampler.checked(alphas, moment)
+            weights = self._projected(kind, self.sampler.checked(alphas, moment))
             if of_edges is not None:
                 nodes = torch.split(of_edges, [node + self.space.inputs for node in range(self.space.nodes)])
                 shares = torch.cat([node.softmax(dim=0) for node in nodes])
             computed = weights.ne(0).tolist() if sparse else None
             mixtures.append(Mixture(kind, moment, alphas, weights, shares, computed))
         return tuple(mixtures)
+
+    def _projected(self, kind: str, weights: torch.Tensor) -> torch.Tensor:
+        """With weight 1 of what is decided, and 0 of all else on those edges."""
+        rows = {row: column for (cell, row), column in self.decided.items() if cell == kind}
+        if not rows:
+            return weights
+        free, fixed = torch.ones_like(weights), torch.zeros_like(weights)
+        free[list(rows)] = 0
+        for row, column in rows.items():
+            if column is not None:
+                fixed[row, column] = 1
+        return weights * free + fixed
 
     def forward(self, images: torch.Tensor, mixtures: Sequence[Mixture] | None = None) -> torch.Tensor:
         """Logits, with what `mixture` gave, or gives where nothing is drawn."""
