@@ -96,8 +96,8 @@ class SharingLearner(Learner):
                 for state, node in self.space.edges()
             }
             parameters = count_parameters(NetworkSpec.for_data(model, self.data).build())
-            untrained: dict[str, Any] = {"curve": [], "stopped": None, "like": None}
-            trials.append({"chosen": chosen, "parameters": parameters, "score": score, **untrained})
+            once: dict[str, Any] = {"curve": [score], "stopped": None, "like": None}
+            trials.append({"chosen": chosen, "parameters": parameters, "score": score, **once})
         best = min(range(len(trials)), key=lambda number: (-trials[number]["score"], trials[number]["parameters"]))
         return SearchResult(
             models[best],

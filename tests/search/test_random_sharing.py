@@ -13,6 +13,7 @@ from nasdistill.data.base import Data
 from nasdistill.data.preparation import load
 from nasdistill.models.genotypes import DARTS_V1
 from nasdistill.registry import registry
+from nasdistill.report.sections.trials import SearchTrials
 from nasdistill.search.sharing import SharingLearner, only
 from nasdistill.search.spaces import SPACES
 from nasdistill.search.strategies import STRATEGIES
@@ -55,6 +56,7 @@ def test_the_best_candidate_is_kept_and_a_killed_search_ends_the_same(
     trials = found.trials["trials"]
     best = max(range(len(trials)), key=lambda number: (trials[number]["score"], -trials[number]["parameters"]))
     assert found.trials["best"] == best
+    assert SearchTrials.model_validate(found.trials).best == best  # so that the page shows them
     assert {len(trial["chosen"]) for trial in trials} == {6 if space is TABLED else 10}
     assert found.metrics["supernet_accuracy"] == trials[best]["score"]
     with pytest.raises(Killed):

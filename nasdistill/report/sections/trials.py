@@ -73,7 +73,8 @@ class TrialsOfSearch(Section):
     title = "Trials of the search"
     lead = (
         "Each trial is an architecture, trained a little on a part of the training images and scored on the rest of "
-        "them, or scored untrained by proxies, against the other trials. The stronger the colour, the better; the star "
+        "them, or scored once with weights that all share, or untrained by proxies, against the other trials. The "
+        "stronger the colour, the better; the star "
         "is the one that was found."
     )
     payload = SearchTrials
