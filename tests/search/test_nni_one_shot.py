@@ -96,7 +96,7 @@ def pairs() -> Iterator[Any]:
     """All; slow are large supernets, but for one strategy, and proxies and tuners on all nni's spaces but one."""
     for strategy, space in itertools.product(QUICK, [*OURS, *TINY]):
         large = space in SLOW and strategy != "nni:random-one-shot"
-        many = strategy in ("proxy", "auto", "successive-halving", "nni:tpe", "nni:evolution")
+        many = strategy in ("proxy", "auto", "successive-halving", "nni:gumbel-darts", "nni:tpe", "nni:evolution")
         repeated = many and space in TINY and space != "nni:nasbench201"
         slow = (large or repeated) and (strategy, space) not in REFUSED
         yield pytest.param(strategy, space, marks=pytest.mark.slow if slow else ())
