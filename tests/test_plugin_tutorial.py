@@ -305,7 +305,7 @@ def test_the_proxy_is_how_far_a_linear_network_carries_noise() -> None:
 
 def test_the_parts_of_a_search_do_what_they_say() -> None:
     alphas = torch.tensor([[0.0, 0.0, 1.0], [2.0, 0.0, 0.0]])
-    sampler = registry("samplers").parse({"name": "perturbed", "reach": 0.5})
+    sampler = registry("samplers").parse({"name": "jittered", "reach": 0.5})
     moved = sampler.weights(alphas, Moment(0.5, "training")).log() - alphas.log_softmax(1)
     assert 0 < float((moved - moved.mean(1, keepdim=True)).abs().max()) < 0.5
     for moment in (Moment(0.5, "validation"), Moment(0.5)):
@@ -335,7 +335,7 @@ def test_the_selection_drops_weak_edges() -> None:
 
 
 def test_a_search_of_these_parts_runs(tmp_path: Path) -> None:
-    parts = "sampler: perturbed, edges: auxiliary-skip, regularisers: [{name: entropy, weight: 0.1}], "
+    parts = "sampler: jittered, edges: auxiliary-skip, regularisers: [{name: entropy, weight: 0.1}], "
     parts += "selection: {name: above-threshold, threshold: 1}"
     strategy = f"{{name: darts, epochs: 1, batch_size: 16, {parts}}}"
     options = ["--space", "{name: darts-tiny, search_channels: 4, search_cells: 3}", "--strategy", strategy]

@@ -17,8 +17,8 @@ from nasdistill.search.selections.strongest import strongest_cell
 from nasdistill.search.spaces.cells import CellSpace
 
 
-@SAMPLERS.register("perturbed")
-class Perturbed(Sampler):
+@SAMPLERS.register("jittered")
+class Jittered(Sampler):
     """The softmax of alphas that are moved at random while the network's weights learn."""
 
     source = "Chen and Hsieh 2020, SDARTS (arXiv:2002.05283), random smoothing"
