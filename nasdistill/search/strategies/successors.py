@@ -8,7 +8,6 @@ from typing import Any, ClassVar, TypeVar
 from nasdistill.search.strategies import STRATEGIES, Strategy
 from nasdistill.search.strategies.darts import DartsSearch
 
-
 S = TypeVar("S", bound=Strategy)
 
 
