@@ -16,6 +16,8 @@ class Group:
         note: stands before them.
         wide: the pictures need the whole width.
         folded: shown after a click.
+        captions: one for each picture, by which a reader chooses the one that is shown, at first the last; where there
+            are none, all are.
     """
 
     title: str
@@ -24,6 +26,7 @@ class Group:
     note: str = ""
     wide: bool = False
     folded: bool = False
+    captions: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -34,9 +34,16 @@ _FAMILIES = {
     "skip": "var(--series-6, #6b7280)",
 }
 _OTHER = "var(--series-7, #8a2c5a)"
+_DASHES = ' stroke-dasharray="4 4"'
 
 
-def draw_cell(edges: Edges, title: str, inputs: int = 2, outputs: Collection[int] | None = None) -> str:
+def draw_cell(
+    edges: Edges,
+    title: str,
+    inputs: int = 2,
+    outputs: Collection[int] | None = None,
+    near_ties: Collection[tuple[int, int]] = (),
+) -> str:
     """Draw a cell from left to right: its inputs, layer by layer its nodes with their operations, its output.
 
     Args:
@@ -44,6 +51,7 @@ def draw_cell(edges: Edges, title: str, inputs: int = 2, outputs: Collection[int
         title: shown above; may be any text, it is escaped.
         inputs: how many the cell has, 1 or 2.
         outputs: the nodes that its output is made of; all, if not given.
+        near_ties: (state, node) of edges whose boxes are dashed, nodes counted from 0.
 
     Returns:
         one SVG element that stands alone or within a page.
@@ -62,7 +70,7 @@ def draw_cell(edges: Edges, title: str, inputs: int = 2, outputs: Collection[int
             middle = y + (row - (len(incoming) - 1) / 2) * (BOX_HEIGHT + BOX_GAP)
             lines.append(_line(*layout.start(source), left, middle, layout.lane(source, node + inputs)))
             lines.append(_line(left + layout.box_width, middle, x - RADIUS, y))
-            boxes.append(_box(left, middle, layout.box_width, name))
+            boxes.append(_box(left, middle, layout.box_width, name, (source, node) in near_ties))
     out_x, out_y = layout.places[output]
     for state in (node + inputs for node in outputs):
         lines.append(_line(*layout.start(state), out_x - PORT, out_y, layout.lane(state, output), dashed=True))
@@ -172,10 +180,9 @@ def _line(x: float, y: float, to_x: float, to_y: float, lane: float | None = Non
     if lane is not None:
         path += f"{_bend(x, y, x + LANE, lane)}H{to_x - LANE:.1f}"
         x, y = to_x - LANE, lane
-    dashes = ' stroke-dasharray="4 4"' if dashed else ""
     return (
         f'<path d="{path}{_bend(x, y, to_x, to_y)}" fill="none" stroke="currentColor" stroke-opacity="0.45" '
-        f'stroke-width="1.5"{dashes}/>'
+        f'stroke-width="1.5"{_DASHES if dashed else ""}/>'
     )
 
 
@@ -184,11 +191,11 @@ def _bend(x: float, y: float, to_x: float, to_y: float) -> str:
     return f"C{middle:.1f} {y:.1f} {middle:.1f} {to_y:.1f} {to_x:.1f} {to_y:.1f}"
 
 
-def _box(x: float, y: float, width: float, name: str) -> str:
+def _box(x: float, y: float, width: float, name: str, dashed: bool) -> str:
     colour = next((colour for family, colour in _FAMILIES.items() if name.startswith(family)), _OTHER)
     return (
         f'<rect x="{x:.1f}" y="{y - BOX_HEIGHT / 2:.1f}" width="{width:.1f}" height="{BOX_HEIGHT}" rx="6" '
-        f'style="fill: var(--paper, #ffffff); stroke: {colour}" stroke-width="2"/>'
+        f'style="fill: var(--paper, #ffffff); stroke: {colour}" stroke-width="2"{_DASHES if dashed else ""}/>'
         f'<text x="{x + width / 2:.1f}" y="{y + 4:.1f}" font-size="12" text-anchor="middle">{escape(name)}</text>'
     )
 

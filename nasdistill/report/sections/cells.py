@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
+
 from pydantic import Field, model_validator
 
 from nasdistill.models.genotypes import Cell, CellGraph, one_cell, pair_of_cells
 from nasdistill.report.parts import Group
-from nasdistill.report.payloads import Payload
+from nasdistill.report.payloads import Payload, by_seed
 from nasdistill.report.records import Row
 from nasdistill.report.sections import SECTIONS, Section
+from nasdistill.report.sections.decisions import DecisionsPayload
 from nasdistill.search.drawing import draw_cell
 
 
@@ -36,11 +39,20 @@ class Cells(Section):
     """The cells that a search found."""
 
     title = "Searched cells"
-    lead = "Boxes are operations, circles the sums of what they give; the output joins the circles with dashed lines."
+    lead = (
+        "Boxes are operations, circles the sums of what they give; the output joins the circles with dashed lines. "
+        "A dashed box is a near tie: chance kept that operation rather than the next."
+    )
     payload = GenotypePayload
     place = 50
 
     def of_seed(self, heading: str, payload: GenotypePayload, row: Row) -> list[Group]:
-        drawn = (draw_cell(cell.edges, cell.title, cell.inputs, cell.outputs) for cell in payload.graphs())
+        decisions = by_seed(DecisionsPayload, [row]).get(row.seed)
+        pictures = (drawn(cell, decisions.near_ties(cell) if decisions else ()) for cell in payload.graphs())
         note = "" if "truth" in row.metrics else "No table of true accuracies exists for cells of this space."
-        return [Group(heading, tuple(drawn), note=note, wide=True)]
+        return [Group(heading, tuple(pictures), note=note, wide=True)]
+
+
+def drawn(cell: CellGraph, near_ties: Collection[tuple[int, int]] = ()) -> str:
+    """The drawing of a cell, see `draw_cell`."""
+    return draw_cell(cell.edges, cell.title, cell.inputs, cell.outputs, near_ties)

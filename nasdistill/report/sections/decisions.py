@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pydantic import BaseModel, Field
 
+from nasdistill.models.genotypes import CellGraph
 from nasdistill.report import tables
 from nasdistill.report.parts import Group
 from nasdistill.report.payloads import NotNegative, Payload
@@ -30,6 +31,15 @@ class DecisionsPayload(Payload):
     file = "decisions.json"
 
     edges: list[DecidedEdge] = Field(min_length=1, description="In order.")
+
+    def near_ties(self, cell: CellGraph) -> set[tuple[int, int]]:
+        """(state, node) of each edge of a cell whose operation is the strongest by chance."""
+        kept = {(state, node, name) for node, edges in enumerate(cell.edges) for name, state in edges}
+        return {
+            (edge.state, edge.node)
+            for edge in self.edges
+            if edge.cell == cell.kind and not edge.decided and (edge.state, edge.node, edge.kept) in kept
+        }
 
 
 @SECTIONS.register("decisions")

@@ -1,0 +1,89 @@
+"""Cells as they formed while they were searched."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import pairwise
+from typing import Any
+
+from pydantic import Field
+
+from nasdistill.models.base import MODELS
+from nasdistill.models.genotypes import CellGraph
+from nasdistill.report.parts import Group
+from nasdistill.report.payloads import NotNegative, Payload, by_seed
+from nasdistill.report.records import Row
+from nasdistill.report.sections import SECTIONS, Section
+from nasdistill.report.sections.cells import GenotypePayload, drawn
+
+MOMENTS = 6
+"""Most drawings of one kind of cell."""
+
+
+class FoundPayload(Payload):
+    """`history.json` of a search: what it would have found, had it ended then."""
+
+    file = "history.json"
+
+    found: list[tuple[NotNegative, dict[str, Any]]] = Field([], description="[epochs done, model], in order.")
+
+
+@SECTIONS.register("forming")
+class Forming(Section):
+    """The cells that a search would have found after some of its epochs."""
+
+    title = "How the cells formed"
+    lead = "The cells that would have been found after so many epochs. An edge changes by its operation or its state."
+    payload = GenotypePayload
+    place = 52
+
+    def of_seed(self, heading: str, payload: GenotypePayload, row: Row) -> list[Group]:
+        read = by_seed(FoundPayload, [row])  # a damaged one is named where its curves would be
+        found = read[row.seed].found if read else []
+        genotypes = [(epoch, MODELS.parse(model).cell_genotype()) for epoch, model in found]
+        graphs = [(epoch, genotype.graphs()) for epoch, genotype in genotypes if genotype is not None]
+        epochs = [epoch for epoch, _ in graphs]
+        return [_group(heading, epochs, cells) for cells in zip(*(cells for _, cells in graphs), strict=True)]
+
+
+def _group(heading: str, epochs: Sequence[float], cells: Sequence[CellGraph]) -> Group:
+    changes = [changed_edges(before, after) for before, after in pairwise(cells)]
+    shown = moments(changes)
+    note = f"It changed in {sum(map(bool, changes))} of {len(changes)} epochs."
+    if len(shown) == MOMENTS:
+        note += " Shown are the first, the last, and those in between after which most edges were new."
+    return Group(
+        f"{heading}: {cells[0].title}",
+        tuple(drawn(cells[number]) for number in shown),
+        captions=tuple(f"epoch {epochs[number]:g}" for number in shown),
+        note=note,
+        wide=True,
+    )
+
+
+def changed_edges(before: CellGraph, after: CellGraph) -> int:
+    """How many edges of a cell are not in the one before it.
+
+    Examples:
+        >>> one = CellGraph("normal", "", ((("skip_connect", 0), ("max_pool_3x3", 1)),), 2, range(1))
+        >>> changed_edges(one, one._replace(edges=((("skip_connect", 1), ("max_pool_3x3", 1)),)))
+        1
+    """
+    return sum(len(set(now) - set(then)) for then, now in zip(before.edges, after.edges, strict=True))
+
+
+def moments(changes: Sequence[int], most: int = MOMENTS) -> list[int]:
+    """Which of some cells tell most of how they formed: the first, the last, and those that differ most.
+
+    Args:
+        changes: how much each but the first differs from the one before.
+
+    Examples:
+        >>> moments([0, 3, 1, 0, 2, 0], most=4)
+        [0, 2, 5, 6]
+        >>> moments([])
+        [0]
+    """
+    inner = [number for number, change in enumerate(changes[:-1], 1) if change]
+    inner.sort(key=lambda number: changes[number - 1], reverse=True)
+    return sorted({0, *inner[: most - 2], len(changes)})
