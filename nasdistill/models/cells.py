@@ -13,7 +13,7 @@ from torch import nn
 from nasdistill.data.base import Shape
 from nasdistill.models.genotypes import Genotype
 from nasdistill.models.growable import Part
-from nasdistill.models.layers import FactorizedReduce, ReLUConvNorm, concatenated
+from nasdistill.models.layers import FactorizedReduce, ReLUConvNorm, Stem, concatenated
 from nasdistill.models.operations import OPERATIONS, Operation
 
 
@@ -67,7 +67,7 @@ def network_parts(
         before_last, last = last, cell.output
         cells.append(cell)
     return NetworkParts(
-        Part(_stem, (shape[0], stem), shape), tuple(cells), Part(nn.Linear, (last[0], classes), (1, 1, last[0]))
+        Part(Stem, (shape[0], stem), shape), tuple(cells), Part(nn.Linear, (last[0], classes), (1, 1, last[0]))
     )
 
 
@@ -94,11 +94,6 @@ def _cell_parts(
         inputs=tuple(tuple(number for _name, number in edges) for edges in nodes),
         output=(width * len(nodes), node[1], node[2]),
     )
-
-
-def _stem(in_channels: int, out_channels: int) -> nn.Module:
-    convolution = nn.Conv2d(in_channels, out_channels, 3, padding=1, bias=False)
-    return nn.Sequential(convolution, nn.BatchNorm2d(out_channels))
 
 
 def _operation(kind: type[Operation], channels: int, stride: int) -> nn.Module:

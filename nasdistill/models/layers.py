@@ -96,6 +96,14 @@ class ReLUConv3x3Norm(nn.Sequential):
         )
 
 
+class Stem(nn.Sequential):
+    """3x3 convolution, batch norm: what networks of cells begin with."""
+
+    def __init__(self, in_channels: int, out_channels: int) -> None:
+        convolution = nn.Conv2d(in_channels, out_channels, 3, padding=1, bias=False)
+        super().__init__(convolution, nn.BatchNorm2d(out_channels))
+
+
 class DilatedConv(Together):
     """ReLU, depthwise, pointwise, batch norm."""
 

@@ -16,7 +16,7 @@ from torch.nn import functional
 from nasdistill.data.base import Shape
 from nasdistill.models.cell_strings import NONE, Rows
 from nasdistill.models.growable import Part
-from nasdistill.models.layers import ReLUConv3x3Norm
+from nasdistill.models.layers import ReLUConv3x3Norm, Stem
 from nasdistill.models.operations import OPERATIONS
 
 
@@ -82,12 +82,6 @@ class Reduction(nn.Module):
         return summed
 
 
-def stem(in_channels: int, out_channels: int) -> nn.Sequential:
-    """3x3 convolution, batch norm."""
-    convolution = nn.Conv2d(in_channels, out_channels, 3, padding=1, bias=False)
-    return nn.Sequential(convolution, nn.BatchNorm2d(out_channels))
-
-
 @dataclass(frozen=True)
 class NetworkParts:
     """What a network is made of.
@@ -122,7 +116,7 @@ def network_parts(rows: Rows, widths: Sequence[int], cells: int, shape: Shape, c
         stages.append((*blocks, *[Part(SummedCell, (rows, width), now)] * cells))
         before = now
     return NetworkParts(
-        Part(stem, (shape[0], widths[0]), shape),
+        Part(Stem, (shape[0], widths[0]), shape),
         tuple(stages),
         Part(nn.BatchNorm2d, (now[0],), now),
         Part(nn.Linear, (now[0], classes), (1, 1, now[0])),

@@ -13,7 +13,8 @@ from torch import nn
 from torch.nn import functional
 
 from nasdistill.data.base import Shape
-from nasdistill.models.summed_cells import Reduction, stem
+from nasdistill.models.layers import Stem
+from nasdistill.models.summed_cells import Reduction
 from nasdistill.search.cell_supernet import CellSupernet, MixedNodes
 from nasdistill.search.edges import Edges
 from nasdistill.search.mixture import Mixture
@@ -52,7 +53,7 @@ class SummedSupernet(CellSupernet):
     ) -> None:
         super().__init__(space, sampler, edges)
         widths = [space.search_channels * 2**stage for stage in range(space.stages)]
-        self.stem = stem(shape[0], widths[0])
+        self.stem = Stem(shape[0], widths[0])
         reductions = (Reduction(before, after) for before, after in itertools.pairwise(widths))
         self.blocks = nn.ModuleList([nn.Identity(), *reductions])
         self.stages = nn.ModuleList(

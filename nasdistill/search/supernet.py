@@ -13,7 +13,7 @@ from torch import nn
 from torch.nn import functional
 
 from nasdistill.data.base import Shape
-from nasdistill.models.layers import FactorizedReduce, ReLUConvNorm
+from nasdistill.models.layers import FactorizedReduce, ReLUConvNorm, Stem
 from nasdistill.search.cell_supernet import CellSupernet, MixedNodes
 from nasdistill.search.edges import Edges
 from nasdistill.search.mixture import Mixture
@@ -62,7 +62,7 @@ class Supernet(CellSupernet):
     ) -> None:
         super().__init__(space, sampler, edges)
         stem = space.stem_multiplier * space.search_channels
-        self.stem = nn.Sequential(nn.Conv2d(shape[0], stem, 3, padding=1, bias=False), nn.BatchNorm2d(stem))
+        self.stem = Stem(shape[0], stem)
         reductions = {space.search_cells // 3, 2 * space.search_cells // 3}
         width = space.search_channels
         channels = (stem, stem)
