@@ -201,17 +201,13 @@ def draw(network: Result, what: Literal["cells", "curves"] | None = None) -> Dra
     """A network's cells, or the curves of its training; if left out, the curves of one that is trained."""
     from nasdistill.report.plots import lines
     from nasdistill.report.sections.curves import panels
-    from nasdistill.search.drawing import draw_cell
+    from nasdistill.search.drawing import draw_graph
 
     if (what or ("curves" if network.trained and network.history else "cells")) == "curves":
         drawn = [lines(series, title, "") for title, series in panels([network.history]).items()]
     else:
         genotype = network.genotype
-        drawn = (
-            []
-            if genotype is None
-            else [draw_cell(graph.edges, graph.title, graph.inputs, graph.outputs) for graph in genotype.graphs()]
-        )
+        drawn = [] if genotype is None else [draw_graph(graph) for graph in genotype.graphs()]
     if not drawn:
         raise UserError(f"there is nothing to draw of {network!r}: it has no cells, and no curves")
     return Drawing(tuple(drawn))

@@ -5,6 +5,10 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from html import escape
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from nasdistill.models.genotypes import CellGraph
 
 INPUTS = ("c_{k-2}", "c_{k-1}")
 OUTPUT = "c_{k}"
@@ -35,6 +39,11 @@ _FAMILIES = {
 }
 _OTHER = "var(--series-7, #8a2c5a)"
 _DASHES = ' stroke-dasharray="4 4"'
+
+
+def draw_graph(graph: CellGraph, near_ties: Collection[tuple[int, int]] = ()) -> str:
+    """Draw a kind of cell as it says that it is drawn, see `draw_cell`."""
+    return draw_cell(graph.edges, graph.title, graph.inputs, graph.outputs, near_ties)
 
 
 def draw_cell(

@@ -97,7 +97,7 @@ class Search(SearchOptions, Stage):
     def run(self, inputs: Inputs, context: Context) -> Outcome:
         from nasdistill.models.base import Network, NetworkSpec, save_network
         from nasdistill.models.inspection import described
-        from nasdistill.search.drawing import draw_cell
+        from nasdistill.search.drawing import draw_graph
 
         data, space = context.data, self.space
         found = self.strategy.search(space, data, context.engine, context.seed, context.checkpoints(), context.records)
@@ -115,10 +115,7 @@ class Search(SearchOptions, Stage):
         if genotype is not None:
             write_json(context.folder / GENOTYPE, genotype.model_dump(mode="json"))
             for graph in genotype.graphs():
-                write_text(
-                    context.folder / f"{graph.kind}-cell.svg",
-                    draw_cell(graph.edges, graph.title, graph.inputs, graph.outputs),
-                )
+                write_text(context.folder / f"{graph.kind}-cell.svg", draw_graph(graph))
         return Outcome(
             {**found.metrics, **truth, **described(network, spec.shape)}, Network(spec, network, trained=False)
         )

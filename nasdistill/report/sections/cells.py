@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
-
 from pydantic import Field, model_validator
 
 from nasdistill.models.genotypes import Cell, CellGraph, one_cell, pair_of_cells
@@ -12,7 +10,7 @@ from nasdistill.report.payloads import Payload, by_seed
 from nasdistill.report.records import Row
 from nasdistill.report.sections import SECTIONS, Section
 from nasdistill.report.sections.decisions import DecisionsPayload
-from nasdistill.search.drawing import draw_cell
+from nasdistill.search.drawing import draw_graph
 
 
 class GenotypePayload(Payload):
@@ -48,11 +46,6 @@ class Cells(Section):
 
     def of_seed(self, heading: str, payload: GenotypePayload, row: Row) -> list[Group]:
         decisions = by_seed(DecisionsPayload, [row]).get(row.seed)
-        pictures = (drawn(cell, decisions.near_ties(cell) if decisions else ()) for cell in payload.graphs())
+        pictures = (draw_graph(cell, decisions.near_ties(cell) if decisions else ()) for cell in payload.graphs())
         note = "" if "truth" in row.metrics else "No table of true accuracies exists for cells of this space."
         return [Group(heading, tuple(pictures), note=note, wide=True)]
-
-
-def drawn(cell: CellGraph, near_ties: Collection[tuple[int, int]] = ()) -> str:
-    """The drawing of a cell, see `draw_cell`."""
-    return draw_cell(cell.edges, cell.title, cell.inputs, cell.outputs, near_ties)

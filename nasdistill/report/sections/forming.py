@@ -14,7 +14,8 @@ from nasdistill.report.parts import Group
 from nasdistill.report.payloads import NotNegative, Payload, by_seed
 from nasdistill.report.records import Row
 from nasdistill.report.sections import SECTIONS, Section
-from nasdistill.report.sections.cells import GenotypePayload, drawn
+from nasdistill.report.sections.cells import GenotypePayload
+from nasdistill.search.drawing import draw_graph
 
 MOMENTS = 6
 """Most drawings of one kind of cell."""
@@ -54,7 +55,7 @@ def _group(heading: str, epochs: Sequence[float], cells: Sequence[CellGraph]) ->
         note += " Shown are the first, the last, and those in between after which most edges were new."
     return Group(
         f"{heading}: {cells[0].title}",
-        tuple(drawn(cells[number]) for number in shown),
+        tuple(draw_graph(cells[number]) for number in shown),
         captions=tuple(f"epoch {epochs[number]:g}" for number in shown),
         note=note,
         wide=True,
