@@ -28,7 +28,7 @@ from nasdistill.data.seeds import derived_seed, generator_for
 from nasdistill.models.base import NetworkSpec
 from nasdistill.registry import build, registry
 from nasdistill.search.proxies import PROXIES
-from nasdistill.search.strategies.proxy import in_random_order
+from nasdistill.search.strategies.random import in_random_order
 from nasdistill.search.untrained import ProxyOptions
 from nasdistill.training.engine import Engine, EngineSettings
 from nasdistill.truth.nas_bench_201 import lookup

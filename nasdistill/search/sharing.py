@@ -20,6 +20,7 @@ from nasdistill.search.spaces.cells import NONE, CellSpace
 from nasdistill.search.strategies import SearchResult
 from nasdistill.search.strategies.random import sample_cell
 from nasdistill.search.supernets import supernet_of
+from nasdistill.search.trials import best_scored
 from nasdistill.search.weight_sharing import accuracy_of
 
 if TYPE_CHECKING:
@@ -69,7 +70,7 @@ class SharingLearner(Learner):
         return {}
 
     def found(self) -> SearchResult:
-        """The drawn candidate that is right most often: of equals the smallest network, and then the earliest."""
+        """The drawn candidate that is right most often, see `best_scored`."""
         generator = generator_for(self.seed, "candidates")
         trials: list[dict[str, Any]] = []
         models: list[dict[str, Any]] = []
@@ -98,7 +99,8 @@ class SharingLearner(Learner):
             parameters = count_parameters(NetworkSpec.for_data(model, self.data).build())
             once: dict[str, Any] = {"curve": [score], "stopped": None, "like": None}
             trials.append({"chosen": chosen, "parameters": parameters, "score": score, **once})
-        best = min(range(len(trials)), key=lambda number: (-trials[number]["score"], trials[number]["parameters"]))
+        best = best_scored((trial["score"], trial["parameters"]) for trial in trials)
+        assert best is not None  # there is a candidate, and each has a score
         return SearchResult(
             models[best],
             metrics={"supernet_accuracy": trials[best]["score"], "trials": len(trials)},

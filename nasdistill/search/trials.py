@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -101,8 +101,18 @@ def replay(tuner: Tuner, trial: ArchitectureTrial) -> None:
 
 
 def best_of(trials: Sequence[ArchitectureTrial]) -> int | None:
-    """The number of the trial with the highest score: of equals the smallest network, and then the earliest."""
-    scored = [
-        (-trial.score, trial.parameters, number) for number, trial in enumerate(trials) if trial.score is not None
-    ]
+    """The number of the best trial, see `best_scored`."""
+    return best_scored((trial.score, trial.parameters) for trial in trials)
+
+
+def best_scored(networks: Iterable[tuple[float | None, int]]) -> int | None:
+    """The number of the network with the highest score: of equals the smallest one, and then the earliest.
+
+    Args:
+        networks: (score, parameters) of each; None where it has no score.
+
+    Returns:
+        None if none has a score.
+    """
+    scored = [(-score, parameters, number) for number, (score, parameters) in enumerate(networks) if score is not None]
     return min(scored)[2] if scored else None

@@ -52,7 +52,6 @@ class Score(ProxyOptions, Stage):
 
         _refuse_texts(context)
         batch = self.batch(context.data, context.seed, context.engine)
-        scores: list[dict[str, float | None]] = []
         networks: list[dict[str, Any]] = []
         with context.records.progress(len(self.models), unit="network") as progress:
             for number, model in enumerate(self.models):
@@ -62,18 +61,17 @@ class Score(ProxyOptions, Stage):
                     found = self.scores(context.engine.place(network), batch)
                 for name in (name for name, score in found.items() if score.value is None):
                     log.warning("%s has no score by %s: it is not finite", model, name)
-                scores.append({name: score.value for name, score in found.items()})
                 networks.append(
                     {
                         "model": model,
                         "parameters": count_parameters(network),
                         "multiply_adds": multiply_adds(network, spec.shape),
-                        "scores": scores[-1],
+                        "scores": {name: score.value for name, score in found.items()},
                         "seconds": {name: score.seconds for name, score in found.items()},
                     }
                 )
                 progress.step()
-        for of_network, standing in zip(networks, standings(scores), strict=True):
+        for of_network, standing in zip(networks, standings([each["scores"] for each in networks]), strict=True):
             of_network["standing"] = standing
         write_json(context.folder / SCORES, {"images": len(batch.labels), "networks": networks})
         return Outcome({"networks": len(networks)})

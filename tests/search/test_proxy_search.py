@@ -21,7 +21,8 @@ from nasdistill.report.sections.trials import SearchTrials, TrialsOfSearch, tabl
 from nasdistill.search.proxies import PROXIES
 from nasdistill.search.spaces import SPACES, SearchSpace
 from nasdistill.search.strategies import SearchResult
-from nasdistill.search.strategies.proxy import ProxySearch, in_random_order
+from nasdistill.search.strategies.proxy import ProxySearch
+from nasdistill.search.strategies.random import in_random_order
 from nasdistill.training.records import Records
 from tests.search.parts import Every, Killed, engine
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Iterator, Mapping
 from functools import partial
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
@@ -15,8 +14,6 @@ from nasdistill.search.strategies import STRATEGIES, SearchResult, Strategy
 from nasdistill.search.untrained import ProxyOptions, standings
 
 if TYPE_CHECKING:
-    import torch
-
     from nasdistill.data.base import Data
     from nasdistill.search.spaces import SearchSpace
     from nasdistill.training.checkpoints import Checkpoints
@@ -25,27 +22,8 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-MOST_LISTED = 100_000
-"""Up to so many architectures of a space are put in order, so that none comes twice."""
 MOST_REFUSED = 1000
 """Architectures in a row with too many or too few parameters, after which there seem to be no others."""
-
-
-def in_random_order(choices: Mapping[str, tuple[Any, ...]], generator: torch.Generator) -> Iterator[dict[str, Any]]:
-    """All architectures of a small space, each once; of a large one without end, any as likely as any other."""
-    import torch
-
-    from nasdistill.search.strategies.random import sample
-
-    count = math.prod(map(len, choices.values()))
-    while count > MOST_LISTED:
-        yield sample(choices, generator)
-    for number in torch.randperm(count, generator=generator).tolist():
-        chosen = {}
-        for label, alternatives in choices.items():
-            number, index = divmod(number, len(alternatives))
-            chosen[label] = alternatives[index]
-        yield chosen
 
 
 @STRATEGIES.register("proxy")
@@ -77,6 +55,7 @@ class ProxySearch(ProxyOptions, Strategy):
         from nasdistill.data.seeds import derived_seed, generator_for, seeded
         from nasdistill.models.base import NetworkSpec
         from nasdistill.models.inspection import count_parameters
+        from nasdistill.search.strategies.random import in_random_order
         from nasdistill.training.checkpoints import Checkpoints
         from nasdistill.training.records import Records
 
@@ -109,7 +88,9 @@ class ProxySearch(ProxyOptions, Strategy):
         return self._best(space, trials, refused)
 
     def _best(self, space: SearchSpace, trials: list[dict[str, Any]], refused: list[int]) -> SearchResult:
-        """The trial that stands highest among all: of equals the smallest network, and then the earliest."""
+        """The trial that stands highest among all, see `best_scored`."""
+        from nasdistill.search.trials import best_scored
+
         if not trials:
             raise UserError(
                 f"none of {len(refused)} architectures has {self.parameters} parameters: they have "
@@ -117,18 +98,13 @@ class ProxySearch(ProxyOptions, Strategy):
             )
         names = ", ".join(trials[0]["scores"])
         found = standings([trial["scores"] for trial in trials])
-        ranked = [
-            (-standing, trial["parameters"], number)
-            for number, (standing, trial) in enumerate(zip(found, trials, strict=True))
-            if standing is not None
-        ]
-        if not ranked:
+        best = best_scored(zip(found, (trial["parameters"] for trial in trials), strict=True))
+        if best is None:
             raise UserError(f"none of {len(trials)} architectures has finite scores by {names}")
-        best = min(ranked)[2]
         untrained: dict[str, Any] = {"curve": [], "stopped": None, "like": None}
         return SearchResult(
             space.model(trials[best]["chosen"]),
-            metrics={"trials": len(trials), "unscored": len(trials) - len(ranked), "scores": trials[best]["scores"]},
+            metrics={"trials": len(trials), "unscored": found.count(None), "scores": trials[best]["scores"]},
             trials={
                 "score": f"above others by {names}",
                 "best": best,

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import math
+from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import torch
@@ -20,6 +21,9 @@ if TYPE_CHECKING:
     from nasdistill.training.checkpoints import Checkpoints
     from nasdistill.training.engine import Engine
     from nasdistill.training.records import Records
+
+MOST_LISTED = 100_000
+"""Up to so many architectures of a space are put in order, so that none comes twice."""
 
 
 def sample_cell(space: CellSpace, generator: torch.Generator) -> Cell:
@@ -39,6 +43,19 @@ def sample(choices: Mapping[str, tuple[Any, ...]], generator: torch.Generator) -
         label: alternatives[int(torch.randint(len(alternatives), (), generator=generator))]
         for label, alternatives in choices.items()
     }
+
+
+def in_random_order(choices: Mapping[str, tuple[Any, ...]], generator: torch.Generator) -> Iterator[dict[str, Any]]:
+    """All architectures of a small space, each once; of a large one without end, any as likely as any other."""
+    count = math.prod(map(len, choices.values()))
+    while count > MOST_LISTED:
+        yield sample(choices, generator)
+    for number in torch.randperm(count, generator=generator).tolist():
+        chosen = {}
+        for label, alternatives in choices.items():
+            number, index = divmod(number, len(alternatives))
+            chosen[label] = alternatives[index]
+        yield chosen
 
 
 @STRATEGIES.register("random")

@@ -110,7 +110,7 @@ class SuccessiveHalving(SizeOptions, Strategy):
         """The architectures that race, each once, with the specs of the networks that stand for them."""
         from nasdistill.data.seeds import generator_for
         from nasdistill.models.base import NetworkSpec
-        from nasdistill.search.strategies.proxy import in_random_order
+        from nasdistill.search.strategies.random import in_random_order
 
         choices = space.choices(data.shape, len(data.classes))
         drawn = islice(in_random_order(choices, generator_for(seed, "architectures that race")), self.candidates)
