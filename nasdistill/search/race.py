@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import math
 import statistics
 from collections.abc import Mapping
@@ -16,6 +15,7 @@ from nasdistill.data.seeds import derived_seed, seeded
 from nasdistill.models.inspection import count_parameters
 from nasdistill.training.checkpoints import load_optimizer
 from nasdistill.training.processes import all_reduce_mean
+from nasdistill.training.schedules.standard import Cosine
 
 if TYPE_CHECKING:
     from nasdistill.data.base import Data
@@ -30,7 +30,7 @@ class Racer:
     """One network of a race.
 
     Attributes:
-        seen: of each step, before it was learned from, the loss in nats and the share of images that are right, [2].
+        seen: of each step, before it was learned from, the loss in nats and the share of images that are right.
         means: of the whole epochs, the same.
     """
 
@@ -45,7 +45,7 @@ class Racer:
         self.optimizer = optimizer.build(self.network.parameters())
         self.peak = [group["lr"] for group in self.optimizer.param_groups]
         self.module, self.stepper = engine.setup(self.network, self.optimizer)
-        self.seen: list[torch.Tensor] = []
+        self.seen: list[tuple[float, float]] = []
         self.means: list[tuple[float, float]] = []
 
     @property
@@ -75,16 +75,16 @@ class Racer:
 
     def state(self) -> dict[str, Any]:
         return {
-            "network": copy.deepcopy(self.network.state_dict()),
-            "optimizer": copy.deepcopy(self.optimizer.state_dict()),
-            "seen": list(self.seen),
-            "means": list(self.means),
+            "network": self.network.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "seen": self.seen,
+            "means": self.means,
         }
 
     def load(self, state: Mapping[str, Any]) -> None:
         self.network.load_state_dict(state["network"])
         load_optimizer(self.optimizer, state["optimizer"])
-        self.seen, self.means = list(state["seen"]), [(loss, right) for loss, right in state["means"]]
+        self.seen, self.means = ([(loss, right) for loss, right in state[name]] for name in ("seen", "means"))
 
 
 class Race:
@@ -106,6 +106,7 @@ class Race:
         checkpoints: Checkpoints,
     ) -> None:
         self.racers, self.engine, self.seed, self.checkpoints, self.clip = racers, engine, seed, checkpoints, clip
+        self.epochs, self.schedule = epochs, Cosine()
         self.batches = training_batches(data, batch_size, derived_seed(seed, "race"), engine)
         self.steps_per_epoch = len(self.batches)
         self.steps = epochs * self.steps_per_epoch
@@ -130,7 +131,7 @@ class Race:
                 self._step(racer, batch.images, batch.labels)
                 progress.step(f"architecture {racer.number}, epoch {racer.epoch + 1}")
                 self.checkpoints.step(self.done(), self.state)
-            loss, right = torch.stack(racer.seen[-self.steps_per_epoch :]).double().mean(dim=0).tolist()
+            loss, right = torch.tensor(racer.seen[-self.steps_per_epoch :], dtype=torch.float64).mean(dim=0).tolist()
             racer.means.append((loss, right))
 
     def state(self) -> dict[str, Any]:
@@ -139,14 +140,14 @@ class Race:
     def _step(self, racer: Racer, images: torch.Tensor, labels: torch.Tensor) -> None:
         done = len(racer.seen)
         for group, peak in zip(racer.optimizer.param_groups, racer.peak, strict=True):
-            group["lr"] = peak * (1 + math.cos(math.pi * done / self.steps)) / 2
+            group["lr"] = peak * self.schedule.factor(done / self.steps, self.epochs)
         with seeded(derived_seed(self.seed, "step of a race", done), self.engine.device):
             logits = racer.module(images).float()
             loss = functional.cross_entropy(logits, labels)
             self.engine.optimizer_step({"cross-entropy": loss}, racer.module, racer.stepper, self.clip)
         right = logits.detach().argmax(dim=1) == (labels if labels.ndim == 1 else labels.argmax(dim=1))
         (seen,) = all_reduce_mean([torch.stack([loss.detach(), right.float().mean()])])
-        racer.seen.append(seen.cpu())
+        racer.seen.append(tuple(seen.tolist()))
 
 
 def lead(best: Racer, other: Racer) -> tuple[float, float]:
@@ -157,7 +158,10 @@ def lead(best: Racer, other: Racer) -> tuple[float, float]:
     epochs = min(best.epoch, other.epoch)
     per_epoch = len(best.seen) // best.epoch
     steps = slice((epochs - 1) * per_epoch, epochs * per_epoch)
-    differences = torch.stack(other.seen[steps])[:, 0].double() - torch.stack(best.seen[steps])[:, 0].double()
+    differences = torch.tensor(
+        [its - ours for (ours, _), (its, _) in zip(best.seen[steps], other.seen[steps], strict=True)],
+        dtype=torch.float64,
+    )
     if len(differences) < 2:
         return float(differences.mean()), math.inf
     return float(differences.mean()), float(differences.std() / math.sqrt(len(differences)))

@@ -70,7 +70,7 @@ def test_the_loss_decides_and_what_diverges_is_last(data: Data) -> None:
     spec = NetworkSpec.for_data({"name": "mlp", "hidden": [4]}, data)
     one, other = (Racer(n, {}, spec, registry("optimizers").parse("sgd"), 0, engine()) for n in range(2))
     for racer, offsets in ((one, (0.0, 0.1, 0.3)), (other, (0.5, 0.5, 0.7))):
-        racer.seen = [torch.tensor([9.0, 0.0])] * 3 + [torch.tensor([1 + offset, 0.5]) for offset in offsets]
+        racer.seen = [(9.0, 0.0)] * 3 + [(1 + offset, 0.5) for offset in offsets]
         racer.means = [(9.0, 0.0), (1.0, 0.5)]
     # Differences of 0.5, 0.4 and 0.4 in the last epoch that both had.
     margin, noise = lead(one, other)

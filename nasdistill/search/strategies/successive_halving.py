@@ -94,11 +94,11 @@ class SuccessiveHalving(SizeOptions, Strategy):
                 left = left[:taking_part]
                 for racer in left:
                     race.train(racer, until, progress)
-                losses = {racer.number: racer.loss(begun, until) for racer in left}
-                left = sorted(left, key=lambda racer: (losses[racer.number], racer.parameters))
+                ranked = sorted((racer.loss(begun, until), racer.parameters, racer.number) for racer in left)
+                left = [racers[number] for _loss, _parameters, number in ranked]
                 log.info(
                     "%s: after %d epochs the best of %d is architecture %d with a loss of %.4f",
-                    *(records.title, until, len(left), left[0].number, losses[left[0].number]),
+                    *(records.title, until, len(left), left[0].number, ranked[0][0]),
                 )
                 begun = until
         best = left[0]
