@@ -97,7 +97,7 @@ class SuccessiveHalving(SizeOptions, Strategy):
                 ranked = sorted((racer.loss(begun, until), racer.parameters, racer.number) for racer in left)
                 left = [racers[number] for _loss, _parameters, number in ranked]
                 log.info(
-                    "%s: after %d epochs the best of %d is architecture %d with a loss of %.4f",
+                    "%s: after epoch %d the best of %d is architecture %d with a loss of %.4f",
                     *(records.title, until, len(left), left[0].number, ranked[0][0]),
                 )
                 begun = until
