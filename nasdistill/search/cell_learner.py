@@ -70,7 +70,7 @@ class CellLearner(Learner):
 
     def begin_epoch(self, epoch: int) -> None:
         self.progress = epoch / self.options.epochs
-        self.warming_up = (epoch + 1) / self.options.epochs <= self.options.warm_up
+        self.warming_up = self.options.warms_up(epoch)
 
     def step(self, number: int, weight_batch: Batch, architecture_batch: Batch | None = None) -> None:
         with self.moves.of(number):
@@ -174,8 +174,21 @@ class CellLearner(Learner):
         cells = None if self.stopped else self.options.selection.finish(self)
         if cells is not None:
             self.model = self.space.model_of(cells)
-        history = {"found": self.models}
-        return SearchResult(self.model, history, metrics=decided, decisions=[each.plain() for each in made])
+        return SearchResult(
+            self.model,
+            history={"found": self.models},
+            metrics=decided,
+            decisions=[each.plain() for each in made],
+            strengths=self.strengths(),
+        )
+
+    @torch.no_grad()
+    def strengths(self) -> dict[str, list[dict[str, float]]]:
+        """See `SearchResult`."""
+        return {
+            mixture.cell: [dict(zip(self.space.operations, row, strict=True)) for row in mixture.strengths().tolist()]
+            for mixture in self.supernet.mixture(Moment(self.progress))
+        }
 
     def parts(self) -> dict[str, Stateful | None]:
         return {

@@ -73,7 +73,7 @@ class Learner:
         self.seed = seed
         self.weights, self.alphas = supernet.weights(), supernet.alphas()
         sgd = SGD(lr=options.lr, momentum=options.momentum, nesterov=False, weight_decay=options.weight_decay)
-        adam = Adam(lr=options.alpha_lr, betas=(0.5, 0.999), weight_decay=options.alpha_weight_decay)
+        adam = Adam(betas=(0.5, 0.999), weight_decay=options.alpha_weight_decay)
         self.sgd = sgd.build(self.weights)
         self.adam = adam.build(self.alphas) if self.alphas else None
         self.clip = options.clip
@@ -142,6 +142,8 @@ def learn(
     learner.weight_batches, learner.architecture_batches = halves(data, options.batch_size, engine, learner.seed)
     used = [learner.weight_batches, *([learner.architecture_batches] if learner.alphas else [])]
     losses, history, course = RunningLosses(), History(), Course(min(map(len, used)))
+    if learner.adam is not None:
+        learner.adam.param_groups[0]["lr"] = options.alpha_rate(course.steps_per_epoch)
     state = Resumable(
         checkpoints,
         losses=losses,

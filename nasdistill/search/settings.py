@@ -25,6 +25,12 @@ class GradientOptions(Strategy):
     weight_decay: float = Field(3e-4, ge=0, description="weight decay of the weights")
     clip: float = Field(5.0, gt=0, description="largest norm of the gradient of all weights together")
     alpha_lr: float = Field(3e-4, gt=0, description="learning rate of the architecture (Adam, betas 0.5 and 0.999)")
+    alpha_travel: float | None = Field(
+        None,
+        gt=0,
+        description="in place of alpha_lr: how far an alpha can move in the whole search, e.g. 6 as in 50 epochs of "
+        "CIFAR-10 at the published rate, so that the rate follows from the number of steps",
+    )
     alpha_weight_decay: float = Field(1e-3, ge=0, description="weight decay of the architecture")
 
     @model_validator(mode="after")
@@ -33,9 +39,27 @@ class GradientOptions(Strategy):
             raise SpecError(f"the learning rate falls from lr {self.lr} to lr_end, got {self.lr_end}", ("lr_end",))
         return self
 
+    @model_validator(mode="after")
+    def _alphas_have_one_rate(self) -> GradientOptions:
+        if self.alpha_travel is not None and "alpha_lr" in self.model_fields_set:
+            raise SpecError(
+                "alpha_lr and alpha_travel both set the rate of the architecture; give one", ("alpha_travel",)
+            )
+        return self
+
     def learning_rate(self, epoch: int) -> float:
         """Half a cosine from `lr` to `lr_end`, constant within an epoch."""
         return self.lr_end + (self.lr - self.lr_end) * (1 + math.cos(math.pi * epoch / self.epochs)) / 2
+
+    def warms_up(self, epoch: int) -> bool:
+        """Whether only the weights learn in this epoch, counted from 0."""
+        return False
+
+    def alpha_rate(self, steps_per_epoch: int) -> float:
+        """Learning rate of the architecture; Adam moves an alpha by at most about so much a step."""
+        if self.alpha_travel is None:
+            return self.alpha_lr
+        return self.alpha_travel / (steps_per_epoch * sum(not self.warms_up(epoch) for epoch in range(self.epochs)))
 
 
 class CellOptions(GradientOptions):
@@ -85,3 +109,6 @@ class CellOptions(GradientOptions):
         "validation loss in the architecture: watch it as a curve, or also stop where it rises by a third within five "
         "epochs, and keep the cells of before",
     )
+
+    def warms_up(self, epoch: int) -> bool:
+        return (epoch + 1) / self.epochs <= self.warm_up

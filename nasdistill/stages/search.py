@@ -104,7 +104,7 @@ class Search(SearchOptions, Stage):
         spec = NetworkSpec.for_data(found.model, data)
         network = spec.build()
         save_network(context.folder, spec, None)
-        history, truth = judged(context.stage, spec.model, found.history, context.folder)
+        history, truth = judged(context.stage, spec.model, found, space, context.folder)
         if history:
             write_json(context.folder / HISTORY, history)
         if found.decisions:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+import math
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
@@ -14,6 +15,8 @@ from nasdistill.storage import write_json
 
 if TYPE_CHECKING:
     from nasdistill.models.base import Model
+    from nasdistill.search.spaces import SearchSpace
+    from nasdistill.search.strategies import SearchResult
     from nasdistill.truth import nas_bench_201
 
 TRUTH = "truth.json"
@@ -88,27 +91,48 @@ def known_truth(model: Model) -> nas_bench_201.Truth | None:
         return None
 
 
-def judged(name: str, model: Model, history: Mapping[str, Any], folder: Path) -> tuple[dict[str, Any], dict[str, Any]]:
+def judged(
+    name: str, model: Model, found: SearchResult, space: SearchSpace, folder: Path
+) -> tuple[dict[str, Any], dict[str, Any]]:
     """What a search found is judged after its end, if a table knows it, and written to a folder.
 
     Args:
         name: of the search.
-        history: see `SearchResult`.
 
     Returns:
         the history, with the regret of what would have been found before, and metrics.
     """
     from nasdistill.truth.nas_bench_201 import regret_curves
 
+    history = dict(found.history)
     truth = known_truth(model)
     if truth is None:
-        return dict(history), {}
+        return history, {}
     write_json(folder / TRUTH, {"architectures": [{"name": name, **truth.plain()}]})
-    standings = {
-        data_set: {"accuracy": each.accuracy, "rank": each.rank, "regret": each.regret}
-        for data_set, each in truth.standings.items()
+    metrics: dict[str, Any] = {
+        "truth": {
+            data_set: {"accuracy": each.accuracy, "rank": each.rank, "regret": each.regret}
+            for data_set, each in truth.standings.items()
+        }
     }
-    if "found" not in history:
-        return dict(history), {"truth": standings}
-    regrets = regret_curves((x, _model(found)) for x, found in history["found"])
-    return {**history, "curves": history["curves"] | regrets}, {"truth": standings}
+    if (correlations := _rank_correlations(found, space)) is not None:
+        metrics["rank_correlation"] = correlations
+    if "found" in history:
+        regrets = regret_curves((x, _model(then)) for x, then in history["found"])
+        history["curves"] = history["curves"] | regrets
+    return history, metrics
+
+
+def _rank_correlations(found: SearchResult, space: SearchSpace) -> dict[str, float] | None:
+    """Spearman's, of what a search thought of cells with what they really score: of all, or of those that it tried."""
+    from nasdistill.truth.nas_bench_201 import rank_correlations, rank_correlations_of
+
+    if found.strengths:
+        (edges,) = found.strengths.values()
+        correlations = rank_correlations_of(edges)
+    else:
+        trials = [trial for trial in found.trials.get("trials", []) if trial["score"] is not None]
+        if len(trials) < 2:
+            return None
+        correlations = rank_correlations([(_model(space.model(each["chosen"])), each["score"]) for each in trials])
+    return {name: value for name, value in correlations.items() if math.isfinite(value)} or None

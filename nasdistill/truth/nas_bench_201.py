@@ -14,7 +14,8 @@ import functools
 import hashlib
 import itertools
 import lzma
-from collections.abc import Iterable
+import math
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -36,6 +37,8 @@ CELLS = len(OPERATIONS) ** 6
 
 FILE = Path(__file__).with_name("nas-bench-201.xz")
 SHA256 = "ff5551dbfa5f836452b5e2e100727bddc83d7d0ad96817591208a98d28cde8a4"
+_TINY = 1e-30
+"""Keeps the logarithm of a strength of 0 finite."""
 COLUMNS = 1 + 3 * len(DATA_SETS)
 """The benchmark's index of the cell; after 200 epochs test accuracy on each data set; after 12 epochs for each data set
 validation and test accuracy."""
@@ -145,6 +148,35 @@ def regret_curves(found: Iterable[tuple[float, Model]]) -> dict[str, list[list[f
     """
     standings = [(x, truth_of(model).standings) for x, model in found]
     return {f"regret/{name}": [[x, each[name].regret] for x, each in standings] for name in DATA_SETS}
+
+
+def rank_correlations(scored: Sequence[tuple[Model, float]]) -> dict[str, float]:
+    """Spearman's correlation of scores with true accuracy, by data set; NaN where all scores are equal.
+
+    Args:
+        scored: cells and what a search thought of them, the higher the better; at least two.
+    """
+    standings = [truth_of(model).standings for model, _score in scored]
+    scores = [score for _model, score in scored]
+    return {name: _spearman(scores, [each[name].accuracy for each in standings]) for name in DATA_SETS}
+
+
+def rank_correlations_of(strengths: Sequence[Mapping[str, float]]) -> dict[str, float]:
+    """The same over all cells, each scored by the product of its operations' strengths.
+
+    Args:
+        strengths: of the operations, for each edge in the order of a cell's string; cells with others are left out.
+    """
+    places = [[OPERATIONS.index(name) for name in edge] for edge in strengths]
+    scores = functools.reduce(np.add.outer, [np.log(np.fmax([*edge.values()], _TINY)) for edge in strengths]).ravel()
+    cells = np.arange(CELLS).reshape([len(OPERATIONS)] * len(strengths))[np.ix_(*places)].ravel()
+    return {name: _spearman(scores, accuracies(name)[cells]) for name in DATA_SETS}
+
+
+def _spearman(scores: npt.ArrayLike, others: npt.ArrayLike) -> float:
+    from scipy.stats import spearmanr  # takes a second to import
+
+    return float(spearmanr(scores, others).statistic) if np.ptp(scores) and np.ptp(others) else math.nan
 
 
 def accuracies(data_set: str) -> npt.NDArray[np.uint16]:

@@ -26,6 +26,8 @@ class SearchResult:
         metrics: numbers for the results table, e.g. `samples_per_second`.
         decisions: the edges of `decisions.json` where a search tells how decided each is, plain data.
         trials: the content of `trials.json` where architectures were tried one by one, plain data.
+        strengths: where operations of cells are weighed against each other, the weight of each in the end: by kind of
+            cell for each edge, in the order of `CellSpace.edges`, by operation.
     """
 
     model: dict[str, Any]
@@ -33,6 +35,7 @@ class SearchResult:
     metrics: dict[str, Any] = field(default_factory=dict)
     decisions: list[dict[str, Any]] = field(default_factory=list)
     trials: dict[str, Any] = field(default_factory=dict)
+    strengths: dict[str, list[dict[str, float]]] = field(default_factory=dict)
 
 
 class Strategy(Component):

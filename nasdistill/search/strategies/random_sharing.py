@@ -33,7 +33,7 @@ class RandomSharing(GradientSearch):
 
     def without_effect(self, facts: Facts) -> Iterator[tuple[str, str]]:
         yield from super().without_effect(facts)
-        for name in self.differs("alpha_lr", "alpha_weight_decay"):
+        for name in self.differs("alpha_lr", "alpha_travel", "alpha_weight_decay"):
             yield name, "architectures are drawn, not learned"
 
     def reason_to_refuse(self, space: SearchSpace) -> str | None:
