@@ -9,15 +9,15 @@ from nasdistill.report import sweeps, tables, trial_tables
 from nasdistill.report.experiments import Experiment
 from nasdistill.report.payloads import by_seed
 from nasdistill.report.records import Row, RunRecord
-from nasdistill.report.sections import scores, truth
+from nasdistill.report.sections import Found, scores, strategies, truth
 from nasdistill.report.summaries import by_stage
 
 
 def show_results(rows: Sequence[Row]) -> None:
     """One line per stage: accuracy, size and time, over all seeds, and whether earlier runs had done it.
 
-    Below that one per stage that compared two networks, and a table for each that scored untrained ones, or has cells
-    that a benchmark knows.
+    Below that one per stage that compared two networks, a table for each that scored untrained ones or has cells that a
+    benchmark knows, and one of all searches of such cells.
     """
     stages = by_stage(rows)
     table = tables.results(stages)
@@ -27,11 +27,15 @@ def show_results(rows: Sequence[Row]) -> None:
     if compared is not None:
         show_cells(compared)
     for stage in stages:
-        for found in by_seed(scores.ScoresPayload, stage.rows).values():
-            show_cells(scores.table(found))
-        true = by_seed(truth.TruthPayload, stage.rows)
-        if true:
-            show_cells(truth.table(true.values()))
+        for scored in by_seed(scores.ScoresPayload, stage.rows).values():
+            show_cells(scores.table(scored))
+    known = [Found(stage, true) for stage in stages if (true := by_seed(truth.TruthPayload, stage.rows))]
+    searches = strategies.compared(known)
+    if searches:
+        show_cells(strategies.table(searches))
+    for each in known:
+        if each not in searches:
+            show_cells(truth.table(each.by_seed.values()))
 
 
 def show_sweep(record: RunRecord) -> None:

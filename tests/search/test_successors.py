@@ -12,6 +12,7 @@ import torch
 
 from nasdistill.data.base import Data
 from nasdistill.data.preparation import load
+from nasdistill.errors import SpecError
 from nasdistill.registry import registry
 from nasdistill.search.spaces import SPACES
 from nasdistill.search.strategies import STRATEGIES
@@ -74,3 +75,17 @@ def test_a_search_that_was_killed_after_its_warm_up_ends_with_the_same_bits(data
         strategy.search(SPACE, data, engine(), 3, Every(tmp_path / "killed", 4))
     found = strategy.search(SPACE, data, engine(), 3, Every(tmp_path / "killed"))
     assert (found.model, found.history) == (unbroken.model, unbroken.history)
+
+
+def test_the_rate_of_alphas_follows_from_how_far_they_may_move(data: Data) -> None:
+    options = {"name": "darts", "epochs": 2, "batch_size": 16, "warm_up": 0.5, "alpha_weight_decay": 0.0}
+    found = STRATEGIES.parse({**options, "alpha_travel": 3}).search(SPACE, data, engine(), 3)
+    # Two steps move alphas in the second of two epochs.
+    same = STRATEGIES.parse({**options, "alpha_lr": 1.5}).search(SPACE, data, engine(), 3)
+    other = STRATEGIES.parse({**options, "alpha_lr": 1.4}).search(SPACE, data, engine(), 3)
+    assert found.history == same.history != other.history
+
+
+def test_alphas_have_one_rate() -> None:
+    with pytest.raises(SpecError, match="alpha_lr and alpha_travel both set the rate"):
+        STRATEGIES.parse({"name": "darts", "alpha_lr": 1e-3, "alpha_travel": 6})

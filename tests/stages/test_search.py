@@ -163,6 +163,7 @@ def test_a_search_of_nas_bench_201_ends_with_what_its_cells_really_score(tmp_pat
     true = lookup(cell).standings
     assert outcome.metrics["truth"]["CIFAR-10"]["accuracy"] == true["CIFAR-10"].accuracy
     assert outcome.metrics["truth"]["ImageNet16-120"]["rank"] == true["ImageNet16-120"].rank
+    assert set(outcome.metrics["rank_correlation"]) == set(true)
     history = read_json(payload / "history.json")
     found = [(epoch, model["cell"]) for epoch, model in history["found"]]
     assert [epoch for epoch, _cell in found] == [0, 1, 2]

@@ -12,8 +12,18 @@ import pytest
 from scipy.stats import spearmanr
 
 from nasdistill.errors import DamagedFile, SpecError
+from nasdistill.models.base import MODELS
 from nasdistill.models.cell_strings import canonical
-from nasdistill.truth.nas_bench_201 import DATA_SETS, FILE, OPERATIONS, accuracies, lookup, table
+from nasdistill.truth.nas_bench_201 import (
+    DATA_SETS,
+    FILE,
+    OPERATIONS,
+    accuracies,
+    lookup,
+    rank_correlations,
+    rank_correlations_of,
+    table,
+)
 
 SKIPS = "|skip_connect~0|+|skip_connect~0|skip_connect~1|+|skip_connect~0|skip_connect~1|skip_connect~2|"
 BEST = "|nor_conv_3x3~0|+|nor_conv_3x3~0|nor_conv_3x3~1|+|skip_connect~0|nor_conv_3x3~1|nor_conv_1x1~2|"
@@ -99,3 +109,28 @@ def test_how_far_cells_of_one_function_are_apart() -> None:
         better = [group for group in groups if group.mean() >= np.median(values)]
         squares = sum(((group - group.mean()) ** 2).sum() for group in better)
         assert np.sqrt(squares / sum(len(group) - 1 for group in better)) == pytest.approx(deviation, abs=0.05)
+
+
+def test_the_order_of_all_cells_by_their_operations_strengths() -> None:
+    draw = np.random.default_rng(0)
+    strengths = [dict(zip(OPERATIONS, draw.dirichlet(np.ones(5)).tolist(), strict=True)) for _edge in range(6)]
+    scores = [
+        sum(float(np.log(edge[name])) for edge, name in zip(strengths, cell, strict=True))
+        for cell in itertools.product(OPERATIONS, repeat=6)
+    ]
+    found = rank_correlations_of(strengths)
+    assert found["CIFAR-100"] == pytest.approx(spearmanr(scores, accuracies("CIFAR-100")).statistic)
+    assert 0.01 < abs(found["CIFAR-10"]) < 1
+
+
+def test_cells_that_a_space_leaves_out_are_not_ranked() -> None:
+    only = [{"skip_connect": 1.0}] * 5
+    found = rank_correlations_of([*only, {"nor_conv_3x3": 0.9, "skip_connect": 0.1}])
+    assert found == dict.fromkeys(DATA_SETS, pytest.approx(1))
+
+
+def test_the_order_of_some_cells_by_their_scores() -> None:
+    models = [MODELS.parse({"name": "nas-bench-201", "cell": cell}) for cell in (SKIPS, BEST)]
+    assert rank_correlations([(models[0], 1.0), (models[1], 2.0)]) == dict.fromkeys(DATA_SETS, pytest.approx(1))
+    assert rank_correlations([(models[0], 2.0), (models[1], 1.0)]) == dict.fromkeys(DATA_SETS, pytest.approx(-1))
+    assert np.isnan(list(rank_correlations([(models[0], 1.0), (models[1], 1.0)]).values())).all()

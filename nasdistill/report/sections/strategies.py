@@ -36,13 +36,17 @@ class Strategies(Section):
     place = 4
 
     def groups(self, found: Sequence[Found[TruthPayload]]) -> list[Group]:
-        searches = [each for each in found if each.stage.uses == "search"]
-        if len(searches) < 2:
-            return []
-        return [Group("", tuple(_pictures(searches)), _table(searches))]
+        searches = compared(found)
+        return [Group("", tuple(_pictures(searches)), table(searches))] if searches else []
 
 
-def _table(searches: Sequence[Found[TruthPayload]]) -> tables.Table:
+def compared(found: Sequence[Found[TruthPayload]]) -> list[Found[TruthPayload]]:
+    """The searches, if there are several."""
+    searches = [each for each in found if each.stage.uses == "search"]
+    return searches if len(searches) > 1 else []
+
+
+def table(searches: Sequence[Found[TruthPayload]]) -> tables.Table:
     """A line for each search, the best on the first data set first."""
     first, *others = _of_first(searches[0]).standings
     accuracies = [f"{name} %" for name in (first, *others)]
