@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from nasdistill.cli.tables import show, show_table
-from nasdistill.report import sweeps, tables, trial_tables
+from nasdistill.report import search_tables, sweeps, tables, trial_tables
 from nasdistill.report.experiments import Experiment
 from nasdistill.report.payloads import by_seed
 from nasdistill.report.records import Row, RunRecord
-from nasdistill.report.sections import Found, scores, strategies, truth
+from nasdistill.report.sections import Found, scores, truth
 from nasdistill.report.summaries import by_stage
 
 
@@ -30,9 +30,9 @@ def show_results(rows: Sequence[Row]) -> None:
         for scored in by_seed(scores.ScoresPayload, stage.rows).values():
             show_cells(scores.table(scored))
     known = [Found(stage, true) for stage in stages if (true := by_seed(truth.TruthPayload, stage.rows))]
-    searches = strategies.compared(known)
+    searches = search_tables.compared(known)
     if searches:
-        show_cells(strategies.table(searches))
+        show_cells(search_tables.side_by_side(searches))
     for each in known:
         if each not in searches:
             show_cells(truth.table(each.by_seed.values()))
