@@ -16,9 +16,9 @@ from nasdistill.search.cell_supernet import CellSupernet
 from nasdistill.search.gradient import Learner
 from nasdistill.search.mixture import Mixture, Moment
 from nasdistill.search.settings import GradientOptions
-from nasdistill.search.spaces.cells import NONE, CellSpace
+from nasdistill.search.spaces.cells import CellSpace
 from nasdistill.search.strategies import SearchResult
-from nasdistill.search.strategies.random import sample_cell
+from nasdistill.search.strategies.random import sample, sample_cell
 from nasdistill.search.supernets import supernet_of
 from nasdistill.search.trials import best_scored
 from nasdistill.search.weight_sharing import accuracy_of
@@ -74,9 +74,10 @@ class SharingLearner(Learner):
         generator = generator_for(self.seed, "candidates")
         trials: list[dict[str, Any]] = []
         models: list[dict[str, Any]] = []
+        choices = self.space.choices(self.data.shape, len(self.data.classes))
         for _ in range(self.candidates):
-            cells = self.drawn(generator)
-            model = self.space.model_of(cells)
+            chosen = sample(choices, generator)
+            cells, model = self.space.cells_of(chosen), self.space.model(chosen)
             if model in models:
                 continue
 
@@ -85,17 +86,6 @@ class SharingLearner(Learner):
 
             models.append(model)
             score = accuracy_of(logits, self.architecture_batches, self.options.epochs, self.engine)
-            kept = {
-                (kind, node, state): operation
-                for kind, cell in cells.items()
-                for node, edges in enumerate(cell)
-                for operation, state in edges
-            }
-            chosen = {
-                f"{kind}/{node}/{state}": kept.get((kind, node, state), NONE)
-                for kind in cells
-                for state, node in self.space.edges()
-            }
             parameters = count_parameters(NetworkSpec.for_data(model, self.data).build())
             once: dict[str, Any] = {"curve": [score], "stopped": None, "like": None}
             trials.append({"chosen": chosen, "parameters": parameters, "score": score, **once})

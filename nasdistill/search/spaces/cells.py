@@ -73,6 +73,13 @@ class CellSpace(SearchSpace):
         """The (state, node) of each edge of a cell, in the order of the rows of a strategy's weights."""
         return [(state, node) for node in range(self.nodes) for state in range(node + self.inputs)]
 
+    def cells_of(self, chosen: Mapping[str, Any]) -> dict[str, Cell]:
+        """The cells, by kind, that one alternative of each label describes."""
+        raise NotImplementedError(type(self).__name__)
+
+    def model(self, chosen: Mapping[str, Any]) -> dict[str, Any]:
+        return self.model_of(self.cells_of(chosen))
+
     def kept(self, node: int) -> int:
         """How many of its edges a node keeps in the found network."""
         raise NotImplementedError(type(self).__name__)

@@ -70,7 +70,7 @@ class DartsSpace(CellSpace):
         }
         return {**states, **picks}
 
-    def model(self, chosen: Mapping[str, Any]) -> dict[str, Any]:
+    def cells_of(self, chosen: Mapping[str, Any]) -> dict[str, Cell]:
         def cell(kind: str) -> Cell:
             return tuple(
                 tuple(
@@ -80,7 +80,7 @@ class DartsSpace(CellSpace):
                 for node in range(self.nodes)
             )
 
-        return self.model_of({kind: cell(kind) for kind in CELLS})
+        return {kind: cell(kind) for kind in CELLS}
 
     def proxy(self, chosen: Mapping[str, Any]) -> dict[str, Any]:
         """The same cells in the size of the search, without auxiliary head and drop path."""

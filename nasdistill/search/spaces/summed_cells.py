@@ -54,11 +54,11 @@ class SummedSpace(CellSpace):
         """By node and the state that it reads the operation between them."""
         return {f"{node}/{state}": self.operations for state, node in self.edges()}
 
-    def model(self, chosen: Mapping[str, Any]) -> dict[str, Any]:
+    def cells_of(self, chosen: Mapping[str, Any]) -> dict[str, Cell]:
         cell = tuple(
             tuple((chosen[f"{node}/{state}"], state) for state in range(node + 1)) for node in range(self.nodes)
         )
-        return self.model_of({"normal": cell})
+        return {"normal": cell}
 
     def proxy(self, chosen: Mapping[str, Any]) -> dict[str, Any]:
         """The same cell in the size of the search."""
