@@ -14,6 +14,7 @@ from nasdistill.validation import first_mistake
 
 MANIFEST = "artifact.json"
 NETWORK_FILES = ("spec.json", "weights.safetensors")
+SUPERNET = "supernet.safetensors"
 FORMAT = 2
 """1 until manifests had a SHA-256 of their own, and for a while after; its manifests are read with and without."""
 
@@ -59,10 +60,11 @@ class Artifact:
     def content(self) -> str:
         """A hash of what later stages read, so that equal results of different ways count as equal inputs.
 
-        For a network that is its spec and its weights; curves and pictures beside them decide nothing.
+        For a network that is its spec and its weights, and the supernet that it was found in, where that was kept;
+        curves and pictures beside them decide nothing.
         """
         files = self.manifest.files
-        network = {name: digest for name, digest in files.items() if name in NETWORK_FILES}
+        network = {name: digest for name, digest in files.items() if name in (*NETWORK_FILES, SUPERNET)}
         return sha256_of_json(network or files)
 
     def verify(self, *names: str) -> None:

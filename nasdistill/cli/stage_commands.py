@@ -11,6 +11,7 @@ from typing import Any, Literal, get_args, get_origin
 import typer
 
 from nasdistill.cli.general import General, declare, with_parameters
+from nasdistill.cli.going_on import RESUME_FROM, as_begun
 from nasdistill.cli.names import completing
 from nasdistill.cli.options import Option, flag_of, options_of
 from nasdistill.cli.parameters import (
@@ -69,6 +70,7 @@ def stage_command(name: str, stage: type[Stage]) -> Callable[..., None]:
     options = [option for option in options_of(stage) if option.name not in taken]
     read = references(stage)
     positional = _positional(stage)
+    goes_on = RESUME_FROM in stage.model_fields
 
     def call(context: typer.Context, **values: Any) -> None:
         given = given_in(context, values)
@@ -88,7 +90,7 @@ def stage_command(name: str, stage: type[Stage]) -> Callable[..., None]:
     parameters = [
         parameter(
             option,
-            optional=option.name in positional,
+            optional=option.name in positional or goes_on,
             completes="models" if option.name in read and read[option.name].or_model else None,
         )
         for option in options
@@ -102,16 +104,17 @@ def _run(name: str, config: dict[str, Any], options: Sequence[Option], given: di
     from nasdistill.recipes.loading import recipe_of_stage
     from nasdistill.recipes.sweep import Sweep
 
+    settings = {
+        "data": _data(given, STAGES.get(name).default_data),
+        "engine": engine_given(given) or None,
+        "seeds": seeds_in(given["seed"]) if "seed" in given else None,
+    }
+    given_settings = {key: value for key, value in settings.items() if value is not None}
+    if config.get(RESUME_FROM) is not None:
+        begun = as_begun(Path(config[RESUME_FROM]))
+        config, given_settings = {**begun.options, **config}, {**begun.settings, **given_settings}
     assignments = given.get("assignments", [])
-    recipe = recipe_of_stage(
-        name,
-        config,
-        overrides=assignments,
-        plugins=general.plugins,
-        data=_data(given, STAGES.get(name).default_data),
-        engine=engine_given(given) or None,
-        seeds=seeds_in(given["seed"]) if "seed" in given else None,
-    )
+    recipe = recipe_of_stage(name, config, overrides=assignments, plugins=general.plugins, **given_settings)
     execute(Sweep.of(recipe), given.get("out"), general)
 
 

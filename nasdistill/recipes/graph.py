@@ -116,6 +116,20 @@ def is_artifact(value: Any) -> bool:
     return isinstance(value, str) and os.path.isabs(value) and (Path(value) / MANIFEST).is_file()
 
 
+def artifact_in(folder: Path, kind: str) -> Path:
+    """The artifact that a folder stands for: itself, or the only one of that kind that a run in it made.
+
+    Raises:
+        UserError: there are several.
+    """
+    links = sorted((folder / "stages").glob(f"*/{MANIFEST}")) if not (folder / MANIFEST).is_file() else []
+    made = [link.parent for link in links if open_artifact(link.parent, verify=False).kind == kind]
+    if len(made) > 1:
+        names = ", ".join(f"stages/{each.name}" for each in made)
+        raise UserError(f"the run in {folder} made several artifacts of the kind {kind}; name one of {names}")
+    return made[0].resolve() if made else folder
+
+
 def _artifacts_beside(path: str) -> list[str]:
     """What else lies in the folder that a path leads into."""
     folder = Path(path).parent

@@ -17,7 +17,7 @@ from nasdistill.errors import SpecError, found_at, nearest, unknown
 from nasdistill.numerals import whole_number
 from nasdistill.paths import Written, located, settled, starting_at
 from nasdistill.plugins import load_plugin
-from nasdistill.recipes.graph import check_graph
+from nasdistill.recipes.graph import artifact_in, check_graph
 from nasdistill.recipes.schema import RecipeFile
 from nasdistill.recipes.source import Key, RecipeError, Source, dump, parse, read_source
 from nasdistill.recipes.trust import Code, Trust, load_trusted, refuse
@@ -239,10 +239,15 @@ def _with_folders(kind: type[Stage], options: Mapping[str, Any], stages: Contain
         return ("/" in value or there) and not registry("models").recognises(value)
 
     found = dict(options)
-    for field in references(kind).keys() & options.keys():
+    for field, reference in references(kind).items():
+        if field not in options:
+            continue
         value, several = options[field], isinstance(options[field], list)
         with found_at(field):
-            items = [str(located(each)) if is_folder(each) else each for each in (value if several else [value])]
+            items = [
+                str(artifact_in(located(each), reference.kind)) if is_folder(each) else each
+                for each in (value if several else [value])
+            ]
         found[field] = items if several else items[0]
     return found
 

@@ -183,8 +183,12 @@ def learn(
             records.scalars(news, course.done)
             state.step(course.done, course.number)
 
+        metrics: dict[str, float] = {"epochs": course.epoch}
+        if course.seconds:  # none are left where a search was killed after its last epoch
+            metrics["samples_per_second"] = course.samples / course.seconds
+        course.samples, course.seconds = 0, 0.0  # what goes on from here counts anew, and is the same each time
+        state.save(course.done, course.number + 1)
         found = learner.found()
-    metrics = {"samples_per_second": course.samples / course.seconds, "epochs": course.epoch}
     return replace(found, history={**found.history, "curves": history.curves}, metrics=found.metrics | metrics)
 
 

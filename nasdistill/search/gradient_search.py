@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 from nasdistill.search.settings import GradientOptions
 from nasdistill.search.strategies import SearchResult
@@ -21,6 +21,8 @@ class GradientSearch(GradientOptions):
 
     Several processes average the gradients of weights and architecture, so that all learn the same one.
     """
+
+    has_supernet: ClassVar[bool] = True
 
     def learner(self, space: SearchSpace, data: Data, engine: Engine, seed: int) -> Learner:
         """What the search of a space that is not refused trains."""

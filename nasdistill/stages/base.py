@@ -155,10 +155,10 @@ class Context:
             self.shared.engine = Engine(self.engine_settings)
         return self.shared.engine
 
-    def checkpoints(self, name: str = "checkpoints") -> Checkpoints:
+    def checkpoints(self, name: str = "checkpoints", begin: dict[str, Any] | None = None) -> Checkpoints:
         from nasdistill.training.checkpoints import Checkpoints
 
-        return Checkpoints(self.scratch / name, self.checkpoint_seconds)
+        return Checkpoints(self.scratch / name, self.checkpoint_seconds, begin)
 
 
 class Stage(Component):

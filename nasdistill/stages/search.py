@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import contextlib
+import os
 from collections.abc import Iterator
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 from pydantic import Field, model_validator
 
-from nasdistill.component import Facts, Options
+from nasdistill.component import Facts, Options, classes_in
 from nasdistill.errors import SpecError, UserError
 from nasdistill.registry import ComponentOf, registry
-from nasdistill.stages.base import STAGES, Context, Inputs, Like, Outcome, Specs, Stage
+from nasdistill.stages.base import STAGES, Context, Inputs, Like, Outcome, Reference, Specs, Stage
+from nasdistill.stages.kept_supernets import keep, state_to_go_on_from
 from nasdistill.stages.truth import judged, known_truth
 from nasdistill.storage import write_json, write_text
+from nasdistill.versions import version
 
 if TYPE_CHECKING:
     from nasdistill.search.spaces import SearchSpace
@@ -58,6 +62,25 @@ class Search(SearchOptions, Stage):
         description="where to search: a space's name, the path of a YAML file, or a mapping with options, "
         "e.g. {name: darts-tiny, cells: 5}",
     )
+    keep_supernet: bool = Field(
+        False, description="keep the trained supernet in the artifact, so that more epochs can go on with it"
+    )
+    resume_from: Annotated[str | None, Reference("architecture")] = Field(
+        None,
+        description="a finished search that kept its supernet, to go on with until `epochs` are done: a stage, or the "
+        "folder of its artifact or run",
+    )
+
+    @model_validator(mode="after")
+    def _has_what_goes_on(self) -> Search:
+        for name in ("keep_supernet", "resume_from"):
+            if getattr(self, name) and not self.strategy.has_supernet:
+                raise SpecError(
+                    f"the strategy {self.strategy.registered_name!r} has no supernet to go on with", (name,)
+                )
+        if self.resume_from is not None and "epochs" not in self.strategy.model_fields_set:
+            raise SpecError("a search that goes on needs to know until how many epochs are done", ("epochs",))
+        return self
 
     @model_validator(mode="after")
     def _strategy_can_search_the_space(self) -> Search:
@@ -84,6 +107,8 @@ class Search(SearchOptions, Stage):
     def foresee(self, specs: Specs, context: Context) -> Like | None:
         from nasdistill.models.base import NetworkSpec
 
+        if self.resume_from is not None and os.path.isabs(self.resume_from):  # else it is a stage yet to run
+            self._begin(Path(self.resume_from), context)
         data = context.data
         try:
             choices = self.space.choices(data.shape, len(data.classes))
@@ -94,16 +119,34 @@ class Search(SearchOptions, Stage):
         known_truth(spec.model)  # a damaged table is refused before the search, not after it
         return Like(spec)
 
+    def _begin(self, folder: Path, context: Context) -> dict[str, Any]:
+        return state_to_go_on_from(folder, self._identity(context), self.strategy.epochs)
+
+    def _identity(self, context: Context) -> dict[str, Any]:
+        """What must be the same in a search that goes on with this one, as plain data."""
+        strategy = {name: value for name, value in self.strategy.spec().items() if name != "epochs"}
+        return {
+            "space": self.space.spec(),
+            "strategy": strategy,
+            "seed": context.seed,
+            "data": dict(context.data_identity),
+            "code": version(classes_in(self))[:12],
+        }
+
     def run(self, inputs: Inputs, context: Context) -> Outcome:
         from nasdistill.models.base import Network, NetworkSpec, save_network
         from nasdistill.models.inspection import described
         from nasdistill.search.drawing import draw_graph
 
         data, space = context.data, self.space
-        found = self.strategy.search(space, data, context.engine, context.seed, context.checkpoints(), context.records)
+        begin = self._begin(inputs["resume_from"].folder, context) if self.resume_from else None
+        checkpoints = context.checkpoints(begin=begin)
+        found = self.strategy.search(space, data, context.engine, context.seed, checkpoints, context.records)
         spec = NetworkSpec.for_data(found.model, data)
         network = spec.build()
         save_network(context.folder, spec, None)
+        if self.keep_supernet and checkpoints.writes:
+            keep(context.folder, self._identity(context), self.strategy.epochs, checkpoints.load())
         history, truth = judged(context.stage, spec.model, found, space, context.folder)
         if history:
             write_json(context.folder / HISTORY, history)

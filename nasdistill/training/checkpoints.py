@@ -27,16 +27,25 @@ class Checkpoints:
     A loop calls `load` once before it starts and `step` after every step, with a function that captures all that
     decides the rest of the loop: weights, optimiser, position, random state, history. Of several processes that
     train together all load, all capture, and the first one saves; a stop that one was asked for is one of all.
+
+    Args:
+        begin: the state of another loop that this one goes on from, until it has saved one of its own.
     """
 
-    def __init__(self, folder: Path | None = None, every_seconds: float = 30.0) -> None:
+    def __init__(
+        self, folder: Path | None = None, every_seconds: float = 30.0, begin: dict[str, Any] | None = None
+    ) -> None:
         self.folder = folder
         self.every_seconds = every_seconds
+        self.begin = begin
         self.writes = folder is not None and is_first_process()
         self._saved_at = time.monotonic()
 
     def load(self) -> dict[str, Any] | None:
-        """The newest checkpoint that is what was written, or None; damaged ones are named in a warning and dropped."""
+        """The newest checkpoint that is what was written, or else what the loop begins with.
+
+        Damaged ones are named in a warning and dropped.
+        """
         for path in reversed(self._states()):
             try:
                 return load_state(path, expected_sha256=path.stem.split("-")[1])
@@ -44,7 +53,7 @@ class Checkpoints:
                 log.warning("%s; going on from the one before", error)
                 if self.writes:
                     path.unlink()
-        return None
+        return self.begin
 
     def step(self, number: int, capture: Callable[[], Mapping[str, Any]]) -> None:
         """Save if it is time to or if a stop was asked for.

@@ -92,15 +92,20 @@ class Resumable:
             Interrupted: a stop was asked for; the state is on disk, if there is a folder.
         """
 
-        def capture() -> dict[str, Any]:
-            state: dict[str, Any] = {}
-            for name, part in self.parts.items():
-                state[name] = part.state_dict()
-                if isinstance(part, nn.Module):
-                    refuse_broken_weights(state[name], done)
-            return {**state, "random": random_state()}
+        self.checkpoints.step(done if number is None else number, lambda: self._state(done))
 
-        self.checkpoints.step(done if number is None else number, capture)
+    def save(self, done: int, number: int) -> None:
+        """Save in any case, see `step`."""
+        if self.checkpoints.writes:
+            self.checkpoints.save(number, self._state(done))
+
+    def _state(self, done: int) -> dict[str, Any]:
+        state: dict[str, Any] = {}
+        for name, part in self.parts.items():
+            state[name] = part.state_dict()
+            if isinstance(part, nn.Module):
+                refuse_broken_weights(state[name], done)
+        return {**state, "random": random_state()}
 
 
 @dataclass

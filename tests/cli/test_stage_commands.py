@@ -206,3 +206,16 @@ def test_a_stage_of_several_networks_takes_them_as_words(nasdistill: Command, tm
     assert "Usage: nasdistill ensemble [OPTIONS] [NETWORKS]...\n" in told
     assert "--networks <str> " in told
     assert "Example: nasdistill ensemble runs/first/stages/train runs/second/stages/train" in " ".join(told.split())
+
+
+def test_a_search_that_goes_on_needs_only_to_know_until_when(nasdistill: Command, tmp_path: Path) -> None:
+    space = "{name: darts-tiny, nodes: 1, search_channels: 2, search_cells: 3, operations: [sep_conv_3x3, none]}"
+    began = ("--space", space, "--data", "{name: digits, limit: 100}", "--seed", "3", "--keep-supernet")
+    assert nasdistill("search", *began, "--epochs", "1", "--strategy", "darts").returncode == 0
+    assert nasdistill("search", "--resume-from", "runs/search", "--epochs", "2").returncode == 0
+    search = tmp_path / "runs" / "search" / "stages" / "search"
+    assert [epoch for epoch, _model in json.loads((search / "history.json").read_text())["found"]] == [0, 1, 2]
+    manifest = json.loads((search / "artifact.json").read_text())
+    assert (manifest["seed"], manifest["provenance"]["data"]["limit"]) == (3, 100)
+    again = nasdistill("search", "--resume-from", "runs/search", "--epochs", "2")
+    assert "--epochs: epochs done so far: 2" in again.stderr

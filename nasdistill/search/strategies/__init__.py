@@ -43,6 +43,8 @@ class Strategy(Component):
 
     has_epochs: ClassVar[bool] = False
     """Whether it has an option `epochs`, which the stage `search` may give in its place."""
+    has_supernet: ClassVar[bool] = False
+    """Whether its last checkpoint is that of a supernet, which more epochs can go on with."""
 
     def reason_to_refuse(self, space: SearchSpace) -> str | None:
         """Why this strategy cannot search `space`, to follow a colon, or None if it can."""
