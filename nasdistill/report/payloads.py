@@ -34,6 +34,7 @@ class HistoryPayload(Payload):
 
     curves: dict[str, list[tuple[float, float]]] = Field(description="Points (x, y) by name, e.g. `loss/train`.")
     x: str = Field("epoch", description="What x counts.")
+    found_x: str = Field("epoch", description="What x counts where what a search would have found is judged.")
 
 
 Percent = Annotated[float, Field(ge=0, le=100)]

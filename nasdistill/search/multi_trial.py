@@ -22,10 +22,10 @@ from nasdistill.errors import SpecError, UserError
 from nasdistill.models.base import NetworkSpec
 from nasdistill.models.inspection import count_parameters
 from nasdistill.nni_bridge import require_nni
-from nasdistill.registry import ComponentOf, build, registry
+from nasdistill.registry import ComponentOf, build
 from nasdistill.search.scoring import ScoredTraining, medians_of_means
 from nasdistill.search.strategies import SearchResult, Strategy
-from nasdistill.search.trials import ArchitectureTrial, best_of, next_suggestion, replay
+from nasdistill.search.trials import ArchitectureTrial, best_of, found_on_the_way, leaders, next_suggestion, replay
 from nasdistill.search.tuners import Tuner
 from nasdistill.storage import sha256_of_json
 from nasdistill.training.checkpoints import Checkpoints
@@ -113,11 +113,14 @@ class MultiTrial(Strategy):
         def chosen(alternatives: Mapping[str, int]) -> dict[str, Any]:
             return {label: each[alternatives.get(label, 0)] for label, each in choices.items()}
 
+        def model(number: int) -> dict[str, Any]:
+            return space.model(chosen(trials[number].alternatives))
+
         def parameters(alternatives: Mapping[str, int]) -> int:
             return count_parameters(NetworkSpec.for_data(space.model(chosen(alternatives)), data).build())
 
         def identity(alternatives: Mapping[str, int]) -> str:
-            return sha256_of_json(registry("models").parse(space.model(chosen(alternatives))).spec())
+            return sha256_of_json(space.canonical(chosen(alternatives)))
 
         saved = checkpoints.load() or {"trials": [], "running": None}
         trials, running = [ArchitectureTrial(**each) for each in saved["trials"]], saved["running"]
@@ -155,11 +158,13 @@ class MultiTrial(Strategy):
                 checkpoints.save(len(trials) * steps, state(None))
             _log(trials, records)
 
-        best = best_of(trials)
+        ahead = leaders((trial.score, trial.parameters) for trial in trials)
+        best = ahead[-1]
         if best is None:
             raise UserError(f"none of {len(trials)} trials has a score: all diverged; a lower learning rate may help")
         return SearchResult(
-            space.model(chosen(trials[best].alternatives)),
+            model(best),
+            found_on_the_way(enumerate(ahead, 1), model, "trial"),
             metrics={"trials": len(trials), "trained": len(trained), "score": trials[best].score},
             trials={
                 "score": self.select,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import statistics
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -58,8 +58,9 @@ class Racer:
         return bool(self.means) and not math.isfinite(self.means[-1][0])
 
     def loss(self, begun: int, until: int) -> float:
-        """Mean over these epochs; infinite where it diverged."""
-        return math.inf if self.diverged else statistics.fmean(loss for loss, _right in self.means[begun:until])
+        """Mean over these epochs; infinite where it diverged by then."""
+        losses = [loss for loss, _right in self.means[begun:until]]
+        return statistics.fmean(losses) if len(losses) == until - begun and math.isfinite(losses[-1]) else math.inf
 
     def trial(self) -> dict[str, Any]:
         """As `trials.json` holds it."""
@@ -148,6 +149,11 @@ class Race:
         right = logits.detach().argmax(dim=1) == (labels if labels.ndim == 1 else labels.argmax(dim=1))
         (seen,) = all_reduce_mean([torch.stack([loss.detach(), right.float().mean()])])
         racer.seen.append(tuple(seen.tolist()))
+
+
+def ranking(racers: Iterable[Racer], begun: int, until: int) -> list[Racer]:
+    """By their losses of these epochs, the lowest first: of equals the smallest network, and then the earliest."""
+    return sorted(racers, key=lambda racer: (racer.loss(begun, until), racer.parameters, racer.number))
 
 
 def lead(best: Racer, other: Racer) -> tuple[float, float]:

@@ -20,7 +20,7 @@ from nasdistill.search.spaces.cells import CellSpace
 from nasdistill.search.strategies import SearchResult
 from nasdistill.search.strategies.random import sample, sample_cell
 from nasdistill.search.supernets import supernet_of
-from nasdistill.search.trials import best_scored
+from nasdistill.search.trials import found_on_the_way, leaders
 from nasdistill.search.weight_sharing import accuracy_of
 
 if TYPE_CHECKING:
@@ -70,7 +70,7 @@ class SharingLearner(Learner):
         return {}
 
     def found(self) -> SearchResult:
-        """The drawn candidate that is right most often, see `best_scored`."""
+        """The drawn candidate that is right most often, see `leaders`."""
         generator = generator_for(self.seed, "candidates")
         trials: list[dict[str, Any]] = []
         models: list[dict[str, Any]] = []
@@ -89,10 +89,12 @@ class SharingLearner(Learner):
             parameters = count_parameters(NetworkSpec.for_data(model, self.data).build())
             once: dict[str, Any] = {"curve": [score], "stopped": None, "like": None}
             trials.append({"chosen": chosen, "parameters": parameters, "score": score, **once})
-        best = best_scored((trial["score"], trial["parameters"]) for trial in trials)
+        ahead = leaders((trial["score"], trial["parameters"]) for trial in trials)
+        best = ahead[-1]
         assert best is not None  # there is a candidate, and each has a score
         return SearchResult(
             models[best],
+            found_on_the_way(enumerate(ahead, 1), lambda number: models[number], "trial"),
             metrics={"supernet_accuracy": trials[best]["score"], "trials": len(trials)},
             trials={"score": "accuracy with shared weights", "best": best, "trials": trials},
         )

@@ -101,18 +101,45 @@ def replay(tuner: Tuner, trial: ArchitectureTrial) -> None:
 
 
 def best_of(trials: Sequence[ArchitectureTrial]) -> int | None:
-    """The number of the best trial, see `best_scored`."""
-    return best_scored((trial.score, trial.parameters) for trial in trials)
+    """The number of the best trial, see `leaders`; None if none has a score."""
+    return [None, *leaders((trial.score, trial.parameters) for trial in trials)][-1]
 
 
-def best_scored(networks: Iterable[tuple[float | None, int]]) -> int | None:
-    """The number of the network with the highest score: of equals the smallest one, and then the earliest.
+def leaders(networks: Iterable[tuple[float | None, int]]) -> list[int | None]:
+    """After the first network, the first two, and so on: the number of the best of these, None if none has a score.
+
+    That is the one with the highest score; of equals the smallest one, and then the earliest.
 
     Args:
         networks: (score, parameters) of each; None where it has no score.
+    """
+    best: tuple[float, int, int] | None = None
+    found = []
+    for number, (score, parameters) in enumerate(networks):
+        if score is not None and (best is None or (-score, parameters, number) < best):
+            best = (-score, parameters, number)
+        found.append(best[2] if best else None)
+    return found
+
+
+def found_on_the_way(
+    best: Iterable[tuple[int, int | None]], model: Callable[[int], dict[str, Any]], x: str
+) -> dict[str, Any]:
+    """The history of a search that tries architectures: what it would have found, where that changes, and in the end.
+
+    Args:
+        best: in order (x, number of the best architecture so far), None where none has a score.
+        model: of the architecture of a number.
+        x: what x counts, e.g. `trial`.
 
     Returns:
-        None if none has a score.
+        see `SearchResult`.
     """
-    scored = [(-score, parameters, number) for number, (score, parameters) in enumerate(networks) if score is not None]
-    return min(scored)[2] if scored else None
+    course = [(at, number) for at, number in best if number is not None]
+    befores = [None, *(number for _at, number in course)]
+    found = [
+        [at, model(number)]
+        for place, ((at, number), before) in enumerate(zip(course, befores, strict=False), 1)
+        if number != before or place == len(course)
+    ]
+    return {"curves": {}, "found": found, "found_x": x}

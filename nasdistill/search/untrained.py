@@ -105,3 +105,28 @@ def standings(scores: Sequence[Mapping[str, float | None]]) -> list[float | None
         for number, rank in zip(able, ranks, strict=True):
             found[number] = 100 * (float(rank) - 1) / (len(able) - 1) if len(able) > 1 else 100.0
     return found
+
+
+def highest(scores: Sequence[Mapping[str, float | None]], parameters: Sequence[int]) -> list[int | None]:
+    """After the first network, the first two, and so on: the number of the one with the highest of their `standings`.
+
+    Of equals it is the smallest one, and then the earliest; None as long as none has a standing.
+
+    Args:
+        parameters: of each network.
+    """
+    import numpy as np
+
+    table = np.array([[*of_network.values()] for of_network in scores], dtype=float)
+    table[np.isnan(table).any(axis=1)] = np.nan
+    # Over all proxies, how many of the others are below, less how many are above.
+    ahead = np.where(np.isnan(table[:, 0]), -np.inf, 0)
+    found: list[int | None] = []
+    for number, row in enumerate(table):
+        signs = np.nan_to_num(np.sign(row - table[:number])).sum(axis=1)
+        ahead[:number] -= signs
+        ahead[number] += signs.sum()
+        so_far = ahead[: number + 1]
+        first = np.flatnonzero(so_far == so_far.max()).tolist()
+        found.append(min(first, key=lambda each: parameters[each]) if np.isfinite(so_far.max()) else None)
+    return found

@@ -69,6 +69,20 @@ def test_cells_are_drawn_as_they_changed(tmp_path: Path, normals: list[Any], cap
     assert reduce.note == f"It changed in 0 of {len(normals) - 1} epochs."
 
 
+def test_trials_are_told_as_such(tmp_path: Path) -> None:
+    row = run_with_cells(tmp_path, [NORMAL, CHANGED]).rows[0]
+    assert row.folder is not None
+    history = read_json(row.folder / "history.json")
+    history |= {
+        "found": [[x, model] for x, (_, model) in zip((2, 9), history["found"], strict=True)],
+        "found_x": "trial",
+    }
+    write_json(row.folder / "history.json", history)
+    resealed(row.folder)
+    normal, _reduce = Forming().of_seed("search", GenotypePayload(normal=NORMAL, reduce=REDUCE), row)
+    assert (normal.captions, normal.note) == (("trial 2", "trial 9"), "It changed in 1 of 9 trials.")
+
+
 def test_the_page_lets_a_reader_choose_among_them_and_asks_for_nothing(tmp_path: Path) -> None:
     record = run_with_cells(tmp_path, [NORMAL, CHANGED])
     page = page_of(replace(record, rows=record.rows[:1]), tmp_path)

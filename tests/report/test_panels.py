@@ -1,9 +1,13 @@
 from __future__ import annotations
 
 import doctest
+from types import SimpleNamespace
+from typing import Any
 
 import nasdistill.report.sections.curves
-from nasdistill.report.sections.curves import panel_of, panels
+from nasdistill.report.payloads import HistoryPayload
+from nasdistill.report.sections import Found
+from nasdistill.report.sections.curves import Curves, panel_of, panels
 
 
 def test_the_examples_hold() -> None:
@@ -25,6 +29,16 @@ def test_balanced_accuracy_has_a_picture_where_it_departs_from_accuracy() -> Non
     found = panels([plain, other])
     assert list(found) == ["accuracy", "balanced accuracy"]
     assert found["balanced accuracy"] == {"test": [plain["test/balanced accuracy"], other["test/balanced accuracy"]]}
+
+
+def test_regret_is_drawn_over_what_the_search_counted() -> None:
+    curves = {"regret/CIFAR-10": [(1.0, 9.0), (4.0, 1.0)], "train/loss": [(1.0, 2.0), (2.0, 1.0)]}
+    stage: Any = SimpleNamespace(stage="search")
+    (group,) = Curves().groups([Found(stage, {0: HistoryPayload(curves=curves, found_x="trial")})])
+    assert [(">epoch<" in picture, ">trial<" in picture) for picture in group.pictures] == [
+        (True, False),
+        (False, True),
+    ]
 
 
 def test_seeds_share_a_picture_and_losses_come_first() -> None:

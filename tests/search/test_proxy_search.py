@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import random
 from collections import Counter
 from collections.abc import Mapping
 from itertools import pairwise
@@ -23,6 +24,7 @@ from nasdistill.search.spaces import SPACES, SearchSpace
 from nasdistill.search.strategies import SearchResult
 from nasdistill.search.strategies.proxy import ProxySearch
 from nasdistill.search.strategies.random import in_random_order
+from nasdistill.search.untrained import highest, standings
 from nasdistill.training.records import Records
 from tests.search.parts import Every, Killed, engine
 
@@ -53,7 +55,11 @@ def searched(data: Data, space: SearchSpace = PERCEPTRONS, **options: Any) -> Se
 
 
 def parameters(chosen: Mapping[str, int]) -> int:
-    sizes = [64, *(width for width in (chosen["first"], chosen["second"]) if width), 10]
+    return parameters_of([width for width in (chosen["first"], chosen["second"]) if width])
+
+
+def parameters_of(hidden: list[int]) -> int:
+    sizes = [64, *hidden, 10]
     return sum((before + 1) * after for before, after in pairwise(sizes))
 
 
@@ -70,6 +76,25 @@ def test_all_architectures_of_a_small_space_are_scored_and_the_best_is_kept(data
     # (0, 8) and (8, 0) are the smallest network: of the 8 others none is below, and one equal.
     equal = [trial for trial in trials if sorted(trial["chosen"].values()) == [0, 8]]
     assert [trial["score"] for trial in equal] == [100 * 0.5 / 8] * 2
+
+
+def test_what_would_be_found_stands_highest_among_those_that_were_scored_by_then(data: Data) -> None:
+    numbers = random.Random(0)  # noqa: S311  (nothing secret)
+    values = [None, -1e30, 1.0, 2.0, 3.0, 4.0, 1e30]
+    scores = [{name: numbers.choice(values) for name in "abc"} for _ in range(60)]
+    parameters = [numbers.randint(1, 3) for _ in scores]
+    for done, first in enumerate(highest(scores, parameters), 1):
+        ranked = [
+            (-round(standing, 9), parameters[number], number)
+            for number, standing in enumerate(standings(scores[:done]))
+            if standing is not None
+        ]
+        assert first == (min(ranked)[2] if ranked else None)
+    history = searched(data).history
+    sizes = [parameters_of(model["hidden"]) for _trial, model in history["found"]]
+    assert sizes == sorted(sizes)
+    assert [trial for trial, _model in history["found"]] == sorted({trial for trial, _model in history["found"]})
+    assert history["found"][-1] == [9, {"name": "mlp", "hidden": [32, 32]}]
 
 
 def test_a_proxy_scores_the_network_that_stands_for_the_found_one(data: Data) -> None:
@@ -122,9 +147,9 @@ def test_a_killed_search_ends_as_if_it_had_never_been(data: Data, tmp_path: Path
     with pytest.raises(Killed):
         search("killed", killed_after=2)
     assert search("killed") == whole
-    random = torch.get_rng_state()
+    numbers = torch.get_rng_state()
     assert searched(data, **strategy.model_dump(include={"count", "parameters"})).trials != whole.trials
-    assert torch.equal(torch.get_rng_state(), random)
+    assert torch.equal(torch.get_rng_state(), numbers)
 
 
 def test_a_large_space_is_sampled_without_end() -> None:

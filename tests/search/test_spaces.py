@@ -171,6 +171,21 @@ def test_nas_bench_201_has_as_many_cells_as_published() -> None:
     assert registry("models").parse(space.proxy(chosen)).cell == cell
 
 
+def test_cells_of_one_function_have_one_form_whatever_their_size() -> None:
+    one, other, third = (
+        dict(zip(("0/0", "1/0", "1/1", "2/0", "2/1", "2/2"), operations.split(), strict=True))
+        for operations in (
+            "nor_conv_3x3 none none skip_connect none none",
+            "none nor_conv_1x1 none none skip_connect skip_connect",
+            "nor_conv_3x3 none none none skip_connect skip_connect",
+        )
+    )
+    space, larger = SPACES.parse("nas-bench-201"), SPACES.parse({"name": "nas-bench-201", "channels": 32})
+    assert space.canonical(one) != space.canonical(other) != space.canonical(third) == larger.canonical(third)
+    swapped = {**third, "0/0": "none", "1/0": "nor_conv_3x3"}
+    assert space.canonical(swapped) == space.canonical(third)
+
+
 def test_residual_networks_lie_in_their_space() -> None:
     """Parameters: the frame of NAS-Bench-201 as published for all skips (73,306), and two 3x3 convolutions with batch
     norms in each of three blocks of each width."""

@@ -56,6 +56,11 @@ def test_a_race_that_is_killed_ends_as_an_unbroken_one(data: Data, tmp_path: Pat
     assert sorted(len(trial["curve"]) for trial in trials) == [1, 2, 2]
     assert len(trials[whole.trials["best"]]["curve"]) == 2
     assert whole.metrics["epochs"] == 5
+    epochs = [epoch for epoch, _model in whole.history["found"]]
+    assert (epochs[0], epochs[-1]) == (1, 5)
+    assert set(epochs) <= {1, 2, 3, 5}, "the last round counts once both are as far"
+    assert whole.history["found"][0][1] == SPACE.model(trials[0]["chosen"])
+    assert whole.history["found"][-1][1] == whole.model
 
 
 def test_all_networks_have_the_size_that_is_asked_for(data: Data) -> None:
@@ -80,7 +85,7 @@ def test_the_loss_decides_and_what_diverges_is_last(data: Data) -> None:
     assert one.loss(0, 2) == 5.0
     assert one.loss(1, 2) == 1.0
     one.means[-1] = (math.nan, 0.1)
-    assert one.loss(0, 1) == math.inf
+    assert (one.loss(0, 1), one.loss(1, 2), one.loss(2, 4)) == (9.0, math.inf, math.inf)
     assert (one.trial()["score"], one.trial()["stopped"]) == (None, "diverged")
 
 

@@ -9,7 +9,14 @@ import pytest
 
 from nasdistill.errors import UserError
 from nasdistill.search.scoring import medians_of_means
-from nasdistill.search.trials import ArchitectureTrial, best_of, next_suggestion, replay
+from nasdistill.search.trials import (
+    ArchitectureTrial,
+    best_of,
+    found_on_the_way,
+    leaders,
+    next_suggestion,
+    replay,
+)
 from nasdistill.search.tuners import Tuner
 
 
@@ -74,6 +81,15 @@ def test_the_best_has_the_highest_score_and_then_the_smallest_network(
     trials: list[ArchitectureTrial], best: int | None
 ) -> None:
     assert best_of(trials) == best
+
+
+def test_what_would_be_found_is_told_where_it_changes_and_in_the_end() -> None:
+    scored: list[tuple[float | None, int]] = [(None, 1), (50, 9), (40, 1), (50, 8), (50, 8), (60, 7), (None, 1)]
+    ahead = leaders(scored)
+    assert ahead == [best_of([trial(*each) for each in scored[: done + 1]]) for done in range(7)]
+    history = found_on_the_way(enumerate(ahead, 1), lambda number: {"number": number}, "trial")
+    assert history["found"] == [[at, {"number": number}] for at, number in [(2, 1), (4, 3), (6, 5), (7, 5)]]
+    assert history["found_x"] == "trial"
 
 
 def judged_by_nni(before: Sequence[Sequence[float]], curve: Sequence[float]) -> list[bool]:

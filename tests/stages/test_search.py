@@ -11,6 +11,7 @@ import pytest
 
 from nasdistill.errors import SpecError
 from nasdistill.models.base import load_spec
+from nasdistill.models.cell_strings import format_cell
 from nasdistill.models.genotypes import Genotype
 from nasdistill.registry import build, registry
 from nasdistill.report import payloads
@@ -173,6 +174,24 @@ def test_a_search_of_nas_bench_201_ends_with_what_its_cells_really_score(tmp_pat
     told = payloads.read(TruthPayload, payload)
     assert told is not None
     assert [(each.name, each.cell) for each in told.architectures] == [("student-arch", cell)]
+
+
+def test_a_search_by_trials_tells_the_regret_over_its_trials(tmp_path: Path) -> None:
+    space = {"name": "nas-bench-201", "search_channels": 2, "search_cells": 1, "channels": 4, "cells": 1, "stages": 2}
+    run(tmp_path, space=space, strategy={"name": "proxy", "proxy": "params", "count": 12})
+    trials = read_json(tmp_path / "payload" / "trials.json")["trials"]
+    found = []
+    for done, trial in enumerate(trials, 1):
+        larger = trial["parameters"] > max([0, *(before["parameters"] for before in trials[: done - 1])])
+        if larger or done == len(trials):
+            best = max(trials[:done], key=lambda each: each["parameters"])["chosen"]
+            cell = format_cell([[best[f"{node}/{state}"] for state in range(node + 1)] for node in range(3)])
+            found.append([done, lookup(cell).standings["CIFAR-10"].regret])
+    assert len(found) > 2
+    history = payloads.read(payloads.HistoryPayload, tmp_path / "payload")
+    assert history is not None
+    assert [[*point] for point in history.curves["regret/CIFAR-10"]] == found
+    assert history.found_x == "trial"
 
 
 @pytest.mark.parametrize(("metrics", "told"), [({}, True), ({"truth": {}}, False)])

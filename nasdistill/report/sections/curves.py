@@ -13,11 +13,12 @@ PARTS = ("train", "validation", "test")
 BALANCED = "balanced accuracy"
 DEPARTS = 2.0
 """Points between accuracy and balanced accuracy from which on the latter has a picture."""
-FIRST = ("loss", "accuracy", BALANCED, "regret")
+REGRET = "regret"
+FIRST = ("loss", "accuracy", BALANCED, REGRET)
 LAST = ("entropy", "skips", "learning rate")
 LOSSES_OF = ("generator", "student")
 SPREADS = "spread of the predictions"
-UNITS = {"accuracy": "%", BALANCED: "%", "regret": "points", "agreement": "%", SPREADS: "entropy, share of the largest"}
+UNITS = {"accuracy": "%", BALANCED: "%", REGRET: "points", "agreement": "%", SPREADS: "entropy, share of the largest"}
 
 
 @SECTIONS.register("curves")
@@ -34,7 +35,7 @@ class Curves(Section):
         for each in found:
             histories = list(each.by_seed.values())
             pictures = tuple(
-                lines(series, title, histories[0].x, UNITS.get(title, ""))
+                lines(series, title, histories[0].found_x if title == REGRET else histories[0].x, UNITS.get(title, ""))
                 for title, series in panels([history.curves for history in histories]).items()
             )
             if pictures:

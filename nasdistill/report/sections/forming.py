@@ -26,37 +26,42 @@ class FoundPayload(Payload):
 
     file = "history.json"
 
-    found: list[tuple[NotNegative, dict[str, Any]]] = Field([], description="[epochs done, model], in order.")
+    found: list[tuple[NotNegative, dict[str, Any]]] = Field([], description="[x, model], in order.")
+    found_x: str = Field("epoch", description="What x counts.")
 
 
 @SECTIONS.register("forming")
 class Forming(Section):
-    """The cells that a search would have found after some of its epochs."""
+    """The cells that a search would have found after some of its epochs or trials."""
 
     title = "How the cells formed"
-    lead = "The cells that would have been found after so many epochs. An edge changes by its operation or its state."
+    lead = (
+        "The cells that would have been found after so many epochs, or trials. An edge changes by its operation or its "
+        "state."
+    )
     payload = GenotypePayload
     place = 52
 
     def of_seed(self, heading: str, payload: GenotypePayload, row: Row) -> list[Group]:
         read = by_seed(FoundPayload, [row])  # a damaged one is named where its curves would be
-        found = read[row.seed].found if read else []
-        genotypes = [(epoch, MODELS.parse(model).cell_genotype()) for epoch, model in found]
-        graphs = [(epoch, genotype.graphs()) for epoch, genotype in genotypes if genotype is not None]
-        epochs = [epoch for epoch, _ in graphs]
-        return [_group(heading, epochs, cells) for cells in zip(*(cells for _, cells in graphs), strict=True)]
+        history = read[row.seed] if read else FoundPayload()
+        genotypes = [(x, MODELS.parse(model).cell_genotype()) for x, model in history.found]
+        graphs = [(x, genotype.graphs()) for x, genotype in genotypes if genotype is not None]
+        xs = [x for x, _ in graphs]
+        columns = zip(*(cells for _, cells in graphs), strict=True)
+        return [_group(heading, history.found_x, xs, cells) for cells in columns]
 
 
-def _group(heading: str, epochs: Sequence[float], cells: Sequence[CellGraph]) -> Group:
+def _group(heading: str, name: str, xs: Sequence[float], cells: Sequence[CellGraph]) -> Group:
     changes = [changed_edges(before, after) for before, after in pairwise(cells)]
     shown = moments(changes)
-    note = f"It changed in {sum(map(bool, changes))} of {len(changes)} epochs."
+    note = f"It changed in {sum(map(bool, changes))} of {xs[-1]:g} {name}s."
     if len(shown) == MOMENTS:
         note += " Shown are the first, the last, and those in between after which most edges were new."
     return Group(
         f"{heading}: {cells[0].title}",
         tuple(draw_graph(cells[number]) for number in shown),
-        captions=tuple(f"epoch {epochs[number]:g}" for number in shown),
+        captions=tuple(f"{name} {xs[number]:g}" for number in shown),
         note=note,
         wide=True,
     )

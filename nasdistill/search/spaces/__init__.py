@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from nasdistill.registry import Component, Registry
+from nasdistill.registry import Component, Registry, registry
 
 if TYPE_CHECKING:
     from nasdistill.data.base import Shape
@@ -32,6 +32,10 @@ class SearchSpace(Component):
             KeyError: a label is missing.
         """
         raise NotImplementedError(type(self).__name__)
+
+    def canonical(self, chosen: Mapping[str, Any]) -> Any:
+        """What architectures that are one function have in common, as far as a space knows; plain data (JSON)."""
+        return registry("models").parse(self.model(chosen)).spec()
 
     def proxy(self, chosen: Mapping[str, Any]) -> dict[str, Any]:
         """What stands for `model(chosen)` where architectures are trained to be compared: itself, or a smaller one."""

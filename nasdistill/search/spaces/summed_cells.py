@@ -10,7 +10,7 @@ from pydantic import Field, model_validator
 from nasdistill.component import Component
 from nasdistill.data.base import Shape
 from nasdistill.errors import SpecError
-from nasdistill.models.cell_strings import format_cell
+from nasdistill.models.cell_strings import canonical, format_cell
 from nasdistill.models.genotypes import Cell
 from nasdistill.models.limits import MOST_CELLS
 from nasdistill.registry import registry
@@ -59,6 +59,9 @@ class SummedSpace(CellSpace):
             tuple((chosen[f"{node}/{state}"], state) for state in range(node + 1)) for node in range(self.nodes)
         )
         return {"normal": cell}
+
+    def canonical(self, chosen: Mapping[str, Any]) -> str:
+        return canonical([[operation for operation, _state in edges] for edges in self.cells_of(chosen)["normal"]])
 
     def proxy(self, chosen: Mapping[str, Any]) -> dict[str, Any]:
         """The same cell in the size of the search."""

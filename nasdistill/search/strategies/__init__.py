@@ -22,7 +22,8 @@ class SearchResult:
     Attributes:
         model: the model that was found, as a recipe writes it: what `registry("models").parse` takes.
         history: `{"curves": {name: [[epochs done, value], ...]}}` where the strategy learns, plain data; `"found":
-            [[epochs done, model], ...]` tells what would have been found after each epoch, which is judged in the end.
+            [[epochs done, model], ...]` tells what would have been found then, which is judged in the end; where it
+            counts something else than epochs, `"found_x"` says what, e.g. `trial`.
         metrics: numbers for the results table, e.g. `samples_per_second`.
         decisions: the edges of `decisions.json` where a search tells how decided each is, plain data.
         trials: the content of `trials.json` where architectures were tried one by one, plain data.

@@ -11,7 +11,7 @@ from pydantic import Field, model_validator
 
 from nasdistill.errors import SpecError, UserError
 from nasdistill.search.strategies import STRATEGIES, SearchResult, Strategy
-from nasdistill.search.untrained import ProxyOptions, standings
+from nasdistill.search.untrained import ProxyOptions, highest, standings
 
 if TYPE_CHECKING:
     from nasdistill.data.base import Data
@@ -88,8 +88,8 @@ class ProxySearch(ProxyOptions, Strategy):
         return self._best(space, trials, refused)
 
     def _best(self, space: SearchSpace, trials: list[dict[str, Any]], refused: list[int]) -> SearchResult:
-        """The trial that stands highest among all, see `best_scored`."""
-        from nasdistill.search.trials import best_scored
+        """The trial that stands highest among all."""
+        from nasdistill.search.trials import found_on_the_way
 
         if not trials:
             raise UserError(
@@ -98,12 +98,14 @@ class ProxySearch(ProxyOptions, Strategy):
             )
         names = ", ".join(trials[0]["scores"])
         found = standings([trial["scores"] for trial in trials])
-        best = best_scored(zip(found, (trial["parameters"] for trial in trials), strict=True))
+        leaders = highest([trial["scores"] for trial in trials], [trial["parameters"] for trial in trials])
+        best = leaders[-1]
         if best is None:
             raise UserError(f"none of {len(trials)} architectures has finite scores by {names}")
         untrained: dict[str, Any] = {"curve": [], "stopped": None, "like": None}
         return SearchResult(
             space.model(trials[best]["chosen"]),
+            found_on_the_way(enumerate(leaders, 1), lambda number: space.model(trials[number]["chosen"]), "trial"),
             metrics={"trials": len(trials), "unscored": found.count(None), "scores": trials[best]["scores"]},
             trials={
                 "score": f"above others by {names}",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 from itertools import islice
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
@@ -77,7 +78,7 @@ class SuccessiveHalving(SizeOptions, Strategy):
         checkpoints: Checkpoints | None = None,
         records: Records | None = None,
     ) -> SearchResult:
-        from nasdistill.search.race import Race, Racer, lead
+        from nasdistill.search.race import Race, Racer, ranking
         from nasdistill.training.checkpoints import Checkpoints
         from nasdistill.training.records import Records
 
@@ -89,22 +90,25 @@ class SuccessiveHalving(SizeOptions, Strategy):
         ]
         race = Race(racers, data, engine, seed, self.batch_size, rounds[-1][1], self.clip, checkpoints)
         with records.progress(self.trained(len(racers)) * race.steps_per_epoch, race.resume()) as progress:
-            left, begun = racers, 0
+            left, begun, epochs = racers, 0, 0
+            ahead: list[tuple[int, int | None]] = []  # after so many epochs, of all together, who was it
             for taking_part, until in rounds:
                 left = left[:taking_part]
-                for racer in left:
+                for trained, racer in enumerate(left, 1):
                     race.train(racer, until, progress)
-                ranked = sorted((racer.loss(begun, until), racer.parameters, racer.number) for racer in left)
-                left = [racers[number] for _loss, _parameters, number in ranked]
+                    epochs += min(racer.epoch, until) - min(racer.epoch, begun)
+                    if begun == 0 or trained == len(left):  # who is left is compared once all are as far
+                        best = ranking(left[:trained], begun, until)[0]
+                        ahead.append((epochs, best.number if math.isfinite(best.loss(begun, until)) else None))
+                left = ranking(left, begun, until)
                 log.info(
                     "%s: after epoch %d the best of %d is architecture %d with a loss of %.4f",
-                    *(records.title, until, len(left), left[0].number, ranked[0][0]),
+                    *(records.title, until, len(left), left[0].number, left[0].loss(begun, until)),
                 )
                 begun = until
-        best = left[0]
-        if best.diverged:
+        if left[0].diverged:
             raise UserError(f"all of {len(racers)} architectures diverged; a lower learning rate may help")
-        return self._result(space, racers, best, lead(best, left[1]) if len(left) > 1 else None)
+        return self._result(space, racers, left, ahead)
 
     def _drawn(self, space: SearchSpace, data: Data, seed: int) -> list[tuple[dict[str, Any], Any]]:
         """The architectures that race, each once, with the specs of the networks that stand for them."""
@@ -118,12 +122,19 @@ class SuccessiveHalving(SizeOptions, Strategy):
         return [(chosen, NetworkSpec.for_data(of_size(chosen), data)) for chosen in drawn]
 
     def _result(
-        self, space: SearchSpace, racers: list[Racer], best: Racer, ahead: tuple[float, float] | None
+        self, space: SearchSpace, racers: list[Racer], left: list[Racer], ahead: list[tuple[int, int | None]]
     ) -> SearchResult:
-        model = space.model(best.chosen) if self.parameters is None else best.spec.model.spec()
+        from nasdistill.search.race import lead
+        from nasdistill.search.trials import found_on_the_way
+
+        def model(number: int) -> dict[str, Any]:
+            racer = racers[number]
+            return space.model(racer.chosen) if self.parameters is None else racer.spec.model.spec()
+
+        best = left[0].number
         metrics: dict[str, Any] = {"trials": len(racers), "epochs": sum(racer.epoch for racer in racers)}
-        if ahead is not None:
-            margin, noise = ahead
+        if len(left) > 1:
+            margin, noise = lead(left[0], left[1])
             metrics |= {"lead": margin, "noise": noise}
             if margin <= 2 * noise:
                 log.warning(
@@ -132,5 +143,5 @@ class SuccessiveHalving(SizeOptions, Strategy):
                     margin,
                     noise,
                 )
-        trials = {"score": "training accuracy", "best": best.number, "trials": [racer.trial() for racer in racers]}
-        return SearchResult(model, metrics=metrics, trials=trials)
+        trials = {"score": "training accuracy", "best": best, "trials": [racer.trial() for racer in racers]}
+        return SearchResult(model(best), found_on_the_way(ahead, model, "epoch"), metrics=metrics, trials=trials)
