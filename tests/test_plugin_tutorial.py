@@ -317,7 +317,7 @@ def test_the_parts_of_a_search_do_what_they_say() -> None:
     entropy = registry("regularisers").parse("entropy").loss(space, mixture)
     assert entropy.item() == pytest.approx((np.log(4) + np.log(2)) / 2)
 
-    fan = registry("edges").parse("auxiliary-skip").fan(space, 4, 2, 1)
+    fan = registry("edges").parse("auxiliary-skip").fan(space, 4, [space.operations] * 2, 1)
     state = torch.randn(3, 4, 5, 5)
     added = fan(state, mixture) - Fan.forward(fan, state, mixture)
     torch.testing.assert_close(added, 0.75 * torch.cat([state, state], dim=1), atol=1e-6, rtol=0)

@@ -131,8 +131,8 @@ class CellLearner(Learner):
         self.models.append([epoch, self.model])
         for mixture in mixtures:
             name = mixture.cell
-            for edge, row in enumerate(mixture.weights.tolist()):
-                weights = zip(self.space.operations, row, strict=True)
+            for edge, (names, row) in enumerate(zip(self.space.offered(name), mixture.weights.tolist(), strict=True)):
+                weights = zip(names, row, strict=True)
                 curves |= {f"alpha/{name}/{edge}/{operation}": weight for operation, weight in weights}
             if mixture.shares is not None:
                 shares = enumerate(mixture.shares.tolist())
@@ -157,13 +157,12 @@ class CellLearner(Learner):
 
     def decisions(self) -> list[Decision]:
         """How decided each edge is."""
-        operations = self.space.operations
-        candidates = [operations.index(name) for name in self.space.outcomes()]
+        edges, outcomes = self.space.edges(), self.space.outcomes()
         found: list[Decision] = []
         for index, cell in enumerate(self.space.kinds):
             halves = [half[index] for half in self.moves.halves]
             alphas = getattr(self.supernet, cell).detach()
-            found += decisions(cell, self.space.edges(), operations, candidates, alphas, halves, INITIAL_SPREAD)
+            found += decisions(cell, edges, self.space.offered(cell), outcomes, alphas, halves, INITIAL_SPREAD)
         return found
 
     def found(self) -> SearchResult:
@@ -186,7 +185,10 @@ class CellLearner(Learner):
     def strengths(self) -> dict[str, list[dict[str, float]]]:
         """See `SearchResult`."""
         return {
-            mixture.cell: [dict(zip(self.space.operations, row, strict=True)) for row in mixture.strengths().tolist()]
+            mixture.cell: [
+                dict(zip(names, row, strict=True))
+                for names, row in zip(self.space.offered(mixture.cell), mixture.strengths().tolist(), strict=True)
+            ]
             for mixture in self.supernet.mixture(Moment(self.progress))
         }
 

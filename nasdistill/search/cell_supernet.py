@@ -39,15 +39,16 @@ class MixedNodes(nn.Module):
         fans: for each state that has edges to nodes, those edges.
     """
 
-    def add_edges(self, space: CellSpace, width: int, edges: Edges, stride: int) -> None:
+    def add_edges(self, space: CellSpace, kind: str, width: int, edges: Edges, stride: int) -> None:
         """`stride` is that of the edges from the cell's inputs."""
+        offered = space.offered(kind)
         self.width = width
         self.rows = [
             [row for row, (origin, _node) in enumerate(space.edges()) if origin == state]
             for state in range(space.inputs + space.nodes - 1)
         ]
         self.fans = nn.ModuleList(
-            edges.fan(space, width, len(rows), stride=stride if state < space.inputs else 1)
+            edges.fan(space, width, [offered[row] for row in rows], stride=stride if state < space.inputs else 1)
             for state, rows in enumerate(self.rows)
         )
 
@@ -85,8 +86,9 @@ class CellSupernet(WeightSharing):
 
     `decided` holds by (kind, edge) the one operation that is left there, by its column, or None where nothing is.
 
-    The alphas of a kind of cell are the parameter of its name, [edges, operations]. Where edges are normalised, the
-    parameter `<kind>_edges` is what their shares are a softmax of, [edges].
+    The alphas of a kind of cell are the parameter of its name, [edges, operations]; the operations of an edge, which
+    its columns stand for, are those of `CellSpace.offered`. Where edges are normalised, the parameter `<kind>_edges` is
+    what their shares are a softmax of, [edges].
     """
 
     def __init__(self, space: CellSpace, sampler: Sampler | None, edges: Edges | None) -> None:
@@ -102,11 +104,12 @@ class CellSupernet(WeightSharing):
             if isinstance(norm, nn.BatchNorm2d):
                 norm.track_running_stats = False
                 norm.running_mean = norm.running_var = norm.num_batches_tracked = None
-        size = (len(self.space.edges()), len(self.space.operations))
+        edges = len(self.space.edges())
         for kind in self.space.kinds:
+            size = (edges, len(self.space.offered(kind)[0]))
             self.register_parameter(kind, nn.Parameter(INITIAL_SPREAD * torch.randn(size)))
         for kind in self.space.kinds:
-            spread = nn.Parameter(INITIAL_SPREAD * torch.randn(size[0])) if edge_normalisation else None
+            spread = nn.Parameter(INITIAL_SPREAD * torch.randn(edges)) if edge_normalisation else None
             self.register_parameter(f"{kind}_edges", spread)
 
     def alphas(self) -> list[nn.Parameter]:

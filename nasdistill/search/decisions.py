@@ -78,8 +78,8 @@ class Moves:
 def decisions(
     cell: str,
     edges: Sequence[tuple[int, int]],
-    operations: Sequence[str],
-    candidates: Collection[int],
+    offered: Sequence[Sequence[str]],
+    outcomes: Collection[str],
     alphas: torch.Tensor,
     halves: Sequence[torch.Tensor],
     spread: float,
@@ -88,28 +88,32 @@ def decisions(
 
     Args:
         edges: (state, node), in the order of the rows.
-        operations: names, in the order of the columns.
-        candidates: columns of the operations that may be kept.
+        offered: of each edge its operations, in the order of the columns.
+        outcomes: the operations that may be kept.
         alphas: in the end, [edges, operations].
         halves: how far the steps of either half moved them, of that shape.
         spread: standard deviation of the alphas at the start, which is chance as well.
 
     Returns:
-        one for each edge; none where there is one candidate, as nothing is decided there.
+        one for each edge; none for those with one candidate, as nothing is decided there.
     """
-    if len(candidates) < 2:
+    best: dict[int, list[int]] = {}
+    for row, (names, values) in enumerate(zip(offered, alphas.tolist(), strict=True)):
+        ranked = sorted((-values[column], column) for column, name in enumerate(names) if name in outcomes)
+        if len(ranked) > 1:
+            best[row] = [column for _value, column in ranked[:2]]
+    if not best:
         return []
-    columns = torch.tensor(sorted(candidates), device=alphas.device)
-    order = columns[alphas[:, columns].argsort(dim=1, descending=True, stable=True)[:, :2]]
+    rows, (kept, following) = list(best), map(list, zip(*best.values(), strict=True))
 
     def lead(of: torch.Tensor) -> torch.Tensor:
-        return of.gather(1, order).double() @ torch.tensor([1.0, -1.0], dtype=torch.float64, device=of.device)
+        return of[rows, kept].double() - of[rows, following].double()
 
     difference = lead(halves[0]) - lead(halves[1])
     noise = math.sqrt(float(difference.square().mean()) + 2 * spread**2)
     return [
-        Decision(cell, state, node, operations[kept], operations[following], margin, noise)
-        for (state, node), (kept, following), margin in zip(edges, order.tolist(), lead(alphas).tolist(), strict=True)
+        Decision(cell, *edges[row], offered[row][first], offered[row][second], margin, noise)
+        for (row, (first, second)), margin in zip(best.items(), lead(alphas).tolist(), strict=True)
     ]
 
 

@@ -9,7 +9,8 @@ edges that leave one state have the same input, and these are identities, not ap
 - a convolution of all channels makes the channels of all edges at once;
 - batch norm without scale, times p_k, is batch norm with scale p_k.
 
-Where a mixture says which operations were drawn, only those are computed, each on its edges alone.
+Where a mixture says which operations were drawn, only those are computed, each on its edges alone; so it is where edges
+offer different operations.
 """
 
 from __future__ import annotations
@@ -184,43 +185,51 @@ class Fan(nn.Module):
     """All edges that leave one state, with all operations but `none`, whose share of the softmax is all that it does.
 
     Attributes:
+        edges: how many there are.
+        places: by operation the edges that offer it, each with its column there.
         shared: by name, the operations without weights, which are the same on all edges.
-        separate: by name, the others.
+        separate: by name, the others, on the edges that offer them.
     """
 
-    def __init__(self, space: CellSpace, channels: int, edges: int, stride: int) -> None:
+    def __init__(self, space: CellSpace, channels: int, edges: Sequence[Sequence[str]], stride: int) -> None:
         super().__init__()
-        self.edges = edges
+        self.edges = len(edges)
+        self.alike = all(tuple(names) == tuple(edges[0]) for names in edges)
         self.stride = stride
         self.normalised = POOLS if space.normalises_pools else ()
-        self.column = {name: column for column, name in enumerate(space.operations)}
+        self.places = {
+            name: [(edge, names.index(name)) for edge, names in enumerate(edges) if name in names]
+            for name in space.operations
+            if any(name in names for names in edges)
+        }
         self.shared = nn.ModuleDict()
         self.separate = nn.ModuleDict()
-        for name in space.operations:
+        for name, places in self.places.items():
             operation: Operation = OPERATIONS.get(name)()
+            offering = len(places)
             if name in CONVOLUTIONS:
                 kernel, dilation, repeats = CONVOLUTIONS[name]
-                self.separate[name] = Convolutions(channels, edges, kernel, stride, dilation, repeats)
+                self.separate[name] = Convolutions(channels, offering, kernel, stride, dilation, repeats)
             elif name in FULL_CONVOLUTIONS:
-                self.separate[name] = FullConvolution(channels, edges, FULL_CONVOLUTIONS[name], stride)
+                self.separate[name] = FullConvolution(channels, offering, FULL_CONVOLUTIONS[name], stride)
             elif name in POOLS:
                 self.shared[name] = operation.build(channels, stride, affine=False)
             elif name == SKIP and stride == 1:
                 self.shared[name] = nn.Identity()
             elif name == SKIP and channels % 2 == 0:
-                self.separate[name] = Reductions(channels, edges)
+                self.separate[name] = Reductions(channels, offering)
             elif name != NONE:
-                self.separate[name] = Separate(operation, channels, edges, stride)
+                self.separate[name] = Separate(operation, channels, offering, stride)
 
     def forward(self, state: torch.Tensor, mixture: Mixture) -> torch.Tensor:
         """From a state [N, C, H, W] to all edges' mixtures, [N, E * C, H', W']."""
-        if mixture.computed is not None:
+        if mixture.computed is not None or not self.alike:
             return self._drawn(state, mixture.weights, mixture.computed)
-        columns = mixture.weights.unbind(1)
-        terms = [self._term(name, state, columns[self.column[name]]) for name in self.shared]
+        columns = {name: mixture.weights[:, places[0][1]] for name, places in self.places.items()}
+        terms = [self._term(name, state, columns[name]) for name in self.shared]
         branches, totals = [], []
         for name, operation in self.separate.items():
-            weights = columns[self.column[name]]
+            weights = columns[name]
             if isinstance(operation, Convolutions):
                 branches.append(operation.layers(weights))
             else:
@@ -234,18 +243,21 @@ class Fan(nn.Module):
     def _term(self, name: str, state: torch.Tensor, weights: torch.Tensor) -> Term:
         return Term(self.shared[name](state), weights, normalised=name in self.normalised)
 
-    def _drawn(self, state: torch.Tensor, weights: torch.Tensor, computed: Sequence[Sequence[bool]]) -> torch.Tensor:
+    def _drawn(
+        self, state: torch.Tensor, weights: torch.Tensor, computed: Sequence[Sequence[bool]] | None
+    ) -> torch.Tensor:
         terms: list[list[torch.Tensor]] = [[] for _ in range(self.edges)]
-        for name, column in self.column.items():
-            drawn = [edge for edge, row in enumerate(computed) if row[column] and name != NONE]
-            if not drawn:
+        for name, places in self.places.items():
+            drawn = [at for at, (edge, column) in enumerate(places) if computed is None or computed[edge][column]]
+            if not drawn or name == NONE:
                 continue
-            of_these = weights[drawn, column]
+            edges, columns = map(list, zip(*(places[at] for at in drawn), strict=True))
+            of_these = weights[edges, columns]
             if name in self.separate:
                 outputs = self.separate[name](state, of_these, drawn)
             else:
                 outputs = mixed([self._term(name, state, of_these)])
-            for edge, term in zip(drawn, outputs.chunk(len(drawn), dim=1), strict=True):
+            for edge, term in zip(edges, outputs.chunk(len(edges), dim=1), strict=True):
                 terms[edge].append(term)
         nothing = torch.zeros_like(state[:, :, :: self.stride, :: self.stride])
         return torch.cat([sum(of_edge[1:], of_edge[0]) if of_edge else nothing for of_edge in terms], dim=1)

@@ -26,7 +26,8 @@ class Moment:
 
 @dataclass(frozen=True)
 class Mixture:
-    """What the edges of one kind of cell carry at a moment; rows are those of `CellSpace.edges`.
+    """What the edges of one kind of cell carry at a moment; rows are those of `CellSpace.edges`, columns of a row those
+    of `CellSpace.offered`.
 
     Attributes:
         cell: "normal" or "reduce".

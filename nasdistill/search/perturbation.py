@@ -58,7 +58,8 @@ class Perturbation:
 
     def operation(self, kind: str, row: int) -> int:
         """The column of the operation without which the supernet is worst."""
-        columns = [self.space.operations.index(name) for name in self.space.outcomes()]
+        outcomes = self.space.outcomes()
+        columns = [column for column, name in enumerate(self.space.offered(kind)[row]) if name in outcomes]
         return min(columns, key=lambda column: self.without(kind, row, column))
 
     @torch.no_grad()
@@ -94,7 +95,7 @@ class Perturbation:
 
     def _cell(self, kind: str) -> Cell:
         kept = [
-            (node, self.space.operations[column], state)
+            (node, self.space.offered(kind)[row][column], state)
             for row, (state, node) in enumerate(self.space.edges())
             if (column := self.supernet.decided[kind, row]) is not None
         ]

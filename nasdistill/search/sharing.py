@@ -33,10 +33,12 @@ Cells = Mapping[str, Cell]
 
 def only(space: CellSpace, kind: str, cell: Cell, device: torch.device) -> Mixture:
     """The mixture in which each edge of a cell carries its operation alone, and all other edges nothing."""
-    weights = torch.zeros(len(space.edges()), len(space.operations), device=device)
+    offered = space.offered(kind)
+    weights = torch.zeros(len(offered), len(offered[0]), device=device)
     for node, edges in enumerate(cell):
         for operation, state in edges:
-            weights[space.edges().index((state, node)), space.operations.index(operation)] = 1
+            row = space.edges().index((state, node))
+            weights[row, offered[row].index(operation)] = 1
     return Mixture(kind, Moment(), weights, weights, computed=weights.bool().tolist())
 
 
@@ -56,7 +58,7 @@ class SharingLearner(Learner):
 
     def drawn(self, generator: torch.Generator) -> Cells:
         """An architecture, all equally likely."""
-        return {kind: sample_cell(self.space, generator) for kind in self.space.kinds}
+        return {kind: sample_cell(self.space, kind, generator) for kind in self.space.kinds}
 
     def logits(self, half: str, images: torch.Tensor, number: int) -> torch.Tensor:
         return self.logits_of(self.drawn(generator_for(self.seed, "architecture", number)), images)

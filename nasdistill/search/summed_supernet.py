@@ -27,7 +27,7 @@ class MixedSum(MixedNodes):
 
     def __init__(self, space: SummedSpace, width: int, edges: Edges) -> None:
         super().__init__()
-        self.add_edges(space, width, edges, stride=1)
+        self.add_edges(space, "normal", width, edges, stride=1)
 
     def forward(self, features: torch.Tensor, mixture: Mixture) -> torch.Tensor:
         return self.nodes([features], mixture)[-1]

@@ -38,7 +38,8 @@ class MixedCell(MixedNodes):
         self.reduction = reduction
         self.preprocess0 = (FactorizedReduce if after_reduction else ReLUConvNorm)(before_last, width, affine=False)
         self.preprocess1 = ReLUConvNorm(last, width, affine=False)
-        self.add_edges(space, width, edges, stride=2 if reduction else 1)
+        kind, stride = ("reduce", 2) if reduction else ("normal", 1)
+        self.add_edges(space, kind, width, edges, stride)
 
     def forward(self, before_last: torch.Tensor, last: torch.Tensor, mixture: Mixture) -> torch.Tensor:
         """The nodes beside each other, [N, nodes * width, H', W']."""

@@ -51,7 +51,7 @@ QUICK: dict[str, dict[str, Any]] = {
     "nni:evolution": {"trials": 3, "population": 2, "sample": 1, "epochs": 1},
     "nni:random-search": {"trials": 1, "epochs": 1},
 }
-OURS = ("darts", "darts-tiny", "nas-bench-201", "residual", "s2", "s3", "s4")
+OURS = ("darts", "darts-tiny", "nas-bench-201", "nas-bench-201-tiny", "residual", "s1", "s2", "s3", "s4")
 CELLS = ("nni:darts", "nni:enas", "nni:nasnet", "nni:amoeba", "nni:pnas")
 REFUSED = {
     **{(strategy, space): "it needs a space of cells" for strategy in (*SUPERNETS, "random-sharing") for space in TINY},

@@ -10,6 +10,7 @@ import torch
 
 from nasdistill.data.base import Data
 from nasdistill.data.preparation import load
+from nasdistill.models.cell_strings import parse_cell
 from nasdistill.models.genotypes import Genotype
 from nasdistill.registry import registry
 from nasdistill.search.mixture import Moment
@@ -45,6 +46,23 @@ CHAINED = SPACES.parse(
 def data() -> Data:
     loaded: Data = load(registry("datasets").parse("digits"), 0)
     return dataclasses.replace(loaded, train=loaded.train.subset(torch.arange(32)))
+
+
+@pytest.mark.parametrize(
+    "options", [{}, {"sampler": "gumbel"}, {"selection": {"name": "darts-pt", "tuning_epochs": 0}}]
+)
+def test_what_is_found_is_what_the_edges_offer(data: Data, options: dict[str, Any]) -> None:
+    some = [["skip_connect", "nor_conv_1x1"], ["nor_conv_1x1", "none"], ["none", "skip_connect"]]
+    space = SPACES.parse({**TABLED.spec(), "edge_operations": {"normal": some}})
+    found = STRATEGIES.parse({"name": "darts", "epochs": 1, "batch_size": 8, **options}).search(
+        space, data, engine(), 0
+    )
+    rows = parse_cell(found.model["cell"])
+    offered = dict(zip(space.edges(), some, strict=True))
+    assert all(rows[node][state] in names for (state, node), names in offered.items())
+    assert [{each["kept"], each["next"]} for each in found.decisions] == [set(names) for names in some]
+    curves = {name for name in found.history["curves"] if name.startswith("alpha/normal/1/")}
+    assert curves == {"alpha/normal/1/nor_conv_1x1", "alpha/normal/1/none"}
 
 
 def test_decided_edges_carry_one_operation_or_none_and_the_others_their_mixture() -> None:

@@ -19,7 +19,7 @@ from nasdistill.models import budget
 from nasdistill.models.genotypes import Genotype
 from nasdistill.registry import build, registry
 from nasdistill.search.edges import EDGES
-from nasdistill.search.fan import Convolutions, Fan
+from nasdistill.search.fan import Convolutions, Fan, of_edges
 from nasdistill.search.mixture import Mixture, Moment
 from nasdistill.search.regularisers import REGULARISERS, Regulariser
 from nasdistill.search.samplers import SAMPLERS, Sampler
@@ -140,7 +140,7 @@ def one_hot(drawn: list[int], size: int) -> Mixture:
 @pytest.mark.parametrize("drawn", [[0, 1, 2], [3, 3, 4], [4, 1, 3], [2, 2, 2], [0, 0, 0]])
 def test_a_drawn_fan_is_the_dense_one_and_computes_nothing_else(drawn: list[int], stride: int) -> None:
     torch.manual_seed(0)
-    fan = Fan(SPACE, 4, 3, stride).double()
+    fan = Fan(SPACE, 4, [SPACE.operations] * 3, stride).double()
     state = torch.randn(2, 4, 7, 7, dtype=torch.double)
     sparse, calls = one_hot(drawn, 5), []
     for name, operation in (*fan.separate.items(), *fan.shared.items()):
@@ -171,9 +171,26 @@ def test_a_drawn_fan_is_the_dense_one_and_computes_nothing_else(drawn: list[int]
         assert not both[0][-1][~chosen].any()
 
 
+@pytest.mark.parametrize("stride", [1, 2])
+def test_edges_with_operations_of_their_own_are_those_edges_alone(stride: int) -> None:
+    torch.manual_seed(0)
+    offered = [("skip_connect", "sep_conv_3x3"), ("sep_conv_3x3", "max_pool_3x3"), ("none", "skip_connect")]
+    fan = Fan(SPACE, 4, offered, stride).double()
+    state, weights = torch.randn(2, 4, 7, 7, dtype=torch.double), torch.rand(3, 2, dtype=torch.double)
+    together = fan(state, Mixture("normal", TRAINING, weights, weights)).chunk(3, dim=1)
+    for edge, names in enumerate(offered):
+        alone = Fan(SPACE, 4, [names], stride).double()
+        for name, operation in alone.separate.items():
+            offering = [other for other, _column in fan.places[name]]
+            for one, all_of_them in zip(operation.parameters(), fan.separate[name].parameters(), strict=True):
+                one.data = of_edges(all_of_them.data, len(offering), [offering.index(edge)])
+        own = weights[edge : edge + 1]
+        torch.testing.assert_close(together[edge], alone(state, Mixture("normal", TRAINING, own, own)))
+
+
 def test_partial_channels_are_the_published_edge_with_its_shuffle() -> None:
     torch.manual_seed(0)
-    fan: Any = EDGES.parse({"name": "partial", "divisor": 2}).fan(SPACE, 8, 2, stride=2).double()
+    fan: Any = EDGES.parse({"name": "partial", "divisor": 2}).fan(SPACE, 8, [SPACE.operations] * 2, stride=2).double()
     state = torch.randn(2, 8, 7, 7, dtype=torch.double)
     weights = torch.rand(2, 5, dtype=torch.double)
     mixture = Mixture("normal", TRAINING, weights, weights)
@@ -226,8 +243,9 @@ def test_regularisers_are_their_closed_forms() -> None:
     gates = dataclasses.replace(mixture, weights=torch.tensor([[0.5, 0.9]]))
     assert float(REGULARISERS.parse("zero-one").loss(SPACE, gates)) == pytest.approx(-0.08)
     # A separable convolution, 2 (3 * 3 C + C^2) parameters, is the largest; a skip connection has none.
-    assert float(REGULARISERS.parse("expected-parameters").loss(SPACE, mixture)) == pytest.approx(0.5)
-    dilated = dataclasses.replace(mixture, weights=torch.eye(5)[[4, 4]])
+    chosen = dataclasses.replace(mixture, weights=torch.eye(5)[[1, 3, 1, 3, 2]])
+    assert float(REGULARISERS.parse("expected-parameters").loss(SPACE, chosen)) == pytest.approx(0.4)
+    dilated = dataclasses.replace(mixture, weights=torch.eye(5)[[4] * 5])
     assert float(REGULARISERS.parse("expected-parameters").loss(SPACE, dilated)) == pytest.approx(0.5)
 
 

@@ -29,7 +29,7 @@ def test_a_hand_computed_cell() -> None:
             [0.2, 0.5, 0.3],  # state 2 to node 1: skip, 0.5
         ]
     )
-    assert strongest_cell(small_space(), weights) == (
+    assert strongest_cell(small_space(), "normal", weights) == (
         (("sep_conv_3x3", 0), ("skip_connect", 1)),
         (("skip_connect", 2), ("sep_conv_3x3", 1)),
     )
@@ -37,7 +37,7 @@ def test_a_hand_computed_cell() -> None:
 
 def test_of_equals_the_earlier_state_and_operation_win() -> None:
     weights = torch.full((5, 3), 1 / 3)
-    assert strongest_cell(small_space(), weights) == (
+    assert strongest_cell(small_space(), "normal", weights) == (
         (("skip_connect", 0), ("skip_connect", 1)),
         (("skip_connect", 0), ("skip_connect", 1)),
     )
@@ -45,8 +45,8 @@ def test_of_equals_the_earlier_state_and_operation_win() -> None:
 
 def test_nodes_keep_as_many_edges_as_the_space_says() -> None:
     weights = torch.full((5, 3), 1 / 3)
-    assert [len(node) for node in strongest_cell(small_space(edges_per_node=1), weights)] == [1, 1]
-    assert [len(node) for node in strongest_cell(small_space(edges_per_node=3), weights)] == [2, 3]
+    assert [len(node) for node in strongest_cell(small_space(edges_per_node=1), "normal", weights)] == [1, 1]
+    assert [len(node) for node in strongest_cell(small_space(edges_per_node=3), "normal", weights)] == [2, 3]
 
 
 @pytest.mark.parametrize("published", [DARTS_V1, DARTS_V2])
@@ -58,7 +58,7 @@ def test_weights_that_mean_a_published_genotype_give_it_back(published) -> None:
             for rank, (operation, state) in enumerate(edges):
                 row = space.edges().index((state, node))
                 weights[row, space.operations.index(operation)] = 0.5 - 0.1 * rank
-        assert strongest_cell(space, weights) == cell
+        assert strongest_cell(space, "normal", weights) == cell
 
 
 def test_skips_are_counted() -> None:
@@ -93,3 +93,10 @@ def test_the_weakest_skips_give_way_where_they_are_capped() -> None:
         (("skip_connect", 1), ("sep_conv_3x3", 2)),
     )
     assert count_skips(capped.cell(small_space(), mixture(weights, "reduce"))) == 4
+
+
+def test_skips_stay_where_nothing_else_can_be() -> None:
+    edges = [["none", "skip_connect"]] * 3 + [["none", "sep_conv_3x3"]] * 2
+    space = small_space(edge_operations={"normal": edges, "reduce": edges})
+    cell = SELECTIONS.parse({"name": "capped-skips", "skips": 0}).cell(space, mixture(torch.full((5, 2), 0.5)))
+    assert cell == ((("skip_connect", 0), ("skip_connect", 1)), (("sep_conv_3x3", 1), ("sep_conv_3x3", 2)))

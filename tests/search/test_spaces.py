@@ -14,6 +14,7 @@ from nasdistill.registry import plugins, registry
 from nasdistill.search.spaces import SPACES
 from nasdistill.search.spaces.cells import CellSpace
 from nasdistill.search.spaces.files import read_space, space_from_file
+from nasdistill.search.strategies.random import sample_cell
 
 OWN = """
 description: Pools only.
@@ -63,7 +64,7 @@ def test_chosen_alternatives_make_the_published_network() -> None:
 
 
 def test_every_shipped_file_is_a_documented_space() -> None:
-    for name in ("darts", "darts-tiny", "nas-bench-201", "residual", "s2", "s3", "s4"):
+    for name in ("darts", "darts-tiny", "nas-bench-201", "residual", "s1", "s2", "s3", "s4"):
         space = SPACES.get(name)
         assert space.__doc__
         assert space.source
@@ -184,6 +185,63 @@ def test_cells_of_one_function_have_one_form_whatever_their_size() -> None:
     assert space.canonical(one) != space.canonical(other) != space.canonical(third) == larger.canonical(third)
     swapped = {**third, "0/0": "none", "1/0": "nor_conv_3x3"}
     assert space.canonical(swapped) == space.canonical(third)
+
+
+def test_s1_has_two_operations_on_each_edge_and_holds_what_was_found_in_it() -> None:
+    """The genotype is the first that the released results of RobustDARTS list for S1 on CIFAR-10."""
+    space = SPACES.parse("s1")
+    choices = space.choices((3, 32, 32), 10)
+    assert math.prod(map(len, choices.values())) == math.prod(4 * math.comb(k, 2) for k in range(2, 6)) ** 2
+    normal = "skip_connect 1 dil_conv_3x3 0 skip_connect 2 skip_connect 0 skip_connect 0 skip_connect 2 "
+    normal += "skip_connect 2 skip_connect 1"
+    reduce = "max_pool_3x3 1 max_pool_3x3 0 skip_connect 2 max_pool_3x3 1 skip_connect 2 max_pool_3x3 0 "
+    reduce += "max_pool_3x3 0 max_pool_3x3 1"
+    chosen = {}
+    for kind, text in (("normal", normal), ("reduce", reduce)):
+        words = text.split()
+        pairs = [[name, int(state)] for name, state in zip(words[::2], words[1::2], strict=True)]
+        for node in range(4):
+            chosen[f"{kind}/{node}"] = sorted(pairs[2 * node : 2 * node + 2], key=lambda pair: pair[1])
+    assert all(pairs in choices[label] for label, pairs in chosen.items())
+    found = space.model(chosen)["genotype"]
+    assert [list(map(list, node)) for node in found["reduce"]] == [chosen[f"reduce/{node}"] for node in range(4)]
+    generator = torch.Generator().manual_seed(0)
+    for _ in range(20):
+        for node, pairs in enumerate(sample_cell(space, "normal", generator)):
+            assert [list(pair) for pair in pairs] in choices[f"normal/{node}"]
+
+
+SOME = {"operations": ["none", "skip_connect", "nor_conv_1x1"], "nodes": 2, "name": "custom-nas-bench-201"}
+
+
+def test_edges_with_operations_of_their_own_are_choices_of_their_own() -> None:
+    edges = [["skip_connect", "none"], ["nor_conv_1x1", "none"], ["skip_connect", "nor_conv_1x1"]]
+    space = SPACES.parse({**SOME, "edge_operations": {"normal": edges}})
+    assert space.choices((3, 8, 8), 10) == dict(zip(("0/0", "1/0", "1/1"), map(tuple, edges), strict=True))
+    assert SPACES.parse(space.spec()) == space
+
+
+@pytest.mark.parametrize(
+    ("edges", "path", "words"),
+    [
+        ({"reduce": []}, (), r"kinds of cells are normal, got \['reduce'\]"),
+        ({"normal": [["none"]]}, ("normal",), "1 edges, where a cell has 3"),
+        ({"normal": [["skip_connect"]] * 2 + [["skip_conect"]]}, ("normal", 2), "did you mean 'skip_connect'"),
+        ({"normal": [["none", "skip_connect"]] * 2 + [["none"]]}, ("normal", 2), "as the first one, 2"),
+        ({"normal": [["none", "none"]] * 3}, ("normal", 0), "different operations"),
+        ({"normal": [[]] * 3}, ("normal", 0), "needs an operation"),
+    ],
+)
+def test_mistakes_in_the_operations_of_edges_are_named(edges: object, path: tuple[object, ...], words: str) -> None:
+    with pytest.raises(SpecError, match=words) as caught:
+        SPACES.parse({**SOME, "edge_operations": edges})
+    assert caught.value.path == ("edge_operations", *path)
+
+
+def test_an_edge_that_may_only_be_none_is_refused_where_none_is_never_found() -> None:
+    options = {"name": "custom", "nodes": 1, "operations": ["none", "skip_connect"]}
+    with pytest.raises(SpecError, match="an edge needs an operation other than 'none'"):
+        SPACES.parse({**options, "edge_operations": {"normal": [["none"]] * 2, "reduce": [["skip_connect"]] * 2}})
 
 
 def test_residual_networks_lie_in_their_space() -> None:

@@ -85,7 +85,7 @@ def computed(cell: MixedSum, name: str, state: torch.Tensor, origin: int, node: 
 def test_full_convolutions_serve_cells_of_darts_too(name: str, stride: int) -> None:
     torch.manual_seed(0)
     space = SPACES.parse({"name": "custom", "operations": [name], "nodes": 1})
-    fan = registry("edges").parse("dense").fan(space, 3, 2, stride).double()
+    fan = registry("edges").parse("dense").fan(space, 3, [space.operations] * 2, stride).double()
     edges = [OPERATIONS.get(name)().build(3, stride, affine=False).double() for _ in range(2)]
     for edge, operation in enumerate(edges):
         (kernel,) = operation.parameters()

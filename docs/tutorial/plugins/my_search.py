@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from pydantic import Field
 from torch import nn
@@ -53,7 +55,7 @@ class AuxiliarySkip(Edges):
 
     source = "Chu et al. 2021, DARTS- (arXiv:2009.01027)"
 
-    def fan(self, space: CellSpace, channels: int, edges: int, stride: int) -> nn.Module:
+    def fan(self, space: CellSpace, channels: int, edges: Sequence[Sequence[str]], stride: int) -> nn.Module:
         return WithSkip(space, channels, edges, stride)
 
 
@@ -71,9 +73,10 @@ class AboveThreshold(Selection):
         strengths = mixture.strengths()
 
         def strength(node: int, operation: str, state: int) -> float:
-            return float(strengths[space.edges().index((state, node)), space.operations.index(operation)])
+            row = space.edges().index((state, node))
+            return float(strengths[row, space.offered(mixture.cell)[row].index(operation)])
 
         return tuple(
             (first, *(edge for edge in others if strength(node, *edge) >= self.threshold))
-            for node, (first, *others) in enumerate(strongest_cell(space, strengths))
+            for node, (first, *others) in enumerate(strongest_cell(space, mixture.cell, strengths))
         )

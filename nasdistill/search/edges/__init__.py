@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from nasdistill.registry import Component, Registry
@@ -19,12 +20,15 @@ class Edges(Component):
         """Why a supernet of `space` cannot have such edges, to follow a colon, or None if it can."""
         return None
 
-    def fan(self, space: CellSpace, channels: int, edges: int, stride: int) -> nn.Module:
+    def fan(self, space: CellSpace, channels: int, edges: Sequence[Sequence[str]], stride: int) -> nn.Module:
         """All edges that leave one state.
+
+        Args:
+            edges: of each the names of its operations, in the order of the mixture's columns.
 
         Returns:
             a module from the state [N, channels, H, W] and the edges' `Mixture` to what the edges carry beside each
-            other, [N, edges * channels, ceil(H / stride), ceil(W / stride)]; `Mixture.shares` are applied outside.
+            other, [N, len(edges) * channels, ceil(H / stride), ceil(W / stride)]; `Mixture.shares` are applied outside.
         """
         raise NotImplementedError(type(self).__name__)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, ClassVar
 
 from pydantic import Field
@@ -20,7 +21,7 @@ class Dense(Edges):
 
     source: ClassVar[str] = "Liu et al. 2019, DARTS (arXiv:1806.09055), section 2.2"
 
-    def fan(self, space: CellSpace, channels: int, edges: int, stride: int) -> nn.Module:
+    def fan(self, space: CellSpace, channels: int, edges: Sequence[Sequence[str]], stride: int) -> nn.Module:
         from nasdistill.search.fan import Fan
 
         return Fan(space, channels, edges, stride)
@@ -40,7 +41,7 @@ class Partial(Edges):
             return None
         return f"its {space.search_channels} channels do not divide into {self.divisor} equal parts of 2 or more"
 
-    def fan(self, space: CellSpace, channels: int, edges: int, stride: int) -> nn.Module:
+    def fan(self, space: CellSpace, channels: int, edges: Sequence[Sequence[str]], stride: int) -> nn.Module:
         from nasdistill.search.fan import Fan, PartialFan
 
         return PartialFan(Fan(space, channels // self.divisor, edges, stride), self.divisor)

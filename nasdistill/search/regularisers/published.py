@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import itertools
 from typing import ClassVar
 
 import torch
@@ -40,8 +41,10 @@ class ExpectedParameters(Regulariser):
     source: ClassVar[str] = "Xie et al. 2019, SNAS (arXiv:1812.09926), with parameters as the cost"
 
     def loss(self, space: CellSpace, mixture: Mixture) -> torch.Tensor:
-        costs = [float(parameters_of(name, space.search_channels)) for name in space.operations]
-        return (mixture.weights @ mixture.weights.new_tensor(costs)).mean() / max(1.0, *costs)
+        offered = space.offered(mixture.cell)
+        costs = [[float(parameters_of(name, space.search_channels)) for name in names] for names in offered]
+        expected = (mixture.weights * mixture.weights.new_tensor(costs)).sum(dim=1).mean()
+        return expected / max(1.0, *itertools.chain(*costs))
 
 
 @REGULARISERS.register("zero-one")

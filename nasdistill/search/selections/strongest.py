@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from operator import itemgetter
 from typing import TYPE_CHECKING, ClassVar
 
 from pydantic import Field
@@ -15,7 +16,7 @@ if TYPE_CHECKING:
     import torch
 
 
-def strongest_cell(space: CellSpace, strengths: torch.Tensor) -> Cell:
+def strongest_cell(space: CellSpace, kind: str, strengths: torch.Tensor) -> Cell:
     """The cell that remains of a relaxed one.
 
     An edge is as strong as its best operation, other than `none` where no network keeps that. Each node keeps as many
@@ -23,15 +24,17 @@ def strongest_cell(space: CellSpace, strengths: torch.Tensor) -> Cell:
     operation, wins.
 
     Args:
-        strengths: [edges, operations]; rows as in `CellSpace.edges`.
+        kind: of the cell.
+        strengths: [edges, operations]; rows as in `CellSpace.edges`, columns as in `CellSpace.offered`.
 
     Source: Liu et al. 2019, DARTS, section 2.4 and the released code.
     """
-    candidates = [space.operations.index(name) for name in space.outcomes()]
+    outcomes = space.outcomes()
     best: dict[int, list[tuple[float, int, str]]] = {node: [] for node in range(space.nodes)}
-    for (state, node), row in zip(space.edges(), strengths.tolist(), strict=True):
-        strongest = max(candidates, key=lambda index: row[index])
-        best[node].append((-row[strongest], state, space.operations[strongest]))
+    for (state, node), names, row in zip(space.edges(), space.offered(kind), strengths.tolist(), strict=True):
+        candidates = [(value, name) for name, value in zip(names, row, strict=True) if name in outcomes]
+        strength, operation = max(candidates, key=itemgetter(0))
+        best[node].append((-strength, state, operation))
     return tuple(
         tuple((operation, state) for _strength, state, operation in sorted(edges)[: space.kept(node)])
         for node, edges in best.items()
@@ -50,7 +53,7 @@ class Strongest(Selection):
     source: ClassVar[str] = "Liu et al. 2019, DARTS (arXiv:1806.09055), section 2.4"
 
     def cell(self, space: CellSpace, mixture: Mixture) -> Cell:
-        return strongest_cell(space, mixture.strengths())
+        return strongest_cell(space, mixture.cell, mixture.strengths())
 
 
 @SELECTIONS.register("capped-skips")
@@ -63,16 +66,17 @@ class CappedSkips(Selection):
 
     def cell(self, space: CellSpace, mixture: Mixture) -> Cell:
         strengths = mixture.strengths().detach().clone()
-        cell = strongest_cell(space, strengths)
-        while mixture.cell == "normal" and count_skips(cell) > self.skips and set(space.outcomes()) - {SKIP}:
-            column = space.operations.index(SKIP)
+        offered = space.offered(mixture.cell)
+        cell = strongest_cell(space, mixture.cell, strengths)
+        while mixture.cell == "normal" and count_skips(cell) > self.skips:
             kept = [
-                space.edges().index((state, node))
-                for node, edges in enumerate(cell)
-                for operation, state in edges
-                if operation == SKIP
+                (row, offered[row].index(SKIP))
+                for row, (state, node) in enumerate(space.edges())
+                if (SKIP, state) in cell[node]
             ]
-            # Below all others, which may be 0.
-            strengths[min(kept, key=lambda row: float(strengths[row, column])), column] = -1.0
-            cell = strongest_cell(space, strengths)
+            strong = [place for place in kept if strengths[place] >= 0]
+            if not strong:  # the others have nothing to give way to
+                break
+            strengths[min(strong, key=lambda place: float(strengths[place]))] = -1.0  # below all others, which may be 0
+            cell = strongest_cell(space, mixture.cell, strengths)
         return cell

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any, ClassVar
 
-from pydantic import ConfigDict, Field, field_validator
+from pydantic import ConfigDict, Field, field_validator, model_validator
 
 from nasdistill.component import Component
-from nasdistill.errors import SpecError, UserError
+from nasdistill.errors import SpecError, UserError, found_at, unknown
 from nasdistill.models.cell_strings import NONE as NONE
 from nasdistill.models.cell_strings import SKIP as SKIP
 from nasdistill.models.genotypes import Cell
@@ -39,6 +39,11 @@ class CellSpace(SearchSpace):
     normalises_pools: ClassVar[bool]
 
     operations: tuple[str, ...] = Field(min_length=1, description="names of the operations on every edge, in order")
+    edge_operations: dict[str, tuple[tuple[str, ...], ...]] | None = Field(
+        None,
+        description="by kind of cell the operations of each edge, where edges offer only some of them: of node 0 the "
+        "edges from each state in order, then those of node 1, and so on",
+    )
     nodes: int = Field(4, gt=0, le=100, description="nodes of a cell, its inputs not counted")
     search_channels: int = Field(16, gt=1, description="channels of the first cells while searching")
 
@@ -62,12 +67,47 @@ class CellSpace(SearchSpace):
             raise SpecError(f"a space needs an operation other than {NONE!r}")
         return names
 
+    @model_validator(mode="after")
+    def _edges_offer_operations(self) -> CellSpace:
+        if self.edge_operations is None:
+            return self
+        if self.edge_operations.keys() != set(self.kinds):
+            kinds = " and ".join(self.kinds)
+            raise SpecError(f"the kinds of cells are {kinds}, got {[*self.edge_operations]}", ("edge_operations",))
+        for kind, rows in self.edge_operations.items():
+            with found_at("edge_operations", kind):
+                if len(rows) != len(self.edges()):
+                    raise SpecError(f"{len(rows)} edges, where a cell has {len(self.edges())}")
+                for index, names in enumerate(rows):
+                    self._check_edge(names, len(rows[0]), index)
+        return self
+
+    def _check_edge(self, names: tuple[str, ...], count: int, index: int) -> None:
+        for name in names:
+            if name not in self.operations:
+                raise SpecError(unknown("operation", name, self.operations), (index,))
+        if len(set(names)) != len(names) or len(names) != count:
+            raise SpecError(f"every edge offers as many different operations as the first one, {count}", (index,))
+        if not set(names) & set(self.outcomes()):
+            raise SpecError(f"an edge needs an operation other than {NONE!r}", (index,))
+
     def looked_up(self) -> Iterator[type[Component]]:
         yield from map(registry("operations").get, self.operations)
 
     def outcomes(self) -> tuple[str, ...]:
         """The operations that a found network may have."""
         return tuple(name for name in self.operations if self.keeps_none or name != NONE)
+
+    def offered(self, kind: str) -> tuple[tuple[str, ...], ...]:
+        """The operations of each edge, in the order of `edges`: the columns of a strategy's weights."""
+        if self.edge_operations is None:
+            return (self.operations,) * len(self.edges())
+        return self.edge_operations[kind]
+
+    def can_become(self, kind: str) -> list[tuple[str, ...]]:
+        """Of each edge the operations that a found network may have there."""
+        outcomes = self.outcomes()
+        return [tuple(name for name in names if name in outcomes) for names in self.offered(kind)]
 
     def edges(self) -> list[tuple[int, int]]:
         """The (state, node) of each edge of a cell, in the order of the rows of a strategy's weights."""

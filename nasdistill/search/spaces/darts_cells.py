@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from itertools import combinations
+from itertools import combinations, product
 from typing import Annotated, Any, ClassVar
 
 from pydantic import Field, model_validator
@@ -56,7 +56,13 @@ class DartsSpace(CellSpace):
         return min(self.edges_per_node, node + 2)
 
     def choices(self, shape: Shape, classes: int) -> dict[str, tuple[Any, ...]]:
-        """By cell and node the states that it reads, and by cell, node and kept edge the operation, never `none`."""
+        """By cell and node the states that it reads, and by cell, node and kept edge the operation, never `none`.
+
+        Where edges offer different operations, by cell and node the (operation, state) pairs, as they depend on each
+        other.
+        """
+        if self.edge_operations is not None:
+            return {f"{cell}/{node}": self._pairs(cell, node) for cell in CELLS for node in range(self.nodes)}
         states = {
             f"{cell}/{node}/states": tuple(map(list, combinations(range(node + 2), self.kept(node))))
             for cell in CELLS
@@ -70,8 +76,18 @@ class DartsSpace(CellSpace):
         }
         return {**states, **picks}
 
+    def _pairs(self, cell: str, node: int) -> tuple[list[list[Any]], ...]:
+        """All that a node may be: of each edge that it keeps [operation, state]."""
+        names = dict(zip(self.edges(), self.can_become(cell), strict=True))
+        by_state = [[[name, state] for name in names[state, node]] for state in range(node + self.inputs)]
+        return tuple(list(pairs) for edges in combinations(by_state, self.kept(node)) for pairs in product(*edges))
+
     def cells_of(self, chosen: Mapping[str, Any]) -> dict[str, Cell]:
         def cell(kind: str) -> Cell:
+            if self.edge_operations is not None:
+                return tuple(
+                    tuple((name, state) for name, state in chosen[f"{kind}/{node}"]) for node in range(self.nodes)
+                )
             return tuple(
                 tuple(
                     (chosen[f"{kind}/{node}/{edge}"], state)

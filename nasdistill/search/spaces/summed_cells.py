@@ -52,7 +52,9 @@ class SummedSpace(CellSpace):
 
     def choices(self, shape: Shape, classes: int) -> dict[str, tuple[Any, ...]]:
         """By node and the state that it reads the operation between them."""
-        return {f"{node}/{state}": self.operations for state, node in self.edges()}
+        return {
+            f"{node}/{state}": names for (state, node), names in zip(self.edges(), self.offered("normal"), strict=True)
+        }
 
     def cells_of(self, chosen: Mapping[str, Any]) -> dict[str, Cell]:
         cell = tuple(

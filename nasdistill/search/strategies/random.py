@@ -26,14 +26,15 @@ MOST_LISTED = 100_000
 """Up to so many architectures of a space are put in order, so that none comes twice."""
 
 
-def sample_cell(space: CellSpace, generator: torch.Generator) -> Cell:
+def sample_cell(space: CellSpace, kind: str, generator: torch.Generator) -> Cell:
     """A cell whose nodes each read different earlier states, all choices and operations equally likely."""
-    names = space.outcomes()
+    names = dict(zip(space.edges(), space.can_become(kind), strict=True))
     nodes = []
     for node in range(space.nodes):
         states = torch.randperm(node + space.inputs, generator=generator)[: space.kept(node)].sort().values.tolist()
-        picks = torch.randint(len(names), (len(states),), generator=generator).tolist()
-        nodes.append(tuple((names[pick], state) for pick, state in zip(picks, states, strict=True)))
+        alternatives = [names[state, node] for state in states]
+        picks = [int(torch.randint(len(each), (), generator=generator)) for each in alternatives]
+        nodes.append(tuple((each[pick], state) for each, pick, state in zip(alternatives, picks, states, strict=True)))
     return tuple(nodes)
 
 
@@ -75,7 +76,7 @@ class Random(SizeOptions, Strategy):
     ) -> SearchResult:
         generator = generator_for(seed, "random architecture")
         if isinstance(space, CellSpace):
-            model = space.model_of({kind: sample_cell(space, generator) for kind in space.kinds})
+            model = space.model_of({kind: sample_cell(space, kind, generator) for kind in space.kinds})
         else:
             model = space.model(sample(space.choices(data.shape, len(data.classes)), generator))
         return SearchResult(
