@@ -1,4 +1,4 @@
-"""Search by proxies: every architecture of a small space, bands of size, kills, what it tells."""
+"""Search by proxies: every architecture of a small space, one size for all, kills, what it tells."""
 
 from __future__ import annotations
 
@@ -16,7 +16,8 @@ import torch
 
 from nasdistill.data.base import Data
 from nasdistill.data.preparation import load
-from nasdistill.errors import SpecError, UserError
+from nasdistill.errors import UserError
+from nasdistill.models.inspection import count_parameters
 from nasdistill.registry import build, registry
 from nasdistill.report.sections.trials import SearchTrials, TrialsOfSearch, table
 from nasdistill.search.proxies import PROXIES
@@ -118,14 +119,12 @@ def test_cells_of_nas_bench_201_are_searched_and_dead_ones_left(data: Data) -> N
     assert scores["synflow"] == 0
 
 
-def test_size_can_be_held_within_a_band(data: Data) -> None:
-    found = searched(data, parameters=[1138, 2434])
-    assert sorted(trial["parameters"] for trial in found.trials["trials"]) == [1138, 2410, 2410, 2434]
-    assert found.model["hidden"] == [32, 8]
-    with pytest.raises(UserError, match=r"none of 9 architectures has \(1, 5\) parameters: they have 610 to 3466"):
-        searched(data, parameters=[1, 5])
-    with pytest.raises(SpecError, match="the fewest parameters come first"):
-        searched(data, parameters=[5, 1])
+def test_all_can_have_one_size(data: Data) -> None:
+    space = SPACES.parse({"name": "darts-tiny", "channels": 4, "cells": 3})
+    found = searched(data, space, count=3, images=8, parameters=12_000, proxy=["snip"])
+    assert {round(trial["parameters"] / 12_000, 1) for trial in found.trials["trials"]} == {1.0}
+    network = registry("models").parse(found.model).build(data.shape, 10)
+    assert count_parameters(network) == found.trials["trials"][found.trials["best"]]["parameters"]
 
 
 def test_what_no_proxy_can_score_is_not_found(data: Data) -> None:
@@ -137,7 +136,7 @@ def test_what_no_proxy_can_score_is_not_found(data: Data) -> None:
 
 
 def test_a_killed_search_ends_as_if_it_had_never_been(data: Data, tmp_path: Path) -> None:
-    strategy = build(ProxySearch, {"proxy": ["snip", "grad-norm"], "count": 6, "parameters": [1000, 5000]})
+    strategy = build(ProxySearch, {"proxy": ["snip", "grad-norm"], "count": 6})
 
     def search(folder: str, killed_after: int | None = None) -> SearchResult:
         records = Records(tmp_path / folder, "test", quiet=True)
@@ -148,7 +147,7 @@ def test_a_killed_search_ends_as_if_it_had_never_been(data: Data, tmp_path: Path
         search("killed", killed_after=2)
     assert search("killed") == whole
     numbers = torch.get_rng_state()
-    assert searched(data, **strategy.model_dump(include={"count", "parameters"})).trials != whole.trials
+    assert searched(data, **strategy.model_dump(include={"count"})).trials != whole.trials
     assert torch.equal(torch.get_rng_state(), numbers)
 
 
