@@ -15,7 +15,7 @@ offer different operations.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import cast
 
 import torch
@@ -27,7 +27,7 @@ from nasdistill.depthwise.separable import Branch, Layer, Term, layer_by_layer, 
 from nasdistill.errors import UserError, written_at
 from nasdistill.models.layers import Depthwise, closing_gaps
 from nasdistill.models.operations import OPERATIONS, Operation
-from nasdistill.search.mixture import Mixture
+from nasdistill.search.mixture import Mixture, Moment
 from nasdistill.search.spaces.cells import NONE, SKIP, CellSpace
 
 
@@ -261,6 +261,43 @@ class Fan(nn.Module):
                 terms[edge].append(term)
         nothing = torch.zeros_like(state[:, :, :: self.stride, :: self.stride])
         return torch.cat([sum(of_edge[1:], of_edge[0]) if of_edge else nothing for of_edge in terms], dim=1)
+
+
+class DroppedSkips(OnEdges):
+    """The skip connections of stride 1, each with dropout of its own, whose `rate` is set before each pass."""
+
+    rate = 0.0
+
+    def forward(self, state: torch.Tensor, weights: torch.Tensor, drawn: Sequence[int] | None = None) -> torch.Tensor:
+        return functional.dropout(torch.cat([weight * state for weight in weights], dim=1), self.rate)
+
+
+class SkipDropoutFan(Fan):
+    """A fan whose skip connections are dropped at random.
+
+    Args:
+        rate: with which probability at a moment.
+    """
+
+    def __init__(
+        self,
+        space: CellSpace,
+        channels: int,
+        edges: Sequence[Sequence[str]],
+        stride: int,
+        rate: Callable[[Moment], float],
+    ) -> None:
+        super().__init__(space, channels, edges, stride)
+        self.rate = rate
+        if SKIP in self.shared:
+            del self.shared[SKIP]
+            self.separate[SKIP] = DroppedSkips()
+
+    def forward(self, state: torch.Tensor, mixture: Mixture) -> torch.Tensor:
+        for operation in self.separate.values():
+            if isinstance(operation, DroppedSkips):
+                operation.rate = self.rate(mixture.moment)
+        return super().forward(state, mixture)
 
 
 class PartialFan(nn.Module):

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import logging
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
 import torch
@@ -28,7 +28,7 @@ from nasdistill.search.strategies import SearchResult, Strategy
 from nasdistill.search.trials import ArchitectureTrial, best_of, found_on_the_way, leaders, next_suggestion, replay
 from nasdistill.search.tuners import Tuner
 from nasdistill.storage import sha256_of_json
-from nasdistill.training.checkpoints import Checkpoints
+from nasdistill.training.checkpoints import Checkpoints, PartOfCheckpoints
 from nasdistill.training.fit import fit
 from nasdistill.training.losses import Diverged
 from nasdistill.training.records import Records
@@ -147,7 +147,7 @@ class MultiTrial(Strategy):
                 torch.manual_seed(seed)
                 network = NetworkSpec.for_data(space.proxy(chosen(suggestion.alternatives)), data).build()
                 torch.manual_seed(seed)
-                part = TrialCheckpoints(checkpoints, number * steps, running, state)
+                part = PartOfCheckpoints(checkpoints, number * steps, running, state)
                 task = ScoredTraining(network, self.select, self._limits(trials))
                 of_trial = records.part(f"trial {number}")
                 curve, stopped = self._trained(task, training, scoring, engine, part, of_trial)
@@ -201,7 +201,7 @@ class MultiTrial(Strategy):
         training: ImageBatches,
         scoring: ImageBatches,
         engine: Engine,
-        checkpoints: TrialCheckpoints,
+        checkpoints: Checkpoints,
         records: Records,
     ) -> tuple[list[float], str | None]:
         """The scores of each epoch, none where training diverged, and why it ended early, if it did."""
@@ -215,33 +215,6 @@ class MultiTrial(Strategy):
         finally:
             records.close()
         return [score for _epoch, score in fitted.history["curves"][task.curve]], fitted.stopped
-
-
-class TrialCheckpoints(Checkpoints):
-    """The checkpoints of the running trial, which are part of those of the whole search.
-
-    Args:
-        whole: of the search.
-        first: number of the trial's first step among those of the search.
-        saved: what the trial goes on from, if anything.
-        around: makes the search's state of the trial's.
-    """
-
-    def __init__(
-        self,
-        whole: Checkpoints,
-        first: int,
-        saved: dict[str, Any] | None,
-        around: Callable[[Mapping[str, Any]], Mapping[str, Any]],
-    ) -> None:
-        super().__init__(whole.folder, whole.every_seconds)
-        self._whole, self._first, self._saved, self._around = whole, first, saved, around
-
-    def load(self) -> dict[str, Any] | None:
-        return self._saved
-
-    def step(self, number: int, capture: Callable[[], Mapping[str, Any]]) -> None:
-        self._whole.step(self._first + number, lambda: self._around(capture()))
 
 
 def _log(trials: list[ArchitectureTrial], records: Records) -> None:

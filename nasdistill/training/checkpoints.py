@@ -97,6 +97,36 @@ class Checkpoints:
         return sorted(self.folder.glob("*-*.safetensors")) if self.folder is not None else []
 
 
+class PartOfCheckpoints(Checkpoints):
+    """The checkpoints of the running loop of several, which are part of those of the whole.
+
+    Args:
+        whole: of all loops.
+        first: number of this loop's first step among those of all.
+        saved: what this loop goes on from, if anything.
+        around: makes the state of the whole of this loop's.
+    """
+
+    def __init__(
+        self,
+        whole: Checkpoints,
+        first: int,
+        saved: dict[str, Any] | None,
+        around: Callable[[Mapping[str, Any]], Mapping[str, Any]],
+    ) -> None:
+        super().__init__(whole.folder, whole.every_seconds)
+        self._whole, self._first, self._saved, self._around = whole, first, saved, around
+
+    def load(self) -> dict[str, Any] | None:
+        return self._saved
+
+    def step(self, number: int, capture: Callable[[], Mapping[str, Any]]) -> None:
+        self._whole.step(self._first + number, lambda: self._around(capture()))
+
+    def save(self, number: int, state: Mapping[str, Any]) -> None:
+        self._whole.save(self._first + number, self._around(state))
+
+
 def random_state() -> dict[str, torch.Tensor]:
     """The state of torch's global generators, those of the accelerators included."""
     import torch

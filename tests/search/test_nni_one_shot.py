@@ -34,10 +34,11 @@ from tests.search.parts import Every, Killed, engine
 pytest.importorskip("nni")
 
 ONE_SHOT = {"epochs": 1, "batch_size": 16}
-SUPERNETS = ("darts", "pc-darts", "gdas", "snas", "drnas", "beta-darts", "fair-darts", "sdarts")
+SUPERNETS = ("darts", "pc-darts", "gdas", "snas", "drnas", "beta-darts", "fair-darts", "sdarts", "p-darts")
 """Strategies that search spaces of cells by their supernet."""
 QUICK: dict[str, dict[str, Any]] = {
     **dict.fromkeys(SUPERNETS, ONE_SHOT),
+    "p-darts": {"epochs": 3, "batch_size": 16},
     "random-sharing": {**ONE_SHOT, "candidates": 2},
     "random": {},
     "proxy": {"count": 1},

@@ -29,7 +29,10 @@ PUBLISHED: dict[str, dict[str, Any]] = {
     "beta-darts": {"epochs": 50, "batch_size": 64, "lr": 0.025, "lr_end": 0.001, "alpha_lr": 3e-4},
     "fair-darts": {"epochs": 50, "batch_size": 128, "lr": 0.005, "lr_end": 0.001, "alpha_lr": 3e-3},
     "sdarts": {"epochs": 50, "batch_size": 64, "lr": 0.025, "lr_end": 0.001, "alpha_lr": 3e-4},
+    "p-darts": {"epochs": 75, "batch_size": 96, "lr": 0.025, "lr_end": 0.0, "alpha_lr": 6e-4, "warm_up": 0.4},
 }
+HELD = {"hold": 0.4, "decay": 5.0}
+"""Ten of 25 epochs, and then e^-0.2 an epoch."""
 PARTS: dict[str, dict[str, Any]] = {
     "pc-darts": {"edges": {"name": "partial", "divisor": 4}, "edge_normalisation": True},
     "gdas": {"sampler": {"name": "gumbel", "hard": True, "temperature": 10.0, "temperature_end": 0.1}},
@@ -38,6 +41,14 @@ PARTS: dict[str, dict[str, Any]] = {
     "beta-darts": {"regularisers": [{"name": "beta-decay", "weight": 50.0}]},
     "fair-darts": {"sampler": {"name": "sigmoid"}, "regularisers": [{"name": "zero-one", "weight": 10.0}]},
     "sdarts": {"sampler": {"name": "perturbed", "radius": 0.03, "radius_end": 0.3}},
+    "p-darts": {
+        "selection": {"name": "capped-skips", "skips": 2},
+        "stages": [
+            {"cells": 0.25, "operations": 1.0, "edges": {"name": "dense"}},
+            {"cells": 0.55, "operations": 0.625, "edges": {"name": "skip-dropout", **HELD, "rate": 0.4}},
+            {"cells": 0.85, "operations": 0.375, "edges": {"name": "skip-dropout", **HELD, "rate": 0.7}},
+        ],
+    },
 }
 
 

@@ -12,8 +12,12 @@ from nasdistill.errors import SpecError, UserError, found_at, unknown
 from nasdistill.models.cell_strings import NONE as NONE
 from nasdistill.models.cell_strings import SKIP as SKIP
 from nasdistill.models.genotypes import Cell
+from nasdistill.models.limits import MOST_CELLS
 from nasdistill.registry import registry
 from nasdistill.search.spaces import SearchSpace
+
+EdgeOperations = dict[str, tuple[tuple[str, ...], ...]]
+"""By kind of cell the operations of each edge, in the order of `CellSpace.edges`."""
 
 
 class CellSpace(SearchSpace):
@@ -28,6 +32,7 @@ class CellSpace(SearchSpace):
         inputs: how many states a cell reads; node i is state i + inputs.
         keeps_none: whether `none` may be found; else it only lets a search weaken an edge.
         normalises_pools: whether a pool is followed by a batch norm while searching.
+        fewest_cells: that a supernet needs.
     """
 
     # The defaults of a space come from a file, so they are checked like what a recipe gives.
@@ -37,15 +42,18 @@ class CellSpace(SearchSpace):
     inputs: ClassVar[int]
     keeps_none: ClassVar[bool]
     normalises_pools: ClassVar[bool]
+    fewest_cells: ClassVar[int] = 1
 
     operations: tuple[str, ...] = Field(min_length=1, description="names of the operations on every edge, in order")
-    edge_operations: dict[str, tuple[tuple[str, ...], ...]] | None = Field(
+    edge_operations: EdgeOperations | None = Field(
         None,
         description="by kind of cell the operations of each edge, where edges offer only some of them: of node 0 the "
         "edges from each state in order, then those of node 1, and so on",
     )
     nodes: int = Field(4, gt=0, le=100, description="nodes of a cell, its inputs not counted")
     search_channels: int = Field(16, gt=1, description="channels of the first cells while searching")
+    search_cells: int = Field(gt=0, le=MOST_CELLS, description="cells while searching")
+    cells: int = Field(gt=0, le=MOST_CELLS, description="cells of the found network")
 
     @classmethod
     def __pydantic_init_subclass__(cls, **options: Any) -> None:

@@ -26,11 +26,15 @@ class DartsSpace(CellSpace):
     inputs: ClassVar[int] = 2
     keeps_none: ClassVar[bool] = False
     normalises_pools: ClassVar[bool] = True
+    fewest_cells: ClassVar[int] = 3
 
     edges_per_node: int = Field(2, gt=0, description="incoming edges that each node keeps in the found network")
     stem_multiplier: int = Field(3, gt=0, description="channels of the stem per channel of the first cell")
     search_cells: int = Field(
-        8, ge=3, le=MOST_CELLS, description="cells while searching; of fewer than 3 none would be a normal cell"
+        8,
+        ge=fewest_cells,
+        le=MOST_CELLS,
+        description="cells while searching; of fewer than 3 none would be a normal cell",
     )
     channels: int = Field(36, gt=1, description="channels of the first cells of the found network")
     cells: int = Field(20, gt=0, le=MOST_CELLS, description="cells of the found network")

@@ -1,0 +1,196 @@
+"""Progressive DARTS: a search in stages, whose supernets grow deeper while their edges have ever fewer operations."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar
+
+from pydantic import Field, model_validator
+
+from nasdistill.component import Facts, Options
+from nasdistill.errors import SpecError
+from nasdistill.registry import ComponentOf
+from nasdistill.search.edges.channels import Dense
+from nasdistill.search.selections.strongest import Strongest
+from nasdistill.search.spaces import SearchSpace
+from nasdistill.search.spaces.cells import CellSpace
+from nasdistill.search.strategies import STRATEGIES, SearchResult
+from nasdistill.search.strategies.darts import DartsSearch
+from nasdistill.search.strategies.successors import with_defaults
+
+if TYPE_CHECKING:
+    from nasdistill.data.base import Data
+    from nasdistill.training.checkpoints import Checkpoints
+    from nasdistill.training.engine import Engine
+    from nasdistill.training.records import Records
+
+Strengths = Mapping[str, Sequence[Mapping[str, float]]]
+
+FEWEST_OPERATIONS = 2
+"""With one there is nothing to search; and `none` may be among them, which not every network keeps."""
+
+
+@dataclass
+class Done:
+    """What the stages before the running one left, plain data.
+
+    Attributes:
+        stages, epochs: how many.
+        numbers: that their checkpoints may have.
+        strengths: as in `SearchResult`, of the last of them.
+        curves, found: as in `SearchResult.history`, epochs counted through all stages.
+    """
+
+    stages: int = 0
+    epochs: int = 0
+    numbers: int = 0
+    strengths: Strengths = field(default_factory=dict)
+    curves: dict[str, list[list[Any]]] = field(default_factory=dict)
+    found: list[list[Any]] = field(default_factory=list)
+
+    def add(self, result: SearchResult, numbers: int) -> None:
+        """One more stage. How it began is left out: there the one before has its end."""
+
+        def counted_on(points: Sequence[list[Any]]) -> list[list[Any]]:
+            return [[self.epochs + epoch, value] for epoch, value in points if epoch or not self.stages]
+
+        for name, points in result.history["curves"].items():
+            self.curves.setdefault(name, []).extend(counted_on(points))
+        self.found += counted_on(result.history["found"])
+        self.strengths = result.strengths
+        self.stages, self.epochs = self.stages + 1, self.epochs + result.metrics["epochs"]
+        self.numbers += numbers
+
+
+class ProgressiveStage(Options):
+    """One supernet of several."""
+
+    cells: float = Field(gt=0, le=1, description="its cells, as a share of those of the found network")
+    operations: float = Field(
+        gt=0, le=1, description="share of the operations that each edge has left, the strongest ones; two at least"
+    )
+    edges: Annotated[Any, ComponentOf("edges")] = Field(
+        "dense", validate_default=True, description="what lies on an edge, e.g. {name: skip-dropout, rate: 0.4}"
+    )
+
+
+@with_defaults(
+    epochs=75,
+    batch_size=96,
+    lr_end=0.0,
+    alpha_lr=6e-4,
+    warm_up=0.4,
+    selection={"name": "capped-skips", "skips": 2},
+)
+@STRATEGIES.register("p-darts")
+class PDarts(DartsSearch):
+    """Search in stages: each has a deeper supernet, trained anew, where each edge keeps its strongest operations alone.
+
+    The stages share `epochs` evenly, and each begins with its own warm-up. In the space of DARTS they have 5, 11 and 17
+    cells, and 8, 5 and 3 operations an edge. `selection` is that of the last stage. A search that stops within a stage
+    ends with it.
+    """
+
+    source: ClassVar[str] = "Chen et al. 2019, P-DARTS (arXiv:1904.12760)"
+    has_supernet: ClassVar[bool] = False
+
+    stages: tuple[ProgressiveStage, ...] = Field(
+        (
+            {"cells": 0.25, "operations": 1.0},
+            {"cells": 0.55, "operations": 0.625, "edges": {"name": "skip-dropout", "rate": 0.4}},
+            {"cells": 0.85, "operations": 0.375, "edges": {"name": "skip-dropout", "rate": 0.7}},
+        ),
+        validate_default=True,
+        min_length=1,
+        description="the supernets one after the other",
+    )
+
+    @model_validator(mode="after")
+    def _operations_become_fewer(self) -> PDarts:
+        shares = [stage.operations for stage in self.stages]
+        if shares[0] < 1:
+            raise SpecError("the first stage has all operations, 1", ("stages", 0, "operations"))
+        for number, (before, now) in enumerate(itertools.pairwise(shares), 1):
+            if now > before:
+                problem = f"edges only lose operations, but {now:g} of them come after {before:g}"
+                raise SpecError(problem, ("stages", number, "operations"))
+        return self
+
+    def without_effect(self, facts: Facts) -> Iterator[tuple[str, str]]:
+        yield from super().without_effect(facts)
+        if self.edges != Dense():
+            yield "edges", "`stages` say what lies on the edges of each"
+
+    def of_stage(self, number: int) -> PDarts:
+        """The options of one of the stages."""
+        before, until = (self.epochs * at // len(self.stages) for at in (number, number + 1))
+        last = number + 1 == len(self.stages)
+        return self.model_copy(
+            update={
+                "epochs": until - before,
+                "edges": self.stages[number].edges,
+                "selection": self.selection if last else Strongest(),
+            }
+        )
+
+    def reason_to_refuse(self, space: SearchSpace) -> str | None:
+        if self.epochs < len(self.stages):
+            return f"its {len(self.stages)} stages need an epoch each, and there are {self.epochs}"
+        stages = map(self.of_stage, range(len(self.stages)))
+        return next(filter(None, (super(PDarts, stage).reason_to_refuse(space) for stage in stages)), None)
+
+    def search(
+        self,
+        space: SearchSpace,
+        data: Data,
+        engine: Engine,
+        seed: int,
+        checkpoints: Checkpoints | None = None,
+        records: Records | None = None,
+    ) -> SearchResult:
+        import torch
+
+        from nasdistill.data.seeds import derived_seed
+        from nasdistill.search.cell_learner import CellLearner
+        from nasdistill.search.gradient import learn
+        from nasdistill.training.checkpoints import Checkpoints, PartOfCheckpoints
+        from nasdistill.training.records import Records
+
+        assert isinstance(space, CellSpace)
+        checkpoints, records = checkpoints or Checkpoints(), records or Records(title="search")
+        saved = checkpoints.load()
+        done, running = (Done(**saved["done"]), saved["running"]) if saved else (Done(), None)
+        for number in range(done.stages, len(self.stages)):
+            options, stage = self.of_stage(number), self.stages[number]
+            torch.manual_seed(derived_seed(seed, "stage of a search", number))
+            learner = CellLearner(options, narrowed(space, stage, done.strengths), data, engine, seed)
+            part = PartOfCheckpoints(
+                checkpoints, done.numbers, running, lambda state: {"done": asdict(done), "running": state}
+            )
+            result, running = learn(learner, options, data, engine, part, records.part(f"stage {number + 1}")), None
+            # The loop counts a step for each batch and each epoch, and one for its end.
+            steps = min(len(learner.weight_batches), len(learner.architecture_batches))
+            done.add(result, numbers=options.epochs * (steps + 1) + 1)
+            if learner.stopped:
+                break
+        history = {"curves": done.curves, "found": done.found}
+        return replace(result, history=history, metrics={**result.metrics, "epochs": done.epochs})
+
+
+def narrowed(space: CellSpace, stage: ProgressiveStage, strengths: Strengths) -> CellSpace:
+    """The space as a stage searches it: of each edge the operations that were strongest, `none` among them.
+
+    Args:
+        strengths: in the end of the stage before, see `SearchResult`; of equals the earlier operation stays.
+    """
+    size = {"search_cells": max(space.fewest_cells, int(stage.cells * space.cells + 0.5))}
+    if not strengths:
+        return space.model_copy(update=size)
+    operations = {}
+    for kind, edges in strengths.items():
+        count = max(FEWEST_OPERATIONS, int(stage.operations * len(space.offered(kind)[0]) + 0.5))
+        best = (sorted(edge, key=edge.__getitem__, reverse=True)[:count] for edge in edges)
+        operations[kind] = tuple(tuple(filter(kept.__contains__, edge)) for edge, kept in zip(edges, best, strict=True))
+    return space.model_copy(update={**size, "edge_operations": operations})
