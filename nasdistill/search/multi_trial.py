@@ -1,14 +1,15 @@
-"""Multi-trial search: architectures are trained a little, one after the other, and a tuner learns from their scores.
+"""Multi-trial search: architectures are tried, one after the other, and a tuner learns from their scores.
 
-Trials are comparable: all begin with the same seed, see the same batches and are scored on the same images, a share of
-the training images that teaches none of them. So equal architectures would score the same, and are trained once.
+Each is trained a little, or all are scored with the weights of one supernet. Trials are comparable: all begin with the
+same seed, see the same batches and are scored on the same images, a share of the training images that teaches none of
+them. So equal architectures would score the same, and are tried once.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import logging
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
 import torch
@@ -20,14 +21,14 @@ from nasdistill.data.seeds import derived_seed
 from nasdistill.data.splits import stratified
 from nasdistill.errors import SpecError, UserError
 from nasdistill.models.base import NetworkSpec
-from nasdistill.models.inspection import count_parameters
-from nasdistill.nni_bridge import require_nni
 from nasdistill.registry import ComponentOf, build
+from nasdistill.search.given import Given
+from nasdistill.search.phases import Phases
 from nasdistill.search.scoring import ScoredTraining, medians_of_means
 from nasdistill.search.strategies import SearchResult, Strategy
+from nasdistill.search.strategies.random_sharing import RandomSharing
 from nasdistill.search.trials import ArchitectureTrial, best_of, found_on_the_way, leaders, next_suggestion, replay
 from nasdistill.search.tuners import Tuner
-from nasdistill.storage import sha256_of_json
 from nasdistill.training.checkpoints import Checkpoints, PartOfCheckpoints
 from nasdistill.training.fit import fit
 from nasdistill.training.losses import Diverged
@@ -36,20 +37,33 @@ from nasdistill.training.settings import LoopSettings, Score
 
 if TYPE_CHECKING:
     from nasdistill.data.base import Data
+    from nasdistill.search.sharing import SharedWeights
     from nasdistill.search.spaces import SearchSpace
     from nasdistill.training.engine import Engine
 
 log = logging.getLogger(__name__)
 
+OF_TRAININGS = ("epochs", "batch_size", "optimizer", "scoring", "select", "patience", "stop_below_median")
+"""Options of trials that are trained."""
+
+
+Evaluation = Callable[[Mapping[str, int], list[ArchitectureTrial], Checkpoints], tuple[list[float], str | None]]
+"""Of an architecture, after the trials before: its scores, one an epoch, and why it ended early, if it did."""
+
 
 class MultiTrial(Strategy):
-    """Base of strategies that train each architecture; a subclass gives the tuner that suggests them."""
+    """Base of strategies that try one architecture after the other; a subclass gives the tuner that suggests them."""
 
     has_epochs: ClassVar[bool] = True
     drawn_first: ClassVar[str | None] = None
     """The field that says how many trials are random before the tuner learns."""
 
-    trials: int = Field(50, gt=0, description="architectures to try; equal ones are trained once")
+    trials: int = Field(50, gt=0, description="architectures to try; equal ones are evaluated once")
+    shared_weights: RandomSharing | None = Field(
+        None,
+        description="options of random-sharing, e.g. {epochs: 50}: train one supernet so, and score every architecture "
+        "with its weights in place of training it",
+    )
     epochs: int = Field(5, gt=0, description="epochs of a trial, at most")
     batch_size: int = Field(128, gt=1, description="images per step of a trial, over all devices together")
     optimizer: Annotated[Any, ComponentOf("optimizers")] = Field(
@@ -72,8 +86,19 @@ class MultiTrial(Strategy):
         None, gt=0, description="largest network to find; larger ones are failures to the tuner, and not trained"
     )
 
+    def reason_to_refuse(self, space: SearchSpace) -> str | None:
+        return None if self.shared_weights is None else self.shared_weights.reason_to_refuse(space)
+
     def without_effect(self, facts: Facts) -> Iterator[tuple[str, str]]:
         yield from super().without_effect(facts)
+        if self.shared_weights is not None:
+            plain = build(MultiTrial, {})
+            for name in OF_TRAININGS:
+                if getattr(self, name) != getattr(plain, name):
+                    yield name, "architectures are scored with shared weights and not trained"
+            for name in self.shared_weights.differs("candidates"):
+                yield f"shared_weights.{name}", "trials are suggested, not drawn"
+            return
         if self.patience and self.patience + 1 >= self.epochs:
             yield "patience", f"the {self.epochs} epochs of a trial are too few to end earlier"
         if self.stop_below_median and self.stop_below_median >= self.epochs:
@@ -91,6 +116,10 @@ class MultiTrial(Strategy):
         """The tuner for choices with so many alternatives each."""
         raise NotImplementedError(type(self).__name__)
 
+    def tuner_of(self, given: Given) -> Tuner:
+        """The tuner of a search; by default one that knows no more than how many alternatives there are."""
+        return self.tuner(given.alternatives, derived_seed(given.seed, "tuner"))
+
     def search(
         self,
         space: SearchSpace,
@@ -100,78 +129,97 @@ class MultiTrial(Strategy):
         checkpoints: Checkpoints | None = None,
         records: Records | None = None,
     ) -> SearchResult:
-        checkpoints, records = checkpoints or Checkpoints(), records or Records(title="search")
-        choices = space.choices(data.shape, len(data.classes))
-        open_choices = {label: len(each) for label, each in choices.items() if len(each) > 1}
-        if not open_choices:
+        records = records or Records(title="search")
+        phases = Phases(checkpoints or Checkpoints())
+        given = Given(space, data, engine, seed, phases, records, space.choices(data.shape, len(data.classes)))
+        if not given.alternatives:
             raise UserError(f"the space {space.registered_name!r} has one architecture: there is nothing to try")
-        require_nni(f"the strategy {self.registered_name!r}", ("nni",))
-        tuner = self.tuner(open_choices, derived_seed(seed, "tuner"))
-        training, scoring = self._parts(data, engine, seed)
-        steps = self.epochs * (len(training) + 1) + 1  # more than a trial has
-
-        def chosen(alternatives: Mapping[str, int]) -> dict[str, Any]:
-            return {label: each[alternatives.get(label, 0)] for label, each in choices.items()}
+        tuner = self.tuner_of(given)
+        shared = self._shared(given)
+        evaluate = self._training(given) if shared is None else shared.evaluate
+        saved = phases.run(lambda part: self._tried(given, tuner, evaluate, part))
+        trials = [ArchitectureTrial(**each) for each in saved]
 
         def model(number: int) -> dict[str, Any]:
-            return space.model(chosen(trials[number].alternatives))
-
-        def parameters(alternatives: Mapping[str, int]) -> int:
-            return count_parameters(NetworkSpec.for_data(space.model(chosen(alternatives)), data).build())
-
-        def identity(alternatives: Mapping[str, int]) -> str:
-            return sha256_of_json(space.canonical(chosen(alternatives)))
-
-        saved = checkpoints.load() or {"trials": [], "running": None}
-        trials, running = [ArchitectureTrial(**each) for each in saved["trials"]], saved["running"]
-        trained: dict[str, int] = {}
-        for number, trial in enumerate(trials):
-            replay(tuner, trial)
-            trained.setdefault(identity(trial.alternatives), number)
-
-        def state(of_running: Mapping[str, Any] | None) -> dict[str, Any]:
-            return {"trials": [dataclasses.asdict(trial) for trial in trials], "running": of_running}
-
-        while len(trials) < self.trials:
-            suggestion = next_suggestion(tuner, parameters, self.max_parameters)
-            if suggestion is None:
-                log.info("%s: all architectures were tried", records.title)
-                break
-            number = len(trials)
-            like = trained.setdefault(identity(suggestion.alternatives), number)
-            if like < number:
-                trial = ArchitectureTrial(
-                    **vars(suggestion), curve=trials[like].curve, stopped=trials[like].stopped, like=like
-                )
-            else:
-                torch.manual_seed(seed)
-                network = NetworkSpec.for_data(space.proxy(chosen(suggestion.alternatives)), data).build()
-                torch.manual_seed(seed)
-                part = PartOfCheckpoints(checkpoints, number * steps, running, state)
-                task = ScoredTraining(network, self.select, self._limits(trials))
-                of_trial = records.part(f"trial {number}")
-                curve, stopped = self._trained(task, training, scoring, engine, part, of_trial)
-                trial, running = ArchitectureTrial(**vars(suggestion), curve=curve, stopped=stopped), None
-            tuner.tell(trial.score)
-            trials.append(trial)
-            if trial.like is None and checkpoints.writes:
-                checkpoints.save(len(trials) * steps, state(None))
-            _log(trials, records)
+            return given.model(trials[number].alternatives)
 
         ahead = leaders((trial.score, trial.parameters) for trial in trials)
         best = ahead[-1]
         if best is None:
             raise UserError(f"none of {len(trials)} trials has a score: all diverged; a lower learning rate may help")
+        trained = sum(trial.like is None for trial in trials)
+        history = found_on_the_way(enumerate(ahead, 1), model, "trial")
         return SearchResult(
             model(best),
-            found_on_the_way(enumerate(ahead, 1), model, "trial"),
-            metrics={"trials": len(trials), "trained": len(trained), "score": trials[best].score},
+            history if shared is None else history | {"curves": shared.curves},
+            metrics={"trials": len(trials), "trained": trained, "score": trials[best].score},
             trials={
-                "score": self.select,
+                "score": self.select if shared is None else "accuracy with shared weights",
                 "best": best,
-                "trials": [trial.plain() | {"chosen": chosen(trial.alternatives)} for trial in trials],
+                "trials": [trial.plain() | {"chosen": given.chosen(trial.alternatives)} for trial in trials],
             },
         )
+
+    def _tried(
+        self, given: Given, tuner: Tuner, evaluate: Evaluation, checkpoints: Checkpoints
+    ) -> list[dict[str, Any]]:
+        """The trials as plain data, one after the other."""
+        saved = checkpoints.load() or {"trials": [], "running": None}
+        trials, running = [ArchitectureTrial(**each) for each in saved["trials"]], saved["running"]
+        steps = self.epochs * len(given.data.train) + 1  # more than a trial has
+        evaluated: dict[str, int] = {}
+        for number, trial in enumerate(trials):
+            replay(tuner, trial)
+            evaluated.setdefault(given.identity(trial.alternatives), number)
+
+        def state(of_running: Mapping[str, Any] | None = None) -> dict[str, Any]:
+            return {"trials": [dataclasses.asdict(trial) for trial in trials], "running": of_running}
+
+        while len(trials) < self.trials:
+            suggestion = next_suggestion(tuner, given.parameters, self.max_parameters)
+            if suggestion is None:
+                log.info("%s: all architectures were tried", given.records.title)
+                break
+            number = len(trials)
+            like = evaluated.setdefault(given.identity(suggestion.alternatives), number)
+            if like < number:
+                trial = ArchitectureTrial(
+                    **vars(suggestion), curve=trials[like].curve, stopped=trials[like].stopped, like=like
+                )
+            else:
+                part = PartOfCheckpoints(checkpoints, number * steps, running, state)
+                curve, stopped = evaluate(suggestion.alternatives, trials, part)
+                trial, running = ArchitectureTrial(**vars(suggestion), curve=curve, stopped=stopped), None
+            tuner.tell(trial.score)
+            trials.append(trial)
+            if trial.like is None:
+                checkpoints.step(len(trials) * steps, state)
+            _log(trials, given.records)
+        return [dataclasses.asdict(trial) for trial in trials]
+
+    def _shared(self, given: Given) -> SharedWeights | None:
+        from nasdistill.search.sharing import SharedWeights
+
+        if self.shared_weights is None:
+            return None
+        return SharedWeights(self.shared_weights, given)
+
+    def _training(self, given: Given) -> Evaluation:
+        """Architectures are evaluated by training each, from the same random numbers on."""
+        training, scoring = self._parts(given.data, given.engine, given.seed)
+
+        def evaluate(
+            architecture: Mapping[str, int], before: list[ArchitectureTrial], checkpoints: Checkpoints
+        ) -> tuple[list[float], str | None]:
+            torch.manual_seed(given.seed)
+            spec = NetworkSpec.for_data(given.space.proxy(given.chosen(architecture)), given.data)
+            network = spec.build()
+            torch.manual_seed(given.seed)
+            task = ScoredTraining(network, self.select, self._limits(before))
+            records = given.records.part(f"trial {len(before)}")
+            return self._trained(task, training, scoring, given.engine, checkpoints, records)
+
+        return evaluate
 
     def _parts(self, data: Data, engine: Engine, seed: int) -> tuple[ImageBatches, ImageBatches]:
         """Batches of the training images that teach the trials, and of those that score them."""

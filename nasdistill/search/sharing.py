@@ -13,18 +13,20 @@ from nasdistill.models.budget import within_memory
 from nasdistill.models.genotypes import Cell
 from nasdistill.models.inspection import count_parameters
 from nasdistill.search.cell_supernet import CellSupernet
-from nasdistill.search.gradient import Learner
+from nasdistill.search.gradient import Learner, halves, learn
 from nasdistill.search.mixture import Mixture, Moment
 from nasdistill.search.settings import GradientOptions
 from nasdistill.search.spaces.cells import CellSpace
 from nasdistill.search.strategies import SearchResult
 from nasdistill.search.strategies.random import sample, sample_cell
 from nasdistill.search.supernets import supernet_of
-from nasdistill.search.trials import found_on_the_way, leaders
+from nasdistill.search.trials import leaders
 from nasdistill.search.weight_sharing import accuracy_of
 
 if TYPE_CHECKING:
     from nasdistill.data.base import Data
+    from nasdistill.search.given import Given
+    from nasdistill.training.checkpoints import Checkpoints
     from nasdistill.training.engine import Engine
 
 Cells = Mapping[str, Cell]
@@ -71,6 +73,12 @@ class SharingLearner(Learner):
     def curves(self, epoch: int) -> dict[str, float]:
         return {}
 
+    def accuracy(self, cells: Cells) -> float:
+        """Of an architecture, in percent, on the half of the images that taught the weights nothing."""
+        return accuracy_of(
+            lambda images: self.logits_of(cells, images), self.architecture_batches, self.options.epochs, self.engine
+        )
+
     def found(self) -> SearchResult:
         """The drawn candidate that is right most often, see `leaders`."""
         generator = generator_for(self.seed, "candidates")
@@ -82,21 +90,52 @@ class SharingLearner(Learner):
             cells, model = self.space.cells_of(chosen), self.space.model(chosen)
             if model in models:
                 continue
-
-            def logits(images: torch.Tensor, cells: Cells = cells) -> torch.Tensor:
-                return self.logits_of(cells, images)
-
             models.append(model)
-            score = accuracy_of(logits, self.architecture_batches, self.options.epochs, self.engine)
+            score = self.accuracy(cells)
             parameters = count_parameters(NetworkSpec.for_data(model, self.data).build())
             once: dict[str, Any] = {"curve": [score], "stopped": None, "like": None}
             trials.append({"chosen": chosen, "parameters": parameters, "score": score, **once})
-        ahead = leaders((trial["score"], trial["parameters"]) for trial in trials)
-        best = ahead[-1]
+        best = leaders((trial["score"], trial["parameters"]) for trial in trials)[-1]
         assert best is not None  # there is a candidate, and each has a score
         return SearchResult(
             models[best],
-            found_on_the_way(enumerate(ahead, 1), lambda number: models[number], "trial"),
             metrics={"supernet_accuracy": trials[best]["score"], "trials": len(trials)},
             trials={"score": "accuracy with shared weights", "best": best, "trials": trials},
         )
+
+
+class _Weights(SharingLearner):
+    """The shared weights alone; others try the architectures."""
+
+    def found(self) -> SearchResult:
+        return SearchResult({})
+
+
+class SharedWeights:
+    """Architectures evaluated with the weights of one supernet, which drawn ones have trained before.
+
+    Attributes:
+        curves: of its training.
+    """
+
+    def __init__(self, options: GradientOptions, given: Given) -> None:
+        self.given = given
+        space, data, engine, seed = given.space, given.data, given.engine, given.seed
+        assert isinstance(space, CellSpace)
+        torch.manual_seed(seed)
+        learner = self.learner = _Weights(options, 0, space, data, engine, seed)
+
+        def train(part: Checkpoints) -> dict[str, Any]:
+            curves = learn(learner, options, data, engine, part, given.records).history["curves"]
+            return {"supernet": learner.supernet.state_dict(), "curves": curves}
+
+        trained = given.phases.run(train)
+        learner.supernet.load_state_dict(trained["supernet"])
+        self.curves: dict[str, Any] = trained["curves"]
+        _, learner.architecture_batches = halves(data, options.batch_size, engine, seed)
+
+    def evaluate(self, architecture: Mapping[str, int], *_: object) -> tuple[list[float], None]:
+        """An `Evaluation`."""
+        cells = self.learner.space.cells_of(self.given.chosen(architecture))
+        with self.given.engine.shared_statistics():
+            return [self.learner.accuracy(cells)], None

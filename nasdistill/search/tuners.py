@@ -1,4 +1,4 @@
-"""nni's tuners as plain objects that are asked for one architecture after the other; no manager and no portal."""
+"""What suggests architectures, one after the other; nni's tuners among them, without its manager and portal."""
 
 from __future__ import annotations
 
@@ -9,9 +9,22 @@ from typing import Any, Literal
 
 
 class Tuner:
-    """A tuner of nni, whose suggestions are a function of its seed and of the scores that it was given.
+    """Base of all tuners: what one suggests is a function of its seed and of the scores that it was given.
 
     It holds no state that could be saved. One that is asked and told the same things again goes on as it would have.
+    """
+
+    def ask(self) -> dict[str, int] | None:
+        """By label the index of the alternative to try next; None where all architectures were tried."""
+        raise NotImplementedError(type(self).__name__)
+
+    def tell(self, score: float | None) -> None:
+        """What the architecture asked for last scores, the higher the better; None where it has no score."""
+        raise NotImplementedError(type(self).__name__)
+
+
+class NniTuner(Tuner):
+    """A tuner of nni.
 
     Args:
         tuner: any that takes one result at a time, itself seeded where it takes a seed.
@@ -43,7 +56,6 @@ class Tuner:
             )
 
     def ask(self) -> dict[str, int] | None:
-        """By label the index of the alternative to try next; None where all architectures were tried."""
         from nni import NoMoreTrialError
 
         for left in reversed(range(self._redraws + 1)):
@@ -60,7 +72,6 @@ class Tuner:
         return alternatives
 
     def tell(self, score: float | None) -> None:
-        """What the architecture asked for last scores, the higher the better; None where it has no score."""
         self._end(self._failed if score is None else score)
 
     def _end(self, score: float | None) -> None:

@@ -187,7 +187,7 @@ def test_equal_architectures_are_trained_once(data: Data, tmp_path: Path) -> Non
         assert trial["like"] == (None if first == number else first)
         assert trial["curve"] == trials[first]["curve"]
     an_epoch = -(-240 // 32)
-    assert steps == 7 * 2 * (an_epoch + 1)
+    assert steps == 7 * (2 * (an_epoch + 1) + 1)
 
 
 def test_a_search_of_all_there_is_ends(data: Data, tmp_path: Path) -> None:
@@ -218,7 +218,7 @@ def test_networks_above_the_limit_are_not_trained(data: Data, tmp_path: Path, mo
     assert {trial["chosen"]["first"] for trial in trials} <= {0, 8}
     assert all(trial["parameters"] <= 1000 for trial in trials)
     assert sum(trial["too_large"] for trial in trials) > 0
-    assert steps == limited.metrics["trained"] * 18
+    assert steps == limited.metrics["trained"] * 19
     with pytest.raises(Killed):
         search(strategy("nni:tpe", trials=12, max_parameters=1000), data, tmp_path / "killed", killed_after=30)
     resumed, _ = search(strategy("nni:tpe", trials=12, max_parameters=1000), data, tmp_path / "killed")

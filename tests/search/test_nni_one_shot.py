@@ -40,6 +40,8 @@ QUICK: dict[str, dict[str, Any]] = {
     **dict.fromkeys(SUPERNETS, ONE_SHOT),
     "p-darts": {"epochs": 3, "batch_size": 16},
     "random-sharing": {**ONE_SHOT, "candidates": 2},
+    "evolution": {"trials": 3, "population": 2, "sample": 1, "epochs": 1},
+    "local-search": {"trials": 2, "epochs": 1},
     "random": {},
     "proxy": {"count": 1},
     "auto": {"epochs": 1},
@@ -52,6 +54,16 @@ QUICK: dict[str, dict[str, Any]] = {
     "nni:evolution": {"trials": 3, "population": 2, "sample": 1, "epochs": 1},
     "nni:random-search": {"trials": 1, "epochs": 1},
 }
+MANY = (
+    "evolution",
+    "local-search",
+    "proxy",
+    "auto",
+    "successive-halving",
+    "nni:gumbel-darts",
+    "nni:tpe",
+    "nni:evolution",
+)
 OURS = ("darts", "darts-tiny", "nas-bench-201", "nas-bench-201-tiny", "residual", "s1", "s2", "s3", "s4")
 CELLS = ("nni:darts", "nni:enas", "nni:nasnet", "nni:amoeba", "nni:pnas")
 REFUSED = {
@@ -97,7 +109,7 @@ def pairs() -> Iterator[Any]:
     """All; slow are large supernets, but for one strategy, and proxies and tuners on all nni's spaces but one."""
     for strategy, space in itertools.product(QUICK, [*OURS, *TINY]):
         large = space in SLOW and strategy != "nni:random-one-shot"
-        many = strategy in ("proxy", "auto", "successive-halving", "nni:gumbel-darts", "nni:tpe", "nni:evolution")
+        many = strategy in MANY
         repeated = many and space in TINY and space != "nni:nasbench201"
         slow = (large or repeated) and (strategy, space) not in REFUSED
         yield pytest.param(strategy, space, marks=pytest.mark.slow if slow else ())

@@ -7,9 +7,10 @@ from typing import ClassVar
 
 from pydantic import Field
 
+from nasdistill.nni_bridge import require_nni
 from nasdistill.search.multi_trial import MultiTrial
 from nasdistill.search.strategies import STRATEGIES
-from nasdistill.search.tuners import Tuner
+from nasdistill.search.tuners import NniTuner
 
 
 @STRATEGIES.register("nni:evolution")
@@ -30,8 +31,9 @@ class Evolution(MultiTrial):
     population: int = Field(20, gt=1, description="architectures that live at a time; the paper has 100")
     sample: int = Field(5, gt=0, description="members of which the best is changed; the paper has 25")
 
-    def tuner(self, alternatives: Mapping[str, int], seed: int) -> Tuner:
+    def tuner(self, alternatives: Mapping[str, int], seed: int) -> NniTuner:
+        require_nni(f"the strategy {self.registered_name!r}", ("nni",))
         from nni.algorithms.hpo.regularized_evolution_tuner import RegularizedEvolutionTuner
 
         tuner = RegularizedEvolutionTuner("maximize", self.population, self.sample)
-        return Tuner(tuner, "layer_choice", alternatives, seed)
+        return NniTuner(tuner, "layer_choice", alternatives, seed)

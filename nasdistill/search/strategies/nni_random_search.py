@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import ClassVar
 
+from nasdistill.nni_bridge import require_nni
 from nasdistill.search.multi_trial import MultiTrial
 from nasdistill.search.strategies import STRATEGIES
-from nasdistill.search.tuners import Tuner
+from nasdistill.search.tuners import NniTuner
 
 
 @STRATEGIES.register("nni:random-search")
@@ -19,7 +20,8 @@ class RandomSearch(MultiTrial):
 
     source: ClassVar[str] = "Li and Talwalkar 2019, Random Search and Reproducibility for NAS; nni 3.0's tuner Random"
 
-    def tuner(self, alternatives: Mapping[str, int], seed: int) -> Tuner:
+    def tuner(self, alternatives: Mapping[str, int], seed: int) -> NniTuner:
+        require_nni(f"the strategy {self.registered_name!r}", ("nni",))
         from nni.algorithms.hpo.random_tuner import RandomTuner
 
-        return Tuner(RandomTuner(seed), "choice", alternatives, seed)
+        return NniTuner(RandomTuner(seed), "choice", alternatives, seed)

@@ -9,9 +9,10 @@ from typing import ClassVar
 
 from pydantic import Field
 
+from nasdistill.nni_bridge import require_nni
 from nasdistill.search.multi_trial import MultiTrial
 from nasdistill.search.strategies import STRATEGIES
-from nasdistill.search.tuners import Tuner
+from nasdistill.search.tuners import NniTuner
 
 REDRAWS = 100
 
@@ -44,14 +45,15 @@ class Tpe(MultiTrial):
         1.0, gt=0, description="this times the square root of the number of trials count as good; nni has 0.25"
     )
 
-    def tuner(self, alternatives: Mapping[str, int], seed: int) -> Tuner:
+    def tuner(self, alternatives: Mapping[str, int], seed: int) -> NniTuner:
+        require_nni(f"the strategy {self.registered_name!r}", ("nni",))
         from nni.algorithms.hpo.tpe_tuner import TpeTuner
 
         drawn = max(self.drawn, self._fewest())
         options = {"n_startup_jobs": drawn, "n_ei_candidates": self.candidates, "gamma": self.gamma}
         tuner = TpeTuner("maximize", seed, options)
         # Failures it would forget, and suggest the same again.
-        made = Tuner(tuner, "choice", alternatives, seed, failed=0.0, redraws=REDRAWS)
+        made = NniTuner(tuner, "choice", alternatives, seed, failed=0.0, redraws=REDRAWS)
         # In place of what it suggested before it would take the next corner of the space, be that good or bad.
         tuner.dedup = lambda suggested: suggested
         return made

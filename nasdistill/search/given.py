@@ -1,0 +1,55 @@
+"""What a search that tries architectures is given."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from nasdistill.models.base import NetworkSpec
+from nasdistill.models.inspection import count_parameters
+from nasdistill.storage import sha256_of_json
+
+if TYPE_CHECKING:
+    from nasdistill.data.base import Data
+    from nasdistill.search.phases import Phases
+    from nasdistill.search.spaces import SearchSpace
+    from nasdistill.training.engine import Engine
+    from nasdistill.training.records import Records
+
+
+@dataclass(frozen=True)
+class Given:
+    """What a search is given, and what an architecture is in it: by label the index of its alternative.
+
+    Attributes:
+        choices: of the space.
+    """
+
+    space: SearchSpace
+    data: Data
+    engine: Engine
+    seed: int
+    phases: Phases
+    records: Records
+    choices: dict[str, tuple[Any, ...]]
+
+    @property
+    def alternatives(self) -> dict[str, int]:
+        """By label how many there are, where there is a choice."""
+        return {label: len(each) for label, each in self.choices.items() if len(each) > 1}
+
+    def chosen(self, architecture: Mapping[str, int]) -> dict[str, Any]:
+        return {label: each[architecture.get(label, 0)] for label, each in self.choices.items()}
+
+    def architecture(self, chosen: Mapping[str, Any]) -> dict[str, int]:
+        return {label: self.choices[label].index(chosen[label]) for label in self.alternatives}
+
+    def model(self, architecture: Mapping[str, int]) -> dict[str, Any]:
+        return self.space.model(self.chosen(architecture))
+
+    def parameters(self, architecture: Mapping[str, int]) -> int:
+        return count_parameters(NetworkSpec.for_data(self.model(architecture), self.data).build())
+
+    def identity(self, architecture: Mapping[str, int]) -> str:
+        return sha256_of_json(self.space.canonical(self.chosen(architecture)))
