@@ -33,6 +33,17 @@ def one_of_depths(family: str, layers: int, fixed: int) -> AfterValidator:
     return AfterValidator(exists)
 
 
+def odd(kernel: int) -> int:
+    """The side of a kernel, if it is odd.
+
+    Raises:
+        SpecError: it is even.
+    """
+    if kernel % 2 == 0:
+        raise SpecError(f"a kernel that keeps the size has an odd side, not {kernel}")
+    return kernel
+
+
 def require_images(family: str, shape: Shape, smallest: int = 1) -> None:
     """Refuse images without pixels or with a side below `smallest`.
 

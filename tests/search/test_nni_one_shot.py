@@ -65,13 +65,18 @@ MANY = (
     "nni:evolution",
 )
 OURS = ("darts", "darts-tiny", "nas-bench-201", "nas-bench-201-tiny", "residual", "s1", "s2", "s3", "s4")
+BLOCKS = ("mobilenet", "mobilenet-tiny")
 CELLS = ("nni:darts", "nni:enas", "nni:nasnet", "nni:amoeba", "nni:pnas")
 REFUSED = {
-    **{(strategy, space): "it needs a space of cells" for strategy in (*SUPERNETS, "random-sharing") for space in TINY},
+    **{
+        (strategy, space): "it needs a space of cells"
+        for strategy in (*SUPERNETS, "random-sharing")
+        for space in (*BLOCKS, *TINY)
+    },
     **{
         (strategy, space): r"it needs one of nni's spaces \(nni:...\)"
         for strategy in ("nni:darts", "nni:gumbel-darts", "nni:proxyless", "nni:random-one-shot")
-        for space in OURS
+        for space in (*OURS, *BLOCKS)
     },
     **{("nni:proxyless", space): "between whole layers, not the states that a cell's nodes read" for space in CELLS},
     ("nni:proxyless", "nni:mobilenet-v3"): "between whole layers, not kernels and widths of layers",
@@ -107,7 +112,7 @@ def search(space: Any, strategy: Any, data: Data, folder: Path, checkpoints: Che
 
 def pairs() -> Iterator[Any]:
     """All; slow are large supernets, but for one strategy, and proxies and tuners on all nni's spaces but one."""
-    for strategy, space in itertools.product(QUICK, [*OURS, *TINY]):
+    for strategy, space in itertools.product(QUICK, [*OURS, *BLOCKS, *TINY]):
         large = space in SLOW and strategy != "nni:random-one-shot"
         many = strategy in MANY
         repeated = many and space in TINY and space != "nni:nasbench201"
@@ -125,7 +130,7 @@ def test_every_pair_runs_or_is_refused_with_its_reason(strategy: str, space: str
         assert caught.value.path == ("strategy",)
         return
     stage: Any = build(STAGES.get("search"), config)
-    if space in OURS:
+    if space in (*OURS, *BLOCKS):
         return  # that these run is tested elsewhere
     data = dataclasses.replace(digits, train=digits.train.subset(torch.arange(40)))
     found = search(stage.space, stage.strategy, data, tmp_path)
@@ -141,7 +146,7 @@ def test_every_pair_runs_or_is_refused_with_its_reason(strategy: str, space: str
 
 def test_the_table_of_pairs_knows_all_strategies_and_spaces() -> None:
     assert set(STRATEGIES.names()) == set(QUICK)
-    assert {name for name in SPACES.names() if not name.startswith("custom")} == {*OURS, *TINY}
+    assert {name for name in SPACES.names() if not name.startswith("custom")} == {*OURS, *BLOCKS, *TINY}
 
 
 def test_those_that_can_are_named() -> None:

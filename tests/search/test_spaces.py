@@ -64,7 +64,18 @@ def test_chosen_alternatives_make_the_published_network() -> None:
 
 
 def test_every_shipped_file_is_a_documented_space() -> None:
-    for name in ("darts", "darts-tiny", "nas-bench-201", "residual", "s1", "s2", "s3", "s4"):
+    for name in (
+        "darts",
+        "darts-tiny",
+        "nas-bench-201",
+        "residual",
+        "mobilenet",
+        "mobilenet-tiny",
+        "s1",
+        "s2",
+        "s3",
+        "s4",
+    ):
         space = SPACES.get(name)
         assert space.__doc__
         assert space.source

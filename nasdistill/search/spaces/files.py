@@ -11,17 +11,21 @@ from pydantic import create_model
 from nasdistill import resources
 from nasdistill.errors import SpecError, UserError, unknown
 from nasdistill.paths import located
-from nasdistill.search.spaces import SPACES
-from nasdistill.search.spaces.cells import CellSpace
+from nasdistill.search.spaces import SPACES, SearchSpace
 from nasdistill.search.spaces.darts_cells import DartsSpace
+from nasdistill.search.spaces.mobilenet_stages import MobileSpace
 from nasdistill.search.spaces.summed_cells import SummedSpace
 
 SUFFIXES = (".yaml", ".yml")
-FAMILIES: dict[str, type[CellSpace]] = {"darts": DartsSpace, "nas-bench-201": SummedSpace}
+FAMILIES: dict[str, type[SearchSpace]] = {
+    "darts": DartsSpace,
+    "nas-bench-201": SummedSpace,
+    "mobilenet": MobileSpace,
+}
 """What a file's `family` may be; `darts`, where it says nothing."""
 
 
-def read_space(path: Path) -> tuple[type[CellSpace], dict[str, Any]]:
+def read_space(path: Path) -> tuple[type[SearchSpace], dict[str, Any]]:
     """The family of the space in a YAML file, and its fields, with `description` and `source` where it has them.
 
     Raises:
@@ -50,7 +54,7 @@ def read_space(path: Path) -> tuple[type[CellSpace], dict[str, Any]]:
     return family, content
 
 
-def space_from_file(path: Path) -> type[CellSpace]:
+def space_from_file(path: Path) -> type[SearchSpace]:
     """A search space whose options default to those of the file."""
     family, content = read_space(path)
     description = str(content.pop("description", ""))
@@ -62,7 +66,7 @@ def space_from_file(path: Path) -> type[CellSpace]:
     }
     title = "".join(part.title() for part in path.stem.split("-"))
     space = cast(
-        type[CellSpace], create_model(title, __base__=family, __module__=__name__, __doc__=description, **fields)
+        type[SearchSpace], create_model(title, __base__=family, __module__=__name__, __doc__=description, **fields)
     )
     space.source = source
     return space
@@ -72,7 +76,7 @@ for _path in sorted(resources.search_spaces().glob("*.yaml")):
     SPACES.register(_path.stem)(space_from_file(_path))
 
 
-def _options(text: str, family: type[CellSpace]) -> dict[str, Any] | None:
+def _options(text: str, family: type[SearchSpace]) -> dict[str, Any] | None:
     """Those of the space in the file of that path, if it is of that family; None if this is no path."""
     if not text.endswith(SUFFIXES):
         return None
@@ -105,3 +109,14 @@ class CustomSummed(SummedSpace):
     @classmethod
     def parse_shorthand(cls, text: str) -> dict[str, Any] | None:
         return _options(text, SummedSpace)
+
+
+@SPACES.register("custom-mobilenet")
+class CustomMobile(MobileSpace):
+    """A space of one's own of inverted residual blocks: its options, or the path of a YAML file of its family."""
+
+    source: ClassVar[str] = "Tan et al. 2019, MnasNet (arXiv:1807.11626)"
+
+    @classmethod
+    def parse_shorthand(cls, text: str) -> dict[str, Any] | None:
+        return _options(text, MobileSpace)

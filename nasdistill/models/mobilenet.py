@@ -1,0 +1,106 @@
+"""Networks of inverted residual blocks, as MobileNetV2 and those that were searched after it."""
+
+from __future__ import annotations
+
+from typing import Annotated, ClassVar
+
+import torch
+from pydantic import AfterValidator, Field
+from torch import nn
+
+from nasdistill.component import Options
+from nasdistill.data.base import Shape
+from nasdistill.models.base import MODELS, Model
+from nasdistill.models.layers import Depthwise, draw_weights
+from nasdistill.models.limits import MOST_CELLS, odd, require_images
+
+
+class MobileStage(Options):
+    """Blocks of one width, the first of which has the stride."""
+
+    kernel: Annotated[int, AfterValidator(odd)] = Field(
+        3, gt=0, description="side of the depthwise convolutions' kernels; odd"
+    )
+    expansion: int = Field(6, gt=0, description="channels within a block, as a multiple of those that it reads")
+    width: int = Field(gt=0, description="channels that each block gives")
+    depth: int = Field(1, gt=0, le=MOST_CELLS, description="blocks")
+    stride: int = Field(1, ge=1, le=2, description="of the first block; 2 halves the resolution")
+
+
+@MODELS.register("mobilenet")
+class MobileNet(Model):
+    """Stages of inverted residual blocks, each with a kernel, an expansion, a width and a depth of its own."""
+
+    source: ClassVar[str] = "Sandler et al. 2018, MobileNetV2 (arXiv:1801.04381), section 4"
+
+    stem: int = Field(32, gt=0, description="channels of the first convolution")
+    stem_stride: int = Field(2, ge=1, le=2, description="stride of the first convolution; 1 for small images")
+    stages: tuple[MobileStage, ...] = Field(min_length=1, description="the blocks")
+    head: int = Field(1280, gt=0, description="channels of the last convolution, which the classifier reads")
+    dropout: float = Field(0.2, ge=0, lt=1, description="probability of dropping a value before the classifier")
+
+    def build(self, shape: Shape, classes: int) -> nn.Module:
+        require_images("MobileNet", shape)
+        return MobileNetwork(self, shape[0], classes)
+
+
+class ConvNormReLU6(nn.Sequential):
+    """Convolution, batch norm, ReLU6."""
+
+    def __init__(self, convolution: nn.Conv2d) -> None:
+        super().__init__(convolution, nn.BatchNorm2d(convolution.out_channels), nn.ReLU6())
+
+
+class InvertedResidual(nn.Module):
+    """1x1 convolution to more channels, depthwise convolution, 1x1 convolution; plus the input, where it fits.
+
+    An expansion of 1 leaves the first convolution out.
+    """
+
+    def __init__(self, channels: int, stage: MobileStage, stride: int) -> None:
+        super().__init__()
+        hidden = stage.expansion * channels
+        expand = [ConvNormReLU6(nn.Conv2d(channels, hidden, 1, bias=False))] if stage.expansion > 1 else []
+        self.branch = nn.Sequential(
+            *expand,
+            ConvNormReLU6(Depthwise(hidden, stage.kernel, stride)),
+            nn.Conv2d(hidden, stage.width, 1, bias=False),
+            nn.BatchNorm2d(stage.width),
+        )
+        self.residual = stride == 1 and channels == stage.width
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        outputs: torch.Tensor = self.branch(images)
+        return images + outputs if self.residual else outputs
+
+
+class MobileNetwork(nn.Module):
+    """Stem, stages, 1x1 convolution, global average, dropout, linear.
+
+    The feature points are the ends of the stages before each loss of resolution, and the last convolution.
+    """
+
+    def __init__(self, model: MobileNet, channels: int, classes: int) -> None:
+        super().__init__()
+        self.stem = ConvNormReLU6(nn.Conv2d(channels, model.stem, 3, model.stem_stride, padding=1, bias=False))
+        widths = [model.stem, *(stage.width for stage in model.stages)]
+        self.stages = nn.Sequential(
+            *(
+                nn.Sequential(
+                    InvertedResidual(before, stage, stage.stride),
+                    *(InvertedResidual(stage.width, stage, 1) for _ in range(stage.depth - 1)),
+                )
+                for before, stage in zip(widths, model.stages, strict=False)
+            )
+        )
+        self.head = ConvNormReLU6(nn.Conv2d(widths[-1], model.head, 1, bias=False))
+        self.dropout = nn.Dropout(model.dropout)
+        self.classifier = nn.Linear(model.head, classes)
+        ends = (f"stages.{at}" for at, following in enumerate(model.stages[1:]) if following.stride == 2)
+        self.feature_points = (*ends, "head")
+        draw_weights(self, "fan_out")
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        features = self.head(self.stages(self.stem(images)))
+        logits: torch.Tensor = self.classifier(self.dropout(features.mean(dim=(2, 3))))
+        return logits
