@@ -1,4 +1,4 @@
-"""Layers of cells: separable and dilated convolutions, what changes width or resolution; and how weights are drawn."""
+"""Layers of cells: separable and dilated convolutions, what changes the size; how weights are drawn and copied."""
 
 from __future__ import annotations
 
@@ -197,3 +197,8 @@ def draw_weights(network: nn.Module, mode: Literal["fan_in", "fan_out"]) -> None
         if isinstance(module, nn.Conv2d):
             nn.init.kaiming_normal_(module.weight, mode=mode, nonlinearity="relu")
     nn.init.zeros_(network.get_parameter("classifier.bias"))
+
+
+def copy_into(network: nn.Module, source: nn.Module) -> None:
+    """Copy all that `source` holds; what the network has beside it, such as scales of batch norms, stays."""
+    network.load_state_dict({**network.state_dict(), **source.state_dict()})

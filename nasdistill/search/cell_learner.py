@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import logging
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -16,6 +17,7 @@ from nasdistill.search.cell_supernet import INITIAL_SPREAD, CellSupernet
 from nasdistill.search.curvature import before_the_rise, dominant_eigenvalue
 from nasdistill.search.decisions import Decision, Moves, decisions, undecided
 from nasdistill.search.gradient import Gradients, Learner
+from nasdistill.search.inheritance import inherit
 from nasdistill.search.mixture import Mixture, Moment
 from nasdistill.search.selections.strongest import count_skips
 from nasdistill.search.settings import CellOptions
@@ -179,6 +181,9 @@ class CellLearner(Learner):
             metrics=decided,
             decisions=[each.plain() for each in made],
             strengths=self.strengths(),
+            hand_over=partial(
+                inherit, self.supernet, self.space.cells_in(self.model), self.weight_batches, self.engine
+            ),
         )
 
     @torch.no_grad()

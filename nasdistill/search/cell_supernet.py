@@ -15,13 +15,16 @@ Source: Liu et al. 2019, DARTS, section 2.2 and the released code.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from typing import cast
 
 import torch
 from torch import nn
 
+from nasdistill.models.genotypes import Cell
 from nasdistill.search.edges import Edges
 from nasdistill.search.edges.channels import Dense
+from nasdistill.search.fan import Fan
 from nasdistill.search.mixture import Mixture, Moment
 from nasdistill.search.samplers import Sampler
 from nasdistill.search.samplers.relaxations import Softmax
@@ -43,6 +46,7 @@ class MixedNodes(nn.Module):
         """`stride` is that of the edges from the cell's inputs."""
         offered = space.offered(kind)
         self.width = width
+        self.row_of = {edge: row for row, edge in enumerate(space.edges())}
         self.rows = [
             [row for row, (origin, _node) in enumerate(space.edges()) if origin == state]
             for state in range(space.inputs + space.nodes - 1)
@@ -70,6 +74,13 @@ class MixedNodes(nn.Module):
                 nodes.append(state)
             pending = pending + self._of(index, state, mixture)
         return [*nodes, pending]
+
+    def hand_over(self, cell: Cell, nodes: Iterable[Iterable[nn.Module]]) -> None:
+        """Copy the weights of the edges that a cell keeps into its operations, which are given by node in its order."""
+        for node, (edges, operations) in enumerate(zip(cell, nodes, strict=True)):
+            for (name, state), operation in zip(edges, operations, strict=True):
+                row = self.row_of[state, node]
+                cast(Fan, self.fans[state]).hand_over(self.rows[state].index(row), name, operation)
 
     def _of(self, index: int, state: torch.Tensor, mixture: Mixture) -> torch.Tensor:
         """What the edges of a state carry to their nodes."""
@@ -148,4 +159,12 @@ class CellSupernet(WeightSharing):
 
     def logits(self, images: torch.Tensor, mixtures: Mapping[str, Mixture]) -> torch.Tensor:
         """With mixtures by kind of cell."""
+        raise NotImplementedError(type(self).__name__)
+
+    def hand_over(self, cells: Mapping[str, Cell], network: nn.Module) -> None:
+        """Copy the weights of its edges, and of all around them, into a network of these cells and of its own size.
+
+        That then computes what the supernet does with its operations alone at weight 1, but for the batch norms that a
+        supernet may have behind pools, and a network has not.
+        """
         raise NotImplementedError(type(self).__name__)

@@ -25,7 +25,7 @@ from torch.nn import functional
 from nasdistill.depthwise.fused import can_fuse, sum_of_branches
 from nasdistill.depthwise.separable import Branch, Layer, Term, layer_by_layer, mixed
 from nasdistill.errors import UserError, written_at
-from nasdistill.models.layers import Depthwise, closing_gaps
+from nasdistill.models.layers import Depthwise, closing_gaps, copy_into
 from nasdistill.models.operations import OPERATIONS, Operation
 from nasdistill.search.mixture import Mixture, Moment
 from nasdistill.search.spaces.cells import NONE, SKIP, CellSpace
@@ -80,6 +80,16 @@ class OnEdges(nn.Module):
         """
         raise NotImplementedError(type(self).__name__)
 
+    def weights_on(self, edge: int) -> list[torch.Tensor]:
+        """Those of one edge, as the convolutions of the operation have them, in their order; it may have none."""
+        return []
+
+    def hand_over(self, edge: int, operation: nn.Module) -> None:
+        """Copy the weights of one edge into the operation as a network has it."""
+        convolutions = [module for module in operation.modules() if isinstance(module, nn.Conv2d)]
+        for convolution, weight in zip(convolutions, self.weights_on(edge), strict=True):
+            convolution.weight.copy_(weight)
+
 
 class Convolutions(OnEdges):
     """Depthwise and pointwise convolutions, `repeats` times, as in separable and dilated convolutions.
@@ -112,6 +122,11 @@ class Convolutions(OnEdges):
         ]
         return [*layers[:-1], layers[-1]._replace(scale=weights.repeat_interleave(self.channels))]
 
+    def weights_on(self, edge: int) -> list[torch.Tensor]:
+        pairs = zip(self.depthwise, self.pointwise, strict=True)
+        weights = [cast(torch.Tensor, module.weight) for pair in pairs for module in pair]
+        return [of_edges(weight, self.edges, [edge]) for weight in weights]
+
 
 class FullConvolution(OnEdges):
     """ReLU and one convolution of all channels. What the edges read is the same, so that one convolution makes all.
@@ -134,6 +149,9 @@ class FullConvolution(OnEdges):
         outputs = functional.conv2d(functional.relu(state), weight, stride=stride, padding=padding)
         return normalise(outputs, weights.repeat_interleave(self.channels))
 
+    def weights_on(self, edge: int) -> list[torch.Tensor]:
+        return [of_edges(self.convolution.weight, self.edges, [edge])]
+
 
 class Reductions(OnEdges):
     """The skip connections of stride 2: factorised reduces, whose two convolutions per edge are groups of one.
@@ -154,6 +172,9 @@ class Reductions(OnEdges):
         outputs = functional.conv2d(pixels, weight, groups=2 * len(weights))
         return normalise(outputs, weights.repeat_interleave(self.channels))
 
+    def weights_on(self, edge: int) -> list[torch.Tensor]:
+        return list(of_edges(self.pointwise.weight, self.edges, [edge]).chunk(2))
+
 
 class Separate(OnEdges):
     """Any other operation, such as a plugin's: one module per edge."""
@@ -167,6 +188,9 @@ class Separate(OnEdges):
         operations = self.operations if drawn is None else [self.operations[edge] for edge in drawn]
         terms = [weight * operation(state) for weight, operation in zip(weights, operations, strict=True)]
         return torch.cat(terms, dim=1)
+
+    def hand_over(self, edge: int, operation: nn.Module) -> None:
+        copy_into(operation, self.operations[edge])
 
 
 # By operation: its kernel, its dilation, and how many times it applies its convolutions.
@@ -239,6 +263,12 @@ class Fan(nn.Module):
         elif terms:
             totals.append(mixed(terms))
         return cast(torch.Tensor, sum(totals[1:], totals[0]))
+
+    def hand_over(self, edge: int, name: str, operation: nn.Module) -> None:
+        """Copy the weights of an edge's operation into the same one of a network, where it has any."""
+        if name in self.separate:
+            offering = [each for each, _column in self.places[name]]
+            cast(OnEdges, self.separate[name]).hand_over(offering.index(edge), operation)
 
     def _term(self, name: str, state: torch.Tensor, weights: torch.Tensor) -> Term:
         return Term(self.shared[name](state), weights, normalised=name in self.normalised)

@@ -142,8 +142,6 @@ def learn(
     learner.weight_batches, learner.architecture_batches = halves(data, options.batch_size, engine, learner.seed)
     used = [learner.weight_batches, *([learner.architecture_batches] if learner.alphas else [])]
     losses, history, course = RunningLosses(), History(), Course(min(map(len, used)))
-    if learner.adam is not None:
-        learner.adam.param_groups[0]["lr"] = options.alpha_rate(course.steps_per_epoch)
     state = Resumable(
         checkpoints,
         losses=losses,
@@ -153,6 +151,8 @@ def learn(
     )
     if not state.resume():
         history.add(learner.curves(0), 0)
+    if learner.adam is not None:  # a search that goes on has other steps than the one that it loaded
+        learner.adam.param_groups[0]["lr"] = options.alpha_rate(course.steps_per_epoch)
     engine.diversify_random_state()
 
     with (

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -14,6 +15,7 @@ from nasdistill.models.genotypes import Cell
 from nasdistill.models.inspection import count_parameters
 from nasdistill.search.cell_supernet import CellSupernet
 from nasdistill.search.gradient import Learner, halves, learn
+from nasdistill.search.inheritance import inherit
 from nasdistill.search.mixture import Mixture, Moment
 from nasdistill.search.settings import GradientOptions
 from nasdistill.search.spaces.cells import CellSpace
@@ -101,6 +103,9 @@ class SharingLearner(Learner):
             models[best],
             metrics={"supernet_accuracy": trials[best]["score"], "trials": len(trials)},
             trials={"score": "accuracy with shared weights", "best": best, "trials": trials},
+            hand_over=partial(
+                inherit, self.supernet, self.space.cells_in(models[best]), self.weight_batches, self.engine
+            ),
         )
 
 

@@ -7,14 +7,16 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Mapping
+from typing import cast
 
 import torch
 from torch import nn
 from torch.nn import functional
 
 from nasdistill.data.base import Shape
-from nasdistill.models.layers import Stem
-from nasdistill.models.summed_cells import Reduction
+from nasdistill.models.genotypes import Cell
+from nasdistill.models.layers import Stem, copy_into
+from nasdistill.models.summed_cells import Reduction, SummedCell, SummedNetwork
 from nasdistill.search.cell_supernet import CellSupernet, MixedNodes
 from nasdistill.search.edges import Edges
 from nasdistill.search.mixture import Mixture
@@ -73,3 +75,18 @@ class SummedSupernet(CellSupernet):
                 features = cell(features, mixture)
         logits: torch.Tensor = self.classifier(functional.relu(self.norm(features)).mean(dim=(2, 3)))
         return logits
+
+    @torch.no_grad()
+    def hand_over(self, cells: Mapping[str, Cell], network: nn.Module) -> None:
+        assert isinstance(network, SummedNetwork)
+        for name in ("stem", "norm", "classifier"):
+            copy_into(getattr(network, name), getattr(self, name))
+        (cell,) = cells.values()
+        for block, mixed, stage in zip(self.blocks, self.stages, network.stages, strict=True):
+            assert isinstance(stage, nn.Sequential)
+            plain = [module for module in stage if isinstance(module, SummedCell)]
+            for into in list(stage)[: -len(plain)]:
+                copy_into(into, block)
+            for own, other in zip(cast(nn.ModuleList, mixed), plain, strict=True):
+                assert isinstance(own, MixedSum)
+                own.hand_over(cell, (cast(nn.ModuleDict, node).values() for node in other.nodes))

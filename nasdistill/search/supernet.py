@@ -5,7 +5,7 @@ Source: Liu et al. 2019, DARTS, section 2.2 and the released code.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import cast
 
 import torch
@@ -13,7 +13,10 @@ from torch import nn
 from torch.nn import functional
 
 from nasdistill.data.base import Shape
-from nasdistill.models.layers import FactorizedReduce, ReLUConvNorm, Stem
+from nasdistill.models.cells import Cell as PlainCell
+from nasdistill.models.cells import DartsNetwork
+from nasdistill.models.genotypes import Cell
+from nasdistill.models.layers import FactorizedReduce, ReLUConvNorm, Stem, copy_into
 from nasdistill.search.cell_supernet import CellSupernet, MixedNodes
 from nasdistill.search.edges import Edges
 from nasdistill.search.mixture import Mixture
@@ -85,3 +88,16 @@ class Supernet(CellSupernet):
             kind = "reduce" if cell.reduction else "normal"
             before_last, last = last, cell(before_last, last, mixtures[kind])
         return cast(torch.Tensor, self.classifier(functional.avg_pool2d(last, last.shape[2:]).flatten(1)))
+
+    @torch.no_grad()
+    def hand_over(self, cells: Mapping[str, Cell], network: nn.Module) -> None:
+        assert isinstance(network, DartsNetwork)
+        copy_into(network.stem, self.stem)
+        copy_into(network.classifier, self.classifier)
+        for mixed, plain in zip(self.cells, network.cells, strict=True):
+            assert isinstance(mixed, MixedCell)
+            assert isinstance(plain, PlainCell)
+            copy_into(plain.preprocess0, mixed.preprocess0)
+            copy_into(plain.preprocess1, mixed.preprocess1)
+            kind = "reduce" if mixed.reduction else "normal"
+            mixed.hand_over(cells[kind], cast(Iterable[nn.ModuleList], plain.edges))

@@ -35,6 +35,11 @@ class SearchOptions(Options):
         "darts", validate_default=True, description="how to search, e.g. darts or {name: darts, order: 2}"
     )
     epochs: int | None = Field(None, gt=0, description="epochs of the strategy, in place of its own default")
+    keep_weights: bool = Field(
+        False,
+        description="keep with the network that is found the weights that the search trained of it, from which "
+        "`train` and `distill` start unless they say `fresh`",
+    )
 
     @model_validator(mode="after")
     def _epochs_are_given_once(self) -> SearchOptions:
@@ -94,6 +99,13 @@ class Search(SearchOptions, Stage):
             )
         return self
 
+    @model_validator(mode="after")
+    def _has_weights_to_keep(self) -> Search:
+        if self.keep_weights and (reason := self.strategy.reason_to_keep_no_weights(self.space)) is not None:
+            problem = f"the strategy {self.strategy.registered_name!r} cannot keep weights in the space "
+            raise SpecError(f"{problem}{self.space.registered_name!r}: {reason}", ("keep_weights",))
+        return self
+
     def without_effect(self, facts: Facts) -> Iterator[tuple[str, str]]:
         from nasdistill.search.settings import CellOptions
         from nasdistill.search.spaces.cells import SKIP, CellSpace
@@ -134,6 +146,8 @@ class Search(SearchOptions, Stage):
         }
 
     def run(self, inputs: Inputs, context: Context) -> Outcome:
+        import torch
+
         from nasdistill.models.base import Network, NetworkSpec, save_network
         from nasdistill.models.inspection import described
         from nasdistill.search.drawing import draw_graph
@@ -143,8 +157,11 @@ class Search(SearchOptions, Stage):
         checkpoints = context.checkpoints(begin=begin)
         found = self.strategy.search(space, data, context.engine, context.seed, checkpoints, context.records)
         spec = NetworkSpec.for_data(found.model, data)
+        torch.manual_seed(context.seed)  # for what no search trains, such as auxiliary heads
         network = spec.build()
-        save_network(context.folder, spec, None)
+        if self.keep_weights and found.hand_over is not None:
+            found.hand_over(network)
+        save_network(context.folder, spec, network.cpu() if self.keep_weights else None)
         if self.keep_supernet and checkpoints.writes:
             keep(context.folder, self._identity(context), self.strategy.epochs, checkpoints.load())
         history, truth = judged(context.stage, spec.model, found, space, context.folder)
@@ -160,7 +177,8 @@ class Search(SearchOptions, Stage):
             for graph in genotype.graphs():
                 write_text(context.folder / f"{graph.kind}-cell.svg", draw_graph(graph))
         return Outcome(
-            {**found.metrics, **truth, **described(network, spec.shape)}, Network(spec, network, trained=False)
+            {**found.metrics, **truth, **described(network, spec.shape)},
+            Network(spec, network, trained=self.keep_weights),
         )
 
 

@@ -8,9 +8,10 @@ from typing import Any
 from xml.etree import ElementTree
 
 import pytest
+import torch
 
 from nasdistill.errors import SpecError
-from nasdistill.models.base import load_spec
+from nasdistill.models.base import load_network, load_spec
 from nasdistill.models.cell_strings import format_cell
 from nasdistill.models.genotypes import Genotype
 from nasdistill.registry import build, registry
@@ -55,6 +56,38 @@ def test_the_artifact_is_the_network_that_was_found(tmp_path: Path) -> None:
     assert outcome.metrics["parameters"] == sum(parameter.numel() for parameter in network.parameters())
     assert outcome.metrics["multiply_adds"] > outcome.metrics["parameters"]
     assert not (payload / "weights.safetensors").exists()
+
+
+SAME_SIZE = {**SMALL, "channels": 2, "auxiliary": True}
+
+
+@pytest.mark.parametrize("strategy", [{"name": "darts"}, {"name": "successive-halving", "candidates": 2}])
+def test_weights_can_come_with_the_network(strategy: dict[str, Any], tmp_path: Path) -> None:
+    outcome = run(tmp_path, space=SAME_SIZE, strategy=strategy, epochs=1, keep_weights=True)
+    assert outcome.network is not None
+    assert outcome.network.trained
+    _spec, network = load_network(tmp_path / "payload")
+    for one, other in zip(network.parameters(), outcome.network.module.parameters(), strict=True):
+        assert torch.equal(one, other)
+
+
+@pytest.mark.parametrize(
+    ("config", "words"),
+    [
+        ({"space": SMALL}, "its channels are 4 and its search_channels 2, which must be equal"),
+        ({"space": {**SAME_SIZE, "cells": 4}}, "its cells are 4 and its search_cells 3"),
+        ({"space": {**SAME_SIZE, "widths": [2, 4, 9]}}, "its widths must be left out"),
+        (
+            {"space": SAME_SIZE, "strategy": "random"},
+            "'random' cannot keep weights in the space 'darts-tiny': it",
+        ),
+        ({"space": {**SAME_SIZE, "channels": 8, "search_channels": 8}, "strategy": "pc-darts"}, "has no partial edges"),
+    ],
+)
+def test_weights_that_do_not_fit_are_refused(config: dict[str, Any], words: str) -> None:
+    with pytest.raises(SpecError, match=words) as caught:
+        build(STAGES.get("search"), {"keep_weights": True, **config})
+    assert caught.value.path == ("keep_weights",)
 
 
 def test_the_report_can_read_it(tmp_path: Path) -> None:

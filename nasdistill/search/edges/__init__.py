@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 from nasdistill.registry import Component, Registry
 
@@ -15,6 +15,9 @@ if TYPE_CHECKING:
 
 class Edges(Component):
     """Base of all kinds of edges."""
+
+    hands_over: ClassVar[bool] = False
+    """Whether its fan has `hand_over`, see `nasdistill.search.fan.Fan`, as a network has the same operations."""
 
     def reason_to_refuse(self, space: CellSpace) -> str | None:
         """Why a supernet of `space` cannot have such edges, to follow a colon, or None if it can."""

@@ -20,6 +20,7 @@ class Dense(Edges):
     """All operations on all channels."""
 
     source: ClassVar[str] = "Liu et al. 2019, DARTS (arXiv:1806.09055), section 2.2"
+    hands_over: ClassVar[bool] = True
 
     def fan(self, space: CellSpace, channels: int, edges: Sequence[Sequence[str]], stride: int) -> nn.Module:
         from nasdistill.search.fan import Fan

@@ -26,6 +26,7 @@ class SkipDropout(Edges):
     """
 
     source: ClassVar[str] = "Chen et al. 2019, P-DARTS (arXiv:1904.12760), section 3.3, and its released code"
+    hands_over: ClassVar[bool] = True
 
     rate: float = Field(0.7, ge=0, lt=1, description="probability that a value is dropped, at first")
     hold: float = Field(

@@ -41,5 +41,13 @@ class SearchSpace(Component):
         """What stands for `model(chosen)` where architectures are trained to be compared: itself, or a smaller one."""
         return self.model(chosen)
 
+    def other_size(self) -> str | None:
+        """Why networks that are found have another size than those of the search, to follow a colon, or None."""
+        for name in ("channels", "cells"):
+            own, searched = getattr(self, name, None), getattr(self, f"search_{name}", None)
+            if own != searched and searched is not None:
+                return f"its {name} are {own} and its search_{name} {searched}, which must be equal"
+        return "its widths must be left out" if getattr(self, "widths", None) else None
+
 
 SPACES: Registry[SearchSpace] = Registry("spaces", SearchSpace, "nasdistill.search.spaces")

@@ -135,3 +135,7 @@ class CellSpace(SearchSpace):
     def model_of(self, cells: Mapping[str, Cell]) -> dict[str, Any]:
         """The network of these cells, by kind, in the size that the space gives to what is found."""
         raise NotImplementedError(type(self).__name__)
+
+    def cells_in(self, model: Mapping[str, Any]) -> dict[str, Cell]:
+        """The cells that `model_of` made a network of, `none` left out."""
+        raise NotImplementedError(type(self).__name__)

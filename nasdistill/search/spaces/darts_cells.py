@@ -118,3 +118,7 @@ class DartsSpace(CellSpace):
             "auxiliary": self.auxiliary,
             "drop_path": self.drop_path,
         }
+
+    def cells_in(self, model: Mapping[str, Any]) -> dict[str, Cell]:
+        genotype = Genotype.model_validate(model["genotype"])
+        return {"normal": genotype.normal, "reduce": genotype.reduce}

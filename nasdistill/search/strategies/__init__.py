@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from nasdistill.registry import Component, Registry
 
 if TYPE_CHECKING:
+    from torch import nn
+
     from nasdistill.data.base import Data
     from nasdistill.search.spaces import SearchSpace
     from nasdistill.training.checkpoints import Checkpoints
@@ -27,6 +30,7 @@ class SearchResult:
         metrics: numbers for the results table, e.g. `samples_per_second`.
         decisions: the edges of `decisions.json` where a search tells how decided each is, plain data.
         trials: the content of `trials.json` where architectures were tried one by one, plain data.
+        hand_over: gives a network of the model the weights that the search trained, where it can keep them.
         strengths: where operations of cells are weighed against each other, the weight of each in the end: by kind of
             cell for each edge, in the order of `CellSpace.edges`, by operation.
     """
@@ -36,6 +40,7 @@ class SearchResult:
     metrics: dict[str, Any] = field(default_factory=dict)
     decisions: list[dict[str, Any]] = field(default_factory=list)
     trials: dict[str, Any] = field(default_factory=dict)
+    hand_over: Callable[[nn.Module], None] | None = field(default=None, compare=False)
     strengths: dict[str, list[dict[str, float]]] = field(default_factory=dict)
 
 
@@ -50,6 +55,10 @@ class Strategy(Component):
     def reason_to_refuse(self, space: SearchSpace) -> str | None:
         """Why this strategy cannot search `space`, to follow a colon, or None if it can."""
         return None
+
+    def reason_to_keep_no_weights(self, space: SearchSpace) -> str | None:
+        """Why it cannot hand weights over to the network that it finds, to follow a colon, or None if it can."""
+        return "it trains none that fit the network"
 
     def search(
         self,

@@ -45,6 +45,9 @@ class Auto(Strategy):
     def reason_to_refuse(self, space: SearchSpace) -> str | None:
         return self._race().reason_to_refuse(space)
 
+    def reason_to_keep_no_weights(self, space: SearchSpace) -> str | None:
+        return self._race().reason_to_keep_no_weights(space)
+
     def chosen(self, space: SearchSpace, images: int) -> Strategy:
         """What searches `space` with so many training images."""
         gradients = build(DartsSearch, {"epochs": self.epochs})

@@ -33,6 +33,11 @@ class DartsSearch(GradientSearch, CellOptions):
         refused: str | None = self.edges.reason_to_refuse(space)
         return refused
 
+    def reason_to_keep_no_weights(self, space: SearchSpace) -> str | None:
+        if not self.edges.hands_over:
+            return f"a network has no {self.edges.registered_name} edges"
+        return space.other_size()
+
     def learner(self, space: SearchSpace, data: Data, engine: Engine, seed: int) -> Learner:
         from nasdistill.search.cell_learner import CellLearner
 

@@ -141,6 +141,9 @@ class PDarts(DartsSearch):
         stages = map(self.of_stage, range(len(self.stages)))
         return next(filter(None, (super(PDarts, stage).reason_to_refuse(space) for stage in stages)), None)
 
+    def reason_to_keep_no_weights(self, space: SearchSpace) -> str | None:
+        return "its supernets have other numbers of cells than the network"
+
     def search(
         self,
         space: SearchSpace,

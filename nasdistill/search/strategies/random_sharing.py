@@ -39,6 +39,9 @@ class RandomSharing(GradientSearch):
     def reason_to_refuse(self, space: SearchSpace) -> str | None:
         return None if isinstance(space, CellSpace) else "it needs a space of cells"
 
+    def reason_to_keep_no_weights(self, space: SearchSpace) -> str | None:
+        return space.other_size()
+
     def learner(self, space: SearchSpace, data: Data, engine: Engine, seed: int) -> Learner:
         from nasdistill.search.sharing import SharingLearner
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import math
+from functools import partial
 from itertools import islice
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
@@ -47,6 +48,9 @@ class SuccessiveHalving(SizeOptions, Strategy):
         "sgd", validate_default=True, description="what updates the weights; its learning rate falls to 0 (cosine)"
     )
     clip: float | None = Field(5.0, gt=0, description="largest norm of all gradients together; longer ones are scaled")
+
+    def reason_to_keep_no_weights(self, space: SearchSpace) -> str | None:
+        return space.other_size() if self.parameters is None else None
 
     def rounds(self) -> list[tuple[int, int]]:
         """How many take part in each round, and for how many epochs each of these is trained by its end.
@@ -124,6 +128,7 @@ class SuccessiveHalving(SizeOptions, Strategy):
     def _result(
         self, space: SearchSpace, racers: list[Racer], left: list[Racer], ahead: list[tuple[int, int | None]]
     ) -> SearchResult:
+        from nasdistill.models.layers import copy_into
         from nasdistill.search.race import lead
         from nasdistill.search.trials import found_on_the_way
 
@@ -144,4 +149,10 @@ class SuccessiveHalving(SizeOptions, Strategy):
                     noise,
                 )
         trials = {"score": "training accuracy", "best": best, "trials": [racer.trial() for racer in racers]}
-        return SearchResult(model(best), found_on_the_way(ahead, model, "epoch"), metrics=metrics, trials=trials)
+        return SearchResult(
+            model(best),
+            found_on_the_way(ahead, model, "epoch"),
+            metrics=metrics,
+            trials=trials,
+            hand_over=partial(copy_into, source=left[0].network),
+        )
