@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import ast
 import json
+import re
 import shutil
 import sys
 from collections.abc import Callable, Iterator
@@ -29,6 +31,7 @@ from nasdistill.errors import UserError
 from nasdistill.growth.methods import GROWTH_METHODS
 from nasdistill.growth.student import Student
 from nasdistill.models.base import MODELS, NetworkSpec
+from nasdistill.models.cell_strings import parse_cell
 from nasdistill.models.inspection import count_parameters
 from nasdistill.plugins import load_plugin
 from nasdistill.registry import plugins, registry
@@ -321,6 +324,42 @@ def test_the_parts_of_a_search_do_what_they_say() -> None:
     state = torch.randn(3, 4, 5, 5)
     added = fan(state, mixture) - Fan.forward(fan, state, mixture)
     torch.testing.assert_close(added, 0.75 * torch.cat([state, state], dim=1), atol=1e-6, rtol=0)
+
+
+def lines_of(file: Path, name: str) -> int:
+    """That are not blank, of a whole file, or of one class in it."""
+    text = file.read_text()
+    if name:
+        (found,) = (node for node in ast.parse(text).body if isinstance(node, ast.ClassDef) and node.name == name)
+        text = "\n".join(text.splitlines()[found.decorator_list[0].lineno - 1 : found.end_lineno])
+    return sum(bool(line.strip()) for line in text.splitlines())
+
+
+def test_the_page_counts_its_lines() -> None:
+    rows = re.findall(r"^\| an? [^|]* \| (?:`(\w+)` in )?`(my_\w+\.\w+)` \| (\d+) \|$", PAGE.read_text(), re.MULTILINE)
+    assert [(name, file) for name, file, _told in rows] == [
+        ("InvertedResidual3x3", "my_network.py"),
+        ("", "my_space.yaml"),
+        ("", "my_space.py"),
+        ("", "my_strategy.py"),
+        ("", "my_successor.py"),
+        ("Jittered", "my_search.py"),
+    ]
+    assert [int(told) for _name, _file, told in rows] == [lines_of(FOLDER / file, name) for name, file, _told in rows]
+
+
+def test_the_strategy_of_parts_searches_the_space_of_the_file(tmp_path: Path) -> None:
+    command = ["search", "--space", str(FOLDER / "my_space.yaml"), "--data", "{name: digits, limit: 60}"]
+    command += ["--strategy", "{name: frugal-darts, epochs: 2, batch_size: 8, warm_up: 0.5}", "--out", str(tmp_path)]
+    plugins_of = ("my_network.py", "my_successor.py")
+    assert main([*command, *(part for name in plugins_of for part in ("--plugin", str(FOLDER / name)))]) == 0
+    (history,) = tmp_path.rglob("history.json")
+    curves = json.loads(history.read_text())["curves"]
+    assert len({name for name in curves if name.endswith("/inverted_residual_3x3")}) == 10  # an edge each
+    assert [epoch for epoch, _loss in curves["validation/loss"]] == [2]
+    assert parse_cell(json.loads(history.with_name("spec.json").read_text())["model"]["cell"])[3:]
+    strategy = registry("strategies").parse("frugal-darts")
+    assert (strategy.sampler.registered_name, strategy.edges.divisor) == ("gumbel", 2)
 
 
 def test_the_selection_drops_weak_edges() -> None:
