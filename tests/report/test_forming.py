@@ -55,6 +55,7 @@ def test_boxes_of_near_ties_are_dashed(tmp_path: Path) -> None:
     [
         ([NORMAL, NORMAL, CHANGED], ["epoch 0", "epoch 2"], "It changed in 1 of 2 epochs."),
         ([NORMAL, CHANGED, CHANGED, NORMAL, NORMAL], ["epoch 0", "epoch 1", "epoch 3", "epoch 4"], "2 of 4 epochs."),
+        ([NORMAL, CHANGED] * 2 + [NORMAL] * 2, [f"epoch {number}" for number in range(6)], "4 of 5 epochs."),
     ],
 )
 def test_cells_are_drawn_as_they_changed(tmp_path: Path, normals: list[Any], captions: list[str], note: str) -> None:

@@ -56,7 +56,7 @@ def _group(heading: str, name: str, xs: Sequence[float], cells: Sequence[CellGra
     changes = [changed_edges(before, after) for before, after in pairwise(cells)]
     shown = moments(changes)
     note = f"It changed in {sum(map(bool, changes))} of {xs[-1]:g} {name}s."
-    if len(shown) == MOMENTS:
+    if sum(map(bool, changes[:-1])) > MOMENTS - 2:
         note += " Shown are the first, the last, and those in between after which most edges were new."
     return Group(
         f"{heading}: {cells[0].title}",
