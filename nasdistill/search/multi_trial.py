@@ -25,6 +25,7 @@ from nasdistill.registry import ComponentOf, build
 from nasdistill.search.given import Given
 from nasdistill.search.phases import Phases
 from nasdistill.search.scoring import ScoredTraining, medians_of_means
+from nasdistill.search.sharing import SharedWeights
 from nasdistill.search.strategies import SearchResult, Strategy
 from nasdistill.search.strategies.random_sharing import RandomSharing
 from nasdistill.search.trials import ArchitectureTrial, best_of, found_on_the_way, leaders, next_suggestion, replay
@@ -37,7 +38,6 @@ from nasdistill.training.settings import LoopSettings, Score
 
 if TYPE_CHECKING:
     from nasdistill.data.base import Data
-    from nasdistill.search.sharing import SharedWeights
     from nasdistill.search.spaces import SearchSpace
     from nasdistill.training.engine import Engine
 
@@ -45,7 +45,6 @@ log = logging.getLogger(__name__)
 
 OF_TRAININGS = ("epochs", "batch_size", "optimizer", "scoring", "select", "patience", "stop_below_median")
 """Options of trials that are trained."""
-
 
 Evaluation = Callable[[Mapping[str, int], list[ArchitectureTrial], Checkpoints], tuple[list[float], str | None]]
 """Of an architecture, after the trials before: its scores, one an epoch, and why it ended early, if it did."""
@@ -135,7 +134,7 @@ class MultiTrial(Strategy):
         if not given.alternatives:
             raise UserError(f"the space {space.registered_name!r} has one architecture: there is nothing to try")
         tuner = self.tuner_of(given)
-        shared = self._shared(given)
+        shared = None if self.shared_weights is None else SharedWeights(self.shared_weights, given)
         evaluate = self._training(given) if shared is None else shared.evaluate
         saved = phases.run(lambda part: self._tried(given, tuner, evaluate, part))
         trials = [ArchitectureTrial(**each) for each in saved]
@@ -196,13 +195,6 @@ class MultiTrial(Strategy):
                 checkpoints.step(len(trials) * steps, state)
             _log(trials, given.records)
         return [dataclasses.asdict(trial) for trial in trials]
-
-    def _shared(self, given: Given) -> SharedWeights | None:
-        from nasdistill.search.sharing import SharedWeights
-
-        if self.shared_weights is None:
-            return None
-        return SharedWeights(self.shared_weights, given)
 
     def _training(self, given: Given) -> Evaluation:
         """Architectures are evaluated by training each, from the same random numbers on."""
