@@ -57,7 +57,7 @@ class SearchOptions(Options):
 
 @STAGES.register("search")
 class Search(SearchOptions, Stage):
-    """Search a network for the images at hand; the artifact is the network that was found, without weights."""
+    """Search a network for the images at hand; the artifact is the network that was found."""
 
     source = "Liu et al. 2019, DARTS: Differentiable Architecture Search (arXiv:1806.09055)"
     makes = "architecture"
@@ -142,7 +142,7 @@ class Search(SearchOptions, Stage):
             "strategy": strategy,
             "seed": context.seed,
             "data": dict(context.data_identity),
-            "code": version(classes_in(self))[:12],
+            "code": version(classes_in(self)).removeprefix("sha256:")[:12],
         }
 
     def run(self, inputs: Inputs, context: Context) -> Outcome:
@@ -159,7 +159,8 @@ class Search(SearchOptions, Stage):
         spec = NetworkSpec.for_data(found.model, data)
         torch.manual_seed(context.seed)  # for what no search trains, such as auxiliary heads
         network = spec.build()
-        if self.keep_weights and found.hand_over is not None:
+        if self.keep_weights:
+            assert found.hand_over is not None  # the strategy said that it can
             found.hand_over(network)
         save_network(context.folder, spec, network.cpu() if self.keep_weights else None)
         if self.keep_supernet and checkpoints.writes:
