@@ -146,6 +146,10 @@ def test_costs_are_counted(net: TwoLayers) -> None:
     assert net.score("flops") == INPUTS * HIDDEN + HIDDEN * CLASSES
 
 
+def test_the_order_of_a_proxy_can_be_turned_round(net: TwoLayers) -> None:
+    assert net.score("snip", less_is_better=True) == -net.score("snip")
+
+
 class Convolutions(nn.Module):
     """What the two layers lack: convolutions, batch norms, ReLUs in place and as functions, dropout, a factor."""
 

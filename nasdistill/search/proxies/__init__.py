@@ -6,6 +6,8 @@ import copy
 import math
 from typing import TYPE_CHECKING
 
+from pydantic import Field
+
 from nasdistill.errors import UserError
 from nasdistill.registry import Component, Registry
 
@@ -16,6 +18,11 @@ if TYPE_CHECKING:
 
 class Proxy(Component):
     """Base of all proxies."""
+
+    less_is_better: bool = Field(
+        False,
+        description="turn the order round: e.g. among networks of one size those with small gradients learn better",
+    )
 
     def measure(self, network: nn.Module, images: torch.Tensor, labels: torch.Tensor) -> float:
         """The score of a network that nobody needs afterwards: in training mode, nothing in place, no gradients yet.
@@ -52,7 +59,9 @@ class Proxy(Component):
                 vars(module)["inplace"] = False  # what a hook has seen must stay
         with seeded(0, images.device), torch.enable_grad():
             found = self.measure(measured, images, labels)
-        return found if math.isfinite(found) else None
+        if not math.isfinite(found):
+            return None
+        return -found if self.less_is_better else found
 
 
 def refuse_binary(network: nn.Module) -> None:
