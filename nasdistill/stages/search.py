@@ -32,7 +32,7 @@ class SearchOptions(Options):
     """Options of the stage beside the space."""
 
     strategy: Annotated[Any, ComponentOf("strategies")] = Field(
-        "darts", validate_default=True, description="how to search, e.g. darts or {name: darts, order: 2}"
+        "auto", validate_default=True, description="how to search, e.g. darts or {name: darts, order: 2}"
     )
     epochs: int | None = Field(None, gt=0, description="epochs of the strategy, in place of its own default")
     keep_weights: bool = Field(

@@ -92,19 +92,3 @@ def test_the_loss_decides_and_what_diverges_is_last(data: Data) -> None:
 def test_where_all_diverge_that_is_said(data: Data) -> None:
     with pytest.raises(UserError, match="all of 2 architectures diverged"):
         search(data, candidates=2, optimizer={"name": "sgd", "lr": 1e30}, clip=None)
-
-
-@pytest.mark.parametrize(
-    ("space", "epochs", "images", "chosen"),
-    [
-        # The published search: 50 epochs of 390 steps that move an alpha by 3e-4 each.
-        ("darts-tiny", 50, 50_000, {"name": "darts", "epochs": 50}),
-        ("darts-tiny", 3, 1_442, {"name": "successive-halving", "candidates": 4, "epochs": 2}),
-        ("darts-tiny", 6, 2_000, {"name": "successive-halving", "candidates": 8, "epochs": 1}),
-        ("darts-tiny", 20, 2_000, {"name": "successive-halving", "candidates": 16, "epochs": 2}),
-        ("nni:nasbench201", 50, 50_000, {"name": "successive-halving", "candidates": 32, "epochs": 2}),
-    ],
-)
-def test_gradients_search_where_they_can_decide(space: str, epochs: int, images: int, chosen: dict[str, Any]) -> None:
-    strategy = STRATEGIES.parse({"name": "auto", "epochs": epochs}).chosen(SPACES.parse(space), images)
-    assert strategy == STRATEGIES.parse(chosen)

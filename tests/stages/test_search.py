@@ -86,7 +86,7 @@ def test_weights_can_come_with_the_network(strategy: dict[str, Any], tmp_path: P
 )
 def test_weights_that_do_not_fit_are_refused(config: dict[str, Any], words: str) -> None:
     with pytest.raises(SpecError, match=words) as caught:
-        build(STAGES.get("search"), {"keep_weights": True, **config})
+        build(STAGES.get("search"), {"strategy": "darts", "keep_weights": True, **config})
     assert caught.value.path == ("keep_weights",)
 
 
