@@ -35,7 +35,7 @@ def show_results(rows: Sequence[Row]) -> None:
         show_cells(search_tables.side_by_side(searches))
     for each in known:
         if each not in searches:
-            show_cells(truth.table(each.by_seed.values()))
+            show_cells(truth.table(each.by_seed))
 
 
 def show_sweep(record: RunRecord) -> None:

@@ -170,7 +170,8 @@ class CellLearner(Learner):
     def found(self) -> SearchResult:
         made = self.decisions()
         if (warning := undecided(made)) is not None:
-            log.warning("%s; more epochs or a larger alpha_lr let the images decide", warning)
+            rate = "alpha_lr" if self.options.alpha_travel is None else "alpha_travel"
+            log.warning("%s; more epochs or a larger %s let the images decide", warning, rate)
         decided = {"decided": 100 * sum(each.decided for each in made) / len(made)} if made else {}
         cells = None if self.stopped else self.options.selection.finish(self)
         if cells is not None:

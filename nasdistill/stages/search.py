@@ -91,10 +91,11 @@ class Search(SearchOptions, Stage):
     def _strategy_can_search_the_space(self) -> Search:
         reason = self.strategy.reason_to_refuse(self.space)
         if reason is not None:
-            able = ", ".join(strategies_for(self.space)) or "none here"
+            able, name = list(strategies_for(self.space)), self.strategy.registered_name
+            others = f" (strategies that can: {', '.join(able) or 'none here'})"
             raise SpecError(
-                f"the strategy {self.strategy.registered_name!r} cannot search the space "
-                f"{self.space.registered_name!r}: {reason} (strategies that can: {able})",
+                f"the strategy {name!r} cannot search the space {self.space.registered_name!r}"
+                + (f" with these options: {reason}" if name in able else f": {reason}{others}"),
                 ("strategy",),
             )
         return self

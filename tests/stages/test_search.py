@@ -173,6 +173,11 @@ def test_a_strategy_that_cannot_search_the_space_is_refused_with_those_that_can(
     assert "random" in str(caught.value).partition("strategies that can: ")[2]
 
 
+def test_options_with_which_a_strategy_cannot_search_the_space_are_refused_alone() -> None:
+    with pytest.raises(SpecError, match=r"with these options: its 3 stages need an epoch each, and there are 2$"):
+        build(STAGES.get("search"), {"space": "darts-tiny", "strategy": "p-darts", "epochs": 2})
+
+
 @pytest.mark.parametrize("strategy", [{"name": "darts", "epochs": 1, "batch_size": 50}, "random"])
 def test_a_cell_of_nas_bench_201_is_written_in_the_benchmarks_form_and_drawn(tmp_path: Path, strategy: Any) -> None:
     space = {"name": "nas-bench-201", "search_channels": 2, "search_cells": 1, "channels": 4, "cells": 1, "stages": 2}

@@ -29,11 +29,14 @@ def test_strings_models_and_artifacts_are_told(tmp_path: Path) -> None:
     stage.run({place: artifact}, context)
     found = payloads.read(TruthPayload, context.folder)
     assert found is not None
-    rows = [[str(cell) for cell in row] for row in table([found]).rows]
+    rows = [[str(cell) for cell in row] for row in table({0: found}).rows]
     collapsed = ["54.30", "40.07", "15.61", "57.90", "16.32", "30.99"]
     assert [row[1::3] + row[3::3] for row in rows[:2]] == [collapsed[::2] + collapsed[1::2]] * 2
     assert rows[2][:4] == [f"searched ({BEST})", "94.37", "1", "0.00"]
     assert rows[0][0] == SKIPS
+    repeated = table({0: found, 7: found})
+    assert repeated.header[1] == "seed"
+    assert [str(row[1]) for row in repeated.rows] == ["0"] * 3 + ["7"] * 3
 
 
 @pytest.mark.parametrize(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from pydantic import BaseModel, Field, model_validator
@@ -59,21 +59,23 @@ class Truth(Section):
     place = 5
 
     def groups(self, found: Sequence[Found[TruthPayload]]) -> list[Group]:
-        return [Group(each.stage.stage, table=table(each.by_seed.values())) for each in found]
+        return [Group(each.stage.stage, table=table(each.by_seed)) for each in found]
 
 
-def table(found: Iterable[TruthPayload]) -> tables.Table:
-    """A line for each architecture of each seed."""
-    architectures = [each for payload in found for each in payload.architectures]
-    header = ["architecture"]
-    for name in architectures[0].standings:
+def table(found: Mapping[int, TruthPayload]) -> tables.Table:
+    """A line for each architecture of each seed, which is named where there are several."""
+    architectures = [(seed, each) for seed, payload in found.items() for each in payload.architectures]
+    several = len(found) > 1
+    header = ["architecture", *["seed"] * several]
+    for name in architectures[0][1].standings:
         header += [f"{name} %", "rank", "regret"]
     rows = tuple(
         (
             tables.Cell(value_in_words(each.name), "" if each.name == each.cell else each.cell),
+            *[tables.Cell(str(seed))] * several,
             *(cell for standing in each.standings.values() for cell in _cells(standing)),
         )
-        for each in architectures
+        for seed, each in architectures
     )
     return tables.Table(tuple(header), rows)
 

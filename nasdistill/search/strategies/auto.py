@@ -56,5 +56,5 @@ class Auto(Strategy):
         records: Records | None = None,
     ) -> SearchResult:
         strategy = self.chosen(space, len(data.train))
-        log.info("auto chooses %s", strategy.spec())
+        log.info("auto searches by %s", strategy.registered_name)
         return strategy.search(space, data, engine, seed, checkpoints, records)
