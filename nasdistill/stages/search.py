@@ -80,9 +80,8 @@ class Search(SearchOptions, Stage):
     def _has_what_goes_on(self) -> Search:
         for name in ("keep_supernet", "resume_from"):
             if getattr(self, name) and not self.strategy.has_supernet:
-                raise SpecError(
-                    f"the strategy {self.strategy.registered_name!r} has no supernet to go on with", (name,)
-                )
+                problem = f"the strategy {self.strategy.registered_name!r} has no supernet to go on with"
+                raise SpecError(f"{problem}; those that learn by gradient, such as darts, have one", (name,))
         if self.resume_from is not None and "epochs" not in self.strategy.model_fields_set:
             raise SpecError("a search that goes on needs to know until how many epochs are done", ("epochs",))
         return self
