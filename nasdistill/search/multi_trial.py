@@ -107,8 +107,8 @@ class MultiTrial(Strategy):
     def _learns(self) -> MultiTrial:
         if self.drawn_first is not None and getattr(self, self.drawn_first) >= self.trials:
             drawn = getattr(self, self.drawn_first)
-            problem = f"{drawn} trials are random before the tuner learns anything, of {self.trials} trials"
-            raise SpecError(f"{problem}: fewer must be", (self.drawn_first,))
+            problem = f"must be less than the number of trials, {self.trials}, got {drawn}"
+            raise SpecError(f"{problem}: the tuner suggests none before so many are scored", (self.drawn_first,))
         return self
 
     def tuner(self, alternatives: Mapping[str, int], seed: int) -> Tuner:
