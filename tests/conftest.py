@@ -8,11 +8,17 @@ from collections.abc import Iterator
 from html import escape
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 from tests.children import InAChild, forked
 
 # Before anything loads torch, and for all processes that tests start: one thread, whatever else computes beside.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+# What else computes beside decides how long an example takes.
+ON_A_BUSY_MACHINE = (HealthCheck.too_slow, HealthCheck.function_scoped_fixture)
+settings.register_profile("busy", deadline=None, suppress_health_check=ON_A_BUSY_MACHINE)
+settings.load_profile("busy")
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from nasdistill.artifacts import FORMAT, MANIFEST, Artifact, Manifest, fits, open_artifact, publish
@@ -31,7 +31,7 @@ FIELDS: dict[str, Any] = {
     "cost": {"seconds": 1.5},
     "provenance": {"git": None},
 }
-quick = settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+quick = settings(max_examples=40)
 
 
 def published(folder: Path, payload: dict[str, bytes] | None = None, **fields: Any) -> Artifact:

@@ -73,7 +73,7 @@ def test_every_line_joins_what_the_genotype_says() -> None:
     )  # fmt: skip
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.sampled_from([1, 2]).flatmap(lambda inputs: st.tuples(st.just(inputs), genotypes(inputs))))
 def test_nothing_overlaps_and_all_is_inside(cell: tuple[int, list[list[tuple[str, int]]]]) -> None:
     inputs, edges = cell
