@@ -295,8 +295,8 @@ def test_a_trial_that_diverges_has_no_score(data: Data, tmp_path: Path, monkeypa
 @pytest.mark.parametrize(
     ("name", "options", "path", "words"),
     [
-        ("nni:evolution", {"population": 8}, ("population",), "8 trials are random .* of 8 trials"),
-        ("nni:tpe", {"drawn": 9}, ("drawn",), "9 trials are random"),
+        ("nni:evolution", {"population": 8}, ("population",), "less than the number of trials, 8, got 8"),
+        ("nni:tpe", {"drawn": 9}, ("drawn",), "less than the number of trials, 8, got 9"),
         ("nni:tpe", {"trial": 9}, ("trial",), "did you mean 'trials'"),
         ("nni:random-search", {"scoring": 1}, ("scoring",), "less than 1"),
     ],
