@@ -10,6 +10,7 @@ from torch.nn import functional
 
 from nasdistill.depthwise.compiled import KERNELS, Geometry, weight_gradient
 from nasdistill.depthwise.compiler import is_compiled
+from nasdistill.depthwise.processor import cpu_has_bf16
 
 Both = int | tuple[int, int]
 """A number for both dimensions, or one for each."""
@@ -171,7 +172,14 @@ def is_computable(inputs: torch.Tensor, weight: torch.Tensor) -> bool:
 
 
 def _is_fast_in_torch(inputs: torch.Tensor, weight: torch.Tensor, geometry: Geometry) -> bool:
-    """Whether torch's kernels for the gradients take as little time, as `benchmarks.depthwise` shows."""
-    plain = weight.shape[-1] == 3 and geometry.dilation == 1 and computed_in(inputs) == torch.float32
-    large = inputs.shape[2] * inputs.shape[3] >= 256 and inputs.is_contiguous(memory_format=torch.channels_last)
-    return plain and not (large and geometry.stride == 1)
+    """Whether torch's kernels for the gradients take as little time, as `benchmarks.depthwise` shows.
+
+    Those for 3x3 do with AVX-512, and in bfloat16 at stride 1 where the processor multiplies it itself.
+    """
+    if weight.shape[-1] != 3 or geometry.dilation != 1:
+        return False
+    channels_last = inputs.is_contiguous(memory_format=torch.channels_last)
+    if computed_in(inputs) == torch.bfloat16:
+        return geometry.stride == 1 and not channels_last and cpu_has_bf16()
+    large = inputs.shape[2] * inputs.shape[3] >= 256 and channels_last
+    return not (large and geometry.stride == 1) or torch.backends.cpu.get_cpu_capability() == "AVX512"

@@ -16,13 +16,14 @@ from typing import Any
 import nasdistill
 from nasdistill.artifacts import Artifact
 from nasdistill.component import Component, classes_in
+from nasdistill.depthwise.processor import processor
 from nasdistill.models.base import SPEC, load_spec
 from nasdistill.readings import reading
 from nasdistill.registry import registry
 from nasdistill.stages import Stage
 from nasdistill.stages.base import Place, in_words, path_of, references, references_in
 from nasdistill.storage import sha256_of_json
-from nasdistill.training.engine import EngineSettings, processor, resolve
+from nasdistill.training.engine import EngineSettings, resolve
 from nasdistill.versions import BUILT_IN, origin_of, version
 
 GIT_SECONDS = 10.0

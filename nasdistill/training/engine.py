@@ -4,19 +4,18 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
-import functools
 import logging
 import os
 import platform
 import sys
 from collections.abc import Mapping
 from contextlib import AbstractContextManager
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field
 
 from nasdistill.component import Options
+from nasdistill.depthwise.processor import cpu_has_bf16
 from nasdistill.errors import SpecError
 from nasdistill.training.launch import launch
 
@@ -53,21 +52,6 @@ class EngineSettings(DeviceSettings):
         description="with several processes, normalise by the statistics of the whole batch, as one process does; else "
         "each by those of its share, a ghost batch: fewer messages, but another result with each number of processes",
     )
-
-
-@functools.cache
-def processor(attribute: str) -> str:
-    """What Linux says of the first processor, e.g. its `model name`; empty where it says nothing."""
-    try:
-        lines = Path("/proc/cpuinfo").read_text("utf-8").splitlines()
-    except (OSError, ValueError):
-        return ""
-    return next((line.partition(":")[2].strip() for line in lines if line.startswith(attribute)), "")
-
-
-def cpu_has_bf16() -> bool:
-    """Whether this processor multiplies bfloat16 itself; where it does not, bf16 is emulated and slower than fp32."""
-    return not {"avx512_bf16", "amx_bf16"}.isdisjoint(processor("flags").split())
 
 
 def gpus_possible() -> bool:

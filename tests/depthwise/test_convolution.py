@@ -209,3 +209,29 @@ def test_it_is_compiled_once_and_where_the_cache_can_be_written(
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
     monkeypatch.setattr(compiler.tempfile, "tempdir", str(tmp_path))
     assert compiler._file().parent.parent == tmp_path
+
+
+@needs_compiler
+@pytest.mark.parametrize(
+    ("dtype", "layout", "avx512", "bf16", "ours"),
+    [
+        (torch.float32, torch.channels_last, False, False, True),
+        (torch.float32, torch.channels_last, True, True, False),
+        (torch.bfloat16, torch.contiguous_format, True, False, True),
+        (torch.bfloat16, torch.contiguous_format, True, True, False),
+        (torch.bfloat16, torch.channels_last, True, True, True),
+    ],
+)
+def test_torch_computes_where_it_is_as_fast(
+    dtype: torch.dtype,
+    layout: torch.memory_format,
+    avx512: bool,
+    bf16: bool,
+    ours: bool,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda: "AVX512" if avx512 else "AVX2")
+    monkeypatch.setattr("nasdistill.depthwise.convolution.cpu_has_bf16", lambda: bf16)
+    inputs = torch.randn(2, 4, 16, 16, dtype=dtype, requires_grad=True).to(memory_format=layout)
+    weight = torch.randn(4, 1, 3, 3, dtype=dtype, requires_grad=True)
+    assert is_ours(depthwise_conv2d(inputs, weight, padding=1)) == ours
