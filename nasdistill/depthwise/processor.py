@@ -16,6 +16,7 @@ def processor(attribute: str) -> str:
     return next((line.partition(":")[2].strip() for line in lines if line.startswith(attribute)), "")
 
 
+@functools.cache
 def cpu_has_bf16() -> bool:
     """Whether this processor multiplies bfloat16 itself; where it does not, bf16 is emulated and slower than fp32."""
     return not {"avx512_bf16", "amx_bf16"}.isdisjoint(processor("flags").split())
