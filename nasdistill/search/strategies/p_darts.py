@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from functools import partial
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
 from pydantic import Field, model_validator
@@ -30,38 +30,6 @@ Strengths = Mapping[str, Sequence[Mapping[str, float]]]
 
 FEWEST_OPERATIONS = 2
 """With one there is nothing to search; and `none` may be among them, which not every network keeps."""
-
-
-@dataclass
-class Done:
-    """What the stages before the running one left, plain data.
-
-    Attributes:
-        stages, epochs: how many.
-        numbers: that their checkpoints may have.
-        strengths: as in `SearchResult`, of the last of them.
-        curves, found: as in `SearchResult.history`, epochs counted through all stages.
-    """
-
-    stages: int = 0
-    epochs: int = 0
-    numbers: int = 0
-    strengths: Strengths = field(default_factory=dict)
-    curves: dict[str, list[list[Any]]] = field(default_factory=dict)
-    found: list[list[Any]] = field(default_factory=list)
-
-    def add(self, result: SearchResult, numbers: int) -> None:
-        """One more stage. How it began is left out: there the one before has its end."""
-
-        def counted_on(points: Sequence[list[Any]]) -> list[list[Any]]:
-            return [[self.epochs + epoch, value] for epoch, value in points if epoch or not self.stages]
-
-        for name, points in result.history["curves"].items():
-            self.curves.setdefault(name, []).extend(counted_on(points))
-        self.found += counted_on(result.history["found"])
-        self.strengths = result.strengths
-        self.stages, self.epochs = self.stages + 1, self.epochs + result.metrics["epochs"]
-        self.numbers += numbers
 
 
 class ProgressiveStage(Options):
@@ -153,33 +121,64 @@ class PDarts(DartsSearch):
         checkpoints: Checkpoints | None = None,
         records: Records | None = None,
     ) -> SearchResult:
+        from nasdistill.search.phases import Phases
+        from nasdistill.training.checkpoints import Checkpoints
+        from nasdistill.training.records import Records
+
+        assert isinstance(space, CellSpace)
+        phases, records = Phases(checkpoints or Checkpoints()), records or Records(title="search")
+        curves: dict[str, list[list[Any]]] = {}
+        found: list[list[Any]] = []
+        epochs = 0
+        strengths: dict[str, list[dict[str, float]]] = {}
+        for number in range(len(self.stages)):
+            ended = phases.run(partial(self._learned, number, space, strengths, data, engine, seed, records))
+            for name, points in ended["history"]["curves"].items():
+                curves.setdefault(name, []).extend(counted_on(points, epochs))
+            found += counted_on(ended["history"]["found"], epochs)
+            epochs, strengths = epochs + ended["metrics"]["epochs"], ended["strengths"]
+            if ended["stopped"]:
+                break
+        return SearchResult(
+            ended["model"],
+            history={"curves": curves, "found": found},
+            metrics={**ended["metrics"], "epochs": epochs},
+            decisions=ended["decisions"],
+            strengths=strengths,
+        )
+
+    def _learned(
+        self,
+        number: int,
+        space: CellSpace,
+        strengths: Strengths,
+        data: Data,
+        engine: Engine,
+        seed: int,
+        records: Records,
+        checkpoints: Checkpoints,
+    ) -> dict[str, Any]:
+        """What one stage came to: a `SearchResult` as plain data, and whether the search ends with it."""
         import torch
 
         from nasdistill.data.seeds import derived_seed
         from nasdistill.search.cell_learner import CellLearner
         from nasdistill.search.gradient import learn
-        from nasdistill.training.checkpoints import Checkpoints, PartOfCheckpoints
-        from nasdistill.training.records import Records
 
-        assert isinstance(space, CellSpace)
-        checkpoints, records = checkpoints or Checkpoints(), records or Records(title="search")
-        saved = checkpoints.load()
-        done, running = (Done(**saved["done"]), saved["running"]) if saved else (Done(), None)
-        for number in range(done.stages, len(self.stages)):
-            options, stage = self.of_stage(number), self.stages[number]
-            torch.manual_seed(derived_seed(seed, "stage of a search", number))
-            learner = CellLearner(options, narrowed(space, stage, done.strengths), data, engine, seed)
-            part = PartOfCheckpoints(
-                checkpoints, done.numbers, running, lambda state: {"done": asdict(done), "running": state}
-            )
-            result, running = learn(learner, options, data, engine, part, records.part(f"stage {number + 1}")), None
-            # The loop counts a step for each batch and each epoch, and one for its end.
-            steps = min(len(learner.weight_batches), len(learner.architecture_batches))
-            done.add(result, numbers=options.epochs * (steps + 1) + 1)
-            if learner.stopped:
-                break
-        history = {"curves": done.curves, "found": done.found}
-        return replace(result, history=history, metrics={**result.metrics, "epochs": done.epochs})
+        options = self.of_stage(number)
+        torch.manual_seed(derived_seed(seed, "stage of a search", number))
+        learner = CellLearner(options, narrowed(space, self.stages[number], strengths), data, engine, seed)
+        result = learn(learner, options, data, engine, checkpoints, records.part(f"stage {number + 1}"))
+        plain = {name: getattr(result, name) for name in ("model", "history", "metrics", "decisions", "strengths")}
+        return {**plain, "stopped": learner.stopped}
+
+
+def counted_on(points: Sequence[list[Any]], before: int) -> list[list[Any]]:
+    """Points over the epochs of one stage as points over those of all, of which so many were done before it.
+
+    How a stage began is left out where there is one before, which has its end there.
+    """
+    return [[before + epoch, value] for epoch, value in points if epoch or not before]
 
 
 def narrowed(space: CellSpace, stage: ProgressiveStage, strengths: Strengths) -> CellSpace:
