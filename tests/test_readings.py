@@ -17,6 +17,7 @@ import torch
 from nasdistill import readings
 from nasdistill.cli.main import main
 from nasdistill.data import decoding
+from nasdistill.depthwise import processor
 from nasdistill.models import inspection
 from nasdistill.readings import reading
 from nasdistill.recipes import cost, provenance, runner
@@ -74,7 +75,7 @@ def test_versions(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_the_processor(monkeypatch: pytest.MonkeyPatch) -> None:
     for error in (PermissionError("no"), UnicodeDecodeError("utf-8", b"\xff", 0, 1, "no")):
         monkeypatch.setattr(Path, "read_text", raising(error))
-        assert engine.processor.__wrapped__("model name") == ""
+        assert processor.processor.__wrapped__("model name") == ""
 
 
 def test_the_c_library(monkeypatch: pytest.MonkeyPatch) -> None:
