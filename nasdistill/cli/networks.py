@@ -65,7 +65,7 @@ def inspect_network(
         spec = load_spec(Path(network))
     else:
         spec = _spec(network, input_shape, classes, assignments)
-    found = inspect(spec.build(), spec.shape, spec.classes)
+    found = inspect(spec.build(), spec.reads, spec.classes)
     if as_json:
         show(json.dumps(found.to_json(), indent=2))
     else:

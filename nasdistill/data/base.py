@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
-from pydantic import Field
+from pydantic import BeforeValidator, Field, PlainSerializer
 
 from nasdistill.component import Facts, Options
+from nasdistill.errors import SpecError
 from nasdistill.registry import Component, ComponentOf, Registry
 from nasdistill.words import whole
 
@@ -22,6 +24,23 @@ Shape = tuple[int, int, int]
 """Channels, height, width."""
 LUMA = (0.299, 0.587, 0.114)
 """What red, green and blue are of grey (ITU-R BT.601, section 2.5.1)."""
+
+
+def _size(value: Any) -> Any:
+    if (isinstance(value, int) and not isinstance(value, bool)) or (isinstance(value, str) and value.isdecimal()):
+        value = f"{value}x{value}"
+    if isinstance(value, str):
+        sides = re.fullmatch(r"([0-9]{1,6})x([0-9]{1,6})", value)
+        if sides is None or min(map(int, sides.groups())) < 1:
+            raise SpecError(f"a size is height x width such as 32x32, or one number for both, got {value!r}")
+        return int(sides[1]), int(sides[2])
+    return value
+
+
+Size = Annotated[
+    tuple[int, int], BeforeValidator(_size), PlainSerializer(lambda size: f"{size[0]}x{size[1]}", return_type=str)
+]
+"""Height and width in pixels, written `32x48`, or `32` for both."""
 
 
 class Normalisation(Options):

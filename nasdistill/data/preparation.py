@@ -5,12 +5,16 @@ from __future__ import annotations
 from dataclasses import replace
 
 import torch
+from torch.nn import functional
 
 from nasdistill.component import Facts
-from nasdistill.data.base import Data, DataSet, Images, ImageSet, Normalisation, RawData
+from nasdistill.data.base import Data, DataSet, ImageFiles, Images, ImageSet, Normalisation, RawData
 from nasdistill.data.splits import few_of_each, stratified
 from nasdistill.data.statistics import computed_normalisation
 from nasdistill.errors import SpecError, UserError, written_at
+
+RESIZED_AT_ONCE = 1000
+"""Images, so that no second set of large ones is in memory."""
 
 
 def load(dataset: DataSet, seed: int) -> Data:
@@ -116,6 +120,24 @@ def with_few_images(data: Data, per_class: int, seed: int) -> Data:
     if fewest < per_class:
         raise UserError(f"the class {name!r} has {fewest} training image(s); {per_class} are wanted of each class")
     return replace(data, train=data.train.subset(few_of_each(data.train.labels, per_class, seed)))
+
+
+def at_size(data: Data, size: tuple[int, int]) -> Data:
+    """The data set with images of another height and width, resized bilinearly and with antialiasing."""
+    train, validation, test = (_resized(part, size) for part in (data.train, data.validation, data.test))
+    return replace(data, train=train, validation=validation, test=test)
+
+
+def _resized(images: Images, size: tuple[int, int]) -> Images:
+    if images.shape[1:] == size:
+        return images
+    if isinstance(images, ImageFiles):  # they are decoded at the size
+        return replace(images, shape=(images.shape[0], *size))
+    parts = [
+        functional.interpolate(part, size, mode="bilinear", antialias=True)
+        for part in torch.split(images.images, RESIZED_AT_ONCE)
+    ]
+    return ImageSet(torch.cat(parts), images.labels)
 
 
 def _normalisation(options: DataSet, train: Images) -> Normalisation:

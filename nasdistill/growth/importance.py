@@ -130,7 +130,7 @@ def unit_points(spec: NetworkSpec, network: nn.Module, read: Read) -> dict[str, 
     points: dict[str, list[Point]] = {}
     for unit in model.units():
         after_norm = points[unit.name] = []
-        for slot in model.slots(unit, spec.shape, spec.classes):
+        for slot in model.slots(unit, spec.reads, spec.classes):
             path, _, statistic = slot.tensor.rpartition(".")
             if path in norms and statistic == "running_mean":
                 size = len(unit.part(slot.part)) * slot.repeat

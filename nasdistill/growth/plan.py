@@ -74,9 +74,9 @@ def size(spec: NetworkSpec, budget: Budget) -> int:
     from nasdistill.models.budget import refuse_beyond_memory
 
     if reason_not_to_grow(spec) is None:
-        parts = growable(spec).parts(spec.shape, spec.classes)
+        parts = growable(spec).parts(spec.reads, spec.classes)
     else:
-        parts = (Part(_built, (spec.model_dump_json(),), spec.shape),)
+        parts = (Part(_built, (spec.model_dump_json(),), spec.reads),)
     found = sum(_size(part, budget) for part in parts)
     if budget == "params":
         refuse_beyond_memory(found)

@@ -130,7 +130,7 @@ def widen(
     if sources is None:
         sources = choose_sources(old, width, generator)
     slots: dict[str, list[Slot]] = {}
-    for slot in model.slots(old, spec.shape, spec.classes):
+    for slot in model.slots(old, spec.reads, spec.classes):
         slots.setdefault(slot.tensor, []).append(slot)
     grown_spec = with_width(spec, unit, width)
     with torch.device("meta"):

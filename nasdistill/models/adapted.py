@@ -37,6 +37,10 @@ class Adapted(Model):
     own: Normalisation = Field(description="what the images that it was trained on were normalised with")
     normalisation: Normalisation = Field(description="what the images that it reads here are normalised with")
 
+    def reads(self, shape: Shape) -> Shape:
+        inside: Shape = self.model.reads(super().reads(shape))
+        return shape[0], *inside[1:]
+
     def build(self, shape: Shape, classes: int) -> nn.Module:
         own_shape = (len(self.own.mean), *shape[1:])
         return self.of(NetworkSpec(model=self.model, shape=own_shape, classes=classes).build())

@@ -11,7 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field, SerializerFunctionWrapHandler
 
 from nasdistill.artifacts import MANIFEST, NETWORK_FILES, open_artifact
 from nasdistill.component import LARGEST
-from nasdistill.data.base import Normalisation, Shape
+from nasdistill.data.base import Normalisation, Shape, Size
 from nasdistill.errors import DamagedFile, UserError, written_at
 from nasdistill.registry import Component, ComponentOf, Registry, build, registry
 from nasdistill.storage import read_json, sha256_of_json, write_bytes, write_json
@@ -45,13 +45,17 @@ class Model(Component):
         description="one bit for each weight (weights), or for each weight and activation (xnor), "
         "in all layers but the first and the last",
     )
+    size: Size | None = Field(
+        None,
+        description="height and width that it reads, e.g. 64x64: it resizes the data set's images itself; short for "
+        "`{name: NAME, size: 64}` is `NAME@64`; by default it reads them as they are",
+    )
 
     def spec(self) -> dict[str, Any]:
-        """As for all components; `binary` stands in specs of binary models alone."""
-        spec = super().spec()
-        if self.binary is None:
-            del spec["binary"]
-        return spec
+        """As for all components; `binary` and `size` stand only where they are given."""
+        return {
+            name: value for name, value in super().spec().items() if name not in ("binary", "size") or value is not None
+        }
 
     def for_vocabulary(self, size: int) -> Model:
         """This model for texts of a vocabulary of so many tokens.
@@ -62,6 +66,10 @@ class Model(Component):
         if not self.reads_texts:
             raise UserError(f"the model {self.registered_name!r} reads images, and the data set holds texts")
         return self
+
+    def reads(self, shape: Shape) -> Shape:
+        """Of images [C, H, W] as its network computes with them: with its own height and width if it resizes them."""
+        return shape if self.size is None else (shape[0], *self.size)
 
     def cell_genotype(self) -> Genotype | CellString | None:
         """The cells that it is made of, where it is."""
@@ -76,7 +84,16 @@ class Model(Component):
         raise NotImplementedError(type(self).__name__)
 
 
-MODELS: Registry[Model] = Registry("models", Model, "nasdistill.models")
+class _Models(Registry[Model]):
+    def parse(self, value: Any) -> Model:
+        """As for all kinds; `NAME@SIZE` is NAME with the option `size`."""
+        if isinstance(value, str) and "@" in value:
+            name, _, size = value.rpartition("@")
+            value = {"name": name, "size": size}
+        return super().parse(value)
+
+
+MODELS: Registry[Model] = _Models("models", Model, "nasdistill.models")
 
 
 Side = Annotated[int, Field(ge=0, le=LARGEST)]
@@ -107,6 +124,12 @@ class NetworkSpec(BaseModel):
         return plain
 
     @property
+    def reads(self) -> Shape:
+        """Channels, height and width of the images as the network computes with them, see `Model.reads`."""
+        found: Shape = self.model.reads(self.shape)
+        return found
+
+    @property
     def tokens(self) -> int:
         """How many there are of texts, else 0."""
         return len(self.vocabulary or ())
@@ -132,7 +155,7 @@ class NetworkSpec(BaseModel):
         )
 
     def build(self) -> nn.Module:
-        """The network with freshly drawn weights, made binary where the model says so.
+        """The network with freshly drawn weights, made binary and to read at a size where the model says so.
 
         Raises:
             UserError: the model does not exist for this shape, has no layer that could be binary, or builds no module.
@@ -140,8 +163,11 @@ class NetworkSpec(BaseModel):
         from torch import nn
 
         from nasdistill.models.budget import within_memory
+        from nasdistill.training.resizing import read_at
 
-        network = within_memory(lambda: self.model.build(self.shape, self.classes))
+        if self.model.size is not None and self.shape[1] == 1:
+            raise UserError("`size` is for images; texts and waveforms have none")
+        network = within_memory(lambda: self.model.build(self.reads, self.classes))
         if not isinstance(network, nn.Module):
             raise UserError(
                 f"the model {self.model.registered_name!r} ({written_at(type(self.model))}) must build a torch module, "
@@ -150,8 +176,8 @@ class NetworkSpec(BaseModel):
         if self.model.binary is not None:
             from nasdistill.models.binarising import binarise
 
-            binarise(network, self.shape, self.model.binary)
-        return network
+            binarise(network, self.reads, self.model.binary)
+        return network if self.model.size is None else read_at(network, self.model.size)
 
 
 @dataclass(frozen=True, repr=False)

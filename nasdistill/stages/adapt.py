@@ -41,13 +41,19 @@ class Adapt(MatchesClasses, Stage):
         "the data's classes and without those that the data has not",
     )
 
+    size: Literal["data", "own"] = Field(
+        "data",
+        description="own: it goes on reading images of the size that it was made for, to which it resizes the data's; "
+        "data: it reads the data's as they are",
+    )
+
     def foresee(self, specs: Specs, context: Context) -> NetworkSpec | None:
         from nasdistill.models.foresight import tentatively
 
         spec = spec_for("network", self.network, specs, context)
         if spec is None:
             return None
-        data = context.data
+        spec, data = self._resizing(spec), context.data
         written, kept = self._adapted(spec, data), self._kept(spec, data)
         if kept.told:
             context.caveats.append(kept.told)
@@ -61,6 +67,7 @@ class Adapt(MatchesClasses, Stage):
 
         data = context.data
         spec, network = network_for("network", self.network, inputs, context, "trained")
+        spec = self._resizing(spec)
         written, kept = self._adapted(spec, data), self._kept(spec, data)
         if kept.told:
             log.info("%s", kept.told)
@@ -69,7 +76,13 @@ class Adapt(MatchesClasses, Stage):
             network = written.model.of(network)
         log.info("drawn anew: %s; all other weights are those of %r", ", ".join(drawn) or "nothing", self.network)
         save_network(context.folder, written, network)
-        return Outcome({"drawn": drawn, **described(network, data.shape, timed=True)})
+        return Outcome({"drawn": drawn, **described(network, written.reads, timed=True)})
+
+    def _resizing(self, spec: NetworkSpec) -> NetworkSpec:
+        """The spec of the network as it reads images that need not be of its own size."""
+        if self.size == "data":
+            return spec
+        return spec.model_copy(update={"model": spec.model.model_copy(update={"size": spec.reads[1:]})})
 
     def _kept(self, spec: NetworkSpec, data: Data) -> ClassMatch:
         """Which of the head's outputs stay.

@@ -57,4 +57,4 @@ class Binarise(Stage):
             spec = self._binary(found)
             network = spec.build()
         save_network(context.folder, spec, None)
-        return Outcome({**described(network, spec.shape), "bytes_before": size_bytes(real)})
+        return Outcome({**described(network, spec.reads), "bytes_before": size_bytes(real)})

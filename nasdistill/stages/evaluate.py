@@ -69,6 +69,6 @@ class Evaluate(EvaluateOptions, Stage):
                 **({"validation": {"score": score.accuracy, "loss": score.loss}} if self.is_scored() else {}),
                 "part": self.part,
                 "images": len(parts[self.part]),
-                **described(network, spec.shape, timed=True),
+                **described(network, spec.reads, timed=True),
             }
         )

@@ -32,6 +32,7 @@ class Export(Stage):
         from nasdistill.models.inspection import described
 
         spec, network = network_for("network", self.network, inputs, context, "trained")
+        spec = spec.model_copy(update={"shape": spec.reads})
         exports = {}
         for number, exporter in enumerate(self.format):
             with found_at("format", number):

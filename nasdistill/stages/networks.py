@@ -206,10 +206,12 @@ def network_for_data(
 def _check_fit(field: Place, value: object, spec: NetworkSpec, data: Data, own_words: bool) -> None:
     if (spec.shape, spec.classes) != (data.shape, len(data.classes)):
         part = spec.labels and spec.shape == data.shape and places_of(data.classes, spec.labels)
+        resizable = spec.classes == len(data.classes) and spec.shape[0] == data.shape[0] and data.shape[1] > 1
         raise SpecError(
             f"the {in_words(field)} {value!r} is made for {images_in_words(spec.shape, spec.classes)}; "
             f"the data set has {images_in_words(data.shape, len(data.classes), '')}"
-            + ("; all of these are among its own, and the stage `adapt` picks them" if part else ""),
+            + ("; all of these are among its own, and the stage `adapt` picks them" if part else "")
+            + ("; the stage `adapt` fits it to them, or with `size: own` resizes them" if resizable else ""),
             path_of(field),
         )
     known = data.words.vocabulary if data.words else None

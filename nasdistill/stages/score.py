@@ -65,7 +65,7 @@ class Score(ProxyOptions, Stage):
                     {
                         "model": model,
                         "parameters": count_parameters(network),
-                        "multiply_adds": multiply_adds(network, spec.shape),
+                        "multiply_adds": multiply_adds(network, spec.reads),
                         "scores": {name: score.value for name, score in found.items()},
                         "seconds": {name: score.seconds for name, score in found.items()},
                     }

@@ -20,6 +20,7 @@ from nasdistill.storage import write_json, write_text
 from nasdistill.versions import version
 
 if TYPE_CHECKING:
+    from nasdistill.data.base import Data
     from nasdistill.search.spaces import SearchSpace
 
 GENOTYPE = "genotype.json"
@@ -123,13 +124,23 @@ class Search(SearchOptions, Stage):
             self._begin(Path(self.resume_from), context)
         data = context.data
         try:
-            choices = self.space.choices(data.shape, len(data.classes))
+            choices = self.space.choices(self._read(data).shape, len(data.classes))
             first = {label: alternatives[0] for label, alternatives in choices.items()}
-            spec = NetworkSpec.for_data(self.space.model(first), data)
+            spec = NetworkSpec.for_data(self._at_size(self.space.model(first)), data)
         except (NotImplementedError, UserError):  # a space need not list its choices, and nni may be missing
             return None
         known_truth(spec.model)  # a damaged table is refused before the search, not after it
         return Like(spec)
+
+    def _read(self, data: Data) -> Data:
+        """The data set at the size that the space's networks read."""
+        from nasdistill.data.preparation import at_size
+
+        return data if self.space.size is None else at_size(data, self.space.size)
+
+    def _at_size(self, model: dict[str, Any]) -> dict[str, Any]:
+        """A model that was found for images of that size, as one for the data set's own."""
+        return model if self.space.size is None else {**model, "size": self.space.size}
 
     def _begin(self, folder: Path, context: Context) -> dict[str, Any]:
         return state_to_go_on_from(folder, self._identity(context), self.strategy.epochs)
@@ -155,8 +166,10 @@ class Search(SearchOptions, Stage):
         data, space = context.data, self.space
         begin = self._begin(inputs["resume_from"].folder, context) if self.resume_from else None
         checkpoints = context.checkpoints(begin=begin)
-        found = self.strategy.search(space, data, context.engine, context.seed, checkpoints, context.records)
-        spec = NetworkSpec.for_data(found.model, data)
+        found = self.strategy.search(
+            space, self._read(data), context.engine, context.seed, checkpoints, context.records
+        )
+        spec = NetworkSpec.for_data(self._at_size(found.model), data)
         torch.manual_seed(context.seed)  # for what no search trains, such as auxiliary heads
         network = spec.build()
         if self.keep_weights:
@@ -178,7 +191,7 @@ class Search(SearchOptions, Stage):
             for graph in genotype.graphs():
                 write_text(context.folder / f"{graph.kind}-cell.svg", draw_graph(graph))
         return Outcome(
-            {**found.metrics, **truth, **described(network, spec.shape)},
+            {**found.metrics, **truth, **described(network, spec.reads)},
             Network(spec, network, trained=self.keep_weights),
         )
 

@@ -183,7 +183,7 @@ def train_task(
             **score.plain(),
             "validation": fitted.validation,
             "best_epoch": fitted.best_epoch,
-            **described(network, spec.shape, timed=True),
+            **described(network, spec.reads, timed=True),
             **({} if fitted.stopped is None else {"stopped": fitted.stopped}),
             **fitted.cost,
         },

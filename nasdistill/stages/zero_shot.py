@@ -179,7 +179,7 @@ class ZeroShot(TaughtBy, ZeroShotOptions, Stage):
                 "pseudo_batches": course.done,
                 "collapses": course.collapses,
                 **({} if course.stopped is None else {"stopped": course.stopped}),
-                **description(network, spec.shape, timed=True),
+                **description(network, spec.reads, timed=True),
                 "samples_per_second": course.learned / course.seconds,
             },
             Network(written, network),

@@ -12,6 +12,7 @@ from nasdistill.errors import UserError
 from nasdistill.training.batches import Batch, Batches
 from nasdistill.training.history import scores
 from nasdistill.training.metrics import evaluate
+from nasdistill.training.resizing import as_read
 
 if TYPE_CHECKING:
     from nasdistill.training.engine import Engine
@@ -108,6 +109,6 @@ def logits_with_auxiliary(network: nn.Module, images: torch.Tensor) -> tuple[tor
     In single precision, whatever the network computes in, so that losses do not round.
     """
     if network.training and hasattr(network, "forward_with_auxiliary"):
-        logits, auxiliary = cast(Any, network).forward_with_auxiliary(images)
+        logits, auxiliary = cast(Any, network).forward_with_auxiliary(as_read(network, images))
         return logits.float(), None if auxiliary is None else auxiliary.float()
     return network(images).float(), None

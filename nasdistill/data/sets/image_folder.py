@@ -3,37 +3,20 @@
 from __future__ import annotations
 
 import logging
-import re
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, Literal
+from typing import ClassVar, Literal
 
 import torch
-from pydantic import BeforeValidator, Field, PlainSerializer
+from pydantic import Field
 
-from nasdistill.data.base import DATASETS, ImageFiles, Images, ImageSet, RawData, Shape
+from nasdistill.data.base import DATASETS, ImageFiles, Images, ImageSet, RawData, Shape, Size
 from nasdistill.data.class_folder_set import ClassFolderSet
 from nasdistill.data.decoding import Broken, Header, decode_files, is_image, read_headers
-from nasdistill.errors import SpecError, UserError
+from nasdistill.errors import UserError
 
 log = logging.getLogger(__name__)
 
 MEBIBYTE = 1 << 20
-
-
-def _size(value: Any) -> Any:
-    if isinstance(value, int) and not isinstance(value, bool):
-        value = f"{value}x{value}"
-    if isinstance(value, str):
-        sides = re.fullmatch(r"([0-9]{1,6})x([0-9]{1,6})", value)
-        if sides is None or min(map(int, sides.groups())) < 1:
-            raise SpecError(f"a size is height x width such as 32x32, or one number for both, got {value!r}")
-        return int(sides[1]), int(sides[2])
-    return value
-
-
-Size = Annotated[
-    tuple[int, int], BeforeValidator(_size), PlainSerializer(lambda size: f"{size[0]}x{size[1]}", return_type=str)
-]
 
 
 @DATASETS.register("image-folder")

@@ -3,16 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from pydantic import Field
+
+from nasdistill.data.base import Shape, Size
 from nasdistill.registry import Component, Registry, registry
-
-if TYPE_CHECKING:
-    from nasdistill.data.base import Shape
 
 
 class SearchSpace(Component):
     """Base of all search spaces."""
+
+    size: Size | None = Field(
+        None,
+        description="height and width that its networks read, e.g. 64x64, to which they resize the data set's images; "
+        "by default they read them as they are",
+    )
 
     def choices(self, shape: Shape, classes: int) -> dict[str, tuple[Any, ...]]:
         """By label the alternatives, plain data (JSON), of which an architecture has one each.
