@@ -1,4 +1,4 @@
-"""From image files to pixels, by worker processes."""
+"""From image files to pixels, by worker processes; `read_pixels` alone needs no torch, which takes seconds to import."""
 
 from __future__ import annotations
 
@@ -12,16 +12,17 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
-import torch
+import numpy.typing as npt
 from PIL import Image, UnidentifiedImageError
-from torch.utils.data import DataLoader, Dataset
 
 from nasdistill.data.base import ImageFiles, Shape
-from nasdistill.data.statistics import pixel_sums
 from nasdistill.errors import UserError
+
+if TYPE_CHECKING:
+    import torch
 
 log = logging.getLogger(__name__)
 
@@ -114,8 +115,8 @@ def read_header(path: Path) -> Header:
         return Header(_is_grey(image), height, width)
 
 
-def decode(path: Path, shape: Shape) -> torch.Tensor:
-    """The pixels of a file: uint8, [C, H, W], upright, converted to grey or colour, resized with antialiasing.
+def read_pixels(path: Path, shape: Shape) -> npt.NDArray[np.uint8]:
+    """The pixels of a file: [H, W, C], upright, converted to grey or colour, resized with antialiasing.
 
     Transparency is dropped, of an animation the first picture is taken, and 16 bit grey is cut to its upper 8.
 
@@ -130,8 +131,18 @@ def decode(path: Path, shape: Shape) -> torch.Tensor:
         upright = upright.convert("L" if channels == 1 else "RGB")
         if upright.size != (width, height):
             upright = upright.resize((width, height), Image.Resampling.BILINEAR)
-        pixels = np.array(upright, dtype=np.uint8).reshape(height, width, channels)
-    return torch.from_numpy(pixels).permute(2, 0, 1)
+        return np.array(upright, dtype=np.uint8).reshape(height, width, channels)
+
+
+def decode(path: Path, shape: Shape) -> torch.Tensor:
+    """What `read_pixels` gives as a tensor: uint8, [C, H, W].
+
+    Raises:
+        Broken: as there.
+    """
+    import torch
+
+    return torch.from_numpy(read_pixels(path, shape)).permute(2, 0, 1)
 
 
 def _orientation(image: Image.Image) -> int:
@@ -185,6 +196,10 @@ def decode_files(paths: Sequence[Path], shape: Shape, workers: int, keep: bool) 
     Args:
         keep: keep the pixels, [N, C, H, W] in all; else only their sums, and which files are broken.
     """
+    import torch
+
+    from nasdistill.data.statistics import pixel_sums
+
     pixels = torch.zeros(len(paths), *shape, dtype=torch.uint8) if keep else None
     sums: list[torch.Tensor] = []
     squares: list[torch.Tensor] = []
@@ -267,6 +282,8 @@ def _headers_of(paths: Sequence[Path]) -> list[Header | Broken]:
 
 
 def _pixels_of(shape: Shape, paths: Sequence[Path]) -> tuple[torch.Tensor, dict[int, str]]:
+    import torch
+
     pixels = torch.zeros(len(paths), *shape, dtype=torch.uint8)
     broken = {}
     for index, path in enumerate(paths):
@@ -289,8 +306,8 @@ def _parts(paths: Sequence[Path]) -> list[Sequence[Path]]:
     return [paths[first : first + FILES_AT_ONCE] for first in range(0, len(paths), FILES_AT_ONCE)]
 
 
-class _Calls(Dataset[Any]):
-    """One call of a function for each argument, as torch's workers want them."""
+class _Calls:
+    """One call of a function for each argument, with what torch's workers ask of a data set."""
 
     def __init__(self, function: Callable[[Any], Any], arguments: Sequence[Any]) -> None:
         self.function = function
@@ -305,10 +322,13 @@ class _Calls(Dataset[Any]):
 
 def _spread(function: Callable[[Any], T], arguments: Sequence[Any], workers: int) -> Iterator[T]:
     """`map` by worker processes, in order; one call alone is not worth a process."""
+    import torch
+    from torch.utils.data import DataLoader
+
     if len(arguments) < 2 or not _have_company():
         workers = 0
-    loader = DataLoader(
-        _Calls(function, arguments),
+    loader: DataLoader[Any] = DataLoader(
+        _Calls(function, arguments),  # type: ignore[arg-type]
         batch_size=None,
         num_workers=min(workers, len(arguments)),
         collate_fn=_as_it_is,

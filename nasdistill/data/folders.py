@@ -134,6 +134,15 @@ def find_class_folders(
     return found
 
 
+def files_in(folder: Path) -> Iterator[Path]:
+    """The files below a folder at any depth, in a fixed order, links followed; without what systems leave behind.
+
+    Raises:
+        UserError: a folder cannot be listed.
+    """
+    yield from _walk(folder, _Entered(folder))
+
+
 class _Entered:
     """The folders that were entered, so that circles of links end and no file counts twice."""
 
