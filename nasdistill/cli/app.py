@@ -36,6 +36,7 @@ OF_COMPONENTS = {
     "list": ("components", "list_components", "list objectives"),
     "show": ("components", "show_component", "show objectives kd"),
     "inspect": ("networks", "inspect_network", "inspect wrn-40-2 --input 3x32x32 --classes 100 --json"),
+    "predict": ("predicting", "predict", "predict runs/quickstart/stages/export/network.onnx photos --top 3"),
     "import": ("networks", "import_network", "import --model wrn-40-1 --weights wrn.pth --out imported"),
 }
 

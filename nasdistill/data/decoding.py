@@ -1,4 +1,4 @@
-"""From image files to pixels, by worker processes; `read_pixels` alone needs no torch, which takes seconds to import."""
+"""From image files to pixels, by worker processes. Nothing needs torch before there are tensors."""
 
 from __future__ import annotations
 

@@ -15,8 +15,6 @@ from nasdistill.errors import UserError
 from nasdistill.models.base import NetworkSpec
 from nasdistill.models.inspection import AUXILIARY
 
-IMAGES = "images"
-LOGITS = "logits"
 BATCHES = (1, 3)
 """Sizes of the batches that an export is checked on; it must take any."""
 

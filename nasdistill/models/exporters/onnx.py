@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -13,10 +12,9 @@ from torch import nn
 from nasdistill.errors import UserError
 from nasdistill.models.base import NetworkSpec
 from nasdistill.models.exporters import EXPORTERS, Exporter
-from nasdistill.models.portable import IMAGES, LOGITS, alone, check, metadata
+from nasdistill.models.onnx_files import FILE, IMAGES, LOGITS, open_session
+from nasdistill.models.portable import alone, check, metadata
 from nasdistill.storage import write_bytes
-
-FILE = "network.onnx"
 
 
 @EXPORTERS.register("onnx")
@@ -63,24 +61,13 @@ class Onnx(Exporter):
         onnx.helper.set_model_props(model, metadata(spec))
         onnx.checker.check_model(model)
         write_bytes(folder / FILE, model.SerializeToString())
+        session = open_session(folder / FILE)
+
+        def written_network(images: torch.Tensor) -> torch.Tensor:
+            return torch.from_numpy(session.run(None, {IMAGES: images.numpy()})[0])
+
         return {
             "file": FILE,
             "bytes": (folder / FILE).stat().st_size,
-            "difference": check(in_onnxruntime(folder / FILE), network, spec.shape, self.tolerance, spec.tokens),
+            "difference": check(written_network, network, spec.shape, self.tolerance, spec.tokens),
         }
-
-
-def in_onnxruntime(path: Path) -> Callable[[torch.Tensor], torch.Tensor]:
-    """The network in a file as onnxruntime computes it, from images to logits.
-
-    Raises:
-        UserError: onnxruntime does not read the file.
-    """
-    import onnxruntime
-
-    try:
-        session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
-    except Exception as error:  # of types that differ between versions
-        why = str(error).splitlines()[0][:200]
-        raise UserError(f"onnxruntime {onnxruntime.__version__} does not read the export: {why}") from error
-    return lambda images: torch.from_numpy(session.run([LOGITS], {IMAGES: images.numpy()})[0])

@@ -1,0 +1,36 @@
+"""Exported ONNX files: what their inputs, outputs and metadata are called, and onnxruntime, which runs them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from nasdistill.errors import UserError
+
+if TYPE_CHECKING:
+    from onnxruntime import InferenceSession
+
+FILE = "network.onnx"
+IMAGES, LOGITS = "images", "logits"
+"""The input, and the output."""
+
+
+def open_session(path: Path, threads: int = 0) -> InferenceSession:
+    """The network in a file as onnxruntime runs it on the processor.
+
+    Args:
+        threads: that compute; 0 takes as many as there are cores.
+
+    Raises:
+        UserError: onnxruntime does not read the file.
+    """
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = threads
+    options.log_severity_level = 3  # it warns on standard error of what it leaves as it is
+    try:
+        return onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+    except Exception as error:  # of types that differ between versions
+        why = str(error).splitlines()[0][:200]
+        raise UserError(f"onnxruntime {onnxruntime.__version__} does not read {path}: {why}") from error
