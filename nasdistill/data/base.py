@@ -13,6 +13,7 @@ from pydantic import BeforeValidator, Field, PlainSerializer
 from nasdistill.component import Facts, Options
 from nasdistill.errors import SpecError
 from nasdistill.registry import Component, ComponentOf, Registry
+from nasdistill.training.batches import NO_LABEL
 from nasdistill.words import whole
 
 if TYPE_CHECKING:
@@ -128,6 +129,28 @@ class ImageFiles:
 Images = ImageSet | ImageFiles
 
 
+def has_labels(images: Images) -> bool:
+    """Whether they all have classes; labels are `NO_LABEL` of all or of none."""
+    return int(images.labels.min()) != NO_LABEL
+
+
+def joined(first: Images, second: Images) -> Images:
+    """The images of both, which are of one kind and shape.
+
+    Raises:
+        TypeError: they are of two kinds.
+    """
+    import torch
+
+    labels = torch.cat([first.labels, second.labels])
+    if isinstance(first, ImageSet) and isinstance(second, ImageSet):
+        return ImageSet(torch.cat([first.images, second.images]), labels)
+    if isinstance(first, ImageFiles) and isinstance(second, ImageFiles):
+        sums, squares = (torch.cat([getattr(each, name) for each in (first, second)]) for name in ("sums", "squares"))
+        return ImageFiles(first.paths + second.paths, labels, first.shape, sums, squares, first.workers)
+    raise TypeError("images in memory and in files have no common form")
+
+
 @dataclass(frozen=True)
 class RawData:
     """All images of a data set as its files hold them, before `limit` and the split.
@@ -136,6 +159,7 @@ class RawData:
         validation: where the files come with a validation set of their own.
         words: where they hold texts.
         split_test: whether the files come without a test set, so that `test` was split off `train`.
+        unlabelled: further images to train on, whose classes nobody knows.
     """
 
     train: Images
@@ -144,6 +168,7 @@ class RawData:
     validation: Images | None = None
     words: Words | None = None
     split_test: bool = False
+    unlabelled: Images | None = None
 
 
 class DataSet(Component):
@@ -154,6 +179,8 @@ class DataSet(Component):
 
     has_images: ClassVar[bool] = True
     """Whether there is anything to read."""
+    has_labels: ClassVar[bool] = True
+    """Whether its images have classes."""
     access: ClassVar[frozenset[str]] = frozenset()
     """Options that say how the images reach the memory, and nothing of what they are; they are part of no key."""
 
@@ -206,6 +233,7 @@ class Data:
     Attributes:
         seed: what the validation images were split off with.
         words: of texts.
+        unlabelled: further images to train on, whose classes nobody knows.
     """
 
     train: Images
@@ -216,10 +244,12 @@ class Data:
     augmentations: tuple[Augmentation, ...] = ()
     seed: int = 0
     words: Words | None = None
+    unlabelled: Images | None = None
 
     def __repr__(self) -> str:
         sizes = [whole(len(part)) for part in (self.train, self.validation, self.test)]
-        images = f"{sizes[0]} training, {sizes[1]} validation, {sizes[2]} test images"
+        more = f" (and {whole(len(self.unlabelled))} without labels)" if self.unlabelled else ""
+        images = f"{sizes[0]} training{more}, {sizes[1]} validation, {sizes[2]} test images"
         return f"{images} of {'x'.join(map(str, self.shape))} in {len(self.classes)} classes"
 
     @property

@@ -8,6 +8,7 @@ from typing import ClassVar, Literal
 
 from pydantic import Field
 
+from nasdistill.data.base import DataSet
 from nasdistill.data.files import fingerprint_of
 from nasdistill.data.folders import ClassFolders, find_class_folders
 from nasdistill.data.split_test_set import SplitsTest
@@ -16,7 +17,17 @@ from nasdistill.errors import SpecError
 log = logging.getLogger(__name__)
 
 
-class ClassFolderSet(SplitsTest):
+class SkipsBroken(DataSet):
+    """Base of data sets of single files."""
+
+    broken: Literal["stop", "skip"] = Field(
+        "stop",
+        description="what a file that cannot be decoded or a link to nothing does: stop with its name, or be left out "
+        "and counted",
+    )
+
+
+class ClassFolderSet(SkipsBroken, SplitsTest):
     """Base of such data sets; a subclass says which files it reads, and reads them."""
 
     wanted: ClassVar[str]
@@ -29,11 +40,6 @@ class ClassFolderSet(SplitsTest):
         "auto",
         description="auto: folders with the usual names of parts (train, Training, seg_train, valid, dev, test, ...) "
         "that hold class folders are parts; classes: all folders of the root are classes",
-    )
-    broken: Literal["stop", "skip"] = Field(
-        "stop",
-        description="what a file that cannot be decoded or a link to nothing does: stop with its name, or be left out "
-        "and counted",
     )
 
     @staticmethod

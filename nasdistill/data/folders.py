@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from nasdistill.errors import UserError
+from nasdistill.errors import SpecError, UserError
 from nasdistill.words import some, whole
 
 TRAIN, VALIDATION, TEST = "train", "val", "test"
@@ -141,6 +141,24 @@ def files_in(folder: Path) -> Iterator[Path]:
         UserError: a folder cannot be listed.
     """
     yield from _walk(folder, _Entered(folder))
+
+
+def files_below(folder: Path, is_wanted: Callable[[Path], bool], wanted: str, option: str) -> list[Path]:
+    """The wanted files in a folder and all folders below, in a fixed order, links followed.
+
+    Args:
+        wanted: what they are, in words.
+        option: of the data set, which names the folder.
+
+    Raises:
+        SpecError: at that option: there is no such folder, or it holds none.
+    """
+    if not folder.is_dir():
+        raise SpecError(f"there is no folder {folder}", (option,))
+    found = list(filter(is_wanted, files_in(folder)))
+    if not found:
+        raise SpecError(f"{folder} holds no {wanted}", (option,))
+    return found
 
 
 class _Entered:

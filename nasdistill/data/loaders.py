@@ -15,7 +15,7 @@ from nasdistill.data.decoding import decoded_batches
 from nasdistill.data.seeds import generator_for
 from nasdistill.data.statistics import LEVELS
 from nasdistill.errors import UserError, written_at
-from nasdistill.training.batches import Batch
+from nasdistill.training.batches import NO_LABEL, Batch
 from nasdistill.training.settings import Balance
 
 if TYPE_CHECKING:
@@ -165,7 +165,7 @@ class ImageBatches:
         weights = targets.sum(1, keepdim=True)
         return Batch(
             images[self._share],
-            (targets / weights)[self._share],
+            (targets if batch.weights is None else targets / weights)[self._share],
             batch.indices[self._share],
             weights=None if batch.weights is None else weights[self._share, 0],
         )
@@ -197,9 +197,9 @@ def _targets(batch: Batch, classes: int) -> torch.Tensor:
     """What augmentations mix: each image's class, [N, classes], times its weight.
 
     So an image that is mixed of two classes weighs what each weighs, in its share: sum_c w_c * t_c of targets t, and
-    the label term is torch's cross-entropy with a weight w_c for each class.
+    the label term is torch's cross-entropy with a weight w_c for each class. An image without a label has zeros.
     """
-    targets = functional.one_hot(batch.labels, classes).float()
+    targets = functional.one_hot(batch.labels.clamp(min=0), classes) * (batch.labels != NO_LABEL).unsqueeze(1).float()
     return targets if batch.weights is None else targets * batch.weights[:, None]
 
 

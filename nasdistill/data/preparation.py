@@ -8,7 +8,7 @@ import torch
 from torch.nn import functional
 
 from nasdistill.component import Facts
-from nasdistill.data.base import Data, DataSet, ImageFiles, Images, ImageSet, Normalisation, RawData
+from nasdistill.data.base import Data, DataSet, ImageFiles, Images, ImageSet, Normalisation, RawData, has_labels
 from nasdistill.data.splits import few_of_each, stratified
 from nasdistill.data.statistics import computed_normalisation
 from nasdistill.errors import SpecError, UserError, written_at
@@ -49,6 +49,7 @@ def prepare(source: RawData, options: DataSet, seed: int) -> Data:
         augmentations=tuple(options.augmentations),
         seed=seed,
         words=source.words,
+        unlabelled=source.unlabelled,
     )
 
 
@@ -59,7 +60,8 @@ def facts_of(data: Data, source: RawData | None = None) -> Facts:
         source: what `data` was prepared from, if that is known.
     """
     training, validation = (
-        tuple(part.labels.bincount(minlength=len(data.classes)).tolist()) for part in (data.train, data.validation)
+        tuple(part.labels.bincount(minlength=len(data.classes)).tolist()) if has_labels(part) else ()
+        for part in (data.train, data.validation)
     )
     facts = Facts(len(data.classes), training=training, validation=validation)
     if source is None:
@@ -74,7 +76,7 @@ def facts_of(data: Data, source: RawData | None = None) -> Facts:
 
 def _require_whole_numbers_and_classes(source: RawData, options: DataSet) -> None:
     kinds, told = ((torch.uint8, torch.int16), "uint8") if source.words is None else ((torch.int32,), "int32")
-    for part in (source.train, source.validation, source.test):
+    for part in (source.train, source.validation, source.test, source.unlabelled):
         if part is None:
             continue
         images = part.images if isinstance(part, ImageSet) else torch.empty(0, *part.shape, dtype=torch.uint8)
@@ -87,7 +89,7 @@ def _require_whole_numbers_and_classes(source: RawData, options: DataSet) -> Non
 
 
 def split_off(images: Images, fraction: float, seed: int, classes: tuple[str, ...]) -> tuple[Images, Images]:
-    """Take a stratified `fraction` away; every class keeps at least one image.
+    """Take a stratified `fraction` away, of images without labels any; every class keeps at least one image.
 
     Returns:
         the remainder, and what was taken away.
@@ -95,12 +97,13 @@ def split_off(images: Images, fraction: float, seed: int, classes: tuple[str, ..
     Raises:
         UserError: a class has fewer than two images, or the fraction leaves nothing on one side.
     """
-    per_class = images.labels.bincount(minlength=len(classes)).tolist()
-    for name, count in zip(classes, per_class, strict=True):
+    labelled = has_labels(images)
+    per_class = images.labels.bincount(minlength=len(classes)).tolist() if labelled else [len(images)]
+    for name, count in zip(classes if labelled else ("unlabelled",), per_class, strict=True):
         if count < 2:
             raise UserError(f"the class {name!r} has {count} training image(s); a split needs at least 2 of each class")
     count = max(1, round(fraction * len(images)))
-    if count > len(images) - len(classes):
+    if count > len(images) - len(per_class):
         raise UserError(
             f"splitting {fraction} off {len(images)} images leaves less than one image for each of {len(classes)} "
             "classes; choose a smaller fraction"

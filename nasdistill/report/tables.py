@@ -100,8 +100,9 @@ def _result(
     stage: StageSummary, others: Sequence[str], test: Sequence[str], over_classes: Sequence[str]
 ) -> tuple[Cell, ...]:
     accuracies = (*(stage.accuracy(kind) for kind in SHOWN), *(stage.accuracy_on(part) for part in others))
+    by_teacher = any("scored_by" in row.metrics for row in stage.rows)
     return (
-        Cell(stage.stage),
+        Cell(stage.stage, "as its teacher answers: no labels" if by_teacher else ""),
         *map(over_seeds, accuracies),
         *cells_on_test(stage, test),
         *(_metric(stage, *OVER_CLASSES[name]) for name in over_classes),

@@ -195,8 +195,13 @@ class Stage(Component):
         """Called before anything runs, with the data set's options alone.
 
         Raises:
-            SpecError: at a field of this stage that does not go with them.
+            SpecError: at a field of this stage that does not go with them, or at none: it learns from labels alone.
         """
+        if self.reads_data and not dataset.has_labels:
+            raise SpecError(
+                f"the stage {self.registered_name!r} needs labels, which images of {dataset.registered_name!r} have "
+                "not; `distill` learns from what a teacher says of them"
+            )
 
     def parts(self, name: str) -> Mapping[str, Stage]:
         """The stages that this one stands for, by name: itself, unless it is made of others, and then needs no `run`.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import TYPE_CHECKING, Annotated, Any
 
 from pydantic import Field, model_validator
@@ -28,11 +29,13 @@ from nasdistill.training.settings import TrainingSettings
 from nasdistill.versions import version
 
 if TYPE_CHECKING:
-    from nasdistill.data.base import DataSet
+    from nasdistill.data.base import Data, DataSet
     from nasdistill.data.loaders import ImageBatches
     from nasdistill.distill.cached_outputs import BatchesWithOutputs
     from nasdistill.distill.teacher import TeacherEnsemble
     from nasdistill.models.base import Network, NetworkSpec
+
+UNLABELLED = "the images have no labels, so that every score tells how often the student answers as its teacher does"
 
 
 class DistillOptions(TeachingOptions, ShownOptions, TrainingSettings):
@@ -109,7 +112,10 @@ class Distill(TaughtBy, DistillOptions, TrainsOnLabels):
     )
 
     def check_data(self, dataset: DataSet) -> None:
-        """Refuse objectives that read one class of each image where the training images have mixed ones."""
+        """Refuse objectives that read one class of each image where the training images have mixed ones.
+
+        It learns from images without labels too.
+        """
         mixed = mixing(dataset.augmentations) if self.augment else []
         for number, objective in enumerate(self.objectives):
             if mixed and objective.weight and objective.needs_classes:
@@ -119,9 +125,34 @@ class Distill(TaughtBy, DistillOptions, TrainsOnLabels):
                 )
                 raise SpecError(problem, ("objectives", number))
 
+    def _objectives_for(self, data: Data) -> list[Any]:
+        """What the student minimises on these images; the labels have no part in it where there are none.
+
+        Raises:
+            SpecError: an option reads labels, and images have none.
+        """
+        from nasdistill.data.base import has_labels
+
+        labelled = has_labels(data.train)
+        if labelled and data.unlabelled is None:
+            return self._with_label_term()
+        for number, objective in enumerate(self.objectives):
+            only_labels = objective.registered_name == "cross-entropy" and not labelled
+            if objective.weight and (objective.needs_classes or objective.needs_labels or only_labels):
+                problem = f"{objective.registered_name} needs a label for each image, and these images have none"
+                raise SpecError(problem if not labelled else f"{problem} in part", ("objectives", number))
+        for option in self.differs("balance", *(() if labelled else ("images_per_class",))):
+            raise SpecError("images without labels are of no class that could be counted", (option,))
+        return self._with_label_term() if labelled else self.objectives
+
     def foresee(self, specs: Specs, context: Context) -> NetworkSpec | None:
+        from nasdistill.data.base import has_labels
+
+        objectives = self._objectives_for(context.data)
+        if not has_labels(context.data.train):
+            context.caveats.append(UNLABELLED)
         spec = self.foresee_pair(
-            self._with_label_term(),
+            objectives,
             lambda field, value: spec_for_data(
                 *(field, value, specs, context),
                 self.student_weights if field == "student" else "trained",
@@ -143,10 +174,13 @@ class Distill(TaughtBy, DistillOptions, TrainsOnLabels):
         return None
 
     def run(self, inputs: Inputs, context: Context) -> Outcome:
+        from nasdistill.data.base import has_labels
         from nasdistill.data.loaders import evaluation_batches
         from nasdistill.distill.attention_maps import images_to_show
         from nasdistill.distill.task import Distillation
+        from nasdistill.distill.unlabelled import with_answers
 
+        objectives = self._objectives_for(context.data)
         data, engine = training_data(self, context), context.engine
         show = images_to_show(self.show, data.test.labels)
 
@@ -158,7 +192,7 @@ class Distill(TaughtBy, DistillOptions, TrainsOnLabels):
         task = Distillation(
             student,
             teachers,
-            self._with_label_term(),
+            objectives,
             spec.shape,
             normalisation=data.normalisation,
             average=self.average,
@@ -166,11 +200,18 @@ class Distill(TaughtBy, DistillOptions, TrainsOnLabels):
             label_smoothing=self.label_smoothing,
         )
         engine.place(task)
-        batches = batches_to_train_on(self, context, self.views, self.balance)
+        labelled = has_labels(data.train)
+        if not labelled:
+            data = with_answers(data, task.teacher_ensemble, engine)
+            context = replace(context, shared=replace(context.shared, split=(context.seed, data)))
+            show = images_to_show(self.show, data.test.labels)
+        batches = batches_to_train_on(self, context, self.views, self.balance, unlabelled=True)
         taught = self._cached(batches, task.teacher_ensemble, inputs, context) if self.cache_outputs else batches
         task.prepare(evaluation_batches(data.train, data, engine), context.replicate_seed)
         outcome = train_task(task, spec, self, context, taught)
         outcome.metrics.update(write_attention(show, context, student, teachers, self.objectives))
+        if not labelled:
+            outcome.metrics["scored_by"] = "teacher"
         return outcome
 
     def _cached(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Annotated
 
 from pydantic import Field
@@ -80,24 +81,35 @@ def training_data(settings: LoopSettings, context: Context) -> Data:
 
 
 def batches_to_train_on(
-    settings: LoopSettings, context: Context, views: int | None = None, balance: Balance = "none"
+    settings: LoopSettings,
+    context: Context,
+    views: int | None = None,
+    balance: Balance = "none",
+    unlabelled: bool = False,
 ) -> loaders.ImageBatches:
     """Shuffled batches of `training_data`, as long an epoch as the settings want.
 
     Args:
+        unlabelled: with the images without labels, where the data set has any.
         views: different epochs, see `nasdistill.data.loaders.ImageBatches`.
         balance: of classes, see there.
     """
+    from nasdistill.data.base import joined
     from nasdistill.data.loaders import training_batches
 
+    data = training_data(settings, context)
+    further = data.unlabelled if unlabelled else None
+    if further is not None:
+        data = replace(data, train=joined(data.train, further))
+        log.info("trains on %d more images, without labels", len(further))
     batches = training_batches(
-        training_data(settings, context),
+        data,
         settings.batch_size,
         context.replicate_seed,
         context.engine,
         settings.augment,
         views=views,
-        epoch_images=len(context.data.train) if settings.full_epochs else None,
+        epoch_images=len(context.data.train) + len(further or ()) if settings.full_epochs else None,
         balance=balance,
     )
     if settings.images_per_class is not None:

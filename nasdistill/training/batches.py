@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from typing import NamedTuple, Protocol
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 
-import torch
+if TYPE_CHECKING:
+    import torch
+
+NO_LABEL = -1
+"""Stands for the class of an image that has none."""
 
 
 class Batch(NamedTuple):
@@ -13,8 +17,9 @@ class Batch(NamedTuple):
 
     Attributes:
         images: float, [N, C, H, W], normalised and augmented.
-        labels: the class of each image, int64, [N]; where an augmentation mixed the images, their distributions over
-            the classes, float, [N, classes]. torch's cross-entropy takes both.
+        labels: the class of each image, int64, [N], or `NO_LABEL`; where an augmentation mixed the images, their
+            distributions over the classes, float, [N, classes], which lack what images without a class were mixed in
+            with. torch's cross-entropy takes both, with `ignore_index=NO_LABEL`.
         indices: int64, [N], on the CPU: the images' places in their set.
         taught: their teachers' outputs, where these are cached; see `nasdistill.distill.cached_outputs`.
         weights: float, [N], what each image counts in losses that are means over images; all the same if None.

@@ -9,7 +9,7 @@ from torch import nn
 from torch.nn import functional
 
 from nasdistill.errors import UserError
-from nasdistill.training.batches import Batch, Batches
+from nasdistill.training.batches import NO_LABEL, Batch, Batches
 from nasdistill.training.history import scores
 from nasdistill.training.metrics import evaluate
 from nasdistill.training.resizing import as_read
@@ -98,9 +98,18 @@ class Supervised(Task):
 
 
 def label_loss(logits: torch.Tensor, batch: Batch, label_smoothing: float) -> torch.Tensor:
-    """Cross-entropy of logits [N, classes] with their batch's labels, mixed or not: the weighted mean over images."""
-    losses = functional.cross_entropy(logits, batch.labels, reduction="none", label_smoothing=label_smoothing)
-    return batch.mean(losses)
+    """Cross-entropy of logits [N, classes] with their batch's labels, mixed or not: the weighted mean over images.
+
+    Those without a label count as images with the loss 0.
+    """
+    return batch.mean(label_losses(logits, batch.labels, label_smoothing))
+
+
+def label_losses(logits: torch.Tensor, labels: torch.Tensor, label_smoothing: float = 0.0) -> torch.Tensor:
+    """Cross-entropy of each image, [N], with labels as in `Batch`; 0 where there is none."""
+    return functional.cross_entropy(
+        logits, labels, ignore_index=NO_LABEL, reduction="none", label_smoothing=label_smoothing
+    )
 
 
 def logits_with_auxiliary(network: nn.Module, images: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor | None]:

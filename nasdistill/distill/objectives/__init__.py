@@ -68,7 +68,11 @@ class Objective(Component):
     """Whether it is a mean over the batch's images with their weights, see `Batch.mean`."""
 
     needs_classes: ClassVar[bool] = False
-    """Whether it reads `batch.labels` as one class for each image, so that images with mixed labels are refused."""
+    """Whether it reads `batch.labels` as one class for each image, so that images with mixed labels are refused, and
+    those without one."""
+
+    needs_labels: ClassVar[bool] = False
+    """Whether it has nothing to learn from images without labels, which are refused then."""
 
     parts: ClassVar[tuple[str, ...]] = ()
     """Options that weigh the parts of which this objective is the sum; one at least is over 0."""
@@ -103,7 +107,7 @@ class Objective(Component):
         return Term(self.loss)
 
     def loss(self, student: Outputs, teacher: Outputs, batch: Batch) -> torch.Tensor:
-        """The unweighted loss of a batch, a scalar; `batch.labels` is int64, [N], or mixed, see `Batch`."""
+        """The unweighted loss of a batch, a scalar; `batch.labels` are int64, [N], mixed, or lacking, see `Batch`."""
         raise NotImplementedError(type(self).__name__)
 
     def report(self, student: Outputs, teacher: Outputs, batch: Batch) -> Mapping[str, torch.Tensor | float]:

@@ -36,6 +36,7 @@ class ConfidenceWeighted(Objective):
     source = "Furlanello et al., Born-Again Neural Networks (2018): CWTM"
     replaces_labels = True
     weighs_images = True
+    needs_labels = True
 
     def loss(self, student: Outputs, teacher: Outputs, batch: Batch) -> torch.Tensor:
         losses = functional.cross_entropy(student.logits, batch.labels, reduction="none")

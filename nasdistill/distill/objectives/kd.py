@@ -92,10 +92,9 @@ class BornAgainWithLabels(BornAgain):
     ground_truth: float = Field(1.0, ge=0, description="weight of the labels, beside 1 for the teacher")
 
     def distance(self, student: torch.Tensor, teacher: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
-        from torch.nn import functional
+        from nasdistill.training.tasks import label_losses
 
-        taught = super().distance(student, teacher, labels)
-        return taught + self.ground_truth * functional.cross_entropy(student, labels, reduction="none")
+        return super().distance(student, teacher, labels) + self.ground_truth * label_losses(student, labels)
 
 
 @OBJECTIVES.register("logits-mse")
