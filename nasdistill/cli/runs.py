@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import shlex
 from collections.abc import Callable
 from contextlib import nullcontext
@@ -30,6 +31,8 @@ from nasdistill.training.launch import is_first_process
 if TYPE_CHECKING:
     from nasdistill.recipes.loading import Recipe
     from nasdistill.recipes.sweep import Sweep
+
+log = logging.getLogger(__name__)
 
 RUNS = Path("runs")
 
@@ -143,6 +146,10 @@ def report(
     from nasdistill.report.results import load_run, warn_of_damage
     from nasdistill.report.sweeps import write_sweep
 
+    once = list({folder.resolve(): folder for folder in runs}.values())
+    if len(once) < len(runs):
+        log.warning("a run that is named twice is read once")
+    runs = once
     experiments = [folder for folder in runs if (folder / EXPERIMENT).is_file()]
     if experiments and len(runs) > 1:
         raise UserError(f"{experiments[0]} is an experiment, which has a report of its own: runs alone are compared")

@@ -34,6 +34,8 @@ class CommandLine(Source):
         if key == ("data", "root"):
             return "--data-root"
         path = key[3:] if key[:3] == ("stages", 0, "with") else key[1:] if key[:1] == ("engine",) else key
+        if self.is_override(key):  # by --set, which says so before
+            return ".".join(map(str, path))
         return "--" + ".".join([str(path[0]).replace("_", "-"), *map(str, path[1:])]) if path else ""
 
 

@@ -5,8 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 
 from nasdistill.report.experiments import save_experiment
+from nasdistill.report.results import save_run
 from tests.cli.conftest import Command
 from tests.report.fake_experiments import fake_experiment
+from tests.report.fakes import fake_run
 
 
 def test_an_experiments_page_and_tables_are_written_again(nasdistill: Command, tmp_path: Path) -> None:
@@ -24,6 +26,13 @@ def test_an_experiments_page_and_tables_are_written_again(nasdistill: Command, t
     elsewhere = tmp_path / "page.html"
     assert nasdistill("report", str(folder), "--out", str(elsewhere)).returncode == 0
     assert elsewhere.read_text() == (folder / "report.html").read_text()
+
+
+def test_a_run_named_twice_is_no_comparison(nasdistill: Command, tmp_path: Path) -> None:
+    save_run(fake_run(tmp_path), tmp_path)
+    done = nasdistill("report", str(tmp_path), f"{tmp_path}/../{tmp_path.name}", "--out", str(tmp_path / "page.html"))
+    assert (done.returncode, done.stdout.count("quickstart, in")) == (0, 1), done.stderr
+    assert "named twice" in done.stderr
 
 
 def test_experiments_are_compared_with_nothing(nasdistill: Command, tmp_path: Path) -> None:

@@ -15,7 +15,12 @@ MISTAKES: Mapping[str, Mistake] = {
         nothing,
         "--epochs: must be greater than 0, got -3",
     ),
-    "misspelt --set": ("nasdistill train mlp --set optimizer.lrr=1", nothing, "did you mean 'lr'?"),
+    "misspelt --set": ("nasdistill train mlp --set optimizer.lrr=1", nothing, "1': optimizer.lrr: "),
+    "--set of the data set": (
+        "nasdistill train mlp --data digits --set data.limit=9",
+        nothing,
+        "--set 'data.limit=9': data: unknown key",
+    ),
     "ratio": ("nasdistill grow-teacher --student mlp --ratio 0.5", nothing, "--ratio: must be greater than 1"),
     "ratio nan": ("nasdistill grow-teacher --student mlp --ratio nan", nothing, "--ratio: must be a finite"),
     "space as path": ("nasdistill search --space ../../x", nothing, "--space: unknown space '../../x'"),
