@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, ClassVar, TypeVar
+from typing import Annotated, Any, ClassVar, TypeVar
 
 from pydantic import BaseModel, Field, ValidationError, model_validator
 
@@ -18,6 +18,8 @@ from nasdistill.validation import first_mistake
 log = logging.getLogger(__name__)
 
 P = TypeVar("P", bound="Payload")
+Percent = Annotated[float, Field(ge=0, le=100)]
+NotNegative = Annotated[float, Field(ge=0, le=2**53)]
 
 
 class Payload(BaseModel):
@@ -34,11 +36,12 @@ class HistoryPayload(Payload):
 
     curves: dict[str, list[tuple[float, float]]] = Field(description="Points (x, y) by name, e.g. `loss/train`.")
     x: str = Field("epoch", description="What x counts.")
+    found: list[tuple[NotNegative, dict[str, Any]]] = Field(
+        [], description="[x, model], in order: what a search would have found, had it ended then."
+    )
     found_x: str = Field("epoch", description="What x counts where what a search would have found is judged.")
 
 
-Percent = Annotated[float, Field(ge=0, le=100)]
-NotNegative = Annotated[float, Field(ge=0, le=2**53)]
 BINS = 15
 """Of confidence, as networks are scored."""
 

@@ -44,7 +44,8 @@ def _line(search: Found[TruthPayload], first: str, others: Sequence[str]) -> Ite
     equal = [statistics.fmean(map(str.__eq__, one, other)) for one, other in combinations(operations, 2)]
     yield tables.Cell(f"{100 * statistics.fmean(equal):.0f} %" if equal else NONE)
     correlations = [row.metrics.get("rank_correlation", {}).get(first) for row in search.stage.rows]
-    yield tables.Cell(words.spread(summary_of(correlations)))
+    known, seeds = sum(each is not None for each in correlations), len(correlations)
+    yield tables.Cell(words.spread(summary_of(correlations)), f"{known} of {seeds} seeds" if 0 < known < seeds else "")
 
 
 def _accuracy(architectures: Sequence[Architecture], name: str) -> tables.Cell:

@@ -78,7 +78,8 @@ def progress(experiment: Trials) -> str:
             axes.step([*numbers, trials[-1].number], [*best, best[-1]], where="post", color=SERIES[6], linewidth=1.6)
         _score_points(axes, experiment, trials, [trial.number for trial in trials])
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
-        axes.set_xlim(-0.5, trials[-1].number + 0.5)
+        beside = max(0.5, 0.03 * trials[-1].number)  # room for the whole of a mark, however many there are
+        axes.set_xlim(-beside, trials[-1].number + beside)
         axes.set_xlabel("trial")
 
     return picture("Score over trials, and the best so far", draw)

@@ -53,9 +53,9 @@ def test_boxes_of_near_ties_are_dashed(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("normals", "captions", "note"),
     [
-        ([NORMAL, NORMAL, CHANGED], ["epoch 0", "epoch 2"], "It changed in 1 of 2 epochs."),
-        ([NORMAL, CHANGED, CHANGED, NORMAL, NORMAL], ["epoch 0", "epoch 1", "epoch 3", "epoch 4"], "2 of 4 epochs."),
-        ([NORMAL, CHANGED] * 2 + [NORMAL] * 2, [f"epoch {number}" for number in range(6)], "4 of 5 epochs."),
+        ([NORMAL, NORMAL, CHANGED], ["epoch 0", "epoch 2"], "Changes up to epoch 2: 1."),
+        ([NORMAL, CHANGED, CHANGED, NORMAL, NORMAL], ["epoch 0", "epoch 1", "epoch 3", "epoch 4"], "epoch 4: 2."),
+        ([NORMAL, CHANGED] * 2 + [NORMAL] * 2, [f"epoch {number}" for number in range(6)], "epoch 5: 4."),
     ],
 )
 def test_cells_are_drawn_as_they_changed(tmp_path: Path, normals: list[Any], captions: list[str], note: str) -> None:
@@ -67,7 +67,7 @@ def test_cells_are_drawn_as_they_changed(tmp_path: Path, normals: list[Any], cap
     assert [picture.count(">dil_conv_3x3<") for picture in normal.pictures] == [
         sum(name == "dil_conv_3x3" for edges in normals[int(caption[6:])] for name, _ in edges) for caption in captions
     ]
-    assert reduce.note == f"It changed in 0 of {len(normals) - 1} epochs."
+    assert reduce.note == f"Changes up to epoch {len(normals) - 1}: 0."
 
 
 def test_trials_are_told_as_such(tmp_path: Path) -> None:
@@ -81,7 +81,7 @@ def test_trials_are_told_as_such(tmp_path: Path) -> None:
     write_json(row.folder / "history.json", history)
     resealed(row.folder)
     normal, _reduce = Forming().of_seed("search", GenotypePayload(normal=NORMAL, reduce=REDUCE), row)
-    assert (normal.captions, normal.note) == (("trial 2", "trial 9"), "It changed in 1 of 9 trials.")
+    assert (normal.captions, normal.note) == (("trial 2", "trial 9"), "Changes up to trial 9: 1.")
 
 
 def test_the_page_lets_a_reader_choose_among_them_and_asks_for_nothing(tmp_path: Path) -> None:

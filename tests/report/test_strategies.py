@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -68,6 +69,23 @@ def test_regret_goes_over_seconds_and_stays_until_something_else_is_found(
     # Forty seconds are 2.5 epochs, the mean of both seeds.
     at = [0, 16, 32, 64]
     assert drawn == [{"good": [list(zip(at, [9, 9, 5, 0])), list(zip(at, [7, 3, 3, 3]))]}]  # noqa: B905
+
+
+def test_a_correlation_of_some_seeds_says_of_how_many(rows: list[Row]) -> None:
+    unknown = replace(rows[2], metrics={})
+    (group,) = Strategies().groups(found([*rows[:2], unknown]))
+    assert group.table is not None
+    assert [str(line[-1]) for line in group.table.rows] == ["0.50 (1 of 2 seeds)", "\N{EN DASH}"]
+
+
+def test_time_before_the_trials_is_in_no_picture(tmp_path: Path, rows: list[Row]) -> None:
+    shared = row(tmp_path, "shared", 0, GOOD, [[0, 9], [3, 0]])
+    assert shared.folder is not None
+    history = {"curves": {"regret/CIFAR-10": [[0, 9], [3, 0]], "train/loss": [[1, 2]]}, "found_x": "trial"}
+    write_json(shared.folder / "history.json", history)
+    resealed(shared.folder)
+    (group,) = Strategies().groups(found([rows[0], shared]))
+    assert group.pictures == ()
 
 
 def test_one_search_is_compared_with_nothing(rows: list[Row]) -> None:

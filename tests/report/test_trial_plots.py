@@ -52,6 +52,15 @@ def axes(monkeypatch: pytest.MonkeyPatch) -> Axes:
     return found
 
 
+def test_the_first_and_the_last_of_many_trials_are_whole(axes: Axes) -> None:
+    trials = tuple(Trial(number, {BETA: 1.0}, "succeeded", 50.0) for number in range(200))
+    trial_plots.progress(replace(three(), trials=trials, best=199))
+    left, right = axes.get_xlim()
+    radius = 200 * 7 / 280  # of the star, 7 of the 280 points that the axes are wide at least
+    assert left <= -radius
+    assert right >= 199 + radius
+
+
 @pytest.mark.parametrize(("key", "places"), [(BETA, [0, 1, 0.5]), (EPOCHS, [1, 0, 0.25])])
 def test_scores_stand_over_the_values_of_one_setting(key: str, places: list[float], axes: Axes) -> None:
     values = [(10.0, 30), (1000.0, 10), (100.0, 15)]

@@ -4,14 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from itertools import pairwise
-from typing import Any
-
-from pydantic import Field
 
 from nasdistill.models.base import MODELS
 from nasdistill.models.genotypes import CellGraph
 from nasdistill.report.parts import Group
-from nasdistill.report.payloads import NotNegative, Payload, by_seed
+from nasdistill.report.payloads import HistoryPayload, by_seed
 from nasdistill.report.records import Row
 from nasdistill.report.sections import SECTIONS, Section
 from nasdistill.report.sections.cells import GenotypePayload
@@ -19,15 +16,6 @@ from nasdistill.search.drawing import draw_graph
 
 MOMENTS = 6
 """Most drawings of one kind of cell."""
-
-
-class FoundPayload(Payload):
-    """`history.json` of a search: what it would have found, had it ended then."""
-
-    file = "history.json"
-
-    found: list[tuple[NotNegative, dict[str, Any]]] = Field([], description="[x, model], in order.")
-    found_x: str = Field("epoch", description="What x counts.")
 
 
 @SECTIONS.register("forming")
@@ -43,8 +31,8 @@ class Forming(Section):
     place = 52
 
     def of_seed(self, heading: str, payload: GenotypePayload, row: Row) -> list[Group]:
-        read = by_seed(FoundPayload, [row])  # a damaged one is named where its curves would be
-        history = read[row.seed] if read else FoundPayload()
+        read = by_seed(HistoryPayload, [row])  # a damaged one is named where its curves would be
+        history = read[row.seed] if read else HistoryPayload(curves={})
         genotypes = [(x, MODELS.parse(model).cell_genotype()) for x, model in history.found]
         graphs = [(x, genotype.graphs()) for x, genotype in genotypes if genotype is not None]
         xs = [x for x, _ in graphs]
@@ -55,7 +43,7 @@ class Forming(Section):
 def _group(heading: str, name: str, xs: Sequence[float], cells: Sequence[CellGraph]) -> Group:
     changes = [changed_edges(before, after) for before, after in pairwise(cells)]
     shown = moments(changes)
-    note = f"It changed in {sum(map(bool, changes))} of {xs[-1]:g} {name}s."
+    note = f"Changes up to {name} {xs[-1]:g}: {sum(map(bool, changes))}."
     if sum(map(bool, changes[:-1])) > MOMENTS - 2:
         note += " Shown are the first, the last, and those in between after which most edges were new."
     return Group(

@@ -26,7 +26,8 @@ class Strategies(Section):
         "Regret is how many points of test accuracy the best cell has more. Rank correlation is Spearman's, of what a "
         "search thought of cells in the end with what they really score: of all cells by the strengths of their "
         "operations, or of those that were tried by their scores. Equal edges are those that two seeds agree on, of "
-        "all pairs of seeds; by chance it is 20 %. Time within a search is taken to pass evenly."
+        "all pairs of seeds; by chance it is 20 %. Time within a search is taken to pass evenly; one that trains "
+        "shared weights before its trials is not drawn, as no trial counts that time."
     )
     payload = TruthPayload
     place = 4
@@ -46,10 +47,18 @@ def _pictures(searches: Sequence[Found[TruthPayload]]) -> Iterator[str]:
         yield plots.lines(shown, f"Regret on {name}", "seconds", "points")
 
 
+def _trained_before_trials(history: HistoryPayload) -> bool:
+    return history.found_x != history.x and any(not name.startswith("regret/") for name in history.curves)
+
+
 def _regret_curves(stage: StageSummary, name: str) -> list[plots.Curve]:
     """Of each seed over seconds, all at the same ones; what is found stays found until the next is."""
     histories = by_seed(HistoryPayload, stage.rows)  # a damaged one is named where its own curves would be
-    curves = [curve for each in histories.values() if (curve := each.curves.get(f"regret/{name}"))]
+    curves = [
+        curve
+        for each in histories.values()
+        if (curve := each.curves.get(f"regret/{name}")) and not _trained_before_trials(each)
+    ]
     seconds = stage.mean("seconds")
     if not curves or seconds is None:
         return []
