@@ -6,6 +6,7 @@ Plans are arithmetic on specs: sizes are counted on torch's meta device, without
 from __future__ import annotations
 
 import functools
+import warnings
 from bisect import bisect_left
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -94,7 +95,8 @@ def _size(part: Part, budget: Budget) -> int:
 
     from nasdistill.models.inspection import count_parameters, multiply_adds
 
-    with torch.device("meta"):
+    with torch.device("meta"), warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Initializing zero-element")  # half of one channel is none
         module = part.build()
     if budget == "params":
         return count_parameters(module)

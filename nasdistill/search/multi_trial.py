@@ -53,7 +53,6 @@ Evaluation = Callable[[Mapping[str, int], list[ArchitectureTrial], Checkpoints],
 class MultiTrial(Strategy):
     """Base of strategies that try one architecture after the other; a subclass gives the tuner that suggests them."""
 
-    has_epochs: ClassVar[bool] = True
     drawn_first: ClassVar[str | None] = None
     """The field that says how many trials are random before the tuner learns."""
 
@@ -87,6 +86,11 @@ class MultiTrial(Strategy):
 
     def reason_to_refuse(self, space: SearchSpace) -> str | None:
         return None if self.shared_weights is None else self.shared_weights.reason_to_refuse(space)
+
+    def reason_to_have_no_epochs(self) -> str | None:
+        return (
+            None if self.shared_weights is None else "trains shared weights alone: give strategy.shared_weights.epochs"
+        )
 
     def without_effect(self, facts: Facts) -> Iterator[tuple[str, str]]:
         yield from super().without_effect(facts)
@@ -147,7 +151,7 @@ class MultiTrial(Strategy):
         if best is None:
             raise UserError(f"none of {len(trials)} trials has a score: all diverged; a lower learning rate may help")
         trained = sum(trial.like is None for trial in trials)
-        history = found_on_the_way(enumerate(ahead, 1), model, "trial")
+        history = found_on_the_way(enumerate(ahead), model, "trial")
         return SearchResult(
             model(best),
             history if shared is None else history | {"curves": shared.curves},

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field, model_validator
 
@@ -14,8 +14,6 @@ from nasdistill.search.strategies import Strategy
 
 class GradientOptions(Strategy):
     """What the strategies that learn an architecture by gradient, beside the weights, have in common."""
-
-    has_epochs: ClassVar[bool] = True
 
     epochs: int = Field(50, gt=0, description="passes over the half of the training images that teaches the weights")
     batch_size: int = Field(64, gt=1, description="images of a step, of each half, over all processes together")

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import math
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -14,6 +15,8 @@ from nasdistill.errors import SpecError
 from nasdistill.registry import ComponentOf
 
 if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
     from torch import nn
 
     from nasdistill.data.base import Data
@@ -95,16 +98,10 @@ def standings(scores: Sequence[Mapping[str, float | None]]) -> list[float | None
     Returns:
         None for networks that some proxy has no score for, which are compared with none.
     """
-    from scipy.stats import rankdata
-
-    able = [number for number, of_network in enumerate(scores) if None not in of_network.values()]
-    found: list[float | None] = [None] * len(scores)
-    if able:
-        table = [list(scores[number].values()) for number in able]
-        ranks = rankdata(table, axis=0).mean(axis=1)
-        for number, rank in zip(able, ranks, strict=True):
-            found[number] = 100 * (float(rank) - 1) / (len(able) - 1) if len(able) > 1 else 100.0
-    return found
+    *_, leads = (), *_leads(scores)
+    able = [lead for lead in leads if lead > -math.inf]
+    most = (len(able) - 1) * len(scores[0]) if len(able) > 1 else 0
+    return [None if lead == -math.inf else 50 * (1 + float(lead) / most) if most else 100.0 for lead in leads]
 
 
 def highest(scores: Sequence[Mapping[str, float | None]], parameters: Sequence[int]) -> list[int | None]:
@@ -115,18 +112,24 @@ def highest(scores: Sequence[Mapping[str, float | None]], parameters: Sequence[i
     Args:
         parameters: of each network.
     """
+    found: list[int | None] = []
+    for leads in _leads(scores):
+        first = (leads == leads.max()).nonzero()[0].tolist()
+        found.append(min(first, key=lambda each: parameters[each]) if leads.max() > -math.inf else None)
+    return found
+
+
+def _leads(scores: Sequence[Mapping[str, float | None]]) -> Iterator[npt.NDArray[np.float64]]:
+    """After the first network, the first two, and so on: over all proxies, how many others each is above, less how
+    many it is below; minus infinity where some proxy has no score for it."""
     import numpy as np
 
     table = np.array([[*of_network.values()] for of_network in scores], dtype=float)
-    table[np.isnan(table).any(axis=1)] = np.nan
-    # Over all proxies, how many of the others are below, less how many are above.
-    ahead = np.where(np.isnan(table[:, 0]), -np.inf, 0)
-    found: list[int | None] = []
+    unable = np.isnan(table).any(axis=-1)
+    table[unable] = np.nan
+    ahead = np.where(unable, -np.inf, 0)
     for number, row in enumerate(table):
         signs = np.nan_to_num(np.sign(row - table[:number])).sum(axis=1)
         ahead[:number] -= signs
         ahead[number] += signs.sum()
-        so_far = ahead[: number + 1]
-        first = np.flatnonzero(so_far == so_far.max()).tolist()
-        found.append(min(first, key=lambda each: parameters[each]) if np.isfinite(so_far.max()) else None)
-    return found
+        yield ahead[: number + 1]

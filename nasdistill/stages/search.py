@@ -46,8 +46,8 @@ class SearchOptions(Options):
     def _epochs_are_given_once(self) -> SearchOptions:
         if self.epochs is None:
             return self
-        if not self.strategy.has_epochs:
-            raise SpecError(f"the strategy {self.strategy.registered_name!r} has no epochs", ("epochs",))
+        if (reason := self.strategy.reason_to_have_no_epochs()) is not None:
+            raise SpecError(f"the strategy {self.strategy.registered_name!r} {reason}", ("epochs",))
         if "epochs" in self.strategy.model_fields_set and self.strategy.epochs != self.epochs:
             problem = f"epochs is {self.epochs} here but {self.strategy.epochs} in the strategy; give it once"
             raise SpecError(problem, ("epochs",))
@@ -82,7 +82,8 @@ class Search(SearchOptions, Stage):
         for name in ("keep_supernet", "resume_from"):
             if getattr(self, name) and not self.strategy.has_supernet:
                 problem = f"the strategy {self.strategy.registered_name!r} has no supernet to go on with"
-                raise SpecError(f"{problem}; those that learn by gradient, such as darts, have one", (name,))
+                able = "those that learn by gradient have one, such as --strategy darts (in a recipe, strategy: darts)"
+                raise SpecError(f"{problem}; {able}", (name,))
         if self.resume_from is not None and "epochs" not in self.strategy.model_fields_set:
             raise SpecError("a search that goes on needs to know until how many epochs are done", ("epochs",))
         return self
@@ -110,8 +111,14 @@ class Search(SearchOptions, Stage):
     def without_effect(self, facts: Facts) -> Iterator[tuple[str, str]]:
         from nasdistill.search.settings import CellOptions
         from nasdistill.search.spaces.cells import SKIP, CellSpace
+        from nasdistill.search.strategies.auto import Auto
+        from nasdistill.search.strategies.proxy import ProxySearch
 
         yield from super().without_effect(facts)
+        given = isinstance(self.strategy, Auto) and "epochs" in self.strategy.model_fields_set and facts.training
+        if given and isinstance(self.strategy.chosen(self.space, sum(facts.training)), ProxySearch):
+            reason = "auto searches by proxies here, which train nothing; epochs only decide by what it searches"
+            yield "epochs" if self.epochs is not None else "strategy.epochs", reason
         cells = isinstance(self.strategy, CellOptions) and isinstance(self.space, CellSpace)
         if cells and SKIP not in self.space.operations:
             for name in self.strategy.differs("max_skips", "on_collapse"):

@@ -95,7 +95,7 @@ def test_what_would_be_found_stands_highest_among_those_that_were_scored_by_then
     sizes = [parameters_of(model["hidden"]) for _trial, model in history["found"]]
     assert sizes == sorted(sizes)
     assert [trial for trial, _model in history["found"]] == sorted({trial for trial, _model in history["found"]})
-    assert history["found"][-1] == [9, {"name": "mlp", "hidden": [32, 32]}]
+    assert history["found"][-1] == [8, {"name": "mlp", "hidden": [32, 32]}]
 
 
 def test_a_proxy_scores_the_network_that_stands_for_the_found_one(data: Data) -> None:
@@ -125,6 +125,12 @@ def test_all_can_have_one_size(data: Data) -> None:
     assert {round(trial["parameters"] / 12_000, 1) for trial in found.trials["trials"]} == {1.0}
     network = registry("models").parse(found.model).build(data.shape, 10)
     assert count_parameters(network) == found.trials["trials"][found.trials["best"]]["parameters"]
+
+
+def test_a_size_that_no_widths_give_is_told_in_one_sentence(data: Data, recwarn: pytest.WarningsRecorder) -> None:
+    with pytest.raises(UserError, match=r"no widths .* give 100 parameters within 5%: the nearest give \d+$"):
+        searched(data, SPACES.parse("darts-tiny"), count=1, parameters=100)
+    assert not recwarn.list
 
 
 def test_what_no_proxy_can_score_is_not_found(data: Data) -> None:

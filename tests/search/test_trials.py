@@ -87,8 +87,8 @@ def test_what_would_be_found_is_told_where_it_changes_and_in_the_end() -> None:
     scored: list[tuple[float | None, int]] = [(None, 1), (50, 9), (40, 1), (50, 8), (50, 8), (60, 7), (None, 1)]
     ahead = leaders(scored)
     assert ahead == [best_of([trial(*each) for each in scored[: done + 1]]) for done in range(7)]
-    history = found_on_the_way(enumerate(ahead, 1), lambda number: {"number": number}, "trial")
-    assert history["found"] == [[at, {"number": number}] for at, number in [(2, 1), (4, 3), (6, 5), (7, 5)]]
+    history = found_on_the_way(enumerate(ahead), lambda number: {"number": number}, "trial")
+    assert history["found"] == [[at, {"number": number}] for at, number in [(1, 1), (3, 3), (5, 5), (6, 5)]]
     assert history["found_x"] == "trial"
 
 

@@ -99,7 +99,7 @@ def test_a_search_that_stopped_does_not_go_on(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("options", "path", "words"),
     [
-        ({"strategy": "random"}, ("keep_supernet",), "the strategy 'random' has no supernet"),
+        ({"strategy": "random"}, ("keep_supernet",), "the strategy 'random' has no supernet.* --strategy darts"),
         ({"resume_from": "earlier"}, ("epochs",), "needs to know until how many epochs are done"),
     ],
 )

@@ -81,6 +81,7 @@ def test_weights_can_come_with_the_network(strategy: dict[str, Any], tmp_path: P
             {"space": SAME_SIZE, "strategy": "random"},
             "'random' cannot keep weights in the space 'darts-tiny': it",
         ),
+        ({"space": SAME_SIZE, "strategy": "auto"}, "by proxies, which train none; .* --strategy darts "),
         ({"space": {**SAME_SIZE, "channels": 8, "search_channels": 8}, "strategy": "pc-darts"}, "has no partial edges"),
     ],
 )
@@ -123,6 +124,11 @@ def test_seeds_decide(tmp_path: Path) -> None:
     ("config", "path", "words"),
     [
         ({"strategy": "random", "epochs": 3}, ("epochs",), "the strategy 'random' has no epochs"),
+        (
+            {"strategy": {"name": "evolution", "shared_weights": {}}, "epochs": 3},
+            ("epochs",),
+            "'evolution' trains shared weights alone: give strategy.shared_weights.epochs",
+        ),
         ({"space": "dart"}, ("space",), "did you mean 'darts'"),
         ({"strategy": {"name": "darts", "order": 3}}, ("strategy", "order"), "1 or 2"),
         ({"strategy": {"name": "darts", "epochs": 2}, "epochs": 3}, ("epochs",), "epochs is 3 here but 2 in the strat"),
@@ -219,12 +225,12 @@ def test_a_search_by_trials_tells_the_regret_over_its_trials(tmp_path: Path) -> 
     run(tmp_path, space=space, strategy={"name": "proxy", "proxy": "params", "count": 12})
     trials = read_json(tmp_path / "payload" / "trials.json")["trials"]
     found = []
-    for done, trial in enumerate(trials, 1):
-        larger = trial["parameters"] > max([0, *(before["parameters"] for before in trials[: done - 1])])
-        if larger or done == len(trials):
-            best = max(trials[:done], key=lambda each: each["parameters"])["chosen"]
+    for number, trial in enumerate(trials):
+        larger = trial["parameters"] > max([0, *(before["parameters"] for before in trials[:number])])
+        if larger or number == len(trials) - 1:
+            best = max(trials[: number + 1], key=lambda each: each["parameters"])["chosen"]
             cell = format_cell([[best[f"{node}/{state}"] for state in range(node + 1)] for node in range(3)])
-            found.append([done, lookup(cell).standings["CIFAR-10"].regret])
+            found.append([number, lookup(cell).standings["CIFAR-10"].regret])
     assert len(found) > 2
     history = payloads.read(payloads.HistoryPayload, tmp_path / "payload")
     assert history is not None

@@ -26,7 +26,7 @@ class SearchResult:
         model: the model that was found, as a recipe writes it: what `registry("models").parse` takes.
         history: `{"curves": {name: [[epochs done, value], ...]}}` where the strategy learns, plain data; `"found":
             [[epochs done, model], ...]` tells what would have been found then, which is judged in the end; where it
-            counts something else than epochs, `"found_x"` says what, e.g. `trial`.
+            counts something else than epochs, `"found_x"` says what, e.g. `trial`, the number of the last one.
         metrics: numbers for the results table, e.g. `samples_per_second`.
         decisions: the edges of `decisions.json` where a search tells how decided each is, plain data.
         trials: the content of `trials.json` where architectures were tried one by one, plain data.
@@ -47,10 +47,12 @@ class SearchResult:
 class Strategy(Component):
     """Base of all search strategies."""
 
-    has_epochs: ClassVar[bool] = False
-    """Whether it has an option `epochs`, which the stage `search` may give in its place."""
     has_supernet: ClassVar[bool] = False
     """Whether its last checkpoint is that of a supernet, which more epochs can go on with."""
+
+    def reason_to_have_no_epochs(self) -> str | None:
+        """Why the stage `search` cannot give its option `epochs`, to follow its name, or None if it can."""
+        return None if "epochs" in type(self).model_fields else "has no epochs"
 
     def reason_to_refuse(self, space: SearchSpace) -> str | None:
         """Why this strategy cannot search `space`, to follow a colon, or None if it can."""

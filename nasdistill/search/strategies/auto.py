@@ -35,7 +35,6 @@ class Auto(Strategy):
     """
 
     source: ClassVar[str] = "this project; see docs/results.md, Strategies on NAS-Bench-201"
-    has_epochs: ClassVar[bool] = True
 
     epochs: int = Field(50, gt=0, description="what the search may cost, in epochs of a supernet")
 
@@ -45,6 +44,12 @@ class Auto(Strategy):
         steps = self.epochs * max(1, images // 2 // gradients.batch_size)
         able = isinstance(space, CellSpace) and gradients.reason_to_refuse(space) is None
         return gradients if able and steps * gradients.alpha_lr >= DECIDES else build(ProxySearch, {})
+
+    def reason_to_keep_no_weights(self, space: SearchSpace) -> str | None:
+        trains = "such as --strategy darts (in a recipe, strategy: darts)"
+        return build(DrNas, {}).reason_to_keep_no_weights(space) or (
+            f"it may search by proxies, which train none; choose a strategy that trains them, {trains}"
+        )
 
     def search(
         self,

@@ -90,7 +90,7 @@ class ProxySearch(SizeOptions, ProxyOptions, Strategy):
         untrained: dict[str, Any] = {"curve": [], "stopped": None, "like": None}
         return SearchResult(
             model(best),
-            found_on_the_way(enumerate(leaders, 1), model, "trial"),
+            found_on_the_way(enumerate(leaders), model, "trial"),
             metrics={"trials": len(trials), "unscored": standing.count(None), "scores": trials[best]["scores"]},
             trials={
                 "score": f"above others by {names}",

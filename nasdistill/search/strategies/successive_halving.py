@@ -39,7 +39,6 @@ class SuccessiveHalving(SizeOptions, Strategy):
         "Jamieson and Talwalkar 2016, Non-stochastic Best Arm Identification (arXiv:1502.07943); the loss: "
         "Ru et al. 2021, Speedy Performance Estimation for NAS (arXiv:2006.04492)"
     )
-    has_epochs: ClassVar[bool] = True
 
     candidates: int = Field(8, gt=1, le=4096, description="architectures of the first round")
     epochs: int = Field(1, gt=0, description="epochs of the first round")
