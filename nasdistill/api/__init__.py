@@ -81,7 +81,8 @@ def build(model: str | Mapping[str, Any] | Model, data: Data, seed: int | None =
     spec = NetworkSpec.for_data(model, data)
     with torch.random.fork_rng(devices=()):
         torch.manual_seed(data.seed if seed is None else seed)
-        return Network(spec, spec.build(), trained=False)
+        pretrained = spec.model.pretrained_content() is not None
+        return Network(spec.drawn(), spec.build(), trained=pretrained)
 
 
 def save(network: Network, folder: str | Path) -> Path:

@@ -45,6 +45,10 @@ class Adapted(Model):
         own_shape = (len(self.own.mean), *shape[1:])
         return self.of(NetworkSpec(model=self.model, shape=own_shape, classes=classes).build())
 
+    def pretrained_content(self) -> str | None:
+        content: str | None = self.model.pretrained_content()
+        return content
+
     def of(self, network: nn.Module) -> nn.Module:
         """`network` behind the change of normalisation; it becomes a part, less its auxiliary head."""
         return AdaptedNetwork(renormalisation(self.normalisation, self.own), network)
@@ -88,7 +92,7 @@ def refitted(
     fitted = spec.model_copy(update={"shape": (spec.shape[0], *size), "classes": classes})
     found = fitted.build()
     theirs, ours = network.state_dict(), found.state_dict()
-    head = _that_depend_on_classes(fitted) if new_head else {}
+    head = head_of(fitted) if new_head else {}
     for name, value in ours.items():
         if name not in head and (name not in theirs or theirs[name].shape != value.shape):
             before = list(theirs[name].shape) if name in theirs else "missing"
@@ -100,7 +104,7 @@ def refitted(
     return fitted, found.eval(), sorted(head)
 
 
-def _that_depend_on_classes(spec: NetworkSpec) -> dict[str, list[int]]:
+def head_of(spec: NetworkSpec) -> dict[str, list[int]]:
     """The tensors whose shape depends on the number of classes, each with the dimensions that do."""
     with torch.random.fork_rng(devices=[]):
         one, other = (spec.model_copy(update={"classes": spec.classes + more}).build().state_dict() for more in (0, 1))
@@ -125,7 +129,7 @@ def with_outputs(spec: NetworkSpec, network: nn.Module, outputs: Sequence[int]) 
         update={"classes": len(picked), "labels": spec.labels and tuple(spec.labels[each] for each in picked)}
     )
     with torch.random.fork_rng(devices=[]):
-        head, found = _that_depend_on_classes(spec), fitted.build().eval()
+        head, found = head_of(spec), fitted.build().eval()
         images = torch.rand(2, *spec.shape, generator=torch.Generator().manual_seed(0))
     state = dict(network.state_dict())
     wrong = UserError(f"the head of this {spec.model.registered_name} has no order of classes that could be changed")

@@ -71,6 +71,14 @@ class Model(Component):
         """Of images [C, H, W] as its network computes with them: with its own height and width if it resizes them."""
         return shape if self.size is None else (shape[0], *self.size)
 
+    def for_normalisation(self, normalisation: Normalisation) -> Model:
+        """This model for images that are normalised so: a pretrained one turns them into its own."""
+        return self
+
+    def pretrained_content(self) -> str | None:
+        """What identifies the trained weights that its networks start from; None where all are drawn."""
+        return None
+
     def cell_genotype(self) -> Genotype | CellString | None:
         """The cells that it is made of, where it is."""
         return None
@@ -146,13 +154,18 @@ class NetworkSpec(BaseModel):
         """
         vocabulary = data.words.vocabulary if data.words else None
         return cls(
-            model=for_texts(MODELS.parse(model), vocabulary),
+            model=for_texts(MODELS.parse(model), vocabulary).for_normalisation(data.normalisation),
             shape=data.shape,
             classes=len(data.classes),
             labels=data.classes,
             normalisation=data.normalisation,
             vocabulary=vocabulary,
         )
+
+    def drawn(self) -> NetworkSpec:
+        """The spec as it is written: of the same network, without pretrained weights."""
+        pretrained = self.model.pretrained_content() is not None
+        return build(NetworkSpec, self.model_dump(mode="json")) if pretrained else self
 
     def build(self) -> nn.Module:
         """The network with freshly drawn weights, made binary and to read at a size where the model says so.

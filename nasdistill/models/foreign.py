@@ -17,7 +17,7 @@ from nasdistill.errors import UserError
 from nasdistill.models.base import Model, NetworkSpec, save_network
 from nasdistill.models.choosing import EVERYTHING, Choice, Wanted, choose
 from nasdistill.models.inspection import count_parameters, multiply_adds, size_bytes
-from nasdistill.models.reading import read_tensors
+from nasdistill.models.reading import ForeignTensors, read_tensors
 from nasdistill.storage import sha256_of, sha256_of_json
 
 USES = "import"
@@ -35,16 +35,24 @@ class Imported:
     choice: Choice
 
 
-def load_foreign(network: nn.Module, path: Path, wanted: Wanted = EVERYTHING) -> Choice:
+def tensors_for(network: nn.Module, path: Path) -> ForeignTensors:
+    """The tensors of a file that may hold the weights of `network`, see `read_tensors`."""
+    return read_tensors(path, _TIMES_THE_WEIGHTS * size_bytes(network) + _SPARE_BYTES)
+
+
+def load_foreign(
+    network: nn.Module, path: Path, wanted: Wanted = EVERYTHING, found: ForeignTensors | None = None
+) -> Choice:
     """Put the weights of a safetensors file or a file of `torch.save` into `network`.
 
     Args:
         wanted: which of the file's tensors, where it holds more than one network.
+        found: what the file holds, where that was read already.
 
     Raises:
         UserError: the file is unreadable, or its tensors do not fit or are no weights; `network` is as it was.
     """
-    found = read_tensors(path, _TIMES_THE_WEIGHTS * size_bytes(network) + _SPARE_BYTES)
+    found = found or tensors_for(network, path)
     own = network.state_dict()
     shapes = {name: tuple(tensor.shape) for name, tensor in own.items()}
     try:

@@ -15,6 +15,9 @@ from nasdistill.models.base import NetworkSpec
 from nasdistill.models.inspection import blank_image
 from nasdistill.training.modes import in_evaluation_mode
 
+_checked: set[tuple[str, str | None]] = set()
+"""Specs, as JSON, and their pretrained weights: seeds and points of a sweep have the same networks."""
+
 
 @contextmanager
 def tentatively() -> Iterator[None]:
@@ -60,11 +63,8 @@ def check_build(spec: NetworkSpec) -> None:
     Raises:
         UserError: as `NetworkSpec.build` and `check_logits`.
     """
-    _check_build(spec.model_dump_json())
-
-
-@functools.lru_cache(maxsize=1024)  # seeds and points of a sweep have the same networks
-def _check_build(spec: str) -> None:
-    parsed = NetworkSpec.model_validate_json(spec)
-    with tentatively():
-        check_logits(parsed, parsed.build())
+    network = spec.model_dump_json(), spec.model.pretrained_content()
+    if network not in _checked:
+        with tentatively():
+            check_logits(spec, spec.build())
+        _checked.add(network)

@@ -11,7 +11,7 @@ import math
 import statistics
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -158,6 +158,15 @@ def feature_points(module: nn.Module, shape: Shape) -> tuple[str, ...]:
         if 1 < now <= pixels:
             pixels = now
             last[pixels] = path
+    return tuple(last.values())
+
+
+def maps_among(paths: Sequence[str], module: nn.Module, shape: Shape) -> tuple[str, ...]:
+    """Of some modules those whose outputs are maps of the image, the last one of each resolution; no single pixels."""
+    last: dict[int, str] = {}
+    for call in _flat(_trace(module, shape)):
+        if call.path in paths and _pixels(call, shape) > 1:
+            last[_pixels(call, shape)] = call.path
     return tuple(last.values())
 
 

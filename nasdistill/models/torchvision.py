@@ -8,20 +8,20 @@ from typing import Any, ClassVar
 from pydantic import Field, field_validator
 from torch import nn
 
-from nasdistill.data.base import Shape
-from nasdistill.errors import SpecError, UserError, nearest
-from nasdistill.models.base import MODELS, Model
-from nasdistill.models.inspection import feature_points
-from nasdistill.models.limits import require_images
+from nasdistill.data.base import Normalisation, Shape
+from nasdistill.errors import SpecError, nearest
+from nasdistill.models.base import MODELS
+from nasdistill.models.pretrained import LibraryModel, Published
 
-_PREFIX = "torchvision:"
+_WITH_AUXILIARY_HEADS = ("googlenet", "inception_v3")
 
 
 @MODELS.register("torchvision")
-class Torchvision(Model):
-    """A classifier of torchvision, with fresh weights. Shorthand: `torchvision:NAME`, e.g. `torchvision:resnet18`."""
+class Torchvision(LibraryModel):
+    """A classifier of torchvision. Shorthand: `torchvision:NAME`, e.g. `torchvision:resnet18`."""
 
     source: ClassVar[str] = "torchvision.models"
+    prefix: ClassVar[str] = "torchvision:"
 
     architecture: str = Field(description="a name that torchvision.models.list_models() gives for a classifier")
 
@@ -35,23 +35,24 @@ class Torchvision(Model):
             raise SpecError(f"torchvision has no classifier {architecture!r}; {hint}")
         return architecture
 
-    @classmethod
-    def parse_shorthand(cls, text: str) -> dict[str, Any] | None:
-        return {"architecture": text.removeprefix(_PREFIX)} if text.startswith(_PREFIX) else None
+    def published(self) -> Published:
+        from torchvision.models import get_model_weights
 
-    def build(self, shape: Shape, classes: int) -> nn.Module:
-        require_images(f"{_PREFIX}{self.architecture}", shape)
-        try:
-            network = self._build(shape, classes)
-            # Whether a network of another library takes images of a size is known only by running it.
-            points = feature_points(network, shape)
-        except (RuntimeError, ValueError, AssertionError) as error:
-            images, why = "x".join(map(str, shape)), str(error).splitlines()[0]
-            raise UserError(f"{_PREFIX}{self.architecture} does not exist for images of {images}: {why}") from None
-        network.feature_points = points  # type: ignore[assignment]  # nn.Module is typed to hold tensors and modules
-        return network
+        weights: Any = get_model_weights(self.architecture).DEFAULT
+        preset = weights.transforms()
+        side = preset.crop_size[0]
+        inception = self.architecture in _WITH_AUXILIARY_HEADS
+        # With its weights torchvision's inceptions change the normalisation to this one, in their forward pass.
+        mean, std = ((0.5,) * 3,) * 2 if inception else (tuple(preset.mean), tuple(preset.std))
+        return Published(
+            Normalisation(mean=mean, std=std),
+            (3, side, side),
+            len(weights.meta["categories"]),
+            weights.url,
+            ("AuxLogits.*", "aux1.*", "aux2.*") if inception else (),
+        )
 
-    def _build(self, shape: Shape, classes: int) -> nn.Module:
+    def classifier(self, shape: Shape, classes: int) -> nn.Module:
         from torchvision.models import get_model
 
         options = {"weights": None, "num_classes": classes, **_options_of(self.architecture, shape)}
@@ -77,7 +78,7 @@ def _options_of(architecture: str, shape: Shape) -> dict[str, Any]:
         return {"image_size": height}
     if architecture.startswith("maxvit_"):
         return {"input_size": (height, width)}
-    if architecture in ("googlenet", "inception_v3"):
+    if architecture in _WITH_AUXILIARY_HEADS:
         return {"aux_logits": False, "init_weights": True}
     return {}
 

@@ -17,7 +17,7 @@ import nasdistill
 from nasdistill.artifacts import Artifact
 from nasdistill.component import Component, classes_in
 from nasdistill.depthwise.processor import processor
-from nasdistill.models.base import SPEC, load_spec
+from nasdistill.models.base import SPEC, Model, load_spec
 from nasdistill.readings import reading
 from nasdistill.registry import registry
 from nasdistill.stages import Stage
@@ -42,14 +42,22 @@ def classes_of(stage: Stage, inputs: Mapping[Place, str | Artifact]) -> Iterator
     Raises:
         UserError: a model in an artifact is unknown.
     """
-    models = registry("models")
     yield from classes_in(stage)
-    for field, reference, value in references_in(stage):
+    yield from classes_in(list(_models_of(stage, inputs).values()))
+    for field, reference, _value in references_in(stage):
         found = inputs.get(field)
         if isinstance(found, Artifact) and not reference.condition and SPEC in found.manifest.files:
             yield from classes_in(load_spec(found.folder))
-        elif found is None and reference.or_model and (isinstance(value, Mapping) or models.recognises(value)):
-            yield from classes_in(models.parse(value))
+
+
+def _models_of(stage: Stage, inputs: Mapping[Place, str | Artifact]) -> dict[Place, Model]:
+    """The models that a stage's config names in place of artifacts."""
+    models = registry("models")
+    return {
+        field: models.parse(value)
+        for field, reference, value in references_in(stage)
+        if field not in inputs and reference.or_model and (isinstance(value, Mapping) or models.recognises(value))
+    }
 
 
 def origins(components: Iterable[type[Component]]) -> dict[str, dict[str, str]]:
@@ -75,12 +83,19 @@ def key_of(
         engine: accelerator, precision and the like, resolved.
     """
     conditions = {name for name, reference in references(type(stage)).items() if reference.condition}
-    read = {path_of(field)[0] for field in inputs}
+    models = _models_of(stage, inputs)
+    contents = {field: model.pretrained_content() for field, model in models.items()}
+    read = {path_of(field)[0] for field in (*inputs, *(field for field, content in contents.items() if content))}
     config = {name: value for name, value in stage.model_dump(mode="json").items() if name not in read | conditions}
     deciding = {
         in_words(field): found.content if isinstance(found, Artifact) else found
         for field, found in inputs.items()
         if path_of(field)[0] not in conditions
+    }
+    deciding |= {
+        in_words(field): sha256_of_json([model.spec(), contents[field]])
+        for field, model in models.items()
+        if path_of(field)[0] in read
     }
     return sha256_of_json(
         {

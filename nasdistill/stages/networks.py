@@ -67,16 +67,17 @@ def _network_for(
 
     given, artifact = context.networks.get(field), inputs.get(field)
     trained = given.trained if given else artifact is not None and (artifact.folder / WEIGHTS).is_file()
-    if weights == "trained" and not trained:
-        raise SpecError(f"{value!r} has no trained weights", path_of(field))
     with found_at(*path_of(field)):
         if given is not None and trained and weights != "fresh":
             return given.spec, copy.deepcopy(given.module).eval()
         if artifact is not None and trained and weights != "fresh":
             return load_network(artifact.folder)
         spec = given.spec if given else load_spec(artifact.folder) if artifact else _spec_of(value, context, like)
+        drawn = spec.drawn()
+        if weights == "trained" and spec is drawn:
+            raise UserError(f"{value!r} has no trained weights")
         torch.manual_seed(context.replicate_seed)
-        return untrained(spec), spec.build()
+        return untrained(drawn), (drawn if weights == "fresh" else spec).build()
 
 
 def _spec_of(value: str | dict[str, Any], context: Context, like: NetworkSpec | None) -> NetworkSpec:
@@ -84,7 +85,10 @@ def _spec_of(value: str | dict[str, Any], context: Context, like: NetworkSpec | 
 
     if like is None:
         return NetworkSpec.for_data(value, context.data)
-    return untrained(like).model_copy(update={"model": for_texts(MODELS.parse(value), like.vocabulary)})
+    model = for_texts(MODELS.parse(value), like.vocabulary)
+    if like.normalisation is not None:
+        model = model.for_normalisation(like.normalisation)
+    return untrained(like).model_copy(update={"model": model})
 
 
 def untrained(spec: NetworkSpec) -> NetworkSpec:
@@ -108,7 +112,7 @@ def spec_for(
     with found_at(*path_of(field)):
         spec = _spec_of(value, context, like)
         check_build(spec)
-        return spec
+        return spec.drawn()
 
 
 def spec_for_data(

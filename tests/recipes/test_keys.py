@@ -365,3 +365,16 @@ def test_a_plugin_adds_a_kind_of_its_own(
         assert key("look") != before
     finally:
         module.KINDS.pop("gadgets", None)
+
+
+def test_the_bytes_of_pretrained_weights_decide_and_not_their_place(tmp_path: Path) -> None:
+    def key(file: Path, content: bytes, *others: str) -> str:
+        file.write_bytes(content)
+        model = {"name": "torchvision:resnet18", "pretrained": str(file)}
+        stage = build(STAGES.get("score"), {"models": [model, *others]})
+        return key_of(stage, {}, None, {}, 0)
+
+    first = key(tmp_path / "one.pth", b"one")
+    assert key(tmp_path / "two.pth", b"one") == first
+    assert key(tmp_path / "one.pth", b"two") != first
+    assert key(tmp_path / "one.pth", b"one", "wrn-10-1") != key(tmp_path / "one.pth", b"one", "wrn-16-1")

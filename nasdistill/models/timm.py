@@ -1,0 +1,70 @@
+"""The networks of the library timm by name, for any number of channels and classes."""
+
+from __future__ import annotations
+
+from importlib.util import find_spec
+from typing import Any, ClassVar
+
+from pydantic import Field, field_validator
+from torch import nn
+
+from nasdistill.data.base import Normalisation, Shape
+from nasdistill.errors import SpecError, nearest
+from nasdistill.models.base import MODELS
+from nasdistill.models.inspection import feature_points, maps_among
+from nasdistill.models.pretrained import LibraryModel, Published
+
+
+@MODELS.register("timm")
+class Timm(LibraryModel):
+    """A network of timm. Shorthand: `timm:NAME`, e.g. `timm:resnet18`, or `timm:NAME.TAG` for certain weights.
+
+    Feature points are those of the family, as far as they are maps of the image.
+    """
+
+    source: ClassVar[str] = "Wightman, PyTorch Image Models"
+    prefix: ClassVar[str] = "timm:"
+
+    architecture: str = Field(description="a name that timm.list_models() gives, with or without a tag of weights")
+
+    @field_validator("architecture")
+    @classmethod
+    def _architecture_exists(cls, architecture: str) -> str:
+        if find_spec("timm") is None:
+            raise SpecError(f'timm:{architecture} needs the library timm: pip install "nasdistill[timm]"')
+        from timm import list_models, list_pretrained
+        from timm.models import is_model, split_model_name_tag
+
+        name, tag = split_model_name_tag(architecture)
+        if not is_model(name):
+            guess = nearest(name, list_models())
+            raise SpecError(f"timm has no network {name!r}" + (f"; did you mean {guess!r}?" if guess else ""))
+        tags = [each.partition(".")[2] for each in list_pretrained(f"{name}.*")]
+        if tag and tag not in tags:
+            raise SpecError(f"timm has no weights {tag!r} of {name!r}; it has {', '.join(tags) or 'none'}")
+        return architecture
+
+    @property
+    def _config(self) -> Any:
+        from timm.models import get_pretrained_cfg
+
+        return get_pretrained_cfg(self.architecture)
+
+    def published(self) -> Published:
+        config = self._config
+        url = config.url
+        if not url and config.hf_hub_id:
+            url = f"https://huggingface.co/{config.hf_hub_id}/resolve/main/model.safetensors"
+        normalisation = Normalisation(mean=config.mean, std=config.std)
+        return Published(normalisation, config.input_size, config.num_classes, url or None)
+
+    def classifier(self, shape: Shape, classes: int) -> nn.Module:
+        from timm import create_model
+
+        size: dict[str, Any] = {"img_size": shape[1:]} if self._config.fixed_input_size else {}
+        network: nn.Module = create_model(self.architecture, in_chans=shape[0], num_classes=classes, **size)
+        return network
+
+    def points(self, network: nn.Module, shape: Shape) -> tuple[str, ...]:
+        taps = [tap["module"] for tap in getattr(network, "feature_info", ())]
+        return maps_among(taps, network, shape) or feature_points(network, shape)
