@@ -24,6 +24,8 @@ from nasdistill.models.limits import require_images
 from nasdistill.models.matching import Shapes
 from nasdistill.storage import sha256_of
 
+_HEAD_DEVIATION = 0.01
+"""Of a new head's weights (Goyal et al. 2017, arXiv:1706.02677, section 5.1), so that no class begins ahead."""
 _SUFFIXES = (".safetensors", ".pth", ".pt", ".bin")
 _HASH = re.compile(r"-([0-9a-f]{8,64})\.\w+$")
 
@@ -153,7 +155,11 @@ class LibraryModel(Model):
                 spec = spec.model_copy(update={"classes": trained_for})
                 network = spec.build()
             load_foreign(network, file, Wanted(ignore=published.ignore), found)
-        return refitted(spec, network, shape[1:], classes, new_head=True)[1]
+        _, network, head = refitted(spec, network, shape[1:], classes, new_head=True)
+        for name in head:
+            weight = network.get_parameter(name)
+            nn.init.normal_(weight, std=_HEAD_DEVIATION) if weight.ndim > 1 else nn.init.zeros_(weight)
+        return network
 
 
 def weights_file(given: Path) -> Path:

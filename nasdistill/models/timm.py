@@ -2,17 +2,35 @@
 
 from __future__ import annotations
 
+import math
 from importlib.util import find_spec
-from typing import Any, ClassVar
+from typing import Any, ClassVar, cast
 
+import torch
 from pydantic import Field, field_validator
 from torch import nn
+from torch.nn import functional
 
 from nasdistill.data.base import Normalisation, Shape
+from nasdistill.depthwise.convolution import depthwise_conv2d
 from nasdistill.errors import SpecError, nearest
 from nasdistill.models.base import MODELS
 from nasdistill.models.inspection import feature_points, maps_among
 from nasdistill.models.pretrained import LibraryModel, Published
+
+
+class SamePadded(nn.Conv2d):
+    """A depthwise convolution with TensorFlow's padding, as timm's `Conv2dSame`, with the gradients of this house."""
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        pads: list[int] = []
+        for side in (1, 0):  # the last dimension first
+            step, reach = self.stride[side], self.dilation[side] * (self.kernel_size[side] - 1)
+            length = images.shape[2 + side]
+            pad = max((math.ceil(length / step) - 1) * step + reach + 1 - length, 0)
+            pads += [pad // 2, pad - pad // 2]
+        stride, dilation = (cast(tuple[int, int], each) for each in (self.stride, self.dilation))
+        return depthwise_conv2d(functional.pad(images, pads), self.weight, self.bias, stride, 0, dilation)
 
 
 @MODELS.register("timm")
@@ -60,9 +78,13 @@ class Timm(LibraryModel):
 
     def classifier(self, shape: Shape, classes: int) -> nn.Module:
         from timm import create_model
+        from timm.layers.conv2d_same import Conv2dSame
 
         size: dict[str, Any] = {"img_size": shape[1:]} if self._config.fixed_input_size else {}
         network: nn.Module = create_model(self.architecture, in_chans=shape[0], num_classes=classes, **size)
+        for part in network.modules():
+            if isinstance(part, Conv2dSame) and part.groups == part.in_channels == part.out_channels:
+                part.__class__ = SamePadded  # type: ignore[assignment]
         return network
 
     def points(self, network: nn.Module, shape: Shape) -> tuple[str, ...]:

@@ -16,6 +16,7 @@ from nasdistill.training.checkpoints import Checkpoints
 from nasdistill.training.history import History
 from nasdistill.training.loop import Course, Fields, Resumable
 from nasdistill.training.losses import RunningLosses, checked_loss, naming_the_last_good, refuse_broken_weights
+from nasdistill.training.optimizers import scale_rates
 from nasdistill.training.records import Records
 from nasdistill.training.settings import LoopSettings, Select
 from nasdistill.training.tasks import Task
@@ -91,6 +92,7 @@ def fit(
     checkpoints, records = checkpoints or Checkpoints(), records or Records()
     engine.place(task)
     optimizer = settings.optimizer.build(parameter for parameter in task.parameters() if parameter.requires_grad)
+    scale_rates(optimizer, task.rate_factors())
     module, stepper = engine.setup(task, optimizer)
     average = _average_of(task.network, settings.ema) if settings.ema is not None else None
     scored: nn.Module = average.module if average is not None else task.network
@@ -119,8 +121,9 @@ def fit(
             task.begin_epoch(course.epoch, settings.epochs)
             clock = time.perf_counter()
             for batch in batches.epoch(course.epoch, course.position):
+                rate = settings.learning_rate(course.done, course.steps_per_epoch)
                 for group in optimizer.param_groups:
-                    group["lr"] = settings.learning_rate(course.done, course.steps_per_epoch)
+                    group["lr"] = rate * group.get("factor", 1.0)
                 named = {
                     name: checked_loss(loss, f"task, {name!r},", type(task)) for name, loss in module(batch).items()
                 }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, cast
 
 import torch
@@ -63,6 +64,10 @@ class Task(nn.Module):
 
     def end_epoch(self) -> dict[str, float]:
         """Called after the last step of an epoch; returns what else there is to tell of it, by name."""
+        return {}
+
+    def rate_factors(self) -> Mapping[nn.Parameter, float]:
+        """What the learning rates of parameters are of the schedule's, where they differ from it."""
         return {}
 
     def stop_reason(self) -> str | None:

@@ -55,6 +55,18 @@ def test_families_of_timm_read_any_images_and_tell_their_taps(name: str, shape: 
 
 
 @needs_timm
+@pytest.mark.parametrize(("kernel", "stride", "side"), [(3, 2, 7), (5, 2, 8), (3, 1, 6), (5, 3, 11)])
+def test_depthwise_convolutions_pad_as_those_of_timm(kernel: int, stride: int, side: int) -> None:
+    from timm.layers.conv2d_same import Conv2dSame
+
+    theirs = Conv2dSame(4, 4, kernel, stride, groups=4)
+    ours = timm.SamePadded(4, 4, kernel, stride, groups=4)
+    ours.load_state_dict(theirs.state_dict())
+    images = torch.randn(2, 4, side, side + 2)
+    torch.testing.assert_close(ours(images), theirs(images))
+
+
+@needs_timm
 @pytest.mark.parametrize("channels", [3, 1])
 def test_all_but_the_head_starts_from_the_file_and_reads_its_images(file: Path, channels: int) -> None:
     images = Normalisation(mean=(0.3,) * channels, std=(0.2,) * channels)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections import defaultdict
+from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Annotated
 
 from pydantic import Field
@@ -29,6 +30,23 @@ class Optimizer(Component):
 def can_fuse(parameters: Iterable[torch.nn.Parameter]) -> bool:
     """Whether torch updates these parameters in one kernel, without temporary tensors."""
     return all(parameter.device.type in ("cpu", "cuda") for parameter in parameters)
+
+
+def scale_rates(optimizer: torch.optim.Optimizer, factors: Mapping[torch.nn.Parameter, float]) -> None:
+    """Split an optimiser's groups by the `factor` of their parameters' learning rates, the largest first.
+
+    Args:
+        factors: of parameters; that of any other is 1.
+    """
+    if not factors:
+        return
+    groups = []
+    for group in optimizer.param_groups:
+        alike: dict[float, list[torch.nn.Parameter]] = defaultdict(list)
+        for parameter in group["params"]:
+            alike[factors.get(parameter, 1.0)].append(parameter)
+        groups += [{**group, "params": members, "factor": factor} for factor, members in alike.items()]
+    optimizer.param_groups[:] = sorted(groups, key=lambda group: -group["factor"])
 
 
 OPTIMIZERS: Registry[Optimizer] = Registry("optimizers", Optimizer, "nasdistill.training.optimizers")
