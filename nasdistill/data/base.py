@@ -8,9 +8,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
-from pydantic import BeforeValidator, Field, PlainSerializer
+from pydantic import BeforeValidator, Field, PlainSerializer, field_validator
 
 from nasdistill.component import Facts, Options
+from nasdistill.data.augmentations import Augmentation, PixelAugmentation
 from nasdistill.errors import SpecError
 from nasdistill.registry import Component, ComponentOf, Registry
 from nasdistill.training.batches import NO_LABEL
@@ -18,8 +19,6 @@ from nasdistill.words import whole
 
 if TYPE_CHECKING:
     import torch
-
-    from nasdistill.data.augmentations import Augmentation
 
 Shape = tuple[int, int, int]
 """Channels, height, width."""
@@ -201,6 +200,16 @@ class DataSet(Component):
         gt=0,
         description="take only this many training images, stratified by class, before validation is split off",
     )
+
+    @field_validator("augmentations")
+    @classmethod
+    def _colours_before_floats(cls, augmentations: list[Any]) -> list[Any]:
+        floats = None
+        for number, each in enumerate(augmentations):
+            if floats is not None and isinstance(each, PixelAugmentation):
+                raise SpecError(f"{each.registered_name} changes colours of 8 bits: list it before {floats}", (number,))
+            floats = floats or (each.registered_name if each.normalised else None)
+        return augmentations
 
     def without_effect(self, facts: Facts) -> Iterator[tuple[str, str]]:
         if self.limit and facts.read is not None and self.limit >= facts.read:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch.nn import functional
 
-from nasdistill.data.augmentations import Augmentation, BatchAugmentation, mixing
+from nasdistill.data.augmentations import Augmentation, BatchAugmentation, EpochAugmentation, PixelAugmentation, mixing
 from nasdistill.data.balance import balanced_weights
 from nasdistill.data.base import Data, ImageFiles, Images, ImageSet, Normalisation
 from nasdistill.data.decoding import decoded_batches
@@ -78,6 +78,9 @@ class ImageBatches:
         self.batch_size = batch_size
         self._seed = seed
         self._shuffle = shuffle
+        for each in augmentations:
+            if isinstance(each, PixelAugmentation) and kind != torch.uint8:
+                raise UserError(f"{each.registered_name} changes colours of 8 bits, and these are no such images")
         self.augmentations = tuple(augmentations)
         self._classes = classes
         self._drop_last = drop_last
@@ -147,14 +150,19 @@ class ImageBatches:
         count = len(images) * (1 if self._mixes else self._world_size)
         targets = _targets(batch, self._classes) if self._mixes else torch.empty(0)
         for augmentation in self.augmentations:
-            drawn = augmentation.sample(count, (height, width), generator)
+            if isinstance(augmentation, EpochAugmentation):
+                always = generator_for(self._seed, augmentation.registered_name)
+                drawn = augmentation.sample_at(batch.indices, len(self._images), epoch, always)
+            else:
+                drawn = augmentation.sample(count, (height, width), generator)
+                drawn = drawn if self._mixes else drawn[self._share]
             if augmentation.normalised and not images.is_floating_point():
                 images = self._normalised(images)
             before = images, targets
             if isinstance(augmentation, BatchAugmentation):
                 images, targets = augmentation.mix(images, targets, drawn)
             else:
-                images = augmentation.apply(images, drawn if self._mixes else drawn[self._share])
+                images = augmentation.apply(images, drawn)
             _require_same_form(augmentation, before, (images, targets))
         if not images.is_floating_point():
             images = self._normalised(images)

@@ -11,7 +11,7 @@ from scipy.stats import kstest
 from torch.nn import functional
 from torchvision.transforms.functional import InterpolationMode, rotate
 
-from nasdistill.data.augmentations import AUGMENTATIONS, Augmentation
+from nasdistill.data.augmentations import AUGMENTATIONS, Augmentation, PixelAugmentation
 from nasdistill.data.augmentations.geometric import rotated, zoomed
 from nasdistill.data.augmentations.standard import shift
 from nasdistill.errors import SpecError, UserError
@@ -25,7 +25,16 @@ EACH = [
     {"name": "rotation", "border": "zero"},
     {"name": "shift", "amount": 0.3},
     {"name": "zoom", "proportional": False},
+    {"name": "shear", "degrees": 30},
+    {"name": "random-resized-crop"},
+    {"name": "erasing"},
+    {"name": "blur"},
+    {"name": "color-jitter"},
+    {"name": "grey", "probability": 0.5},
+    {"name": "rand-augment"},
+    {"name": "trivial-augment"},
 ]
+INTERPOLATED = ("rotation", "zoom", "shear", "random-resized-crop", "blur")
 SHAPES = [(3, 8, 8), (1, 5, 9), (2, 12, 7), (1, 1, 6)]
 MIRRORED = {"nearest": "nearest", "reflect": "mirror"}
 
@@ -46,6 +55,12 @@ def generator(seed: int = 0) -> torch.Generator:
 
 def noise(count: int, size: int = 8) -> torch.Tensor:
     return torch.randn(count, 3, size, size, generator=generator(1))
+
+
+def images_for(spec: object, count: int) -> torch.Tensor:
+    """Of 20x20 pixels, in the type that the augmentation needs."""
+    images = noise(count, 20)
+    return (images * 50 + 128).clamp(0, 255).to(torch.uint8) if isinstance(make(spec), PixelAugmentation) else images
 
 
 @pytest.mark.parametrize(("border", "mode"), [("zero", "constant"), ("reflect", "reflect"), ("nearest", "replicate")])
@@ -166,7 +181,7 @@ def test_shifts_reach_every_place_within_their_share_of_each_side() -> None:
 @pytest.mark.parametrize("spec", EACH, ids=lambda spec: "-".join(map(str, spec.values())))
 class TestEach:
     def test_the_generator_alone_decides(self, spec: dict[str, object]) -> None:
-        images = noise(16, 20)
+        images = images_for(spec, 16)
         torch.manual_seed(0)
         before = torch.get_rng_state()
         first = augmented(spec, images, generator(5))
@@ -175,41 +190,42 @@ class TestEach:
         assert not torch.equal(first, augmented(spec, images, generator(6)))
 
     def test_images_of_a_batch_are_treated_independently(self, spec: dict[str, object]) -> None:
-        same = noise(1, 20).expand(64, -1, -1, -1)
+        same = images_for(spec, 1).expand(64, -1, -1, -1)
         views = torch.unique(augmented(spec, same, generator()).flatten(1), dim=0)
-        assert len(views) == 2 if spec["name"] == "flip" else len(views) > 16
+        assert len(views) == 2 if spec["name"] in ("flip", "grey") else len(views) > 16
 
     def test_a_share_of_a_batch_becomes_what_it_is_in_the_batch(self, spec: dict[str, object]) -> None:
-        images = noise(16, 20)
+        images = images_for(spec, 16)
         drawn = make(spec).sample(16, (20, 20), generator(3))
         share = make(spec).apply(images[1::2], drawn[1::2])
         assert torch.equal(share, augmented(spec, images, generator(3))[1::2])
 
     def test_the_input_is_left_alone(self, spec: dict[str, object]) -> None:
-        images = noise(16, 20)
+        images = images_for(spec, 16)
         copy = images.clone()
         augmented(spec, images, generator())
         assert torch.equal(images, copy)
 
     def test_channels_last_stays_and_changes_nothing(self, spec: dict[str, object]) -> None:
-        images = noise(16, 20)
+        images = images_for(spec, 16)
         views = augmented(spec, images.contiguous(memory_format=torch.channels_last), generator())
         assert views.is_contiguous(memory_format=torch.channels_last)
         assert torch.equal(views, augmented(spec, images, generator()))
 
     def test_bytes_are_treated_as_floats_are(self, spec: dict[str, object]) -> None:
-        if make(spec).normalised:
-            pytest.skip("needs normalised images")
+        if make(spec).normalised or isinstance(make(spec), PixelAugmentation):
+            pytest.skip("takes one of the two")
         images = torch.randint(256, (16, 3, 20, 20), dtype=torch.uint8, generator=generator())
         views = augmented(spec, images, generator())
         assert views.dtype == torch.uint8
-        assert torch.equal(views.float(), augmented(spec, images.float(), generator()))
+        rounding = 0.501 if spec["name"] in INTERPOLATED else 0
+        torch.testing.assert_close(views.float(), augmented(spec, images.float(), generator()), rtol=0, atol=rounding)
 
     @pytest.mark.gpu
     def test_an_accelerator_gives_the_same_views(self, spec: dict[str, object]) -> None:
-        images = noise(16, 20)
+        images = images_for(spec, 16)
         views = augmented(spec, images.cuda(), generator()).cpu()
-        error = 1e-4 if spec["name"] in ("rotation", "zoom") else 0
+        error = 1e-4 if spec["name"] in INTERPOLATED else 0
         torch.testing.assert_close(views, augmented(spec, images, generator()), rtol=0, atol=error)
 
 
@@ -230,3 +246,11 @@ def test_wrong_options_are_refused() -> None:
         make({"name": "rotation", "degrees": 200})
     with pytest.raises(SpecError, match="less than 1"):
         make({"name": "zoom", "amount": 1})
+    with pytest.raises(SpecError, match="must be odd, got 4"):
+        make({"name": "blur", "kernel_size": 4})
+    with pytest.raises(SpecError, match=r"two positive numbers, the smaller first, got \[0.3, 0.2\]"):
+        make({"name": "erasing", "scale": [0.3, 0.2]})
+    with pytest.raises(SpecError, match=r"at most 1, got 1\.2"):
+        make({"name": "random-resized-crop", "scale": [0.3, 1.2]})
+    with pytest.raises(UserError, match="a blur of 9 pixels is too wide for images of 4x12"):
+        make({"name": "blur", "kernel_size": 9}).sample(2, (4, 12), generator())

@@ -40,6 +40,27 @@ class Augmentation(Component):
         raise NotImplementedError(type(self).__name__)
 
 
+class PixelAugmentation(Augmentation):
+    """Base of augmentations of colours: they get uint8 images alone, before any that needs normalised ones."""
+
+    normalised: ClassVar[bool] = False
+
+
+class EpochAugmentation(Augmentation):
+    """Base of augmentations that treat an image by its turn: a subclass defines `sample_at` in place of `sample`."""
+
+    def sample_at(self, indices: torch.Tensor, count: int, epoch: int, generator: torch.Generator) -> torch.Tensor:
+        """What becomes of each image in an epoch, [N, ...].
+
+        Args:
+            indices: which of the training images these are, int64, [N].
+            count: of all training images.
+            epoch: counted from 0; where a training repeats a few views, that of the view.
+            generator: on the CPU, the same for all batches and epochs.
+        """
+        raise NotImplementedError(type(self).__name__)
+
+
 class BatchAugmentation(Augmentation):
     """Base of augmentations that mix the images of a batch and their labels.
 

@@ -27,7 +27,7 @@ class Rotation(Augmentation):
     border: Border = Field("nearest", description=INTERPOLATED_BORDER)
 
     def sample(self, count: int, size: tuple[int, int], generator: torch.Generator) -> torch.Tensor:
-        return _uniform((count,), self.degrees, generator)
+        return uniform((count,), self.degrees, generator)
 
     def apply(self, images: torch.Tensor, drawn: torch.Tensor) -> torch.Tensor:
         return rotated(images, drawn, self.border)
@@ -43,8 +43,8 @@ def rotated(images: torch.Tensor, degrees: torch.Tensor, border: Border) -> torc
         degrees: the angle a of each, float, [N].
     """
     angle = degrees.to(images.device)[:, None, None] * (math.pi / 180)
-    down, right = _offsets(images)
-    return _bilinear(images, right * angle.sin() + down * angle.cos(), right * angle.cos() - down * angle.sin(), border)
+    down, right = offsets(images)
+    return bilinear(images, right * angle.sin() + down * angle.cos(), right * angle.cos() - down * angle.sin(), border)
 
 
 @AUGMENTATIONS.register("zoom")
@@ -61,7 +61,7 @@ class Zoom(Augmentation):
     border: Border = Field("nearest", description=INTERPOLATED_BORDER)
 
     def sample(self, count: int, size: tuple[int, int], generator: torch.Generator) -> torch.Tensor:
-        return 1 + _uniform((count, 1 if self.proportional else 2), self.amount, generator).expand(-1, 2)
+        return 1 + uniform((count, 1 if self.proportional else 2), self.amount, generator).expand(-1, 2)
 
     def apply(self, images: torch.Tensor, drawn: torch.Tensor) -> torch.Tensor:
         return zoomed(images, drawn, self.border)
@@ -70,8 +70,8 @@ class Zoom(Augmentation):
 def zoomed(images: torch.Tensor, factors: torch.Tensor, border: Border) -> torch.Tensor:
     """With offsets (y, x) from the centre, out(y, x) = in(f y, g x) for the factors (f, g) of each image, [N, 2]."""
     vertical, horizontal = factors.to(images.device)[:, :, None, None].unbind(1)
-    down, right = _offsets(images)
-    return _bilinear(images, down * vertical, right * horizontal, border)
+    down, right = offsets(images)
+    return bilinear(images, down * vertical, right * horizontal, border)
 
 
 @AUGMENTATIONS.register("shift")
@@ -99,19 +99,19 @@ class Shift(Augmentation):
         return shift(images, top, left, self.border)
 
 
-def _uniform(shape: tuple[int, ...], most: float, generator: torch.Generator) -> torch.Tensor:
+def uniform(shape: tuple[int, ...], most: float, generator: torch.Generator) -> torch.Tensor:
     """Draws from [-most, most)."""
     return most * (2 * torch.rand(shape, generator=generator) - 1)
 
 
-def _offsets(images: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+def offsets(images: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     """How far down and to the right of the centre the pixels lie, [1, H, 1] and [1, 1, W]."""
     height, width = images.shape[2:]
     down, right = (torch.arange(n, device=images.device) - (n - 1) / 2 for n in (height, width))
     return down[None, :, None], right[None, None, :]
 
 
-def _bilinear(images: torch.Tensor, down: torch.Tensor, right: torch.Tensor, border: Border) -> torch.Tensor:
+def bilinear(images: torch.Tensor, down: torch.Tensor, right: torch.Tensor, border: Border) -> torch.Tensor:
     """What images show at these offsets from their centres, each [N, H, W], between the four pixels around."""
     height, width = images.shape[2:]
     # torch mirrors at the outermost pixels themselves only where these are the ends of its coordinates, -1 and 1

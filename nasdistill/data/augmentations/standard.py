@@ -76,7 +76,7 @@ def shift(images: torch.Tensor, top: torch.Tensor, left: torch.Tensor, border: B
     columns = torch.arange(width, device=images.device) + left[:, None]
     beyond = ((rows < 0) | (rows >= height))[:, :, None] | ((columns < 0) | (columns >= width))[:, None, :]
     if border == "reflect":
-        rows, columns = _reflected(rows, height), _reflected(columns, width)
+        rows, columns = reflected(rows, height), reflected(columns, width)
     else:
         rows, columns = rows.clamp(0, height - 1), columns.clamp(0, width - 1)
     pixels = (rows[:, :, None] * width + columns[:, None, :]).view(count, 1, -1).expand(-1, channels, -1)
@@ -91,7 +91,7 @@ def like(images: torch.Tensor, changed: torch.Tensor) -> torch.Tensor:
     return torch.empty_like(images).copy_(changed) if changed.stride() != images.stride() else changed
 
 
-def _reflected(positions: torch.Tensor, size: int) -> torch.Tensor:
+def reflected(positions: torch.Tensor, size: int) -> torch.Tensor:
     """Positions -1, -2, ... and size, size + 1, ... become 1, 2, ... and size - 2, size - 3, ..."""
     return (size - 1) - ((size - 1) - positions.abs()).abs()
 
