@@ -11,6 +11,7 @@ from torch import nn
 from torch.nn import functional
 
 from nasdistill.data.base import Data, Shape
+from nasdistill.data.grids import grid, pixel_grids
 from nasdistill.data.loaders import evaluation_batches
 from nasdistill.distill.attention import attention_map
 from nasdistill.distill.matching import match_points
@@ -28,7 +29,7 @@ ATTENTION = "attention.json"
 CLASSES_SHOWN = 6
 COMPARED = 500
 """Test images, evenly spread over the set, over which the similarity is a mean."""
-LARGEST_IMAGE, LARGEST_WAVE, LARGEST_MAP = 64, 1024, 32
+LARGEST_MAP = 32
 """Pixels of the longer side as written; with at most 12 images this keeps the file below a megabyte."""
 
 
@@ -152,7 +153,7 @@ def compare_attention(
                 "label": data.classes[int(data.test.labels[index])],
                 "student": ours,
                 "teachers": theirs,
-                "pixels": _pixels(image, data),
+                "pixels": pixel_grids(image, data.normalisation),
             }
             for index, image, (ours, *theirs) in zip(show, images.cpu(), zip(*predicted, strict=True), strict=True)
         ],
@@ -196,21 +197,6 @@ def _is_map(size: Sequence[int]) -> bool:
     return len(size) == 3 and size[1] * size[2] > 1
 
 
-def _pixels(image: torch.Tensor, data: Data) -> list[list[str]]:
-    """A normalised image [C, H, W] as it was, a grid per channel."""
-    largest = LARGEST_WAVE if image.shape[1] == 1 else LARGEST_IMAGE  # the average of a wave's samples is silence
-    mean, std = torch.tensor(data.normalisation.mean), torch.tensor(data.normalisation.std)
-    return [_grid(channel, largest) for channel in image * std.view(-1, 1, 1) + mean.view(-1, 1, 1)]
-
-
 def _map(attention: torch.Tensor) -> list[str]:
     """An attention map [H, W] divided by its largest value, as a grid."""
-    return _grid(attention / attention.max().clamp_min(torch.finfo(attention.dtype).tiny), LARGEST_MAP)
-
-
-def _grid(values: torch.Tensor, largest: int) -> list[str]:
-    """Values in [0, 1], [H, W], averaged down to at most `largest` rows and columns, as rows of hexadecimal bytes."""
-    shrink = max(1.0, max(values.shape) / largest)
-    height, width = (max(1, round(length / shrink)) for length in values.shape)
-    small = functional.adaptive_avg_pool2d(values[None], (height, width))[0]
-    return [bytes(row).hex() for row in (255 * small.clamp(0, 1)).round().to(torch.uint8).tolist()]
+    return grid(attention / attention.max().clamp_min(torch.finfo(attention.dtype).tiny), LARGEST_MAP)

@@ -25,7 +25,8 @@ from nasdistill.report.points import in_words, value_in_words
 from nasdistill.report.records import LeftOut, Row, RunRecord
 from nasdistill.report.sections import sections
 from nasdistill.report.summaries import Difference, StageSummary, by_stage, comparable_pairs
-from nasdistill.words import NONE, duration, short, whole
+from nasdistill.report.verdict import verdict
+from nasdistill.words import NONE, duration, whole
 
 log = logging.getLogger(__name__)
 
@@ -42,7 +43,7 @@ def write_report(record: RunRecord, path: Path) -> None:
             "page.html.j2",
             record=record,
             facts=_facts(record),
-            figures=_key_figures(sweeps.preferred(record) or _last_trained(stages)),
+            verdict=verdict(stages, sweeps.preferred(record)),
             steps=[(stage, words.gain(stage, stages[:number])) for number, stage in enumerate(stages)],
             results=tables.results(stages),
             differences=tables.differences(pairs) if pairs else None,
@@ -187,24 +188,6 @@ def _origin(row: Row) -> dict[str, str]:
         "git commit": (manifest.provenance.get("git") or NONE)[:12],
         "artifact": row.folder.name,
     }
-
-
-def _last_trained(stages: Sequence[StageSummary]) -> StageSummary | None:
-    return next((stage for stage in reversed(stages) if stage.accuracies()), None)
-
-
-def _key_figures(stage: StageSummary | None) -> list[tuple[str, str]]:
-    """What a hurried reader wants to know of the network that a run came to."""
-    if stage is None:
-        return []
-    latency = stage.mean("latency_ms")
-    shown = [
-        (f"{words.spread(stage.accuracy(), 1)} %", f"test accuracy of {words.with_weights(stage.stage, stage.counts)}"),
-        (words.counted(stage.numbers("parameters")), "parameters"),
-        (short(stage.mean("multiply_adds")), "multiply-adds"),
-        (NONE if latency is None else f"{latency:.2f} ms", "for one image"),
-    ]
-    return [(figure, meaning) for figure, meaning in shown if not figure.startswith(NONE)]
 
 
 def _unique_names(records: Sequence[RunRecord]) -> list[str]:

@@ -15,6 +15,7 @@ class Group:
         pictures: SVG elements, every name in them escaped.
         note: stands before them.
         wide: the pictures need the whole width.
+        gallery: they are small, and many stand beside each other.
         folded: shown after a click.
         captions: one for each picture, by which a reader chooses the one that is shown, at first the last; where there
             are none, all are.
@@ -25,6 +26,7 @@ class Group:
     table: Table | None = None
     note: str = ""
     wide: bool = False
+    gallery: bool = False
     folded: bool = False
     captions: tuple[str, ...] = ()
 

@@ -18,6 +18,8 @@ from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.ticker import MaxNLocator, NullFormatter
 
+from nasdistill.report.summaries import share_interval
+
 Curve = Sequence[tuple[float, float]]
 """Points (x, y) in order of x."""
 
@@ -64,6 +66,7 @@ _STYLE: Any = {
     "legend.frameon": False,
 }
 LONGEST_NAME = 26
+FEWEST_POINTS = 6.0
 MOST_POINTS = 400
 """Of a curve, which is about as many pixels wide."""
 
@@ -92,6 +95,8 @@ def lines(series: Mapping[str, Sequence[Curve]], title: str, x: str, y: str = ""
             axes.set_ylim(0, 1)
         else:
             scale_upright(axes, heights)
+        if y.endswith("%"):
+            widen(axes)
         axes.set_xlabel(x)
         axes.set_ylabel(y)
         far = max(at for curves in series.values() for curve in curves for at, _ in curve) >= 10_000
@@ -109,6 +114,13 @@ def scale_upright(axes: Axes, heights: Sequence[float]) -> None:
         axes.set_yscale("log")
         axes.yaxis.set_major_formatter(lambda value, _: f"{value:g}")
         axes.yaxis.set_minor_formatter(NullFormatter())
+
+
+def widen(axes: Axes) -> None:
+    """Show at least `FEWEST_POINTS` of percent, so that an image or two of a small test set stay small."""
+    low, high = axes.get_ylim()
+    middle = min(max((low + high) / 2, FEWEST_POINTS / 2), 100.5 - FEWEST_POINTS / 2)
+    axes.set_ylim(min(low, middle - FEWEST_POINTS / 2), max(high, middle + FEWEST_POINTS / 2))
 
 
 def wide(values: Sequence[float]) -> bool:
@@ -164,6 +176,29 @@ def bars(groups: Mapping[str, Sequence[float]], names: Sequence[str], title: str
     return picture(title, draw)
 
 
+def shares(counts: Sequence[tuple[float, float]], names: Sequence[str], title: str) -> str:
+    """Shares in percent, the smallest first, each with its 95 % interval (`share_interval`); a bar for each.
+
+    Args:
+        counts: how many of how many, of each name; those of none are left out.
+    """
+    known = [(part, whole, name) for (part, whole), name in zip(counts, names, strict=True) if whole]
+    found = sorted((100 * part / whole, whole, name) for part, whole, name in known)
+
+    def draw(axes: Axes) -> None:
+        places = np.arange(len(found))
+        values = np.array([value for value, _, _ in found])
+        ends = 100 * np.array([share_interval(value / 100, round(count)) for value, count, _ in found]).T
+        axes.barh(places, values, color=SERIES[0], alpha=0.75)
+        axes.errorbar(values, places, xerr=abs(ends - values), fmt="none", ecolor=INK, elinewidth=1, capsize=2)
+        axes.set_yticks(places, [f"{shortened(name, 16)} ({count:.0f})" for _, count, name in found])
+        axes.set_xlim(0, 100)
+        axes.set_xlabel("recognised, % (images)")
+        axes.grid(False, axis="y")
+
+    return picture(title, draw, size=(4.4, max(2.4, 0.9 + 0.24 * len(found))))
+
+
 def scatter(points: Mapping[str, Sequence[tuple[float, float]]], title: str, x: str, y: str) -> str:
     """Named points, e.g. accuracy over parameters of every stage; x is logarithmic."""
 
@@ -182,6 +217,8 @@ def scatter(points: Mapping[str, Sequence[tuple[float, float]]], title: str, x: 
             axes.set_xticks(ticks, [f"{tick:,.0f}" for tick in ticks])
             axes.set_xticks([], minor=True)
         axes.margins(y=0.15)
+        if y.endswith("%"):
+            widen(axes)
         axes.set_xlabel(x)
         axes.set_ylabel(y)
         legend(axes, handles, list(points))

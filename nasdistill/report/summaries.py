@@ -121,6 +121,12 @@ class StageSummary:
     def accuracy(self, kind: str | None = None) -> Summary | None:
         return summary_of(self.accuracies(kind).values())
 
+    def validation(self) -> float | None:
+        """The mean score of the kept weights on the validation images, in percent, where it selects."""
+        scores = [row.metrics.get("validation", {}).get("score") for row in self.rows]
+        found = summary_of(scores if self.counts == "selected" else [])
+        return None if found is None else found.mean
+
     def accuracy_on(self, part: str) -> Summary | None:
         """Of a stage that evaluates on those of `OTHER_IMAGES`, in percent."""
         return summary_of(row.metrics["accuracy"]["last"] for row in self.rows if row.metrics.get("part") == part)
@@ -155,6 +161,32 @@ def by_stage(rows: Sequence[Row]) -> list[StageSummary]:
     for row in rows:
         gathered.setdefault(row.label, []).append(row)
     return [StageSummary(stage, found[0].uses, tuple(found)) for stage, found in gathered.items()]
+
+
+def candidates(stages: Sequence[StageSummary]) -> list[StageSummary]:
+    """The networks that may be taken: those with a validation score that are no larger than the last trained one.
+
+    Others may be teachers, or be too large.
+    """
+    limit = next((stage.mean("parameters") for stage in reversed(stages) if stage.accuracies()), None)
+    sizes = [(stage, stage.mean("parameters")) for stage in stages if stage.validation() is not None]
+    return [stage for stage, size in sizes if limit is not None and size is not None and size <= limit]
+
+
+def shipped(stages: Sequence[StageSummary]) -> StageSummary | None:
+    """The network to take: the best candidate by validation, of equals the later; the last trained one without any."""
+    last = next((stage for stage in reversed(stages) if stage.accuracies()), None)
+    return max(reversed(candidates(stages)), key=lambda stage: stage.validation() or 0.0, default=last)
+
+
+def share_interval(share: float, count: int) -> tuple[float, float]:
+    """The 95 % interval of a share of `count` things drawn at random (Wilson 1927), both ends in [0, 1].
+
+    With z = 1.96: (p + z^2/2n -+ z sqrt(p(1-p)/n + z^2/4n^2)) / (1 + z^2/n).
+    """
+    z2 = 1.959964**2 / count
+    middle, half = share + z2 / 2, math.sqrt(z2 * (share * (1 - share) + z2 / 4))
+    return max(0.0, (middle - half) / (1 + z2)), min(1.0, (middle + half) / (1 + z2))
 
 
 def comparable_pairs(stages: Sequence[StageSummary]) -> list[tuple[StageSummary, StageSummary, Difference]]:

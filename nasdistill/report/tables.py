@@ -78,7 +78,6 @@ def results(stages: Sequence[StageSummary]) -> Table:
         "multiply-adds",
         "latency ms",
         "time",
-        "uses",
     )
     return Table(header, tuple(_result(stage, others, test, over_classes) for stage in stages))
 
@@ -111,7 +110,6 @@ def _result(
         Cell(short(stage.mean("multiply_adds"))),
         Cell(words.spread(stage.numbers("latency_ms"))),
         Cell(duration(stage.mean("seconds"))),
-        Cell(stage.uses),
     )
 
 

@@ -12,8 +12,8 @@ from nasdistill.component import Facts
 from nasdistill.errors import SpecError
 from nasdistill.stages.base import STAGES, Context, Inputs, Outcome, Place, Reference, Specs, Stage, path_of
 from nasdistill.stages.class_names import MatchesClasses
+from nasdistill.stages.mistakes import write_confusion
 from nasdistill.stages.networks import network_for_data, spec_for_data
-from nasdistill.stages.training import CONFUSION
 from nasdistill.storage import sha256_of_json, write_json
 from nasdistill.training.settings import Select
 
@@ -133,7 +133,7 @@ class Ensemble(MatchesClasses, Stage):
         if select is not None:
             curves = scores(score(together(on_validation, self.average), validation_truth), found)
             validation = {"validation": {"score": curves[SCORE_OF[select]], "loss": curves[VALIDATION_LOSS]}}
-        write_json(context.folder / CONFUSION, {"labels": list(data.classes), "matrix": found.confusion})
+        write_confusion(context.folder, data.classes, found)
         write_json(context.folder / ENSEMBLE, compared(answers, truth, self.average, found))
         return Outcome(
             {

@@ -8,9 +8,8 @@ from pydantic import Field
 
 from nasdistill.stages.base import STAGES, Context, Inputs, Outcome, Reference, Specs, Stage
 from nasdistill.stages.class_names import MatchesClasses
+from nasdistill.stages.mistakes import write_confusion, write_mistakes
 from nasdistill.stages.networks import network_for_data, spec_for_data
-from nasdistill.stages.training import CONFUSION
-from nasdistill.storage import write_json
 
 
 class EvaluateOptions(MatchesClasses):
@@ -49,7 +48,7 @@ class Evaluate(EvaluateOptions, Stage):
         from nasdistill.data.loaders import evaluation_batches
         from nasdistill.data.words import data_read_with
         from nasdistill.models.inspection import described
-        from nasdistill.training.metrics import evaluate
+        from nasdistill.training.metrics import logits_of, score
 
         spec, network = network_for_data(
             "network", self.network, inputs, context, "trained", self.classes, own_words=True
@@ -59,14 +58,16 @@ class Evaluate(EvaluateOptions, Stage):
             data = replace(data, normalisation=spec.normalisation)
         parts = {"test": data.test, "validation": data.validation, "train": data.train}
         batches = evaluation_batches(parts[self.part], data, engine, self.batch_size)
-        score = evaluate(engine.place(network), batches, engine, full_precision=True)
-        write_json(context.folder / CONFUSION, {"labels": list(data.classes), "matrix": score.confusion})
+        logits, truth = logits_of(engine.place(network), batches, engine, full_precision=True)
+        found = score(logits, truth)
+        write_confusion(context.folder, data.classes, found)
+        write_mistakes(context.folder, parts[self.part], data, engine, logits)
         return Outcome(
             {
                 # No epochs, so no choice among them.
-                "accuracy": {"last": score.accuracy, "best": score.accuracy, "selected": score.accuracy},
-                **score.plain(),
-                **({"validation": {"score": score.accuracy, "loss": score.loss}} if self.is_scored() else {}),
+                "accuracy": {"last": found.accuracy, "best": found.accuracy, "selected": found.accuracy},
+                **found.plain(),
+                **({"validation": {"score": found.accuracy, "loss": found.loss}} if self.is_scored() else {}),
                 "part": self.part,
                 "images": len(parts[self.part]),
                 **described(network, spec.reads, timed=True),

@@ -13,6 +13,7 @@ from pydantic import Field
 from nasdistill.component import Options
 from nasdistill.errors import SpecError, found_at
 from nasdistill.stages.base import Context, Inputs, Outcome, Place, Stage, path_of
+from nasdistill.stages.mistakes import write_confusion, write_mistakes
 from nasdistill.stages.networks import trained_on
 from nasdistill.storage import write_json
 from nasdistill.training.settings import TrainingSettings
@@ -32,7 +33,6 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 HISTORY = "history.json"
-CONFUSION = "confusion.json"
 
 FORWARD = 1 / 3
 """Of a training step's arithmetic, as the backward pass has two products for each of the forward pass."""
@@ -163,7 +163,7 @@ def train_task(
     from nasdistill.models.base import Network, save_network
     from nasdistill.models.inspection import described
     from nasdistill.training.fit import fit
-    from nasdistill.training.metrics import evaluate
+    from nasdistill.training.metrics import logits_of, score
 
     data, engine = context.data, context.engine
     if batches is None:
@@ -184,15 +184,17 @@ def train_task(
         settings.select,
     )
     network = task.network
-    score = evaluate(network, test, engine)
+    logits, truth = logits_of(network, test, engine)
+    found = score(logits, truth)
     written = trained_on(spec, data)
     save_network(context.folder, written, network)
     write_json(context.folder / HISTORY, fitted.history)
-    write_json(context.folder / CONFUSION, {"labels": list(data.classes), "matrix": score.confusion})
+    write_confusion(context.folder, data.classes, found)
+    write_mistakes(context.folder, data.test, data, engine, logits)
     return Outcome(
         {
             "accuracy": fitted.accuracy,
-            **score.plain(),
+            **found.plain(),
             "validation": fitted.validation,
             "best_epoch": fitted.best_epoch,
             **described(network, spec.reads, timed=True),

@@ -11,6 +11,7 @@ from nasdistill.errors import SpecError, UserError, found_at
 from nasdistill.registry import ComponentOf
 from nasdistill.stages.base import STAGES, Context, Inputs, Outcome, Place, Specs, Stage, path_of
 from nasdistill.stages.class_names import Labels
+from nasdistill.stages.mistakes import write_confusion
 from nasdistill.stages.networks import (
     Weights,
     images_in_words,
@@ -21,7 +22,7 @@ from nasdistill.stages.networks import (
     untrained,
 )
 from nasdistill.stages.teaching import TaughtBy, TeachingOptions
-from nasdistill.stages.training import CONFUSION, HISTORY
+from nasdistill.stages.training import HISTORY
 from nasdistill.storage import write_json
 from nasdistill.zero_shot.settings import TransferSettings
 
@@ -167,7 +168,7 @@ class ZeroShot(TaughtBy, ZeroShotOptions, Stage):
             accuracies = [value for _done, value in course.curves[TEST]]
             score = evaluate(network, test, engine)
             scored = {"accuracy": {"last": accuracies[-1], "best": max(accuracies)}, **score.plain()}
-            write_json(context.folder / CONFUSION, {"labels": list(labels), "matrix": score.confusion})
+            write_confusion(context.folder, labels, score)
         written = _taught_by(first, spec)
         save_network(context.folder, written, network)
         write_json(context.folder / HISTORY, {"x": "pseudo-batches", "curves": course.curves})

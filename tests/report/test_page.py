@@ -74,11 +74,12 @@ def test_the_page_tells_the_whole_run(one_seed: Run, tmp_path: Path) -> None:
         "52,334", "104,151", "2.98 M", "nasdistill run quickstart --out runs/quickstart",
         "uses: search with: {space: darts-tiny, strategy: darts, epochs: 3}", "584 MiB", "3f2a9c01d4e5",
         "an earlier run", "Searched cells", "sep_conv_3x3", "Growth of the teacher", "alpha, normal cell",
-        "entropy", "Confusion matrices",
+        "entropy", "Classes",
     ):  # fmt: skip
         assert words in page.reads, words
-    # 2 at a glance; 4 of the search (loss, alphas of both cells, entropy), 2 of each training; cells, growth, matrices.
-    assert page.count("svg") == 2 + 4 + 3 * 2 + 2 + 2 + 3
+    # 2 at a glance; 4 of the search (loss, alphas of both cells, entropy), 2 of each training; cells, growth, matrices,
+    # and the classes of the network to ship.
+    assert page.count("svg") == 2 + 4 + 3 * 2 + 2 + 2 + 4
     assert page.count("table") == 4
 
 
@@ -131,7 +132,7 @@ def test_a_damaged_picture_is_named_and_left_out(tmp_path: Path, caplog: pytest.
     resealed(search.folder)
     with caplog.at_level(logging.WARNING):
         page = page_of(record, tmp_path)
-    assert page.count("svg") == whole.count("svg") - 3
+    assert page.count("svg") == whole.count("svg") - 4
     assert f"{student.folder / 'confusion.json'} is damaged" in caplog.text
     assert "The section 'cells' cannot be drawn: ValueError: node 0 takes 'none' from state 7" in page.reads
     (search.folder / "artifact.json").unlink()

@@ -7,7 +7,14 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from nasdistill.report.records import Row
-from nasdistill.report.summaries import by_stage, comparable_pairs, paired_difference, summarise
+from nasdistill.report.summaries import (
+    by_stage,
+    comparable_pairs,
+    paired_difference,
+    share_interval,
+    shipped,
+    summarise,
+)
 
 accuracies = st.floats(0, 100).map(lambda value: round(value, 3))
 
@@ -134,3 +141,26 @@ def test_a_stage_reads_a_teacher_as_such() -> None:
     assert student.reads(made, "student")
     assert not student.reads(made, "teacher")
     assert of_several.reads(made, "teacher")
+
+
+@pytest.mark.parametrize(("right", "count"), [(0, 9), (9, 9), (1, 3), (87, 118), (4000, 10_000)])
+def test_the_interval_of_a_share_is_wilsons(right: int, count: int) -> None:
+    expected = stats.binomtest(right, count).proportion_ci(method="wilson")
+    assert share_interval(right / count, count) == pytest.approx((expected.low, expected.high), abs=1e-6)
+
+
+def test_the_network_to_ship_is_the_best_by_validation_of_those_no_larger_than_the_last() -> None:
+    def trained(stage: str, parameters: int, score: float | None) -> Row:
+        validation = {} if score is None else {"validation": {"score": score, "loss": 1.0}}
+        return row(stage, 0, 50.0, parameters, metrics=validation)
+
+    teacher, alone, student = trained("teacher", 900, 99.0), trained("alone", 300, 91.0), trained("student", 300, 90.0)
+
+    def name(*rows: Row) -> str | None:
+        found = shipped(by_stage(rows))
+        return found and found.stage
+
+    assert name(teacher, alone, student) == "alone"
+    assert name(teacher, alone, trained("student", 300, 91.0)) == "student"
+    assert name(teacher, trained("student", 300, None)) == "student"
+    assert name(row("arch", 0, None)) is None

@@ -6,10 +6,14 @@ from collections.abc import Sequence
 
 from pydantic import Field, model_validator
 
-from nasdistill.report import plots
+from nasdistill.report import plots, words
 from nasdistill.report.parts import Group
-from nasdistill.report.payloads import Payload
+from nasdistill.report.payloads import NotNegative, Payload
 from nasdistill.report.sections import SECTIONS, Found, Section
+from nasdistill.report.summaries import shipped, summarise
+
+MOST_CLASSES = 40
+"""Whose accuracies one picture can show."""
 
 
 class ConfusionPayload(Payload):
@@ -19,6 +23,9 @@ class ConfusionPayload(Payload):
 
     labels: list[str] = Field(min_length=1, description="Names of the classes.")
     matrix: list[list[float]] = Field(description="Square, in the order of the labels.")
+    bins: list[tuple[NotNegative, NotNegative, NotNegative]] = Field(
+        [], description="Per bin of confidence its images, how many are correct, the sum of their confidences."
+    )
 
     @model_validator(mode="after")
     def _square(self) -> ConfusionPayload:
@@ -26,25 +33,63 @@ class ConfusionPayload(Payload):
             raise ValueError(f"the matrix must have {len(self.labels)} rows and columns, one per label")
         return self
 
+    @property
+    def images(self) -> int:
+        """How many were scored."""
+        return round(sum(map(sum, self.matrix)))
+
+
+def summed(payloads: Sequence[ConfusionPayload]) -> ConfusionPayload:
+    """All seeds together; those with other labels than the first are left out."""
+    same = [payload for payload in payloads if payload.labels == payloads[0].labels]
+    matrix = [[sum(cells) for cells in zip(*rows, strict=True)] for rows in zip(*(p.matrix for p in same), strict=True)]
+    return ConfusionPayload(labels=payloads[0].labels, matrix=matrix)
+
 
 @SECTIONS.register("confusion")
 class Confusions(Section):
     """Test images by true and predicted class."""
 
-    title = "Confusion matrices"
-    lead = "Test images by true and predicted class: blue is right, orange is wrong, stronger is a larger share."
+    title = "Classes"
+    lead = (
+        "Test images by true and predicted class: blue is right, orange is wrong, stronger is a larger share. Beside "
+        "the network to ship: how often it is right in each class, and how often where it is so sure; dots below the "
+        "dashed line are surer than right."
+    )
     payload = ConfusionPayload
-    place = 90
+    place = 8
 
     def groups(self, found: Sequence[Found[ConfusionPayload]]) -> list[Group]:
-        pictures = []
-        for each in found:
-            first, *others = each.by_seed.values()
-            same = [first, *(confusion for confusion in others if confusion.labels == first.labels)]
-            matrix = [
-                [sum(cells) for cells in zip(*rows, strict=True)]
-                for rows in zip(*(confusion.matrix for confusion in same), strict=True)
-            ]
-            title = each.stage.stage if len(same) == 1 else f"{each.stage.stage}, {len(same)} seeds"
-            pictures.append(plots.confusion(matrix, first.labels, title))
-        return [Group("", tuple(pictures))]
+        """The network to ship with all that is known of it; of the others the matrices."""
+        first = shipped([each.stage for each in found])
+        groups = [_all_of(each) for each in found if first is not None and each.stage.stage == first.stage]
+        others = [each for each in found if first is None or each.stage.stage != first.stage]
+        if others:
+            groups.append(Group("Other networks" if groups else "", tuple(map(_matrix, others))))
+        return groups
+
+
+def _matrix(found: Found[ConfusionPayload]) -> str:
+    together = summed([*found.by_seed.values()])
+    seeds = len(found.by_seed)
+    return plots.confusion(together.matrix, together.labels, found.stage.stage + (f", {seeds} seeds" * (seeds > 1)))
+
+
+def _all_of(found: Found[ConfusionPayload]) -> Group:
+    """The matrix, the accuracy of each class with its interval, and how right the network is by how sure it is."""
+    together = summed([*found.by_seed.values()])
+    pictures = [_matrix(found)]
+    if len(together.labels) <= MOST_CLASSES:
+        of_class = [(row[number], sum(row)) for number, row in enumerate(together.matrix)]
+        pictures.append(plots.shares(of_class, together.labels, "Accuracy of each class, with 95 % interval"))
+    bins = [payload.bins for payload in found.by_seed.values() if payload.bins]
+    if bins:
+        errors = [calibration_error(of_seed) for of_seed in bins]
+        note = f"calibration error\n{words.spread(summarise(errors), 3)}"
+        pictures.append(plots.reliability(bins, "Accuracy over confidence", note))
+    return Group(found.stage.stage, tuple(pictures))
+
+
+def calibration_error(bins: Sequence[tuple[float, float, float]]) -> float:
+    """Expected calibration error, see `nasdistill.training.metrics.calibration_error`."""
+    return sum(abs(correct - sure) for _images, correct, sure in bins) / sum(images for images, _correct, _sure in bins)

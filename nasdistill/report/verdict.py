@@ -1,0 +1,117 @@
+"""What a hurried reader asks first: which network to take, how good and how small it is, and what it gets wrong."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from nasdistill.report import payloads, words
+from nasdistill.report.sections.confusion import ConfusionPayload, summed
+from nasdistill.report.summaries import StageSummary, candidates, share_interval, shipped
+from nasdistill.words import NONE, short, size
+
+UNEQUAL = 2.0
+"""How many times as many images as the rarest class the most frequent one has where that is worth a warning."""
+WIDE = 0.06
+"""Width of an interval of the accuracy that is worth one, too."""
+MOST_OFTEN = 3
+"""Confusions that are named."""
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """Of one network.
+
+    Attributes:
+        figures: each with what it means.
+        sentences: why this network, and what it gets wrong.
+        warnings: what these figures do not tell.
+    """
+
+    figures: tuple[tuple[str, str], ...] = ()
+    sentences: tuple[str, ...] = ()
+    warnings: tuple[str, ...] = ()
+
+
+def verdict(stages: Sequence[StageSummary], preferred: StageSummary | None = None) -> Verdict:
+    """Of the network that a run came to.
+
+    Args:
+        preferred: the one to take where that is known, as in a sweep.
+    """
+    stage = preferred or shipped(stages)
+    if stage is None:
+        return Verdict()
+    found = [*payloads.by_seed(ConfusionPayload, stage.rows).values()]
+    confusion = summed(found) if found else None
+    images = found[0].images if found else None
+    return Verdict(
+        _figures(stage, images),
+        tuple(filter(None, (_why(stage, stages) if preferred is None else "", _wrong(confusion)))),
+        tuple(filter(None, (_small(stage, images), _unequal(stage)))),
+    )
+
+
+def _figures(stage: StageSummary, images: int | None) -> tuple[tuple[str, str], ...]:
+    meaning = f"test accuracy of {words.with_weights(stage.stage, stage.counts)}"
+    if images and (accuracy := stage.accuracy()):
+        low, high = (100 * end for end in share_interval(accuracy.mean / 100, images))
+        meaning += f"; on {images:,} images, 95 % interval {low:.1f} to {high:.1f}"
+    latency, weights = stage.mean("latency_ms"), stage.mean("bytes")
+    shown = [
+        (f"{words.spread(stage.accuracy(), 1)} %", meaning),
+        (words.counted(stage.numbers("parameters")), "parameters" + (f", {size(weights)}" if weights else "")),
+        (short(stage.mean("multiply_adds")), "multiply-adds"),
+        (NONE if latency is None else f"{latency:.2f} ms", "for one image, in torch"),
+    ]
+    return tuple((figure, meaning) for figure, meaning in shown if not figure.startswith(NONE))
+
+
+def _why(stage: StageSummary, stages: Sequence[StageSummary]) -> str:
+    """Beside which others the network was chosen; nothing where there is no other of its size."""
+    others = [other for other in candidates(stages) if other.stage != stage.stage]
+    score = stage.validation()
+    if not others or score is None:
+        return ""
+    best = max(others, key=lambda other: other.validation() or 0.0)
+    return (
+        f"Take {stage.stage}: it recognises {score:.1f} % of the validation images, the most of {len(others) + 1} "
+        f"networks of at most its size; next is {best.stage} with {best.validation():.1f} %."
+    )
+
+
+def _wrong(confusion: ConfusionPayload | None) -> str:
+    if confusion is None:
+        return ""
+    pairs = sorted(
+        ((count, row, column) for row, line in enumerate(confusion.matrix) for column, count in enumerate(line)
+         if row != column and count), reverse=True
+    )  # fmt: skip
+    named = [
+        f"{confusion.labels[row]} for {confusion.labels[column]} ({count:.0f} of {sum(confusion.matrix[row]):.0f})"
+        for count, row, column in pairs[:MOST_OFTEN]
+    ]
+    return f"It most often takes {', '.join(named)}." if named else "It makes no mistake on the test images."
+
+
+def _small(stage: StageSummary, images: int | None) -> str:
+    accuracy = stage.accuracy()
+    if not images or accuracy is None:
+        return ""
+    low, high = share_interval(accuracy.mean / 100, images)
+    if high - low < WIDE:
+        return ""
+    return (
+        f"{images} test images tell an accuracy to ±{50 * (high - low):.0f} points: smaller differences may be chance."
+    )
+
+
+def _unequal(stage: StageSummary) -> str:
+    times = max((row.metrics.get("imbalance", 1.0) for row in stage.rows), default=1.0)
+    if times < UNEQUAL:
+        return ""
+    return (
+        f"The most frequent class has {times:.1f} times as many test images as the rarest; accuracy flatters a network "
+        "that neglects rare ones. See the accuracy of each class; `balance: sampling` or `balance: loss` trains all "
+        "alike, and `select: balanced-accuracy` selects so."
+    )
