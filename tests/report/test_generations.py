@@ -19,7 +19,7 @@ import pytest
 from PIL import Image
 
 from nasdistill.errors import DamagedFile
-from nasdistill.report import payloads, plots
+from nasdistill.report import answer_plots, payloads
 from nasdistill.report.parts import Part
 from nasdistill.report.records import Row, RunRecord
 from nasdistill.report.sections import ensembles as generations
@@ -187,19 +187,19 @@ def test_networks_that_no_seed_has_together_have_an_empty_cell() -> None:
 
 def test_a_cell_is_the_stronger_the_more_two_agree() -> None:
     values = [[100, 70, 80], [70, 100, 90], [80, 90, 100]]
-    opacity = cells_of(parsed(plots.agreement(values, ["a", "b", "c"], "t")))[..., 3].astype(int)
+    opacity = cells_of(parsed(answer_plots.agreement(values, ["a", "b", "c"], "t")))[..., 3].astype(int)
     assert (np.diag(opacity) == 0).all()
     assert 0 < opacity[0, 1] < opacity[0, 2] < opacity[1, 2]
     close = [[100, 90.1, 90.2], [90.1, 100, 90.3], [90.2, 90.3, 100]]
-    opacity = cells_of(parsed(plots.agreement(close, ["a", "b", "c"], "t")))[..., 3].astype(int)
+    opacity = cells_of(parsed(answer_plots.agreement(close, ["a", "b", "c"], "t")))[..., 3].astype(int)
     assert opacity[1, 2] - opacity[0, 1] <= 8  # of 255: a tenth of a percent is no news
 
 
 @pytest.mark.parametrize(("ink", "paper"), [("#1b1f24", "#ffffff"), ("#e6e9ee", "#14171c"), ("#000000", "#ffffff")])
 def test_numbers_can_be_read_on_the_strongest_cell(ink: str, paper: str) -> None:
-    *colour, opacity = cells_of(parsed(plots.agreement([[100, 0, 50], [0, 100, 100], [50, 100, 100]], "abc", "t")))[
-        1, 2
-    ]
+    *colour, opacity = cells_of(
+        parsed(answer_plots.agreement([[100, 0, 50], [0, 100, 100], [50, 100, 100]], "abc", "t"))
+    )[1, 2]
     behind = [int(paper[at : at + 2], 16) for at in (1, 3, 5)]
     share = opacity / 255
     mixed = [round(share * int(over) + (1 - share) * under) for over, under in zip(colour, behind, strict=True)]
@@ -209,7 +209,7 @@ def test_numbers_can_be_read_on_the_strongest_cell(ink: str, paper: str) -> None
 def test_twelve_networks_have_their_numbers_and_a_hundred_do_not() -> None:
     def texts(count: int) -> set[str]:
         values = [[100.0 if row == column else 91.26 for column in range(count)] for row in range(count)]
-        return texts_of(parsed(plots.agreement(values, [f"ban-{number}" for number in range(count)], "t")))
+        return texts_of(parsed(answer_plots.agreement(values, [f"ban-{number}" for number in range(count)], "t")))
 
     assert "91.3" in texts(8)
     assert "91" in texts(12)
@@ -238,7 +238,7 @@ def placed(root: ElementTree.Element) -> list[Circle]:
 
 
 def test_a_dot_is_a_bins_accuracy_over_its_mean_confidence() -> None:
-    dots = placed(parsed(plots.reliability([BINNED], "ban-0", "note")))
+    dots = placed(parsed(answer_plots.reliability([BINNED], "ban-0", "note")))
     assert [place for dot in dots for place in dot[:2]] == pytest.approx([0.5, 0.25, 0.975, 0.95], abs=1e-4)
     small, large = (radius**2 for _, _, radius in dots)
     assert large / small == pytest.approx(80 / 20, rel=0.1)  # areas are shares; a bin of one image still shows
@@ -247,7 +247,7 @@ def test_a_dot_is_a_bins_accuracy_over_its_mean_confidence() -> None:
 def test_bins_of_several_seeds_are_joined() -> None:
     """30 of 40 at 0.6 and 5 of 20 at 0.5: together 35 of 60 at 34 / 60."""
     other = [*EMPTY * 7, [40.0, 30.0, 24.0], *EMPTY * 6, [60.0, 57.0, 58.5]]
-    dots = placed(parsed(plots.reliability([BINNED, other], "ban-0", "note")))
+    dots = placed(parsed(answer_plots.reliability([BINNED, other], "ban-0", "note")))
     faint, strong = dots[:4], dots[4:]
     seeds = [0.5, 0.25, 0.975, 0.95, 0.6, 0.75, 0.975, 0.95]
     assert [place for dot in faint for place in dot[:2]] == pytest.approx(seeds, abs=1e-4)

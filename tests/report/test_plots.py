@@ -7,7 +7,7 @@ from xml.etree import ElementTree
 import pytest
 
 import nasdistill.report
-from nasdistill.report import plots
+from nasdistill.report import answer_plots, plots
 
 SVG = "{http://www.w3.org/2000/svg}"
 HOSTILE = '_</text><script>alert("1")</script>$\\frac{&\x00\n'
@@ -36,7 +36,7 @@ def pictures() -> dict[str, str]:
         "lines": plots.lines({"a": [[(1, 2.0), (2, 1.0)]], "b": [[(1, 1.0), (2, 3.0)]]}, "t", "epoch"),
         "bars": plots.bars({"before": [1, 2], "after": [2, 3]}, ["0", "1"], "t", "cell", "width"),
         "scatter": plots.scatter({"a": [(100, 90.0)], "b": [(1000, 91.0)]}, "t", "x", "y"),
-        "confusion": plots.confusion([[3, 1], [0, 4]], ["cat", "dog"], "t"),
+        "confusion": answer_plots.confusion([[3, 1], [0, 4]], ["cat", "dog"], "t"),
     }
 
 
@@ -78,19 +78,19 @@ def test_losses_over_many_orders_of_magnitude_are_drawn_on_a_logarithmic_scale()
 
 
 def test_counts_and_labels_of_a_confusion_matrix() -> None:
-    texts = texts_of(parsed(plots.confusion([[30, 1], [0, 29]], ["cat", "dog"], "student")))
+    texts = texts_of(parsed(answer_plots.confusion([[30, 1], [0, 29]], ["cat", "dog"], "student")))
     assert {"30", "1", "29", "cat", "dog", "predicted", "true", "student"} <= texts
     assert "0" not in texts
 
 
 def test_a_large_matrix_has_no_crowded_labels() -> None:
     hundred = [[float(row == column) for column in range(100)] for row in range(100)]
-    root = parsed(plots.confusion(hundred, [f"class {number}" for number in range(100)], "student"))
+    root = parsed(answer_plots.confusion(hundred, [f"class {number}" for number in range(100)], "student"))
     assert not any(text.startswith("class") for text in texts_of(root))
 
 
 def test_a_stage_that_never_saw_a_class_can_be_drawn() -> None:
-    assert "cat" in texts_of(parsed(plots.confusion([[0, 0], [0, 0]], ["cat", "dog"], "student")))
+    assert "cat" in texts_of(parsed(answer_plots.confusion([[0, 0], [0, 0]], ["cat", "dog"], "student")))
 
 
 @pytest.mark.parametrize("name", ["lines", "bars", "scatter", "confusion"])
@@ -116,7 +116,7 @@ def test_the_same_picture_has_the_same_bytes() -> None:
         plots.lines({HOSTILE: [[(1, 1.0)]], "b": [[(1, 2.0)]]}, HOSTILE, "epoch"),
         plots.bars({HOSTILE: [1.0], "b": [2.0]}, [HOSTILE], HOSTILE, "cell", "width"),
         plots.scatter({HOSTILE: [(1, 1.0)]}, HOSTILE, "x", "y"),
-        plots.confusion([[1.0]], [HOSTILE], HOSTILE),
+        answer_plots.confusion([[1.0]], [HOSTILE], HOSTILE),
     ],
 )
 def test_names_with_markup_are_inert(svg: str) -> None:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from pydantic import Field, model_validator
 
-from nasdistill.report import plots, words
+from nasdistill.report import answer_plots, words
 from nasdistill.report.parts import Group
 from nasdistill.report.payloads import NotNegative, Payload
 from nasdistill.report.sections import SECTIONS, Found, Section
@@ -72,7 +72,9 @@ class Confusions(Section):
 def _matrix(found: Found[ConfusionPayload]) -> str:
     together = summed([*found.by_seed.values()])
     seeds = len(found.by_seed)
-    return plots.confusion(together.matrix, together.labels, found.stage.stage + (f", {seeds} seeds" * (seeds > 1)))
+    return answer_plots.confusion(
+        together.matrix, together.labels, found.stage.stage + (f", {seeds} seeds" * (seeds > 1))
+    )
 
 
 def _all_of(found: Found[ConfusionPayload]) -> Group:
@@ -81,12 +83,12 @@ def _all_of(found: Found[ConfusionPayload]) -> Group:
     pictures = [_matrix(found)]
     if len(together.labels) <= MOST_CLASSES:
         of_class = [(row[number], sum(row)) for number, row in enumerate(together.matrix)]
-        pictures.append(plots.shares(of_class, together.labels, "Accuracy of each class, with 95 % interval"))
+        pictures.append(answer_plots.shares(of_class, together.labels, "Accuracy of each class, with 95 % interval"))
     bins = [payload.bins for payload in found.by_seed.values() if payload.bins]
     if bins:
         errors = [calibration_error(of_seed) for of_seed in bins]
         note = f"calibration error\n{words.spread(summarise(errors), 3)}"
-        pictures.append(plots.reliability(bins, "Accuracy over confidence", note))
+        pictures.append(answer_plots.reliability(bins, "Accuracy over confidence", note))
     return Group(found.stage.stage, tuple(pictures))
 
 

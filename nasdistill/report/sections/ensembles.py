@@ -9,7 +9,7 @@ from __future__ import annotations
 import statistics
 from collections.abc import Sequence
 
-from nasdistill.report import plots, tables, words
+from nasdistill.report import answer_plots, plots, tables, words
 from nasdistill.report.parts import Group
 from nasdistill.report.payloads import EnsemblePayload, FirstMembers, OneNetwork, Score
 from nasdistill.report.sections import SECTIONS, Found, Section
@@ -65,7 +65,7 @@ def draw(found: Sequence[EnsemblePayload]) -> tuple[str, str]:
     ]
     return (
         plots.in_order(series, names, "Accuracy of members and ensembles", "test accuracy, %"),
-        plots.agreement(_agreement(found, list(alone)), names, "Agreement, % of test images"),
+        answer_plots.agreement(_agreement(found, list(alone)), names, "Agreement, % of test images"),
     )
 
 
@@ -83,7 +83,7 @@ def draw_reliability(found: Sequence[EnsemblePayload]) -> tuple[str, ...]:
         count = words.counted(summarise([len(seed.members) for seed in found]))
         shown[f"{count} members together"] = [seed.whole for seed in found]
     return tuple(
-        plots.reliability(
+        answer_plots.reliability(
             [score.bins for score in scores],
             title,
             f"calibration error\n{words.spread(summarise([score.calibration_error for score in scores]), 3)}",
