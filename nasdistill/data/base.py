@@ -22,6 +22,9 @@ if TYPE_CHECKING:
 
 Shape = tuple[int, int, int]
 """Channels, height, width."""
+Resize = Literal["squash", "crop", "pad"]
+"""How an image comes to a size of another side ratio: out of proportion; its middle alone; or all of it, between black
+bars."""
 LUMA = (0.299, 0.587, 0.114)
 """What red, green and blue are of grey (ITU-R BT.601, section 2.5.1)."""
 
@@ -106,6 +109,7 @@ class ImageFiles:
         sums: int64, [N, C], sum of the pixel values 0..255 of each image.
         squares: int64, [N, C], sum of their squares.
         workers: processes that decode.
+        resize: how they are.
     """
 
     paths: tuple[Path, ...]
@@ -114,6 +118,7 @@ class ImageFiles:
     sums: torch.Tensor
     squares: torch.Tensor
     workers: int
+    resize: Resize = "squash"
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -122,7 +127,7 @@ class ImageFiles:
         """The images at `indices` (int64, [M]), in that order."""
         paths = tuple(self.paths[index] for index in indices.tolist())
         chosen = self.labels[indices], self.shape, self.sums[indices], self.squares[indices]
-        return ImageFiles(paths, *chosen, workers=self.workers)
+        return ImageFiles(paths, *chosen, workers=self.workers, resize=self.resize)
 
 
 Images = ImageSet | ImageFiles
@@ -146,7 +151,7 @@ def joined(first: Images, second: Images) -> Images:
         return ImageSet(torch.cat([first.images, second.images]), labels)
     if isinstance(first, ImageFiles) and isinstance(second, ImageFiles):
         sums, squares = (torch.cat([getattr(each, name) for each in (first, second)]) for name in ("sums", "squares"))
-        return ImageFiles(first.paths + second.paths, labels, first.shape, sums, squares, first.workers)
+        return ImageFiles(first.paths + second.paths, labels, first.shape, sums, squares, first.workers, first.resize)
     raise TypeError("images in memory and in files have no common form")
 
 

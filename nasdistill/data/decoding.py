@@ -8,7 +8,7 @@ import multiprocessing
 import os
 import stat
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,9 +16,9 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 import numpy.typing as npt
-from PIL import Image, UnidentifiedImageError
+from PIL import Image, ImageOps, UnidentifiedImageError
 
-from nasdistill.data.base import ImageFiles, Shape
+from nasdistill.data.base import ImageFiles, Resize, Shape
 from nasdistill.errors import UserError
 
 if TYPE_CHECKING:
@@ -47,6 +47,12 @@ UPRIGHT = {
     8: Image.Transpose.ROTATE_90,
 }
 """What sets an image of each orientation upright (Exif 2.3, section 4.6.4); those from 5 on lie on their sides."""
+
+RESIZES: Mapping[Resize, Callable[[Image.Image, tuple[int, int], Image.Resampling], Image.Image]] = {
+    "squash": Image.Image.resize,
+    "crop": ImageOps.fit,
+    "pad": ImageOps.pad,
+}
 
 T = TypeVar("T")
 
@@ -115,7 +121,7 @@ def read_header(path: Path) -> Header:
         return Header(_is_grey(image), height, width)
 
 
-def read_pixels(path: Path, shape: Shape) -> npt.NDArray[np.uint8]:
+def read_pixels(path: Path, shape: Shape, resize: Resize = "squash") -> npt.NDArray[np.uint8]:
     """The pixels of a file: [H, W, C], upright, converted to grey or colour, resized with antialiasing.
 
     Transparency is dropped, of an animation the first picture is taken, and 16 bit grey is cut to its upper 8.
@@ -130,11 +136,11 @@ def read_pixels(path: Path, shape: Shape) -> npt.NDArray[np.uint8]:
             upright = upright.transpose(UPRIGHT[orientation])
         upright = upright.convert("L" if channels == 1 else "RGB")
         if upright.size != (width, height):
-            upright = upright.resize((width, height), Image.Resampling.BILINEAR)
+            upright = RESIZES[resize](upright, (width, height), Image.Resampling.BILINEAR)
         return np.array(upright, dtype=np.uint8).reshape(height, width, channels)
 
 
-def decode(path: Path, shape: Shape) -> torch.Tensor:
+def decode(path: Path, shape: Shape, resize: Resize = "squash") -> torch.Tensor:
     """What `read_pixels` gives as a tensor: uint8, [C, H, W].
 
     Raises:
@@ -142,7 +148,7 @@ def decode(path: Path, shape: Shape) -> torch.Tensor:
     """
     import torch
 
-    return torch.from_numpy(read_pixels(path, shape)).permute(2, 0, 1)
+    return torch.from_numpy(read_pixels(path, shape, resize)).permute(2, 0, 1)
 
 
 def _orientation(image: Image.Image) -> int:
@@ -190,7 +196,7 @@ def read_headers(paths: Sequence[Path], workers: int) -> list[Header | Broken]:
     return [header for part in _spread(_headers_of, _parts(paths), workers) for header in part]
 
 
-def decode_files(paths: Sequence[Path], shape: Shape, workers: int, keep: bool) -> Decoded:
+def decode_files(paths: Sequence[Path], shape: Shape, resize: Resize, workers: int, keep: bool) -> Decoded:
     """Decode all files once.
 
     Args:
@@ -205,7 +211,7 @@ def decode_files(paths: Sequence[Path], shape: Shape, workers: int, keep: bool) 
     squares: list[torch.Tensor] = []
     broken: dict[int, str] = {}
     done = 0
-    for part, broken_in_part in _spread(functools.partial(_pixels_of, shape), _parts(paths), workers):
+    for part, broken_in_part in _spread(functools.partial(_pixels_of, shape, resize), _parts(paths), workers):
         if pixels is not None:
             pixels[done : done + len(part)] = part
         part_sums, part_squares = pixel_sums(part)
@@ -223,7 +229,7 @@ def decoded_batches(images: ImageFiles, places: Sequence[torch.Tensor]) -> Itera
         UserError: a file that could be decoded before no longer can.
     """
     batches = [[images.paths[index] for index in indices.tolist()] for indices in places]
-    decoded = _spread(functools.partial(_pixels_of, images.shape), batches, images.workers)
+    decoded = _spread(functools.partial(_pixels_of, images.shape, images.resize), batches, images.workers)
     for paths, (pixels, broken) in zip(batches, decoded, strict=True):
         for index, reason in broken.items():
             raise UserError(f"{paths[index]} can no longer be read: {reason}")
@@ -281,13 +287,13 @@ def _headers_of(paths: Sequence[Path]) -> list[Header | Broken]:
     return [_outcome(read_header, path) for path in paths]
 
 
-def _pixels_of(shape: Shape, paths: Sequence[Path]) -> tuple[torch.Tensor, dict[int, str]]:
+def _pixels_of(shape: Shape, resize: Resize, paths: Sequence[Path]) -> tuple[torch.Tensor, dict[int, str]]:
     import torch
 
     pixels = torch.zeros(len(paths), *shape, dtype=torch.uint8)
     broken = {}
     for index, path in enumerate(paths):
-        image = _outcome(functools.partial(decode, shape=shape), path)
+        image = _outcome(functools.partial(decode, shape=shape, resize=resize), path)
         if isinstance(image, Broken):
             broken[index] = str(image)
         else:

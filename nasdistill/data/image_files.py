@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import ClassVar, Literal
 
 import torch
 from pydantic import Field
 
-from nasdistill.data.base import ImageFiles, Images, ImageSet, Shape, Size
+from nasdistill.component import Facts
+from nasdistill.data.base import ImageFiles, Images, ImageSet, Resize, Shape, Size
 from nasdistill.data.class_folder_set import SkipsBroken
 from nasdistill.data.decoding import Broken, Header, decode_files, read_headers
 from nasdistill.errors import UserError
@@ -30,11 +31,22 @@ class DecodesImages(SkipsBroken):
     size: Size | None = Field(
         None, description="resize to height x width, e.g. 32x32; needed where the images differ in size"
     )
+    resize: Resize = Field(
+        "squash",
+        description="what to do with an image of another side ratio than `size`: squash it, crop it to its middle, or "
+        "pad it with black bars",
+    )
     channels: Literal[1, 3, "auto"] = Field("auto", description="1 grey, 3 colour, auto: grey if all images are")
     workers: int = Field(2, ge=0, le=1024, description="processes that decode; 0 decodes in the main process")
     memory_mb: int = Field(
         4096, gt=0, description="images that need more MiB of memory are decoded anew in each epoch instead of kept"
     )
+
+    def without_effect(self, facts: Facts) -> Iterator[tuple[str, str]]:
+        yield from super().without_effect(facts)
+        if self.size is None:
+            for name in self.differs("resize"):
+                yield name, "without `size` the images keep theirs"
 
     def decoded(self, paths: Sequence[Path], labels: Sequence[int]) -> tuple[Images, set[int]]:
         """The images in these files, and the places of those that are broken, which nobody may use.
@@ -47,7 +59,7 @@ class DecodesImages(SkipsBroken):
         self._stop_at(unreadable, paths)
         shape = self._shape(paths, headers)
         fits = len(paths) * shape[0] * shape[1] * shape[2] <= self.memory_mb * MEBIBYTE
-        found = decode_files(paths, shape, self.workers, keep=fits)
+        found = decode_files(paths, shape, self.resize, self.workers, keep=fits)
         broken = {**unreadable, **found.broken}
         self._stop_at(broken, paths)
         if broken:
@@ -59,7 +71,8 @@ class DecodesImages(SkipsBroken):
         classes = torch.tensor(labels)
         if found.pixels is not None:
             return ImageSet(found.pixels, classes), set(broken)
-        return ImageFiles(tuple(paths), classes, shape, found.sums, found.squares, self.workers), set(broken)
+        of_pixels = found.sums, found.squares
+        return ImageFiles(tuple(paths), classes, shape, *of_pixels, self.workers, self.resize), set(broken)
 
     def _stop_at(self, broken: dict[int, str], paths: Sequence[Path]) -> None:
         if broken and self.broken == "stop":

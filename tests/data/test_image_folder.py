@@ -9,9 +9,10 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from torchvision.transforms.functional import center_crop, pad, pil_to_tensor, resize
 
 from nasdistill.data.base import DATASETS, ImageFiles, Images
-from nasdistill.data.decoding import Broken, decode
+from nasdistill.data.decoding import RESIZES, Broken, decode, decoded_batches
 from nasdistill.data.preparation import load
 from nasdistill.data.sets.image_folder import ImageFolder
 from nasdistill.errors import SpecError, UserError
@@ -238,15 +239,29 @@ def test_nothing_but_broken_files(tmp_path: Path) -> None:
 
 
 def test_what_does_not_fit_in_memory_is_streamed_and_otherwise_the_same(tmp_path: Path) -> None:
-    write_class_folders(tmp_path, 150, size=(40, 40))  # 300 x 4800 bytes are 1.4 MiB
-    kept, streamed = (load(folder(tmp_path, memory_mb=limit), 3) for limit in (2, 1))
+    write_class_folders(tmp_path, 150, size=(40, 40))  # of 40x32 they take 1.1 MiB
+    options = {"size": "40x32", "resize": "crop"}
+    kept, streamed = (load(folder(tmp_path, memory_mb=limit, **options), 3) for limit in (2, 1))
     assert isinstance(streamed.train, ImageFiles)
     assert streamed.normalisation == kept.normalisation
     assert streamed.shape == kept.shape
     for part in ("train", "validation", "test"):
         files, images = getattr(streamed, part), getattr(kept, part)
         assert torch.equal(files.labels, images.labels)
-        assert torch.equal(decode(files.paths[7], files.shape), images.images[7])
+        (decoded,) = decoded_batches(files, [torch.tensor([7])])
+        assert torch.equal(decoded[0], images.images[7])
+
+
+@pytest.mark.parametrize("size", [(24, 12), (12, 24)], ids=["high", "wide"])
+def test_images_of_other_proportions_are_squashed_cropped_or_padded(tmp_path: Path, size: tuple[int, int]) -> None:
+    picture = Image.fromarray(write_picture(tmp_path / "x.png", size=size))
+    squashed, cropped, padded = (decode(tmp_path / "x.png", (3, 8, 8), policy).int() for policy in RESIZES)
+    assert torch.equal(squashed, pil_to_tensor(resize(picture, [8, 8])).int())
+    whole = resize(picture, [size[0] // 3, size[1] // 3])
+    bars = [2, 0] if size[0] > size[1] else [0, 2]
+    assert torch.equal(padded, pil_to_tensor(pad(whole, bars)).int())
+    middle = pil_to_tensor(center_crop(resize(picture, 8), [8, 8])).int()
+    assert int((cropped - middle).abs()[:, 1:-1, 1:-1].max()) <= 1  # theirs is cut when it is small
 
 
 def test_the_fingerprint_follows_names_and_bytes_and_not_time(tmp_path: Path) -> None:

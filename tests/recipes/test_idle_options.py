@@ -136,6 +136,12 @@ def test_a_data_sets_options_without_effect_are_told(options: dict[str, Any], fa
     assert idle(registry("datasets").parse({"name": "digits", **options}), facts) == told
 
 
+def test_images_that_keep_their_size_are_not_resized(tmp_path: Path) -> None:
+    kept = registry("datasets").parse({"name": "image-folder", "root": str(tmp_path), "resize": "pad"})
+    assert idle(kept, TEN) == ["resize"]
+    assert idle(kept.model_copy(update={"size": (8, 8)}), TEN) == []
+
+
 @pytest.mark.parametrize("uses", ["train", "distill", "zero-shot", "grow-teacher", "search", "ensemble"])
 def test_defaults_are_not_warned_of(uses: str) -> None:
     images = facts_of(few_digits())
