@@ -37,8 +37,8 @@ class Manifest(BaseModel):
     seed: int
     metrics: dict[str, Any]
     cost: dict[str, Any]
-    """`seconds`, `peak_memory_bytes`, `samples_per_second`, `evaluation_share`, `latency_ms`: what differs between
-    machines."""
+    """`seconds`, `peak_memory_bytes`, `samples_per_second`, `evaluation_share`, `latency_ms`, `export_latency_ms`: what
+    differs between machines."""
     provenance: dict[str, Any]
     """`versions`, `git`, `device`, `precision`, `data`, `plugins`."""
     files: dict[str, str]

@@ -43,7 +43,8 @@ def brief_latency() -> Iterator[None]:
     from nasdistill.models import inspection
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(inspection, "latency_ms", functools.partial(inspection.latency_ms, seconds=0.01))
+        for name in ("latency_ms", "runtime_latency_ms"):
+            patch.setattr(inspection, name, functools.partial(getattr(inspection, name), seconds=0.01))
         yield
 
 

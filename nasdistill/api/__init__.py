@@ -160,14 +160,18 @@ def evaluate(network: Given, data: Data, options: EvaluateSettings) -> Metrics:
     return cast(Metrics, run_stage("evaluate", {"network": network}, data, options))
 
 
-def export(network: Given, folder: str | Path, format: Any = "onnx") -> Metrics:
-    """Write a trained network for other programs into `folder`/payload: `onnx`, `torch`, `packed`, or a list of them.
+def export(network: Given, folder: str | Path, format: Any = "onnx", data: Data | None = None) -> Metrics:
+    """Write a trained network for other programs into `folder`/payload, with a model card.
+
+    Args:
+        format: `onnx`, `onnx-int8`, `torch`, `packed`, or a list of them.
+        data: what the files are scored and calibrated with.
 
     Returns:
-        size, and by format under `exports` the file and how far its outputs lie from the network's.
+        size, and by format under `exports` the file, how far its outputs lie from the network's, and what it scores.
     """
     options = Settings(folder=Path(folder))
-    return cast(Metrics, run_stage("export", {"network": network}, None, options, format=format))
+    return cast(Metrics, run_stage("export", {"network": network}, data, options, format=format))
 
 
 def run(

@@ -13,7 +13,7 @@ import numpy.typing as npt
 
 from nasdistill.data.base import Normalisation, Shape
 from nasdistill.errors import UserError
-from nasdistill.models.onnx_files import IMAGES, open_session
+from nasdistill.models.onnx_files import IMAGES, PREPROCESSING, open_session
 from nasdistill.registry import build
 
 Pixels = npt.NDArray[np.uint8]
@@ -51,14 +51,16 @@ def from_onnx(path: Path) -> Classifier:
         raise UserError(f"{path} was not exported by nasdistill: its metadata are no JSON ({error})") from None
     if lacking := [name for name in TOLD[:-1] if name not in told]:
         raise UserError(f"{path} was not exported by nasdistill: its metadata lack {', '.join(lacking)}")
-    return _of_logits(
-        path,
-        tuple(told["input_shape"]),
-        told["labels"] or range(told["classes"]),
-        told["normalisation"] and build(Normalisation, told["normalisation"]),
-        "vocabulary" in told,
-        lambda images: session.run(None, {IMAGES: images})[0],
-    )
+
+    def run(images: npt.NDArray[Any]) -> Floats:
+        found: Floats = session.run(None, {IMAGES: images})[0]
+        return found
+
+    shape, labels = tuple(told["input_shape"]), told["labels"] or range(told["classes"])
+    if PREPROCESSING in metadata:
+        return Classifier(shape, _names(labels), run)
+    normalisation = told["normalisation"] and build(Normalisation, told["normalisation"])
+    return _of_logits(path, shape, labels, normalisation, "vocabulary" in told, run)
 
 
 def from_artifact(folder: Path) -> Classifier:
@@ -79,7 +81,7 @@ def from_artifact(folder: Path) -> Classifier:
         return found
 
     labels = spec.labels or range(spec.classes)
-    return _of_logits(folder, spec.shape, labels, spec.normalisation, spec.tokens > 0, logits)
+    return _of_logits(folder, spec.reads, labels, spec.normalisation, spec.tokens > 0, logits)
 
 
 def _of_logits(
@@ -105,7 +107,11 @@ def _of_logits(
         normalised = pixels * scale + shift
         return softmax(logits(np.ascontiguousarray(normalised.transpose(0, 3, 1, 2))))
 
-    return Classifier(shape, [str(label) for label in labels], probabilities)
+    return Classifier(shape, _names(labels), probabilities)
+
+
+def _names(labels: Sequence[Any]) -> list[str]:
+    return [str(label) for label in labels]
 
 
 def softmax(logits: Floats) -> Floats:

@@ -11,7 +11,7 @@ import math
 import statistics
 import time
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -176,17 +176,40 @@ def latency_ms(module: nn.Module, shape: Shape, seconds: float = 0.25) -> float:
     Args:
         seconds: how long to measure.
     """
-    times: list[float] = []
     with _as_found(module):
         image = blank_image(module, shape)
-        module(image)  # the first one chooses kernels and takes memory
-        end = time.perf_counter() + seconds
-        while not times or time.perf_counter() < end:
-            _wait_for(image.device)
-            start = time.perf_counter()
+
+        def answer() -> None:
             module(image)
             _wait_for(image.device)
-            times.append(time.perf_counter() - start)
+
+        return _median_ms(answer, seconds)
+
+
+def runtime_latency_ms(runtime: Callable[[torch.Tensor], object], shape: Shape, seconds: float = 0.25) -> float:
+    """Median time of one image through an exported network, in milliseconds, with one thread of torch.
+
+    Args:
+        seconds: how long to measure.
+    """
+    threads = torch.get_num_threads()
+    image = torch.zeros(1, *shape)
+    torch.set_num_threads(1)
+    try:
+        with torch.no_grad():
+            return _median_ms(lambda: runtime(image), seconds)
+    finally:
+        torch.set_num_threads(threads)
+
+
+def _median_ms(answer: Callable[[], object], seconds: float) -> float:
+    answer()  # the first one chooses kernels and takes memory
+    times: list[float] = []
+    end = time.perf_counter() + seconds
+    while not times or time.perf_counter() < end:
+        start = time.perf_counter()
+        answer()
+        times.append(time.perf_counter() - start)
     return statistics.median(times) * 1000
 
 

@@ -10,9 +10,13 @@ from nasdistill.errors import UserError
 if TYPE_CHECKING:
     from onnxruntime import InferenceSession
 
-FILE = "network.onnx"
-IMAGES, LOGITS = "images", "logits"
-"""The input, and the output."""
+FILE, INT8_FILE = "network.onnx", "network-int8.onnx"
+IMAGES = "images"
+"""The input."""
+LOGITS, PROBABILITIES = "logits", "probabilities"
+"""The output, of images that are normalised, or of pixels."""
+PREPROCESSING = "preprocessing"
+"""In the metadata of files that read pixels, uint8 [N, H, W, C]."""
 
 
 def open_session(path: Path, threads: int = 0) -> InferenceSession:

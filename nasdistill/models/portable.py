@@ -54,7 +54,7 @@ def metadata(spec: NetworkSpec) -> dict[str, str]:
 
 def check(
     exported: Callable[[torch.Tensor], torch.Tensor],
-    network: nn.Module,
+    network: Callable[[torch.Tensor], torch.Tensor],
     shape: Shape,
     tolerance: float,
     tokens: int = 0,

@@ -51,7 +51,7 @@ StageListener = Callable[[str, int, Mapping[str, float], int], None]
 """Is called with a stage's name, its seed, numbers by name, and the step that they are of."""
 
 # Numbers that differ from one machine to the next count as cost, so that metrics stay comparable bit for bit.
-COSTS = ("samples_per_second", "evaluation_share", "latency_ms")
+COSTS = ("samples_per_second", "evaluation_share", "latency_ms", "export_latency_ms")
 
 
 @dataclass(frozen=True)

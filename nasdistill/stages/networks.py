@@ -207,6 +207,23 @@ def network_for_data(
     return matched_network(field, value, spec, network, data.classes, classes)
 
 
+def data_as_trained(field: Place, value: object, spec: NetworkSpec, data: Data) -> Data:
+    """Data in the words and the normalisation that a network was trained with.
+
+    Raises:
+        SpecError: at the field: it was made for other images or classes, or for these in another order.
+    """
+    from dataclasses import replace
+
+    from nasdistill.data.words import data_read_with
+
+    _check_fit(field, value, spec, data, own_words=True)
+    if spec.labels not in (None, data.classes):
+        raise SpecError(f"the {in_words(field)} {value!r} has other classes than the data set", path_of(field))
+    data = data_read_with(data, spec.vocabulary)
+    return data if spec.normalisation is None else replace(data, normalisation=spec.normalisation)
+
+
 def _check_fit(field: Place, value: object, spec: NetworkSpec, data: Data, own_words: bool) -> None:
     if (spec.shape, spec.classes) != (data.shape, len(data.classes)):
         part = spec.labels and spec.shape == data.shape and places_of(data.classes, spec.labels)

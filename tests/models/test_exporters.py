@@ -74,6 +74,8 @@ def test_onnx_runs_alone_on_any_batch_and_says_how_to_feed_it(
     (logits,) = session.run(["logits"], {"images": IMAGES})
     assert np.abs(logits - expected(network)).max() < 1e-4
     assert told["difference"] < 1e-4
+    # torch notes the line of each operator: more bytes than the weights have, and paths of this machine
+    assert b"site-packages" not in (tmp_path / "network.onnx").read_bytes()
     assert network.training
     assert network.auxiliary is not None
 
@@ -95,6 +97,66 @@ json.dump(extra, open("extra.json", "w"))
     subprocess.run([sys.executable, "-c", script], cwd=tmp_path, check=True)
     assert np.abs(np.load(tmp_path / "logits.npy") - expected(network)).max() < 1e-5
     check_metadata(json.loads((tmp_path / "extra.json").read_text()), spec)
+
+
+def test_with_preprocessing_pixels_go_in_and_probabilities_come_out(tmp_path: Path) -> None:
+    spec = spec_of("mlp-8")
+    network = spec.build()
+    exporter = EXPORTERS.parse({"name": "onnx", "preprocessing": True})
+    exporter.export(spec, network, tmp_path)
+    session = onnxruntime.InferenceSession(str(tmp_path / "network.onnx"), providers=["CPUExecutionProvider"])
+    pixels = np.random.default_rng(1).integers(256, size=(5, 8, 8, 1), dtype=np.uint8)
+    (probabilities,) = session.run(["probabilities"], {"images": pixels})
+    images = (torch.from_numpy(pixels).permute(0, 3, 1, 2) / 255 - 0.25) / 0.5
+    with torch.no_grad():
+        logits = alone(network)(images)
+    assert np.abs(probabilities - logits.softmax(1).numpy()).max() < 1e-5
+    assert json.loads(session.get_modelmeta().custom_metadata_map["preprocessing"]) is True
+    loaded = exporter.load(tmp_path / "network.onnx")
+    assert torch.allclose(loaded(images), logits.log_softmax(1), atol=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("model", "preprocessing"), [("wrn-10-1", True), pytest.param("darts-v2-4-3", False, marks=pytest.mark.slow)]
+)
+def test_int8_answers_nearly_as_the_network_does(tmp_path: Path, model: str, preprocessing: bool) -> None:
+    torch.manual_seed(0)
+    spec = spec_of(model)
+    network = spec.build()
+    pixels = torch.randint(256, (64, 1, 8, 8), generator=torch.Generator().manual_seed(0))
+    images = (pixels / 255 - 0.25) / 0.5
+    with torch.no_grad():
+        network(images)
+    exporter = EXPORTERS.parse({"name": "onnx-int8", "preprocessing": preprocessing})
+    exporter.export(spec, network, tmp_path, images)
+    with torch.no_grad():
+        expected = alone(network)(images).log_softmax(1)
+    found = exporter.load(tmp_path / "network-int8.onnx")(images).log_softmax(1)
+    assert 0 < (found - expected).abs().max() < 0.1 * (expected.max() - expected.min())
+    model_proto = onnx.load(tmp_path / "network-int8.onnx")
+    assert [(each.domain, each.version) for each in model_proto.opset_import] == [("", 21)]
+    kinds = [onnx.TensorProto.DataType.Name(weight.data_type) for weight in model_proto.graph.initializer]
+    convolutions = [node for node in model_proto.graph.node if node.op_type == "Conv"]
+    assert kinds.count("INT8") >= len(convolutions)
+    metadata = {entry.key: entry.value for entry in model_proto.metadata_props}
+    check_metadata(metadata, spec)
+    assert ("preprocessing" in metadata) == preprocessing
+
+
+def test_int8_that_spoils_a_network_or_has_no_images_is_refused(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    spec = spec_of("mlp-8")
+    network = spec.build()
+    with torch.no_grad():  # two logits that 8 bits cannot tell apart, and one weight that takes all the range
+        network.classifier.weight.copy_(network.classifier.weight[:1].repeat(3, 1))
+        network.classifier.bias.copy_(torch.tensor([0.0, 1e-7, 0.0]))
+    images = torch.randn(64, 1, 8, 8)
+    with pytest.raises(
+        UserError, match=r"in 8 bits only \d+\.\d % of 64 training images are given the network's class"
+    ):
+        EXPORTERS.parse({"name": "onnx-int8", "least_agreement": 100}).export(spec, network, tmp_path, images)
+    with pytest.raises(UserError, match="takes the ranges of activations from training images; name the data set"):
+        EXPORTERS.parse("onnx-int8").export(spec, network, tmp_path)
 
 
 READS_23 = tuple(map(int, onnxruntime.__version__.split(".")[:2])) >= (1, 22)

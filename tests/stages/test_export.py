@@ -2,17 +2,28 @@
 
 from __future__ import annotations
 
+import logging
+import re
+import subprocess
+import sys
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import torch
+from PIL import Image
 
-from nasdistill.artifacts import publish
+from nasdistill.api import load_data, train
+from nasdistill.artifacts import Artifact, publish
+from nasdistill.data.base import DATASETS
+from nasdistill.data.loaders import scale_and_shift
 from nasdistill.errors import SpecError
-from nasdistill.models.base import NetworkSpec, save_network
-from nasdistill.stages.base import STAGES
+from nasdistill.models.base import load_network, save_network
+from nasdistill.models.classifier import from_onnx
+from nasdistill.models.model_card import share_interval
+from nasdistill.stages.base import STAGES, Context
+from nasdistill.training.engine import EngineSettings
+from nasdistill.training.records import Records
 
 
 @pytest.mark.parametrize(
@@ -34,13 +45,20 @@ def test_an_unknown_format_gives_the_nearest() -> None:
         STAGES.parse({"name": "export", "network": "student", "format": "onx"})
 
 
-def test_writes_the_files_and_says_what_they_hold(tmp_path: Path) -> None:
-    torch.manual_seed(0)
-    spec = NetworkSpec(model="mlp-8", shape=(1, 4, 4), classes=3)
-    save_network(tmp_path / "prepared", spec, spec.build())
-    network = publish(
-        tmp_path / "prepared",
-        tmp_path / "network",
+@pytest.fixture(scope="module")
+def network(tmp_path_factory: pytest.TempPathFactory) -> Artifact:
+    """A network for digits, whose classifier knows something."""
+    folder = tmp_path_factory.mktemp("network")
+    data = load_data("digits", limit=200)
+    trained = train("mlp-16", data, epochs=8, quiet=True)
+    save_network(folder / "prepared", trained.spec, trained.module)
+    return publish_network(folder / "prepared", folder / "network")
+
+
+def publish_network(prepared: Path, place: Path) -> Artifact:
+    return publish(
+        prepared,
+        place,
         kind="network",
         config={},
         inputs={},
@@ -50,13 +68,98 @@ def test_writes_the_files_and_says_what_they_hold(tmp_path: Path) -> None:
         provenance={},
         **dict.fromkeys(("stage", "uses", "key"), "train"),
     )
-    folder = tmp_path / "payload"
+
+
+def exported(network: Artifact, folder: Path, data: Any, **options: Any) -> dict[str, Any]:
+    stage = STAGES.parse({"name": "export", "network": "student", **options})
+    dataset = DATASETS.parse(data)
+    stage.check_data(dataset)
     folder.mkdir()
-    context: Any = SimpleNamespace(folder=folder, networks={})  # all that exporting needs of its surroundings
-    stage = STAGES.parse({"name": "export", "network": "student", "format": ["onnx", "torch"]})
-    metrics = stage.run({"network": network}, context).metrics
-    assert (metrics["parameters"], metrics["multiply_adds"]) == (16 * 8 + 8 + 8 * 3 + 3, 16 * 8 + 8 * 3)
-    assert sorted(path.name for path in folder.iterdir()) == ["network.onnx", "network.pt2"]
+    engine = EngineSettings(accelerator="cpu")
+    context = Context("export", folder, folder, Records(None, "export", True), 0, dataset, engine)
+    return stage.run({"network": network}, context).metrics
+
+
+def test_without_data_the_files_are_checked_and_timed(network: Artifact, tmp_path: Path) -> None:
+    folder = tmp_path / "payload"
+    metrics = exported(network, folder, "none", format=["onnx", "torch"])
+    assert (metrics["parameters"], metrics["multiply_adds"]) == (64 * 16 + 16 + 16 * 10 + 10, 64 * 16 + 16 * 10)
+    assert sorted(path.name for path in folder.iterdir()) == ["model-card.md", "network.onnx", "network.pt2"]
     for told in metrics["exports"].values():
         assert told["bytes"] == (folder / told["file"]).stat().st_size
         assert told["difference"] < 1e-5
+        assert "accuracy" not in told
+    assert metrics["bytes"] == metrics["exports"]["onnx"]["bytes"]
+    assert metrics["latency_ms"] == metrics["export_latency_ms"]["onnx"] > 0
+    assert set(metrics["export_latency_ms"]) == {"onnx", "torch"}
+    assert "test accuracy |" not in (folder / "model-card.md").read_text()
+
+
+def test_with_data_each_file_is_scored_on_the_test_images_in_its_runtime(network: Artifact, tmp_path: Path) -> None:
+    folder = tmp_path / "payload"
+    metrics = exported(network, folder, {"name": "digits", "limit": 200}, format=["onnx", "onnx-int8"])
+    data = load_data("digits", limit=200)
+    spec, module = load_network(network.folder)
+    scale, shift = scale_and_shift(spec.normalisation, torch.device("cpu"))
+    with torch.no_grad():
+        predicted = module(data.test.images * scale + shift).argmax(1)
+    accuracy = 100 * float((predicted == data.test.labels).double().mean())
+    of_onnx, of_int8 = metrics["exports"]["onnx"], metrics["exports"]["onnx-int8"]
+    assert of_onnx["accuracy"] == pytest.approx(accuracy)
+    assert of_onnx["agreement"] == 100
+    assert metrics["accuracy"] == {"last": accuracy, "best": accuracy, "selected": accuracy}
+    assert metrics["misclassified"] == int((predicted != data.test.labels).sum())
+    assert 90 < of_int8["agreement"] <= 100
+    low, high = share_interval(int((predicted == data.test.labels).sum()), len(predicted))
+    card = (folder / "model-card.md").read_text()
+    assert f"{accuracy:.2f} % of {len(predicted)} images; 95 % interval {low:.1f} to {high:.1f} %" in card
+    assert all(f"`{told['file']}` | {name} |" in card for name, told in metrics["exports"].items())
+
+
+@pytest.mark.parametrize("preprocessing", [False, True])
+def test_the_program_on_the_card_runs(network: Artifact, tmp_path: Path, preprocessing: bool) -> None:
+    folder = tmp_path / "payload"
+    exported(network, folder, "none", format={"name": "onnx", "preprocessing": preprocessing})
+    digits = load_data("digits").test
+    Image.fromarray(digits.images[0, 0].numpy()).save(folder / "photo.png")
+    _before, program, _after = re.split("```(?:python)?\n", (folder / "model-card.md").read_text())
+    done = subprocess.run(
+        [sys.executable, "-c", program.replace("photo.jpg", "photo.png")],
+        cwd=folder, capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    answer = from_onnx(folder / "network.onnx").probabilities(digits.images[:1].permute(0, 2, 3, 1).numpy()).argmax()
+    assert done.stdout == f"{answer}\n"
+
+
+def test_other_data_are_told_and_cost_no_file(
+    network: Artifact, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    data = {"name": "digits", "limit": 200}
+    spec, module = load_network(network.folder)
+    fewer = spec.model_copy(update={"labels": tuple(reversed(spec.labels or ()))})
+    save_network(tmp_path / "prepared", fewer, module)
+    with caplog.at_level(logging.WARNING):
+        metrics = exported(publish_network(tmp_path / "prepared", tmp_path / "other"), tmp_path / "payload", data)
+    assert "files are not scored: the network 'student' has other classes than the data set" in caplog.text
+    assert "accuracy" not in metrics["exports"]["onnx"]
+
+
+@pytest.mark.parametrize(
+    ("format", "words"),
+    [
+        (["onnx", "onnx-int8"], "'onnx-int8' takes the ranges of activations from training images, and here are none"),
+        (["onnx", {"name": "onnx", "opset": 18}], "'onnx' stands here twice, and both would write the same file"),
+    ],
+)
+def test_what_cannot_be_written_is_refused_before_anything_runs(format: Any, words: str) -> None:
+    stage = STAGES.parse({"name": "export", "network": "student", "format": format})
+    with pytest.raises(SpecError, match=words):
+        stage.check_data(DATASETS.parse("none"))
+
+
+def test_the_interval_of_wilson() -> None:
+    """Against the roots of (p - x)^2 = z^2 x (1 - x) / n, which is how it is defined."""
+    for right, count in ((0, 10), (7, 10), (118, 118), (51, 118)):
+        for end in share_interval(right, count):
+            x = end / 100
+            assert (right / count - x) ** 2 == pytest.approx(1.959964**2 * x * (1 - x) / count, abs=1e-9)

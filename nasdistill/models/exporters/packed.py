@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import json
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from pydantic import Field
 from safetensors import SafetensorError, safe_open
@@ -19,6 +19,9 @@ from nasdistill.models.exporters import EXPORTERS, Exporter
 from nasdistill.models.portable import alone, check, metadata
 from nasdistill.registry import build
 from nasdistill.storage import write_bytes
+
+if TYPE_CHECKING:
+    from nasdistill.models.exporters import Runtime
 
 FILE = "network-packed.safetensors"
 
@@ -45,12 +48,12 @@ class Packed(Exporter):
         network = alone(network)
         tensors = {name: value.contiguous() for name, value in packed(network).state_dict().items()}
         write_bytes(folder / FILE, save(tensors, metadata(spec)))
-        _spec, read = load_packed(folder / FILE)
-        return {
-            "file": FILE,
-            "bytes": (folder / FILE).stat().st_size,
-            "difference": check(read, network, spec.shape, self.tolerance, spec.tokens),
-        }
+        difference = check(self.load(folder / FILE), network, spec.shape, self.tolerance, spec.tokens)
+        return {"file": FILE, "bytes": (folder / FILE).stat().st_size, "difference": difference}
+
+    def load(self, path: Path, threads: int = 0) -> Runtime:
+        """The network as torch computes it, from its bits."""
+        return load_packed(path)[1]
 
 
 def packed(network: nn.Module) -> nn.Module:
