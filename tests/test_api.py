@@ -54,8 +54,11 @@ def test_training_and_distilling_give_the_bits_of_the_command_line(
     words = ["--epochs", "1", "--data", "digits", "--seed", "3", *CPU]
     assert main(["train", "--model", "mlp-16", *words]) == 0
     assert main(["distill", "--student", "mlp-8", "--teacher", "runs/train/stages/train", *words]) == 0
+    assert main(["fine-tune", "runs/train/stages/train", *words]) == 0
     digits = nd.load_data("digits", seed=3)
     taught_by = nd.train("mlp-16", digits, epochs=1, **FAST)
+    tuned = nd.fine_tune(taught_by, digits, epochs=1, **FAST)
+    assert same(tuned.module, nd.load("runs/fine-tune/stages/fine-tune").module)
     torch.manual_seed(99)
     student = nd.distil(nd.build("mlp-8", digits), taught_by, digits, epochs=1, **FAST)
     by_command = nd.load("runs/distill/stages/distill")

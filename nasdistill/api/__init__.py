@@ -23,6 +23,7 @@ from nasdistill.api.calls import Given, run_stage, teachers
 from nasdistill.api.options import (
     DistilSettings,
     EvaluateSettings,
+    FineTuneSettings,
     GrowSettings,
     SearchSettings,
     Settings,
@@ -52,6 +53,7 @@ __all__ = [
     "draw",
     "evaluate",
     "export",
+    "fine_tune",
     "grow",
     "load",
     "load_data",
@@ -130,6 +132,12 @@ def search(space: Any, data: Data, options: SearchSettings) -> Result:
 def train(network: Given, data: Data, options: TrainSettings) -> Result:
     """Train a network on the labels of `data`; one that is trained goes on from its weights unless `fresh`."""
     return cast(Result, run_stage("train", {"model": network}, data, options))
+
+
+@takes_options(FineTuneSettings)
+def fine_tune(network: Given, data: Data, options: FineTuneSettings) -> Result:
+    """Train a pretrained or adapted network on the labels of `data`: its head first, then all of it."""
+    return cast(Result, run_stage("fine-tune", {"model": network}, data, options))
 
 
 @takes_options(GrowSettings)

@@ -15,6 +15,7 @@ from nasdistill.distill.objectives import Objective
 from nasdistill.errors import SpecError, UserError
 from nasdistill.stages.distill import DistillOptions
 from nasdistill.stages.evaluate import EvaluateOptions
+from nasdistill.stages.fine_tune import FineTuneOptions
 from nasdistill.stages.grow_teacher import GrowOptions
 from nasdistill.stages.search import SearchOptions
 from nasdistill.stages.train import TrainOptions
@@ -45,6 +46,10 @@ class SearchSettings(Settings, SearchOptions):
 
 
 class TrainSettings(Settings, TrainOptions):
+    pass
+
+
+class FineTuneSettings(Settings, FineTuneOptions):
     pass
 
 

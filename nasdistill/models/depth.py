@@ -5,7 +5,7 @@ from __future__ import annotations
 from torch import nn
 
 from nasdistill.data.base import Shape
-from nasdistill.errors import UserError, unknown
+from nasdistill.errors import UserError, nearest
 from nasdistill.models.inspection import run_order
 
 
@@ -29,7 +29,9 @@ def up_to(path: str, network: nn.Module, shape: Shape) -> set[str]:
     met = _met(network, shape)
     inside = [place for called, place in met.items() if called == path or called.startswith(f"{path}.")]
     if not path or not inside:
-        raise UserError(unknown("module", path, [each for each in met if each]))
+        guess = nearest(path, met)
+        hint = f"did you mean {guess!r}?" if guess else "`nasdistill inspect` lists them"
+        raise UserError(f"an image meets no module {path!r}; {hint}")
     return {name for name, _ in network.named_parameters() if met[_called(name, met)] <= max(inside)}
 
 

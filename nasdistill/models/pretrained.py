@@ -144,10 +144,10 @@ class LibraryModel(Model):
         published = self.published()
         if shape[0] != published.shape[0]:
             raise UserError(f"the weights of {self.title} read {published.shape[0]} channels, not {shape[0]}")
-        file = self.pretrained if isinstance(self.pretrained, Path) else downloaded(published)
         plain = self.model_copy(update={"pretrained": False, "size": None, "binary": None})
         spec = NetworkSpec(model=plain, shape=published.shape, classes=published.classes)
         with torch.random.fork_rng(devices=[]), found_at("pretrained"):
+            file = self.pretrained if isinstance(self.pretrained, Path) else downloaded(published)
             network = spec.build()
             found = tensors_for(network, file)
             trained_for = _classes_in(found.shapes, spec, network)

@@ -46,5 +46,5 @@ def test_what_comes_before_the_end_of_a_module_holds_all_inside_it() -> None:
     rest = {"head.weight", "head.bias"}
     assert up_to("block", network, (3, 4, 4)) == up_to("block.2", network, (3, 4, 4))
     assert up_to("block", network, (3, 4, 4)) | rest == {name for name, _ in network.named_parameters()}
-    with pytest.raises(UserError, match=r"unknown module 'blok'; did you mean 'block'\?"):
+    with pytest.raises(UserError, match=r"an image meets no module 'blok'; did you mean 'block'\?"):
         up_to("blok", network, (3, 4, 4))

@@ -126,7 +126,7 @@ def test_a_pretrained_network_becomes_a_teacher_and_needs_its_file_no_more(tmp_p
     ("options", "field", "told"),
     [
         ({"model": "wrn-10-1"}, "model", "'wrn-10-1' has no trained weights; its option `pretrained` gives some"),
-        ({"freeze_to": "groups.7"}, "freeze_to", r"unknown module 'groups.7'; did you mean 'groups.\d'"),
+        ({"freeze_to": "groups.7"}, "freeze_to", r"meets no module 'groups.7'; did you mean 'groups.\d'"),
         ({"freeze_to": "classifier"}, "freeze_to", "nothing is left to learn after 'classifier'"),
     ],
 )
