@@ -195,13 +195,13 @@ def learn(
 def halves(data: Data, batch_size: int, engine: Engine, seed: int) -> tuple[ImageBatches, ImageBatches]:
     """Batches of the training images that train the weights, and of those that train or score the architecture.
 
-    Both are drawn per class; cutout is left out, as published for DARTS, and so is what mixes labels: an architecture
-    is evaluated on images as they are.
+    Both are drawn per class; cutout is left out, as published for DARTS, and so are erasing and what mixes labels: an
+    architecture is evaluated on images as they are.
 
     Raises:
         UserError: there are too few images.
     """
-    left_out = {"cutout", *mixing(data.augmentations)}
+    left_out = {"cutout", "erasing", *mixing(data.augmentations)}
     augmentations = tuple(item for item in data.augmentations if item.registered_name not in left_out)
     one, other = stratified(data.train.labels, len(data.train) // 2, seed)
     if len(one) < 2:

@@ -285,6 +285,26 @@ def test_an_alternating_flip_shows_each_image_from_both_sides_in_turn() -> None:
     assert of_flips(images, 2, views=1) == first
 
 
+def test_an_epoch_taken_up_again_and_processes_that_share_it_see_the_same_bits() -> None:
+    names = ("alternating-flip", "random-resized-crop", "color-jitter", "rand-augment", "blur", "erasing")
+
+    def batches(*more: str, **options: Any) -> ImageBatches:
+        images = ImageSet(photographs(40, (3, 12, 12)), torch.zeros(40, dtype=torch.int64))
+        augmentations = [make(name) for name in (*names, *more)]
+        return ImageBatches(
+            images, NORMALISATION, 10, seed=3, shuffle=True, augmentations=augmentations, classes=2, **options
+        )
+
+    for more in ((), ("mixup",)):
+        whole = [batch.images for batch in batches(*more).epoch(1)]
+        assert all(
+            torch.equal(*pair) for pair in zip(whole[2:], (b.images for b in batches(*more).epoch(1, 2)), strict=True)
+        )
+        for rank in range(2):
+            share = (batch.images for batch in batches(*more, rank=rank, world_size=2).epoch(1))
+            assert all(torch.equal(ours[rank::2], theirs) for ours, theirs in zip(whole, share, strict=True))
+
+
 def test_colours_are_changed_in_bytes_alone() -> None:
     with pytest.raises(SpecError, match="color-jitter changes colours of 8 bits: list it before rotation") as caught:
         DATASETS.parse({"name": "digits", "augmentations": ["flip", "rotation", "color-jitter"]})

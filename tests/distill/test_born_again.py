@@ -77,6 +77,10 @@ def test_cwtm_weighs_each_image_by_its_teachers_highest_probability() -> None:
     losses = cross_entropies(STUDENT, one_hot(LABELS))
     expected = sum(weight * loss for weight, loss in zip(highest, losses, strict=True)) / highest.sum()
     assert loss_of("cwtm", STUDENT, TEACHER, LABELS).item() == pytest.approx(expected, rel=1e-12)
+    mixed = 0.3 * one_hot(LABELS) + 0.7 * one_hot(LABELS.roll(1))
+    losses = cross_entropies(STUDENT, mixed)
+    expected = sum(weight * loss for weight, loss in zip(highest, losses, strict=True)) / highest.sum()
+    assert loss_of("cwtm", STUDENT, TEACHER, torch.as_tensor(mixed)).item() == pytest.approx(expected, rel=1e-12)
 
 
 def test_a_teacher_that_is_equally_sure_of_all_leaves_plain_cross_entropy() -> None:

@@ -128,7 +128,7 @@ def test_halves_share_no_image_and_every_class_alike(data: Data) -> None:
     assert int((counts[0] - counts[1]).abs().max()) <= 1
 
 
-@pytest.mark.parametrize("spec", [{"name": "cutout", "size": 8}, "mixup"])
+@pytest.mark.parametrize("spec", [{"name": "cutout", "size": 8}, "erasing", "mixup"])
 def test_cutout_and_mixed_labels_are_left_out(data: Data, spec: Any) -> None:
     augmented = dataclasses.replace(data, augmentations=(registry("augmentations").parse(spec),))
     plain, cut = (halves(part, darts().batch_size, engine(), seed=0)[0] for part in (data, augmented))
