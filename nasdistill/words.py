@@ -1,7 +1,8 @@
-"""Numbers and names as people read them."""
+"""Numbers and names as people read them, and how sure a share is."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 NONE = "\N{EN DASH}"
@@ -50,3 +51,13 @@ def duration(seconds: float | None) -> str:
     if hours:
         return f"{hours} h {minutes} min"
     return f"{minutes} min {rest} s" if minutes else f"{rest} s"
+
+
+def share_interval(share: float, count: int) -> tuple[float, float]:
+    """The 95 % interval of a share of `count` things drawn at random (Wilson 1927), both ends in [0, 1].
+
+    With z = 1.96: (p + z^2/2n -+ z sqrt(p(1-p)/n + z^2/4n^2)) / (1 + z^2/n).
+    """
+    z2 = 1.959964**2 / count
+    middle, half = share + z2 / 2, math.sqrt(z2 * (share * (1 - share) + z2 / 4))
+    return max(0.0, (middle - half) / (1 + z2)), min(1.0, (middle + half) / (1 + z2))

@@ -128,7 +128,7 @@ def _answers(classifier: Classifier, files: Sequence[Path], top: int) -> list[An
     pixels: list[npt.NDArray[np.uint8]] = []
     for answer in answers:
         try:
-            pixels.append(read_pixels(answer.file, classifier.shape))
+            pixels.append(read_pixels(answer.file, classifier.shape, classifier.resize))
         except Broken as error:
             answer.broken = str(error)
     read = [answer for answer in answers if not answer.broken]

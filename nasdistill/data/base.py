@@ -164,6 +164,7 @@ class RawData:
         words: where they hold texts.
         split_test: whether the files come without a test set, so that `test` was split off `train`.
         unlabelled: further images to train on, whose classes nobody knows.
+        resize: how images in files came to their size, where they did.
     """
 
     train: Images
@@ -173,6 +174,7 @@ class RawData:
     words: Words | None = None
     split_test: bool = False
     unlabelled: Images | None = None
+    resize: Resize = "squash"
 
 
 class DataSet(Component):
@@ -248,6 +250,7 @@ class Data:
         seed: what the validation images were split off with.
         words: of texts.
         unlabelled: further images to train on, whose classes nobody knows.
+        resize: how images in files came to their size, where they did.
     """
 
     train: Images
@@ -259,6 +262,7 @@ class Data:
     seed: int = 0
     words: Words | None = None
     unlabelled: Images | None = None
+    resize: Resize = "squash"
 
     def __repr__(self) -> str:
         sizes = [whole(len(part)) for part in (self.train, self.validation, self.test)]

@@ -49,6 +49,7 @@ def prepare(source: RawData, options: DataSet, seed: int) -> Data:
         augmentations=tuple(options.augmentations),
         seed=seed,
         words=source.words,
+        resize=source.resize,
         unlabelled=source.unlabelled,
     )
 

@@ -11,7 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field, SerializerFunctionWrapHandler
 
 from nasdistill.artifacts import MANIFEST, NETWORK_FILES, open_artifact
 from nasdistill.component import LARGEST
-from nasdistill.data.base import Normalisation, Shape, Size
+from nasdistill.data.base import Normalisation, Resize, Shape, Size
 from nasdistill.errors import DamagedFile, UserError, written_at
 from nasdistill.registry import Component, ComponentOf, Registry, build, registry
 from nasdistill.storage import read_json, sha256_of_json, write_bytes, write_json
@@ -123,12 +123,15 @@ class NetworkSpec(BaseModel):
     labels: tuple[str, ...] | None = Field(None, description="names of the classes, in order")
     normalisation: Normalisation | None = Field(None, description="what images must be normalised with")
     vocabulary: tuple[str, ...] | None = Field(None, description="the tokens of texts, by their numbers")
+    resize: Resize = Field("squash", description="how images of another side ratio come to their size")
 
     @model_serializer(mode="wrap")
-    def _without_an_empty_vocabulary(self, serialise: SerializerFunctionWrapHandler) -> dict[str, Any]:
+    def _without_what_is_rare(self, serialise: SerializerFunctionWrapHandler) -> dict[str, Any]:
         plain: dict[str, Any] = serialise(self)
         if self.vocabulary is None:
             del plain["vocabulary"]
+        if self.resize == "squash":
+            del plain["resize"]
         return plain
 
     @property
@@ -159,6 +162,7 @@ class NetworkSpec(BaseModel):
             classes=len(data.classes),
             labels=data.classes,
             normalisation=data.normalisation,
+            resize=data.resize,
             vocabulary=vocabulary,
         )
 

@@ -4,22 +4,22 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from nasdistill.data.base import Normalisation, Shape
+from nasdistill.data.base import Normalisation, Resize, Shape
 from nasdistill.errors import UserError
 from nasdistill.models.onnx_files import IMAGES, PREPROCESSING, open_session
 from nasdistill.registry import build
 
 Pixels = npt.NDArray[np.uint8]
 Floats = npt.NDArray[np.floating[Any]]
-TOLD = ("labels", "normalisation", "input_shape", "classes", "vocabulary")
-"""What is read of a file's metadata; the last is there for texts alone."""
+TOLD = ("labels", "normalisation", "input_shape", "classes")
+"""What a file's metadata must hold."""
 
 
 @dataclass(frozen=True)
@@ -30,11 +30,13 @@ class Classifier:
         shape: channels, height and width of the images that it reads.
         labels: names of the classes.
         probabilities: from pixels [N, H, W, C] to [N, classes].
+        resize: how photographs of another side ratio come to that height and width.
     """
 
     shape: Shape
     labels: Sequence[str]
     probabilities: Callable[[Pixels], Floats]
+    resize: Resize = "squash"
 
 
 def from_onnx(path: Path) -> Classifier:
@@ -46,10 +48,10 @@ def from_onnx(path: Path) -> Classifier:
     session = open_session(path)
     metadata = session.get_modelmeta().custom_metadata_map
     try:
-        told = {name: json.loads(metadata[name]) for name in TOLD if name in metadata}
+        told = {name: json.loads(metadata[name]) for name in (*TOLD, "vocabulary", "resize") if name in metadata}
     except ValueError as error:
         raise UserError(f"{path} was not exported by nasdistill: its metadata are no JSON ({error})") from None
-    if lacking := [name for name in TOLD[:-1] if name not in told]:
+    if lacking := [name for name in TOLD if name not in told]:
         raise UserError(f"{path} was not exported by nasdistill: its metadata lack {', '.join(lacking)}")
 
     def run(images: npt.NDArray[Any]) -> Floats:
@@ -58,9 +60,11 @@ def from_onnx(path: Path) -> Classifier:
 
     shape, labels = tuple(told["input_shape"]), told["labels"] or range(told["classes"])
     if PREPROCESSING in metadata:
-        return Classifier(shape, _names(labels), run)
-    normalisation = told["normalisation"] and build(Normalisation, told["normalisation"])
-    return _of_logits(path, shape, labels, normalisation, "vocabulary" in told, run)
+        classifier = Classifier(shape, _names(labels), run)
+    else:
+        normalisation = told["normalisation"] and build(Normalisation, told["normalisation"])
+        classifier = _of_logits(path, shape, labels, normalisation, "vocabulary" in told, run)
+    return replace(classifier, resize=told.get("resize", "squash"))
 
 
 def from_artifact(folder: Path) -> Classifier:
@@ -81,7 +85,8 @@ def from_artifact(folder: Path) -> Classifier:
         return found
 
     labels = spec.labels or range(spec.classes)
-    return _of_logits(folder, spec.reads, labels, spec.normalisation, spec.tokens > 0, logits)
+    classifier = _of_logits(folder, spec.reads, labels, spec.normalisation, spec.tokens > 0, logits)
+    return replace(classifier, resize=spec.resize)
 
 
 def _of_logits(

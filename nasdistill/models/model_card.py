@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import html
-import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from nasdistill.models.base import NetworkSpec
-from nasdistill.words import NONE, size, whole
+from nasdistill.words import NONE, share_interval, size, whole
 
 CARD = "model-card.md"
 MOST_CLASSES = 20
@@ -18,10 +17,12 @@ MOST_CONFUSIONS = 20
 FILL_IN = "(to be filled in)"
 # How the pixels of a photograph become what an ONNX file reads; the rest of the program is the same.
 _NORMALISED = "((pixels / 255 - {mean}) / {std}).astype(numpy.float32).transpose(2, 0, 1)[None]"
+_RESIZES = {"squash": "PIL.Image.Image.resize", "crop": "PIL.ImageOps.fit", "pad": "PIL.ImageOps.pad"}
 _PROGRAM = """\
-import json, numpy, onnxruntime, PIL.Image
+import json, numpy, onnxruntime, PIL.Image, PIL.ImageOps
 session = onnxruntime.InferenceSession("{file}")
-photo = PIL.Image.open("photo.jpg").convert("{mode}").resize(({width}, {height}), PIL.Image.Resampling.BILINEAR)
+photo = PIL.ImageOps.exif_transpose(PIL.Image.open("photo.jpg")).convert("{mode}")
+photo = {resize}(photo, ({width}, {height}), PIL.Image.Resampling.BILINEAR)
 pixels = numpy.array(photo).reshape({height}, {width}, {channels})
 answer = session.run(None, {{"images": {images}}})[0].argmax()
 print(json.loads(session.get_modelmeta().custom_metadata_map["labels"])[answer])
@@ -64,16 +65,6 @@ def model_card(facts: Facts) -> str:
     return "\n\n".join(parts) + "\n"
 
 
-def share_interval(right: int, count: int) -> tuple[float, float]:
-    """The 95 % interval of a share of `count` things drawn at random, in percent (Wilson 1927).
-
-    With z = 1.96: (p + z^2/2n -+ z sqrt(p(1-p)/n + z^2/4n^2)) / (1 + z^2/n).
-    """
-    z2, share = 1.959964**2 / count, right / count
-    middle, half = share + z2 / 2, math.sqrt(z2 * (share * (1 - share) + z2 / 4))
-    return 100 * max(0.0, (middle - half) / (1 + z2)), 100 * min(1.0, (middle + half) / (1 + z2))
-
-
 def _labels(spec: NetworkSpec) -> Sequence[str]:
     return spec.labels or [str(number) for number in range(spec.classes)]
 
@@ -91,7 +82,7 @@ def _about(facts: Facts) -> Iterator[tuple[str, str]]:
     yield "multiply-adds", whole(facts.multiply_adds)
     if facts.confusion is not None:
         images, right = sum(map(sum, facts.confusion)), sum(row[place] for place, row in enumerate(facts.confusion))
-        low, high = share_interval(right, images)
+        low, high = (100 * end for end in share_interval(right / images, images))
         yield (
             "test accuracy",
             f"{100 * right / images:.2f} % of {whole(images)} images; 95 % interval {low:.1f} to {high:.1f} %",
@@ -144,7 +135,8 @@ def _usage(facts: Facts) -> Iterator[str]:
     file, (channels, height, width) = readable[0]["file"], spec.shape
     images = "pixels[None]" if readable[0]["preprocessing"] else _NORMALISED.format(**spec.normalisation.model_dump())
     mode = "L" if channels == 1 else "RGB"
-    program = _PROGRAM.format(file=file, mode=mode, height=height, width=width, channels=channels, images=images)
+    sizes = {"height": height, "width": width, "channels": channels}
+    program = _PROGRAM.format(file=file, mode=mode, resize=_RESIZES[spec.resize], images=images, **sizes)
     yield f"With nasdistill: `nasdistill predict {file} photo.jpg`. Without it:"
     yield f"```python\n{program}```"
 

@@ -37,7 +37,8 @@ def metadata(spec: NetworkSpec) -> dict[str, str]:
 
     `input_shape` is channels, height, width; `normalisation` holds the mean and std per channel that pixels in [0, 1]
     are normalised with before the network reads them; `vocabulary` the tokens of texts, by their numbers, which these
-    networks read as floats; `labels` are the classes' names, in the order of the logits.
+    networks read as floats; `labels` are the classes' names, in the order of the logits; `resize` how a photograph of
+    another side ratio comes to the size: `squash`, `crop` or `pad`.
     """
     content = spec.model_dump(mode="json")
     values = {
@@ -46,6 +47,7 @@ def metadata(spec: NetworkSpec) -> dict[str, str]:
         "normalisation": content["normalisation"],
         "input_shape": content["shape"],
         "classes": content["classes"],
+        "resize": spec.resize,
         "spec": content,
         "producer": f"nasdistill {nasdistill.__version__}",
     }

@@ -9,7 +9,7 @@ import numpy as np
 from matplotlib.axes import Axes
 
 from nasdistill.report.plots import INK, SERIES, name_places, picture, rgb, shortened
-from nasdistill.report.summaries import share_interval
+from nasdistill.words import share_interval
 
 
 def shares(counts: Sequence[tuple[float, float]], names: Sequence[str], title: str) -> str:

@@ -179,16 +179,6 @@ def shipped(stages: Sequence[StageSummary]) -> StageSummary | None:
     return max(reversed(candidates(stages)), key=lambda stage: stage.validation() or 0.0, default=last)
 
 
-def share_interval(share: float, count: int) -> tuple[float, float]:
-    """The 95 % interval of a share of `count` things drawn at random (Wilson 1927), both ends in [0, 1].
-
-    With z = 1.96: (p + z^2/2n -+ z sqrt(p(1-p)/n + z^2/4n^2)) / (1 + z^2/n).
-    """
-    z2 = 1.959964**2 / count
-    middle, half = share + z2 / 2, math.sqrt(z2 * (share * (1 - share) + z2 / 4))
-    return max(0.0, (middle - half) / (1 + z2)), min(1.0, (middle + half) / (1 + z2))
-
-
 def comparable_pairs(stages: Sequence[StageSummary]) -> list[tuple[StageSummary, StageSummary, Difference]]:
     """Every two stages that trained networks of one size: the later one, the earlier one, the difference."""
     found = []

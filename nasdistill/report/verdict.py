@@ -7,8 +7,8 @@ from dataclasses import dataclass
 
 from nasdistill.report import payloads, words
 from nasdistill.report.sections.confusion import ConfusionPayload, summed
-from nasdistill.report.summaries import StageSummary, candidates, share_interval, shipped
-from nasdistill.words import NONE, short, size
+from nasdistill.report.summaries import StageSummary, candidates, shipped
+from nasdistill.words import NONE, share_interval, short, size
 
 UNEQUAL = 2.0
 """How many times as many images as the rarest class the most frequent one has where that is worth a warning."""

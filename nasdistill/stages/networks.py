@@ -179,7 +179,8 @@ def _named(spec: NetworkSpec, names: Labels | None) -> NetworkSpec:
 
 def trained_on(spec: NetworkSpec, data: Data) -> NetworkSpec:
     """The spec of a network after it was trained on a data set."""
-    return spec.model_copy(update={"labels": data.classes, "normalisation": data.normalisation})
+    told = {"labels": data.classes, "normalisation": data.normalisation, "resize": data.resize}
+    return spec.model_copy(update=told)
 
 
 def network_for_data(

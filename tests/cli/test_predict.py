@@ -70,6 +70,28 @@ def test_the_artifact_and_its_file_tell_what_the_network_computes(nasdistill: Co
     assert [LABELS.index(name) for name in of_file["colour.png"]] == np.argsort(expected)[::-1].tolist()
 
 
+def test_a_wide_picture_is_cropped_as_the_training_images_were(nasdistill: Command, made: Path, tmp_path: Path) -> None:
+    middle = np.random.default_rng(1).integers(256, size=(8, 8, 3), dtype=np.uint8)
+    Image.fromarray(np.hstack([middle * 0, middle, middle * 0])).save(tmp_path / "wide.png")
+    Image.fromarray(middle).save(tmp_path / "middle.png")
+    spec, network = load_network(made / "net")
+    (tmp_path / "crops").mkdir()
+    save_network(tmp_path / "crops", spec.model_copy(update={"resize": "crop"}), network)
+    model = onnx.load(made / "network.onnx")
+    (resize,) = (entry for entry in model.metadata_props if entry.key == "resize")
+    resize.value = '"crop"'
+    onnx.save(model, tmp_path / "crops.onnx")
+
+    def answers(network: Path) -> list[dict[str, float]]:
+        return list(told(predict(nasdistill, network, "wide.png", "middle.png", "--json").stdout).values())
+
+    for crops in (tmp_path / "crops", tmp_path / "crops.onnx"):
+        wide, of_middle = answers(crops)
+        assert wide == pytest.approx(of_middle)
+    wide, of_middle = answers(made / "net")
+    assert wide != pytest.approx(of_middle)
+
+
 def test_half_a_file_costs_no_other_and_shows_in_the_status(nasdistill: Command, made: Path) -> None:
     given = (made / "network.onnx", made / "half.jpg", made / "photos/grey.png")
     done = predict(nasdistill, *given, "--csv", "--top", "2")

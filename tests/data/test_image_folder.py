@@ -16,6 +16,7 @@ from nasdistill.data.decoding import RESIZES, Broken, decode, decoded_batches
 from nasdistill.data.preparation import load
 from nasdistill.data.sets.image_folder import ImageFolder
 from nasdistill.errors import SpecError, UserError
+from nasdistill.models.base import NetworkSpec
 from tests.data.fakes import random_bytes, write_class_folders, write_picture
 
 
@@ -245,6 +246,7 @@ def test_what_does_not_fit_in_memory_is_streamed_and_otherwise_the_same(tmp_path
     assert isinstance(streamed.train, ImageFiles)
     assert streamed.normalisation == kept.normalisation
     assert streamed.shape == kept.shape
+    assert NetworkSpec.for_data("mlp-4", kept).model_dump()["resize"] == streamed.resize == "crop"
     for part in ("train", "validation", "test"):
         files, images = getattr(streamed, part), getattr(kept, part)
         assert torch.equal(files.labels, images.labels)

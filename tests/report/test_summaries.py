@@ -11,10 +11,10 @@ from nasdistill.report.summaries import (
     by_stage,
     comparable_pairs,
     paired_difference,
-    share_interval,
     shipped,
     summarise,
 )
+from nasdistill.words import share_interval
 
 accuracies = st.floats(0, 100).map(lambda value: round(value, 3))
 

@@ -64,4 +64,4 @@ class ImageFolder(ClassFolderSet, DecodesImages):
             parts[name] = images.subset(good)
             first += len(part)
         unlabelled = parts.pop("unlabelled", None)
-        return replace(self.assembled(parts, found.classes), unlabelled=unlabelled)
+        return replace(self.assembled(parts, found.classes), unlabelled=unlabelled, resize=self.resize)
