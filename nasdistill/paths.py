@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import tempfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -64,3 +65,16 @@ def _each_text(data: Any, kind: type[Any], change: Callable[[Any], Any]) -> Any:
     if isinstance(data, list | tuple):
         return [_each_text(value, kind, change) for value in data]
     return change(data) if isinstance(data, kind) else data
+
+
+def user_cache() -> Path:
+    """The user's cache folder of this program; a new temporary one where it cannot be written."""
+    cache = os.environ.get("XDG_CACHE_HOME", "")
+    try:
+        folder = (Path(cache) if os.path.isabs(cache) else Path("~/.cache").expanduser()) / "nasdistill"
+        folder.mkdir(parents=True, exist_ok=True)
+        if os.access(folder, os.W_OK):
+            return folder
+    except (OSError, RuntimeError):  # nobody knows the user's home, or it is read-only
+        pass
+    return Path(tempfile.mkdtemp(prefix="nasdistill-"))

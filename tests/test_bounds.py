@@ -15,10 +15,10 @@ from torch import nn
 
 from nasdistill.component import Options, parts_of
 from nasdistill.errors import SpecError, UserError
-from nasdistill.models import budget
+from nasdistill.models import memory_limit
 from nasdistill.models.base import MODELS, NetworkSpec
-from nasdistill.models.budget import within_memory
 from nasdistill.models.genotypes import Genotype
+from nasdistill.models.memory_limit import within_memory
 from nasdistill.recipes.schema import RecipeFile
 from nasdistill.registry import KINDS, build, registry
 
@@ -152,7 +152,7 @@ def test_a_large_network_that_fits_gets_the_weights_that_it_always_got(monkeypat
     torch.manual_seed(0)
     expected = nn.Linear(20, 10).weight
     for large, devices in ((1 << 28, ["cpu"]), (100, ["cpu", "meta", "cpu"])):
-        monkeypatch.setattr(budget, "LARGE", large)
+        monkeypatch.setattr(memory_limit, "LARGE", large)
         built.clear()
         torch.manual_seed(0)
         found = within_memory(linear)
@@ -161,12 +161,12 @@ def test_a_large_network_that_fits_gets_the_weights_that_it_always_got(monkeypat
 
 
 def test_a_container_has_its_share_of_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(budget, "LIMITS", (str(tmp_path / "memory.max"), str(tmp_path / "nowhere")))
+    monkeypatch.setattr(memory_limit, "LIMITS", (str(tmp_path / "memory.max"), str(tmp_path / "nowhere")))
     (tmp_path / "memory.max").write_text("max\n")
-    whole = budget.memory_bytes()
+    whole = memory_limit.memory_bytes()
     assert whole > 1 << 28
     (tmp_path / "memory.max").write_text("1000000\n")
-    assert budget.memory_bytes() == 1_000_000
+    assert memory_limit.memory_bytes() == 1_000_000
 
 
 @pytest.mark.parametrize("option", ["length", "train_per_class", "test_per_class"])

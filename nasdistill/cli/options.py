@@ -52,6 +52,11 @@ class Option:
         return flag_of(self.name)
 
     @property
+    def has_parts(self) -> bool:
+        """Whether it is a config of its own, whose options can be set one by one."""
+        return isinstance(self.annotation, type) and issubclass(self.annotation, BaseModel)
+
+    @property
     def component_kind(self) -> str | None:
         """The kind of the component, or of the components in the list, that this option holds."""
         return next((part.kind for part in parts_of(self.annotation) if isinstance(part, ComponentOf)), None)

@@ -90,7 +90,7 @@ def stage_command(name: str, stage: type[Stage]) -> Callable[..., None]:
     parameters = [
         parameter(
             option,
-            optional=option.name in positional or goes_on,
+            optional=option.name in positional or goes_on or option.has_parts,
             completes="models" if option.name in read and read[option.name].or_model else None,
         )
         for option in options

@@ -16,6 +16,8 @@ from pathlib import Path
 
 import torch
 
+from nasdistill.paths import user_cache
+
 log = logging.getLogger(__name__)
 
 HERE = Path(__file__).parent
@@ -56,7 +58,7 @@ def _file() -> Path:
     made_from = hashlib.sha256("\0".join((*command, platform.machine())).encode())
     for file in READ:
         made_from.update(file.read_bytes())
-    made = _folder() / f"depthwise-{made_from.hexdigest()[:16]}.so"
+    made = user_cache() / f"depthwise-{made_from.hexdigest()[:16]}.so"
     if not made.exists():
         with tempfile.TemporaryDirectory(dir=made.parent) as folder:
             draft = Path(folder, made.name)
@@ -64,16 +66,3 @@ def _file() -> Path:
             subprocess.run(command, check=True, capture_output=True, timeout=120)  # noqa: S603
             draft.replace(made)
     return made
-
-
-def _folder() -> Path:
-    """The user's cache; a new temporary folder where it cannot be written."""
-    cache = os.environ.get("XDG_CACHE_HOME", "")
-    try:
-        folder = (Path(cache) if os.path.isabs(cache) else Path("~/.cache").expanduser()) / "nasdistill"
-        folder.mkdir(parents=True, exist_ok=True)
-        if os.access(folder, os.W_OK):
-            return folder
-    except (OSError, RuntimeError):  # nobody knows the user's home, or it is read-only
-        pass
-    return Path(tempfile.mkdtemp(prefix="nasdistill-"))

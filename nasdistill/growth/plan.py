@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from nasdistill.errors import SpecError, UserError
 from nasdistill.models.base import MODELS, NetworkSpec
-from nasdistill.models.growable import Growable, Part, Unit
+from nasdistill.models.growable import Growable
+from nasdistill.models.scalable import Part, Scalable, Unit
 
 if TYPE_CHECKING:
     from torch import nn
@@ -57,11 +58,11 @@ def growable(spec: NetworkSpec) -> Growable:
 
 
 def widths_of(spec: NetworkSpec) -> dict[str, int]:
-    """Channels of each unit; empty for a model without units, which only a plug-in's method can grow."""
-    return {unit.name: unit.width for unit in spec.model.units()} if isinstance(spec.model, Growable) else {}
+    """Channels of each unit; empty for a model without units."""
+    return {unit.name: unit.width for unit in spec.model.units()} if isinstance(spec.model, Scalable) else {}
 
 
-def with_model(spec: NetworkSpec, model: Growable) -> NetworkSpec:
+def with_model(spec: NetworkSpec, model: Scalable) -> NetworkSpec:
     """`spec` with another model."""
     return spec.model_copy(update={"model": model})
 
@@ -72,10 +73,10 @@ def size(spec: NetworkSpec, budget: Budget) -> int:
     Raises:
         UserError: its parameters are more than this machine's memory.
     """
-    from nasdistill.models.budget import refuse_beyond_memory
+    from nasdistill.models.memory_limit import refuse_beyond_memory
 
-    if reason_not_to_grow(spec) is None:
-        parts = growable(spec).parts(spec.reads, spec.classes)
+    if isinstance(spec.model, Scalable) and spec.model.binary is None:
+        parts = spec.model.parts(spec.reads, spec.classes)
     else:
         parts = (Part(_built, (spec.model_dump_json(),), spec.reads),)
     found = sum(_size(part, budget) for part in parts)
@@ -210,7 +211,7 @@ def _tuned(spec: NetworkSpec, target: Target) -> NetworkSpec:
 
 def with_width(spec: NetworkSpec, unit: str, width: int) -> NetworkSpec:
     """`spec` with another width of one unit."""
-    return with_model(spec, growable(spec).with_widths({unit: width}))
+    return with_model(spec, spec.model.with_widths({unit: width}))
 
 
 def channel_costs(spec: NetworkSpec, budget: Budget) -> dict[str, float]:

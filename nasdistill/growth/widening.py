@@ -16,7 +16,8 @@ from torch import nn
 from nasdistill.errors import UserError, written_at
 from nasdistill.growth.plan import growable, with_width
 from nasdistill.models.base import NetworkSpec
-from nasdistill.models.growable import Slot, Unit
+from nasdistill.models.growable import Slot
+from nasdistill.models.scalable import Unit
 
 
 def choose_sources(unit: Unit, width: int, generator: torch.Generator) -> torch.Tensor:

@@ -10,14 +10,15 @@ from torch import nn
 from torch.nn import functional
 
 from nasdistill.data.base import Shape
-from nasdistill.models.base import MODELS, Model
+from nasdistill.models.base import MODELS
+from nasdistill.models.grouped import GroupedModel, Widths
 from nasdistill.models.limits import one_of_depths, require_images
 
 _FAMILY = "wide ResNet"
 
 
 @MODELS.register("alfano-wrn")
-class AlfanoWideResNet(Model):
+class AlfanoWideResNet(GroupedModel):
     """`wrn` with BN and ReLU before the stem, a 1x1 convolution to 16*width after it, and none after the last group.
 
     The other differences: convolutions have biases, a shortcut stands only where the resolution halves and reads the
@@ -26,6 +27,7 @@ class AlfanoWideResNet(Model):
 
     source: ClassVar[str] = "Alfano 2020, From Knowledge Distillation to BAN, and its released code, WideResNet.py"
     shorthand: ClassVar[str] = r"alfano-wrn-(?P<depth>\d+)-(?P<width>\d+)"
+    other_layers: ClassVar[int] = 4
 
     depth: Annotated[int, one_of_depths(_FAMILY, layers=6, fixed=4)] = Field(
         28, description="layers, 6n+4 for n blocks in each of the three groups; the 1x1 convolution does not count"
@@ -35,8 +37,10 @@ class AlfanoWideResNet(Model):
 
     def build(self, shape: Shape, classes: int) -> nn.Module:
         require_images(_FAMILY, shape, smallest=4)
-        blocks = (self.depth - 4) // 6
-        return AlfanoWideResNetwork(blocks, self.width, self.dropout, shape[0], classes)
+        return AlfanoWideResNetwork(self.blocks(), self.group_widths(), self.dropout, shape[0], classes)
+
+    def published_widths(self) -> Widths:
+        return (16, 16 * self.width, 32 * self.width, 64 * self.width)
 
 
 class Block(nn.Module):
@@ -65,17 +69,17 @@ class AlfanoWideResNetwork(nn.Module):
 
     feature_points = ("groups.0", "groups.1", "groups.2")
 
-    def __init__(self, blocks: int, width: int, dropout: float, channels: int, classes: int) -> None:
+    def __init__(self, blocks: int, widths: Widths, dropout: float, channels: int, classes: int) -> None:
         super().__init__()
-        widths = (16 * width, 16 * width, 32 * width, 64 * width)
+        stem, *groups = widths
         self.norm = nn.BatchNorm2d(channels)
-        self.stem = nn.Conv2d(channels, 16, 3, padding=1)
-        self.widening = nn.Conv2d(16, widths[0], 1)
+        self.stem = nn.Conv2d(channels, stem, 3, padding=1)
+        self.widening = nn.Conv2d(stem, groups[0], 1)
         self.groups = nn.ModuleList(
             nn.Sequential(
                 Block(before, after, stride, dropout), *(Block(after, after, 1, dropout) for _ in range(blocks - 1))
             )
-            for before, after, stride in zip(widths, widths[1:], (1, 2, 2), strict=False)
+            for before, after, stride in zip((groups[0], *groups), groups, (1, 2, 2), strict=False)
         )
         self.classifier = nn.Linear(widths[-1], classes)
         for module in self.modules():

@@ -179,7 +179,7 @@ class NetworkSpec(BaseModel):
         """
         from torch import nn
 
-        from nasdistill.models.budget import within_memory
+        from nasdistill.models.memory_limit import within_memory
         from nasdistill.training.resizing import read_at
 
         if self.model.size is not None and self.shape[1] == 1:

@@ -12,9 +12,9 @@ from torch import nn
 
 from nasdistill.data.base import Shape
 from nasdistill.models.genotypes import Genotype
-from nasdistill.models.growable import Part
 from nasdistill.models.layers import FactorizedReduce, ReLUConvNorm, Stem, concatenated
 from nasdistill.models.operations import OPERATIONS, Operation
+from nasdistill.models.scalable import Part
 
 
 @dataclass(frozen=True)

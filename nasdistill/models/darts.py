@@ -13,10 +13,11 @@ from nasdistill.data.base import Shape
 from nasdistill.errors import SpecError
 from nasdistill.models.base import MODELS
 from nasdistill.models.genotypes import NAMED, Genotype, named
-from nasdistill.models.growable import Growable, Part, Slot, Unit, slots_by_size
+from nasdistill.models.growable import Growable, Slot, slots_by_size
 from nasdistill.models.limits import MOST_CELLS
 from nasdistill.models.operations import OPERATIONS
 from nasdistill.models.published import in_our_form, is_printed, refuse_file
+from nasdistill.models.scalable import Part, Unit
 
 if TYPE_CHECKING:
     from torch import nn
@@ -119,12 +120,12 @@ class Darts(Growable):
         wider = super().scaled(factor)
         return doubling if doubling.cell_widths() == wider.widths else wider.with_options(channels=channels)
 
-    def depth(self) -> int:
+    def blocks(self) -> int:
         return self.cells
 
-    def deepened(self, depth: int) -> Darts:
+    def with_blocks(self, blocks: int) -> Darts:
         """Explicit widths are stretched over the cells of their resolution."""
-        deeper = self.with_options(cells=depth, widths=None)
+        deeper = self.with_options(cells=blocks, widths=None)
         if self.widths is None:
             return deeper
         before, after = self._resolutions(), deeper._resolutions()

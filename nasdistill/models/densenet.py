@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Annotated, ClassVar
 
 import torch
@@ -10,15 +11,16 @@ from torch import nn
 from torch.nn import functional
 
 from nasdistill.data.base import Shape
-from nasdistill.models.base import MODELS, Model
+from nasdistill.models.base import MODELS
 from nasdistill.models.layers import draw_weights
 from nasdistill.models.limits import one_of_depths, require_images
+from nasdistill.models.scalable import Scalable, Unit
 
 _FAMILY = "DenseNet-BC"
 
 
 @MODELS.register("densenet")
-class DenseNet(Model):
+class DenseNet(Scalable):
     """A network whose layers each read all before them. Shorthand: `densenet-DEPTH-GROWTH`, e.g. `densenet-100-12`."""
 
     source: ClassVar[str] = "Huang et al. 2017, Densely Connected Convolutional Networks, sections 3 and 4.2"
@@ -33,8 +35,20 @@ class DenseNet(Model):
 
     def build(self, shape: Shape, classes: int) -> nn.Module:
         require_images(_FAMILY, shape, smallest=4)
-        layers = (self.depth - 4) // 6
-        return DenseNetwork(layers, self.growth, self.compression, self.dropout, shape[0], classes)
+        return DenseNetwork(self.blocks(), self.growth, self.compression, self.dropout, shape[0], classes)
+
+    def units(self) -> tuple[Unit, ...]:
+        return (Unit("growth", self.growth),)
+
+    def with_widths(self, widths: Mapping[str, int]) -> DenseNet:
+        return self.with_options(growth=widths.get("growth", self.growth))
+
+    def blocks(self) -> int:
+        """Layers of each block."""
+        return (self.depth - 4) // 6
+
+    def with_blocks(self, blocks: int) -> DenseNet:
+        return self.with_options(depth=6 * blocks + 4)
 
 
 class Layer(nn.Module):

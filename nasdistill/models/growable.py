@@ -1,52 +1,21 @@
-"""The contract of model families whose networks can grow: their units of channels, and where these lie.
+"""The contract of model families whose networks can grow: where in a network's state the channels of a unit lie.
 
-A unit is a group of channels that have one width: a convolution's output, or, where sums tie several outputs to each
-other, all of them together. Code that changes widths and carries weights depends on this contract, not on a family.
+Code that changes widths and carries weights depends on this contract, not on a family.
 """
 
 from __future__ import annotations
 
 import functools
-import math
-from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING
 
 from nasdistill.data.base import Shape
 from nasdistill.errors import UserError
-from nasdistill.models.base import Model
-from nasdistill.validation import build
+from nasdistill.models.scalable import Scalable, Unit, built
 
 if TYPE_CHECKING:
     import torch
-    from torch import nn
-
-G = TypeVar("G", bound="Growable")
-
-
-@dataclass(frozen=True)
-class Unit:
-    """Channels whose number can only change together.
-
-    Attributes:
-        name: unique in the model; by default the path of the module whose output they are.
-        width: their current number.
-        parts: number of parts, as equal as possible and the larger ones last, that separate modules make or read, such
-            as the groups of a convolution. A new channel copies one of its own part.
-        multiple: widths are multiples of this, e.g. of the number of groups or heads.
-    """
-
-    name: str
-    width: int
-    parts: int = 1
-    multiple: int = 1
-
-    def part(self, number: int | None, width: int | None = None) -> range:
-        """The channels of one part, or all for None, if the unit has `width` of them."""
-        width = self.width if width is None else width
-        if number is None:
-            return range(width)
-        return range(number * width // self.parts, (number + 1) * width // self.parts)
 
 
 @dataclass(frozen=True)
@@ -81,39 +50,8 @@ class Slot:
     repeat: int = 1
 
 
-@dataclass(frozen=True)
-class Part:
-    """A module of a network: what builds it, and what it reads. Equal parts are of equal size, and counted once.
-
-    Attributes:
-        reads: shape of its input without the batch.
-    """
-
-    make: Callable[..., nn.Module]
-    arguments: tuple[Hashable, ...]
-    reads: Shape
-
-    def build(self) -> nn.Module:
-        return self.make(*self.arguments)
-
-
-class Growable(Model):
-    """Base of the models that can grow."""
-
-    def parts(self, shape: Shape, classes: int) -> Iterable[Part]:
-        """Modules whose sizes add up to that of the network without its auxiliary head.
-
-        By default the network itself. Growth plans ask for sizes many times, and build parts that they have not met.
-        """
-        return (Part(_built, (type(self), self.model_dump_json(), shape, classes), shape),)
-
-    def units(self) -> tuple[Unit, ...]:
-        """All channels whose number can change, in the order of the network."""
-        raise NotImplementedError(type(self).__name__)
-
-    def with_widths(self: G, widths: Mapping[str, int]) -> G:
-        """The model with other widths of the units that are named."""
-        raise NotImplementedError(type(self).__name__)
+class Growable(Scalable):
+    """Base of the models that can grow: it is known where in the state the channels of a unit lie."""
 
     def points(self, unit: Unit) -> Sequence[Point]:
         """Where the unit is the output of a module."""
@@ -122,37 +60,6 @@ class Growable(Model):
     def slots(self, unit: Unit, shape: Shape, classes: int) -> Sequence[Slot]:
         """Every place of the unit's channels in the network's state; by default found by `slots_by_size`."""
         return tuple(slots_by_size(self, unit, shape, classes))
-
-    def base_width(self) -> int:
-        """The width that uniform scaling changes by whole channels, all others in proportion."""
-        return self.units()[0].width
-
-    def scaled(self: G, factor: float) -> G:
-        """The model with every width multiplied by `factor`.
-
-        Units are rounded at different points, so that over a small change of the factor those of equal width gain
-        their next channel one after the other: no width is off by a whole channel, and sizes lie close together.
-        """
-        units = self.units()
-        return self.with_widths(
-            {
-                unit.name: unit.multiple
-                * max(1, math.floor(factor * unit.width / unit.multiple + (index + 0.5) / len(units)))
-                for index, unit in enumerate(units)
-            }
-        )
-
-    def depth(self) -> int | None:
-        """The number of blocks that can increase; None for a family without a depth."""
-        return None
-
-    def deepened(self: G, depth: int) -> G:
-        """The model with more blocks of the same widths; only called where `depth` is not None."""
-        raise NotImplementedError(type(self).__name__)
-
-    def with_options(self: G, **options: Any) -> G:
-        """The model with other options, validated."""
-        return build(type(self), {**self.model_dump(), **options})
 
 
 def slots_by_size(model: Growable, unit: Unit, shape: Shape, classes: int, copies: int = 1) -> Iterator[Slot]:
@@ -210,9 +117,5 @@ def _shapes(family: type[Growable], options: str, shape: Shape, classes: int) ->
     import torch
 
     with torch.device("meta"):
-        network = _built(family, options, shape, classes)
+        network = built(family, options, shape, classes)
     return {name: tensor.shape for name, tensor in network.state_dict().items()}
-
-
-def _built(family: type[Growable], options: str, shape: Shape, classes: int) -> nn.Module:
-    return family.model_validate_json(options).build(shape, classes)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from typing import Annotated, Any, ClassVar
 
 import torch
@@ -10,14 +11,15 @@ from pydantic import Field
 from torch import nn
 
 from nasdistill.data.base import Shape
-from nasdistill.models.base import MODELS, Model
+from nasdistill.models.base import MODELS
 from nasdistill.models.limits import require_images
+from nasdistill.models.scalable import Scalable, Unit
 
 _SHORTHAND = re.compile(r"mlp((?:-[0-9]{1,18})+)", re.IGNORECASE | re.ASCII)
 
 
 @MODELS.register("mlp")
-class MLP(Model):
+class MLP(Scalable):
     """Fully connected layers with ReLU between, on the flattened image. Shorthand: `mlp-1200-1200`."""
 
     source: ClassVar[str] = "Hinton et al. 2015, Distilling the Knowledge in a Neural Network, section 3"
@@ -36,6 +38,12 @@ class MLP(Model):
         require_images("multi-layer perceptron", shape)
         channels, height, width = shape
         return Perceptron(channels * height * width, self.hidden, self.dropout, classes)
+
+    def units(self) -> tuple[Unit, ...]:
+        return tuple(Unit(f"hidden.{layer}", width) for layer, width in enumerate(self.hidden))
+
+    def with_widths(self, widths: Mapping[str, int]) -> MLP:
+        return self.with_options(hidden=tuple(widths.get(unit.name, unit.width) for unit in self.units()))
 
 
 class Perceptron(nn.Module):

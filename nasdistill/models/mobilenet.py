@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Annotated, ClassVar
 
 import torch
@@ -10,9 +11,10 @@ from torch import nn
 
 from nasdistill.component import Options
 from nasdistill.data.base import Shape
-from nasdistill.models.base import MODELS, Model
+from nasdistill.models.base import MODELS
 from nasdistill.models.layers import Depthwise, draw_weights
 from nasdistill.models.limits import MOST_CELLS, odd, require_images
+from nasdistill.models.scalable import Scalable, Unit
 
 
 class MobileStage(Options):
@@ -28,7 +30,7 @@ class MobileStage(Options):
 
 
 @MODELS.register("mobilenet")
-class MobileNet(Model):
+class MobileNet(Scalable):
     """Stages of inverted residual blocks, each with a kernel, an expansion, a width and a depth of its own."""
 
     source: ClassVar[str] = "Sandler et al. 2018, MobileNetV2 (arXiv:1801.04381), section 4"
@@ -42,6 +44,29 @@ class MobileNet(Model):
     def build(self, shape: Shape, classes: int) -> nn.Module:
         require_images("MobileNet", shape)
         return MobileNetwork(self, shape[0], classes)
+
+    def units(self) -> tuple[Unit, ...]:
+        """The stem, each stage, and the head; within blocks there are `expansion` times as many channels."""
+        stages = (Unit(f"stages.{at}", stage.width) for at, stage in enumerate(self.stages))
+        return (Unit("stem", self.stem), *stages, Unit("head", self.head))
+
+    def with_widths(self, widths: Mapping[str, int]) -> MobileNet:
+        found = {unit.name: widths.get(unit.name, unit.width) for unit in self.units()}
+        stages = [
+            {**stage.model_dump(), "width": found[f"stages.{number}"]} for number, stage in enumerate(self.stages)
+        ]
+        return self.with_options(stem=found["stem"], stages=stages, head=found["head"])
+
+    def blocks(self) -> int:
+        """Of the deepest stage."""
+        return max(stage.depth for stage in self.stages)
+
+    def with_blocks(self, blocks: int) -> MobileNet:
+        """Stages keep the proportions of their depths, and a block at least."""
+        deepest = self.blocks()
+        depths = (max(1, round(blocks * stage.depth / deepest)) for stage in self.stages)
+        stages = [{**stage.model_dump(), "depth": depth} for stage, depth in zip(self.stages, depths, strict=True)]
+        return self.with_options(stages=stages)
 
 
 class ConvNormReLU6(nn.Sequential):

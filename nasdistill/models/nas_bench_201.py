@@ -14,9 +14,10 @@ from nasdistill.errors import SpecError
 from nasdistill.models.base import MODELS
 from nasdistill.models.cell_strings import Rows, format_cell, parse_cell
 from nasdistill.models.genotypes import CellString
-from nasdistill.models.growable import Growable, Part, Unit
+from nasdistill.models.growable import Growable
 from nasdistill.models.limits import MOST_CELLS, require_images
 from nasdistill.models.operations import OPERATIONS
+from nasdistill.models.scalable import Part, Unit
 
 if TYPE_CHECKING:
     from torch import nn
@@ -94,11 +95,11 @@ class NasBench201(Growable):
         doubling = self.with_options(channels=found[0], widths=None)
         return doubling if doubling.stage_widths() == found else self.with_options(widths=found)
 
-    def depth(self) -> int:
+    def blocks(self) -> int:
         return self.cells
 
-    def deepened(self, depth: int) -> NasBench201:
-        return self.with_options(cells=depth)
+    def with_blocks(self, blocks: int) -> NasBench201:
+        return self.with_options(cells=blocks)
 
     def parts(self, shape: Shape, classes: int) -> Iterable[Part]:
         """Those of the stem, the cells, the blocks between stages, and the end."""

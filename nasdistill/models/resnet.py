@@ -10,7 +10,8 @@ from torch import nn
 from torch.nn import functional
 
 from nasdistill.data.base import Shape
-from nasdistill.models.base import MODELS, Model
+from nasdistill.models.base import MODELS
+from nasdistill.models.grouped import GroupedModel, Widths
 from nasdistill.models.layers import draw_weights
 from nasdistill.models.limits import one_of_depths, require_images
 
@@ -20,11 +21,12 @@ Shortcut = Literal["pad", "project"]
 
 
 @MODELS.register("resnet")
-class ResNet(Model):
+class ResNet(GroupedModel):
     """A residual network with three groups of 16, 32 and 64 channels. Shorthand: `resnet-DEPTH`, e.g. `resnet-56`."""
 
     source: ClassVar[str] = "He et al. 2016, Deep Residual Learning for Image Recognition, section 4.2"
     shorthand: ClassVar[str] = r"resnet-(?P<depth>\d+)"
+    other_layers: ClassVar[int] = 2
 
     depth: Annotated[int, one_of_depths(_FAMILY, layers=6, fixed=2)] = Field(
         20, description="layers, 6n+2 for n blocks in each of the three groups"
@@ -36,8 +38,10 @@ class ResNet(Model):
 
     def build(self, shape: Shape, classes: int) -> nn.Module:
         require_images(_FAMILY, shape, smallest=4)
-        blocks = (self.depth - 2) // 6
-        return ResidualNetwork(blocks, self.shortcut, shape[0], classes)
+        return ResidualNetwork(self.blocks(), self.group_widths(), self.shortcut, shape[0], classes)
+
+    def published_widths(self) -> Widths:
+        return (16, 16, 32, 64)
 
 
 class PadShortcut(nn.Module):
@@ -91,9 +95,8 @@ class ResidualNetwork(nn.Module):
 
     feature_points = ("groups.0", "groups.1", "groups.2")
 
-    def __init__(self, blocks: int, shortcut: Shortcut, channels: int, classes: int) -> None:
+    def __init__(self, blocks: int, widths: Widths, shortcut: Shortcut, channels: int, classes: int) -> None:
         super().__init__()
-        widths = (16, 16, 32, 64)
         self.stem = nn.Conv2d(channels, widths[0], 3, padding=1, bias=False)
         self.norm = nn.BatchNorm2d(widths[0])
         self.groups = nn.ModuleList(

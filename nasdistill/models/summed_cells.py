@@ -15,9 +15,9 @@ from torch.nn import functional
 
 from nasdistill.data.base import Shape
 from nasdistill.models.cell_strings import NONE, Rows
-from nasdistill.models.growable import Part
 from nasdistill.models.layers import ReLUConv3x3Norm, Stem
 from nasdistill.models.operations import OPERATIONS
+from nasdistill.models.scalable import Part
 
 
 class SummedCell(nn.Module):

@@ -10,7 +10,8 @@ from torch import nn
 from torch.nn import functional
 
 from nasdistill.data.base import Shape
-from nasdistill.models.base import MODELS, Model
+from nasdistill.models.base import MODELS
+from nasdistill.models.grouped import GroupedModel, Widths
 from nasdistill.models.layers import draw_weights
 from nasdistill.models.limits import one_of_depths, require_images
 
@@ -18,11 +19,12 @@ _FAMILY = "wide ResNet"
 
 
 @MODELS.register("wrn")
-class WideResNet(Model):
+class WideResNet(GroupedModel):
     """A residual network of few, wide, pre-activated blocks. Shorthand: `wrn-DEPTH-WIDTH`, e.g. `wrn-40-2`."""
 
     source: ClassVar[str] = "Zagoruyko and Komodakis 2016, Wide Residual Networks, table 1"
     shorthand: ClassVar[str] = r"wrn-(?P<depth>\d+)-(?P<width>\d+)"
+    other_layers: ClassVar[int] = 4
 
     depth: Annotated[int, one_of_depths(_FAMILY, layers=6, fixed=4)] = Field(
         16, description="layers, 6n+4 for n blocks in each of the three groups"
@@ -32,8 +34,10 @@ class WideResNet(Model):
 
     def build(self, shape: Shape, classes: int) -> nn.Module:
         require_images(_FAMILY, shape, smallest=4)
-        blocks = (self.depth - 4) // 6
-        return WideResNetwork(blocks, self.width, self.dropout, shape[0], classes)
+        return WideResNetwork(self.blocks(), self.group_widths(), self.dropout, shape[0], classes)
+
+    def published_widths(self) -> Widths:
+        return (16, 16 * self.width, 32 * self.width, 64 * self.width)
 
 
 class Block(nn.Module):
@@ -70,9 +74,8 @@ class WideResNetwork(nn.Module):
 
     feature_points = ("groups.0", "groups.1", "groups.2")
 
-    def __init__(self, blocks: int, width: int, dropout: float, channels: int, classes: int) -> None:
+    def __init__(self, blocks: int, widths: Widths, dropout: float, channels: int, classes: int) -> None:
         super().__init__()
-        widths = (16, 16 * width, 32 * width, 64 * width)
         self.stem = nn.Conv2d(channels, widths[0], 3, padding=1, bias=False)
         self.groups = nn.ModuleList(
             nn.Sequential(

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch.nn import functional
 
-from nasdistill.models.budget import within_memory
 from nasdistill.models.genotypes import Cell
+from nasdistill.models.memory_limit import within_memory
 from nasdistill.search.bilevel import as_constants, gradients, second_order
 from nasdistill.search.cell_supernet import INITIAL_SPREAD, CellSupernet
 from nasdistill.search.curvature import before_the_rise, dominant_eigenvalue

@@ -10,9 +10,9 @@ import torch
 
 from nasdistill.data.seeds import generator_for
 from nasdistill.models.base import NetworkSpec
-from nasdistill.models.budget import within_memory
 from nasdistill.models.genotypes import Cell
 from nasdistill.models.inspection import count_parameters
+from nasdistill.models.memory_limit import within_memory
 from nasdistill.search.cell_supernet import CellSupernet
 from nasdistill.search.gradient import Learner, halves, learn
 from nasdistill.search.inheritance import inherit

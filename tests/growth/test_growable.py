@@ -18,8 +18,9 @@ from nasdistill.growth.student import Student
 from nasdistill.growth.widening import widen
 from nasdistill.models.base import MODELS, NetworkSpec
 from nasdistill.models.darts import Darts
-from nasdistill.models.growable import Growable, Slot, Unit, slots_by_size
+from nasdistill.models.growable import Growable, Slot, slots_by_size
 from nasdistill.models.inspection import count_parameters
+from nasdistill.models.scalable import Unit
 from nasdistill.training.engine import Engine, EngineSettings
 
 FORMS = ("plain", "residual", "grouped", "concatenated")

@@ -41,7 +41,7 @@ def scaled(spec: NetworkSpec, factor: float) -> NetworkSpec:
 
 
 def deepened(spec: NetworkSpec, depth: int) -> NetworkSpec:
-    return with_model(spec, spec.model.deepened(depth))
+    return with_model(spec, spec.model.with_blocks(depth))
 
 
 def widest(*widths: int) -> dict[str, int]:
@@ -110,7 +110,7 @@ def test_plans_build_no_network_and_are_what_counts_of_whole_networks_gave(
 
 
 def test_a_size_that_no_memory_holds_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("nasdistill.models.budget.memory_bytes", lambda: 1000)
+    monkeypatch.setattr("nasdistill.models.memory_limit.memory_bytes", lambda: 1000)
     with pytest.raises(UserError, match=r"this machine has 1 kB of memory; choose a smaller one"):
         size(tiny(), "params")
 

@@ -9,8 +9,9 @@ from torch import nn
 from nasdistill.errors import UserError
 from nasdistill.growth.widening import choose_sources, source_of_elements, widen, widen_tensor
 from nasdistill.models.base import MODELS, NetworkSpec
-from nasdistill.models.growable import Slot, Unit
+from nasdistill.models.growable import Slot
 from nasdistill.models.operations import OPERATIONS
+from nasdistill.models.scalable import Unit
 
 
 def darts(**options: object) -> tuple[NetworkSpec, nn.Module]:

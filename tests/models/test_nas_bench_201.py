@@ -137,7 +137,7 @@ def test_parts_add_up_and_widths_that_double_stay_implicit() -> None:
     assert sum(sizes) == multiply_adds(spec.build(), spec.shape)
     assert spec.model.scaled(2.0) == small(channels=8).model
     assert spec.model.scaled(1.1).widths == (4, 9, 18)
-    assert spec.model.deepened(3) == small(cells=3).model
+    assert spec.model.with_blocks(3) == small(cells=3).model
 
 
 def test_rows_and_strings_are_one_model() -> None:

@@ -21,22 +21,22 @@ class Depth(GrowthMethod):
 
     def reason_to_refuse(self, spec: NetworkSpec) -> str | None:
         reason = super().reason_to_refuse(spec)
-        if reason is None and growable(spec).depth() is None:
+        if reason is None and growable(spec).blocks() is None:
             reason = f"the model {spec.model.registered_name!r} has no depth that can grow"
         return reason
 
     def grow(self, student: Student) -> Grown:
         spec, target = student.spec, self.target(student.spec)
         model = growable(spec)
-        depth = model.depth() or 0
+        depth = model.blocks() or 0
 
         def deepened(by: int) -> NetworkSpec:
-            return with_model(spec, model.deepened(depth + by))
+            return with_model(spec, model.with_blocks(depth + by))
 
         over = target.passing(deepened, start=depth)
         deeper = target.nearest([deepened(over - 1), deepened(over)])
-        steps = [{"depth": growable(deeper).depth(), **record(deeper, target)}]
+        steps = [{"depth": growable(deeper).blocks(), **record(deeper, target)}]
         if not target.reached(deeper):
             deeper = target.checked(fitted(deeper, target), "adding depth and scaling all widths alike")
-            steps.append({"depth": growable(deeper).depth(), **record(deeper, target)})
+            steps.append({"depth": growable(deeper).blocks(), **record(deeper, target)})
         return Grown(deeper, steps)

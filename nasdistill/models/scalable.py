@@ -1,0 +1,117 @@
+"""The contract of model families whose networks exist in any size: their units of channels, and their depth.
+
+A unit is a group of channels that have one width: a convolution's output, or, where sums tie several outputs to each
+other, all of them together.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Hashable, Iterable, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from nasdistill.data.base import Shape
+from nasdistill.models.base import Model
+from nasdistill.validation import build
+
+if TYPE_CHECKING:
+    from torch import nn
+
+S = TypeVar("S", bound="Scalable")
+
+
+@dataclass(frozen=True)
+class Unit:
+    """Channels whose number can only change together.
+
+    Attributes:
+        name: unique in the model; by default the path of the module whose output they are.
+        width: their current number.
+        parts: number of parts, as equal as possible and the larger ones last, that separate modules make or read, such
+            as the groups of a convolution. A new channel copies one of its own part.
+        multiple: widths are multiples of this, e.g. of the number of groups or heads.
+    """
+
+    name: str
+    width: int
+    parts: int = 1
+    multiple: int = 1
+
+    def part(self, number: int | None, width: int | None = None) -> range:
+        """The channels of one part, or all for None, if the unit has `width` of them."""
+        width = self.width if width is None else width
+        if number is None:
+            return range(width)
+        return range(number * width // self.parts, (number + 1) * width // self.parts)
+
+
+@dataclass(frozen=True)
+class Part:
+    """A module of a network: what builds it, and what it reads. Equal parts are of equal size, and counted once.
+
+    Attributes:
+        reads: shape of its input without the batch.
+    """
+
+    make: Callable[..., nn.Module]
+    arguments: tuple[Hashable, ...]
+    reads: Shape
+
+    def build(self) -> nn.Module:
+        return self.make(*self.arguments)
+
+
+class Scalable(Model):
+    """Base of the models whose widths can change."""
+
+    def parts(self, shape: Shape, classes: int) -> Iterable[Part]:
+        """Modules whose sizes add up to that of the network without its auxiliary head.
+
+        By default the network itself. Who fits a size asks for sizes many times, and builds parts that were not met.
+        """
+        return (Part(built, (type(self), self.model_dump_json(), shape, classes), shape),)
+
+    def units(self) -> tuple[Unit, ...]:
+        """All channels whose number can change, in the order of the network."""
+        raise NotImplementedError(type(self).__name__)
+
+    def with_widths(self: S, widths: Mapping[str, int]) -> S:
+        """The model with other widths of the units that are named."""
+        raise NotImplementedError(type(self).__name__)
+
+    def base_width(self) -> int:
+        """The width that uniform scaling changes by whole channels, all others in proportion."""
+        return self.units()[0].width
+
+    def scaled(self: S, factor: float) -> S:
+        """The model with every width multiplied by `factor`.
+
+        Units are rounded at different points, so that over a small change of the factor those of equal width gain
+        their next channel one after the other: no width is off by a whole channel, and sizes lie close together.
+        """
+        units = self.units()
+        return self.with_widths(
+            {
+                unit.name: unit.multiple
+                * max(1, math.floor(factor * unit.width / unit.multiple + (index + 0.5) / len(units)))
+                for index, unit in enumerate(units)
+            }
+        )
+
+    def blocks(self) -> int | None:
+        """The number of blocks, or of those of a stage; None where that is fixed."""
+        return None
+
+    def with_blocks(self: S, blocks: int) -> S:
+        """The model with so many blocks of the same widths; only called where `blocks` is not None."""
+        raise NotImplementedError(type(self).__name__)
+
+    def with_options(self: S, **options: Any) -> S:
+        """The model with other options, validated."""
+        return build(type(self), {**self.model_dump(), **options})
+
+
+def built(family: type[Model], options: str, shape: Shape, classes: int) -> nn.Module:
+    """The network of a model that is given as JSON, which can be a key of caches."""
+    return family.model_validate_json(options).build(shape, classes)
