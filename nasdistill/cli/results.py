@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from nasdistill.cli.tables import show, show_table
-from nasdistill.report import search_tables, sweeps, tables, trial_tables
+from nasdistill.report import exports, search_tables, sweeps, tables, trial_tables
 from nasdistill.report.experiments import Experiment
 from nasdistill.report.payloads import by_seed
 from nasdistill.report.records import Row, RunRecord
@@ -16,16 +16,16 @@ from nasdistill.report.summaries import by_stage
 def show_results(rows: Sequence[Row]) -> None:
     """One line per stage: accuracy, size and time, over all seeds, and whether earlier runs had done it.
 
-    Below that one per stage that compared two networks, a table for each that scored untrained ones or has cells that a
-    benchmark knows, and one of all searches of such cells.
+    Below that one per exported file and one per stage that compared two networks, a table for each that scored
+    untrained ones or has cells that a benchmark knows, and one of all searches of such cells.
     """
     stages = by_stage(rows)
     table = tables.results(stages)
     lines = [(*cells, tables.Cell(_cached(stage.rows))) for cells, stage in zip(table.rows, stages, strict=True)]
     show_cells(tables.Table((*table.header, "cached"), tuple(lines), table.words))
-    compared = tables.comparisons(stages)
-    if compared is not None:
-        show_cells(compared)
+    for further in (exports.table(stages), tables.comparisons(stages)):
+        if further is not None:
+            show_cells(further)
     for stage in stages:
         for scored in by_seed(scores.ScoresPayload, stage.rows).values():
             show_cells(scores.table(scored))

@@ -78,6 +78,7 @@ def execute(sweep: Sweep, out: Path | None, general: General) -> None:
     from nasdistill.cli.results import show_results, show_sweep
     from nasdistill.cli.tables import show
     from nasdistill.recipes import runner
+    from nasdistill.report.exports import how_to_ask
 
     folder = out or default_folder(sweep.recipe)
     with polite_stops():
@@ -89,6 +90,8 @@ def execute(sweep: Sweep, out: Path | None, general: General) -> None:
     if record.sweep:
         show_sweep(record)
         show(f"tables: {folder / 'sweep.md'}, {folder / 'sweep.csv'}")
+    if ask := how_to_ask(record.rows):
+        show(f"ask it: {ask}")
     show(f"report: {folder / 'report.html'}")
 
 

@@ -17,7 +17,7 @@ from markupsafe import Markup, escape
 
 from nasdistill.artifacts import open_artifact
 from nasdistill.errors import UserError
-from nasdistill.report import payloads, plots, sweeps, tables, words
+from nasdistill.report import exports, payloads, plots, sweeps, tables, words
 from nasdistill.report.experiments import Experiment
 from nasdistill.report.page_file import write_page
 from nasdistill.report.parts import Group, Part
@@ -47,6 +47,8 @@ def write_report(record: RunRecord, path: Path) -> None:
             steps=[(stage, words.gain(stage, stages[:number])) for number, stage in enumerate(stages)],
             results=tables.results(stages),
             differences=tables.differences(pairs) if pairs else None,
+            exports=exports.table(stages),
+            how_to_ask=exports.how_to_ask(record.rows),
             parts=[*([sweeps.part(record)] if record.sweep else []), *_overview(stages), *sections(stages)],
             provenance=_provenance(stages),
         ),

@@ -24,13 +24,15 @@ class Row:
         accuracy: `last`, `best` and `selected`, in percent on the test set; None where the stage has none, as one that
             evaluates on other images.
         seconds: wall time of the work itself, also where it was done by an earlier run.
-        latency_ms: of one image on the run's machine, in milliseconds.
+        latency_ms: of one image on the run's machine, in milliseconds: in torch, or of an export in the runtime of its
+            first format.
         metrics: all that the stage measured.
         folder: the artifact.
         cached: whether an earlier run had done the work.
         content: a hash of what the artifact holds.
         inputs: field of the stage's config to the content of the artifact that it read.
         point: the swept keys that reach this stage, with their values here; nothing where nothing is swept.
+        export_latency_ms: of each format of an export.
     """
 
     stage: str
@@ -47,6 +49,7 @@ class Row:
     content: str | None = None
     inputs: Mapping[str, str] = field(default_factory=dict)
     point: Mapping[str, Any] = field(default_factory=dict)
+    export_latency_ms: Mapping[str, float | None] = field(default_factory=dict)
 
     @property
     def label(self) -> str:
@@ -55,8 +58,14 @@ class Row:
 
     @property
     def bytes(self) -> int | None:
-        """Of the weights as they are used: one bit for each binary weight."""
+        """Of the weights as they are used, one bit for each binary weight; or of an export's first file."""
         return self.metrics.get("bytes")
+
+    @property
+    def exports(self) -> Mapping[str, Mapping[str, Any]]:
+        """What a stage that exports tells of each file, by format."""
+        told: Mapping[str, Mapping[str, Any]] = self.metrics.get("exports", {})
+        return told
 
     @property
     def stopped(self) -> str | None:
@@ -83,6 +92,7 @@ class Row:
             accuracy=metrics.get("accuracy") if metrics.get("part", "test") == "test" else None,
             seconds=manifest.cost.get("seconds"),
             latency_ms=manifest.cost.get("latency_ms"),
+            export_latency_ms=manifest.cost.get("export_latency_ms", {}),
             metrics=metrics,
             folder=artifact.folder,
             cached=cached,

@@ -147,6 +147,17 @@ class StageSummary:
         inputs = [item for row in self.rows for item in row.inputs.items()]
         return any(content in made and field in (None, name.partition(".")[0]) for name, content in inputs)
 
+    def exported(self, stages: Sequence[StageSummary]) -> StageSummary | None:
+        """Itself or the last of `stages` that wrote its network for other programs; None where none did."""
+        return next(
+            (other for other in (self, *reversed(stages)) if other.form and (other is self or other.reads(self))), None
+        )
+
+    @property
+    def form(self) -> str | None:
+        """The first format that it exports, where it does: the one that its size and latency are of."""
+        return next(iter(self.rows[0].exports), None)
+
     def same_size(self, other: StageSummary) -> bool:
         """Whether both have the same number of parameters with every seed that both have."""
         sizes = {row.seed: row.parameters for row in self.rows}

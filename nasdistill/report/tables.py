@@ -57,6 +57,7 @@ class Table:
 def results(stages: Sequence[StageSummary]) -> Table:
     """Accuracy, size, latency and time of every stage: mean ± sample deviation and each seed's value.
 
+    Size and latency are those of a network's exported file, in its runtime, where there is one.
     With the misclassified test images, top-5 (where it is not always right) and loss of the kept weights; with the
     scores over classes where there are two or where they differ in size, and with the accuracy on other images than
     those of the test where a stage evaluated on them.
@@ -79,7 +80,7 @@ def results(stages: Sequence[StageSummary]) -> Table:
         "latency ms",
         "time",
     )
-    return Table(header, tuple(_result(stage, others, test, over_classes) for stage in stages))
+    return Table(header, tuple(_result(stage, stages, others, test, over_classes) for stage in stages))
 
 
 def on_test(stages: Sequence[StageSummary]) -> tuple[str, ...]:
@@ -96,9 +97,16 @@ def cells_on_test(stage: StageSummary, columns: Sequence[str]) -> tuple[Cell, ..
 
 
 def _result(
-    stage: StageSummary, others: Sequence[str], test: Sequence[str], over_classes: Sequence[str]
+    stage: StageSummary,
+    stages: Sequence[StageSummary],
+    others: Sequence[str],
+    test: Sequence[str],
+    over_classes: Sequence[str],
 ) -> tuple[Cell, ...]:
     accuracies = (*(stage.accuracy(kind) for kind in SHOWN), *(stage.accuracy_on(part) for part in others))
+    exported = stage.exported(stages)
+    file = f"as {exported.form}" if exported else ""
+    latency = (exported or stage).numbers("latency_ms")
     by_teacher = any("scored_by" in row.metrics for row in stage.rows)
     return (
         Cell(stage.stage, "as its teacher answers: no labels" if by_teacher else ""),
@@ -106,9 +114,9 @@ def _result(
         *cells_on_test(stage, test),
         *(_metric(stage, *OVER_CLASSES[name]) for name in over_classes),
         Cell(words.counted(stage.numbers("parameters"))),
-        Cell(size(stage.mean("bytes"))),
+        Cell(size((exported or stage).mean("bytes")), file),
         Cell(short(stage.mean("multiply_adds"))),
-        Cell(words.spread(stage.numbers("latency_ms"))),
+        Cell(words.spread(latency), (file or "in torch") if latency else ""),
         Cell(duration(stage.mean("seconds"))),
     )
 

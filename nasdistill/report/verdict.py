@@ -46,23 +46,24 @@ def verdict(stages: Sequence[StageSummary], preferred: StageSummary | None = Non
     confusion = summed(found) if found else None
     images = found[0].images if found else None
     return Verdict(
-        _figures(stage, images),
+        _figures(stage, stage.exported(stages), images),
         tuple(filter(None, (_why(stage, stages) if preferred is None else "", _wrong(confusion)))),
         tuple(filter(None, (_small(stage, images), _unequal(stage)))),
     )
 
 
-def _figures(stage: StageSummary, images: int | None) -> tuple[tuple[str, str], ...]:
+def _figures(stage: StageSummary, exported: StageSummary | None, images: int | None) -> tuple[tuple[str, str], ...]:
     meaning = f"test accuracy of {words.with_weights(stage.stage, stage.counts)}"
     if images and (accuracy := stage.accuracy()):
         low, high = (100 * end for end in share_interval(accuracy.mean / 100, images))
         meaning += f"; on {images:,} images, 95 % interval {low:.1f} to {high:.1f}"
-    latency, weights = stage.mean("latency_ms"), stage.mean("bytes")
+    latency, weights = (exported or stage).mean("latency_ms"), (exported or stage).mean("bytes")
+    form = f" as {exported.form}" if exported else ""
     shown = [
         (f"{words.spread(stage.accuracy(), 1)} %", meaning),
-        (words.counted(stage.numbers("parameters")), "parameters" + (f", {size(weights)}" if weights else "")),
+        (words.counted(stage.numbers("parameters")), "parameters" + (f", {size(weights)}{form}" if weights else "")),
         (short(stage.mean("multiply_adds")), "multiply-adds"),
-        (NONE if latency is None else f"{latency:.2f} ms", "for one image, in torch"),
+        (NONE if latency is None else f"{latency:.2f} ms", f"for one image{form or ', in torch'}"),
     ]
     return tuple((figure, meaning) for figure, meaning in shown if not figure.startswith(NONE))
 

@@ -29,7 +29,7 @@ def test_results_over_two_seeds() -> None:
         "parameters": "50,000",
         "size": "41.8 kB",
         "multiply-adds": "6.1 M",
-        "latency ms": "1.30 ± 0.07",
+        "latency ms": "1.30 ± 0.07 (in torch)",
         "time": "1 min 1 s",
     }
     assert set(lines[1].values()) == {"a | b <i>\n`x`", "\N{EN DASH}"}
