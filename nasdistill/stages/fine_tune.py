@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import Field
 
@@ -75,6 +75,17 @@ class FineTune(FineTuneOptions, TrainsOnLabels):
         "trained weights such as {name: timm, architecture: tf_efficientnet_lite0, pretrained: FILE}",
         examples=["{name: torchvision, architecture: resnet18, pretrained: true}"],
     )
+    without_weights: Literal["stop", "leave-out"] = Field(
+        "stop",
+        description="what a model to which no `pretrained` weights are given does: stop the run before it begins, or "
+        "be left out, so that a recipe goes with and without",
+    )
+
+    def reason_to_leave_out(self, inputs: Inputs) -> str | None:
+        given = self.model.get("pretrained") if isinstance(self.model, dict) else None
+        if self.without_weights == "stop" or "model" in inputs or given is not None:
+            return None
+        return "no `pretrained` weights are given"
 
     def foresee(self, specs: Specs, context: Context) -> NetworkSpec | None:
         from nasdistill.models.base import MODELS

@@ -15,7 +15,7 @@ from nasdistill.data.base import Data
 from nasdistill.errors import Interrupted, SpecError
 from nasdistill.models.base import MODELS, load_network
 from nasdistill.registry import build
-from nasdistill.stages import STAGES, Context
+from nasdistill.stages import STAGES, Context, Stage
 from nasdistill.training.batches import Batch
 from nasdistill.training.fine_tuning import FineTuning
 from nasdistill.training.optimizers import OPTIMIZERS, scale_rates
@@ -138,3 +138,15 @@ def test_what_cannot_work_is_told_beforehand(
     with pytest.raises(SpecError, match=told) as error:
         stage.foresee(specs, context_in(tmp_path, data))
     assert error.value.path == (field,)
+
+
+def test_it_can_be_left_out_where_no_weights_are_given(given: Artifact) -> None:
+    def reason(model: Any, **options: Any) -> str | None:
+        stage: Stage = build(STAGES.get("fine-tune"), {"model": model, **options})
+        return stage.reason_to_leave_out({"model": given} if model == "given" else {})
+
+    bare = {"name": "torchvision", "architecture": "resnet18"}
+    assert reason(bare) is None
+    assert reason(bare, without_weights="leave-out") == "no `pretrained` weights are given"
+    assert reason(bare | {"pretrained": "weights.pth"}, without_weights="leave-out") is None
+    assert reason("given", without_weights="leave-out") is None
