@@ -188,6 +188,7 @@ def check(source: Source, around: Collection[Key] = ()) -> Recipe:
     stages: dict[str, Stage] = {}
     entries: dict[str, int] = {}
     unseen: dict[str, str] = {}
+    keeps_budget = False
     for index, entry in enumerate(settings.stages):
         if ("data",) in around or ("stages", index) in around:
             unseen[entry.name] = entry.uses
@@ -198,6 +199,9 @@ def check(source: Source, around: Collection[Key] = ()) -> Recipe:
             raise source.wrong(error, "stages", index, "uses") from None
         try:
             options = _with_folders(kind, entry.options, {*(each.name for each in settings.stages), *stages})
+            if settings.budget is not None and "budget" in kind.model_fields:
+                options = {"budget": settings.budget, **options}
+                keeps_budget = True
             written[entry.name] = build(kind, options)
             parts = written[entry.name].parts(entry.name)
             for stage in parts.values():
@@ -209,6 +213,8 @@ def check(source: Source, around: Collection[Key] = ()) -> Recipe:
                 of = "" if name == entry.name else f", for one of the stages that {entry.name!r} stands for"
                 raise source.error(("stages", index, "name"), f"the stage name {name!r} stands here twice{of}")
             stages[name], entries[name] = stage, index
+    if settings.budget is not None and not keeps_budget and not unseen:
+        raise source.error(("budget",), "no stage here keeps a budget; `fit-size` and `search` do")
     check_graph(written, stages, lambda stage, wrong: source.wrong(wrong, *_options_key(entries[stage])))
     return Recipe(settings, stages, entries, source, unseen)
 

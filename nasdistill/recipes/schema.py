@@ -8,6 +8,7 @@ from typing import Annotated, Any
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
 
 from nasdistill.component import LARGEST_SEED
+from nasdistill.growth.budget import Budget
 from nasdistill.paths import located
 from nasdistill.recipes.experiment import TuneSettings
 from nasdistill.registry import ComponentOf
@@ -70,6 +71,9 @@ class RecipeFile(BaseModel):
     checkpoint_seconds: float = Field(30.0, strict=True, gt=0, description="time between checkpoints inside a stage")
     loggers: tuple[Annotated[Any, ComponentOf("loggers")], ...] = Field(
         ("tensorboard",), validate_default=True, description="where the curves of a stage go while it runs"
+    )
+    budget: Budget | None = Field(
+        None, description="what networks may cost at most, for every stage with this option that gives none of its own"
     )
     plugins: tuple[Plugin, ...] = Field((), description="Python files or modules that add components")
     tune: TuneSettings | None = Field(None, description="what `nasdistill tune` varies; `nasdistill run` ignores it")

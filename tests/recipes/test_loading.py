@@ -208,3 +208,20 @@ def test_every_recipe_that_comes_along_is_valid_and_has_a_header() -> None:
         text = path.read_text()
         assert text.startswith("#"), f"{path.name} tells neither source, command nor expected result"
         assert parse(text).data["name"] == path.stem
+
+
+def test_a_recipes_budget_is_that_of_the_stages_that_give_none(tmp_path: Path) -> None:
+    def recipe(*stages: str, budget: str = "budget: {parameters: 300k}") -> Recipe:
+        path = tmp_path / "recipe.yaml"
+        path.write_text("\n".join(["name: small", budget, "stages:", *stages]))
+        return load_recipe(path, ["budget.parameters=100k"])
+
+    fit, own, train = (
+        "  - {name: fit, uses: fit-size, with: {network: wrn-16-1}}",
+        "  - {name: own, uses: fit-size, with: {network: wrn-16-1, budget: 60k}}",
+        "  - {name: train, uses: train, with: {model: fit}}",
+    )
+    found = recipe(fit, own, train).stages
+    assert [found[name].spec()["budget"]["parameters"] for name in ("fit", "own")] == [100_000, 60_000]
+    with pytest.raises(RecipeError, match=":2: budget: no stage here keeps a budget"):
+        recipe("  - {name: train, uses: train, with: {model: wrn-16-1}}")
