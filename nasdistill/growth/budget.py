@@ -105,28 +105,42 @@ class Budget(Options):
         """
         return _fitted(self, spec.model_dump_json(), narrowest)
 
-    def settled(self, spec: NetworkSpec, narrowest: int = 1) -> tuple[NetworkSpec, dict[str, float]]:
+    def settled(
+        self, spec: NetworkSpec, narrowest: int = 1, first: NetworkSpec | None = None
+    ) -> tuple[NetworkSpec, dict[str, float]]:
         """As `fitted`, with what the network needs of each limit: bytes and latency are those of its exported file.
+
+        Args:
+            first: the network to take if it keeps the budget.
 
         Raises:
             OverBudget: the smallest network is too large, or each of those that were measured.
         """
         strict = self
         for _ in range(MEASUREMENTS):
-            found = strict.fitted(spec, narrowest)
+            found = first or strict.fitted(spec, narrowest)
             needs = self.measured(found)
             if not any(needs[name] > limit for name, limit in self.limits().items()):
                 return found, needs
-            strict = strict.stricter(self, needs)
+            first, strict = None, strict.stricter(self, needs)
         raise OverBudget(found, self, {name: needs[name] / limit for name, limit in self.limits().items()})
 
     def measured(self, spec: NetworkSpec) -> dict[str, float]:
         """What a network needs of each limit."""
         from nasdistill.models.onnx_costs import exported_costs
 
+        return self._needs(spec, exported_costs)
+
+    def estimated(self, spec: NetworkSpec) -> dict[str, float]:
+        """The same, bytes and latency as they are kept in the user's cache."""
+        from nasdistill.models.onnx_costs import estimated_costs
+
+        return self._needs(spec, estimated_costs)
+
+    def _needs(self, spec: NetworkSpec, of_file: Callable[[NetworkSpec], tuple[int, float]]) -> dict[str, float]:
         needs = {name: measure(spec) for name, measure in COUNTED.items() if name in self.limits()}
         if self.bytes is not None or self.latency_ms is not None:
-            exported = dict(zip(("bytes", "latency_ms"), exported_costs(spec), strict=True))
+            exported = dict(zip(("bytes", "latency_ms"), of_file(spec), strict=True))
             needs |= {name: value for name, value in exported.items() if name in self.limits()}
         return needs
 
@@ -216,6 +230,17 @@ COUNTED: dict[str, Callable[[NetworkSpec], float]] = {
 """What is counted, without a machine."""
 
 
+def counted(budget: Budget, spec: NetworkSpec) -> float:
+    """A number that orders networks as their costs do, without any export: what the first limit counts, if it does."""
+    name = next(iter(budget.limits()))
+    return COUNTED[{"bytes": "parameters", "latency_ms": "multiply_adds"}.get(name, name)](spec)
+
+
+def narrowest(spec: NetworkSpec) -> NetworkSpec:
+    """The network with a channel of the base width; itself where widths cannot change."""
+    return spec if reason_not_to_scale(spec) is not None else _at(spec, 1)
+
+
 def _usage(budget: Budget, first: NetworkSpec) -> Usage:
     """How networks of the family of `first` use a budget; what is slow to tell is left out where all else is too much.
 
@@ -255,8 +280,8 @@ def _fitted(budget: Budget, json: str, narrowest: int) -> NetworkSpec:
         if keeps(spec):
             return spec
         raise OverBudget(spec, budget, usage(spec))
-    wide = min(narrowest, spec.model.base_width())
-    for width in dict.fromkeys((wide, 1)):
+    width = 2 * min(narrowest, spec.model.base_width())
+    while width := width // 2:
         for shallower in _depths(spec):
             if keeps(_at(shallower, width)):
                 return _widest(shallower, width, usage, fine=budget.latency_ms is None)

@@ -22,6 +22,7 @@ from nasdistill.models.portable import alone
 from nasdistill.paths import user_cache
 from nasdistill.registry import registry
 from nasdistill.storage import read_json, sha256_of_json, write_json
+from nasdistill.training.processes import all_reduce_max
 from nasdistill.versions import version
 
 SECONDS = 0.2
@@ -38,7 +39,7 @@ def exported_costs(spec: NetworkSpec) -> tuple[int, float]:
         written = spec.model_copy(update={"shape": spec.reads})
         network = spec.model_copy(update={"shape": spec.reads}).build().eval()
         registry("exporters").parse("onnx").export(written, network, Path(folder))
-        return Path(folder, FILE).stat().st_size, _milliseconds(Path(folder, FILE), spec)
+        return _agreed(Path(folder, FILE).stat().st_size, _milliseconds(Path(folder, FILE), spec))
 
 
 def estimated_costs(spec: NetworkSpec) -> tuple[int, float]:
@@ -56,7 +57,13 @@ def estimated_costs(spec: NetworkSpec) -> tuple[int, float]:
         with _quickly_exported(spec) as path:
             found = {"of": identity, "bytes": path.stat().st_size, "latency_ms": _milliseconds(path, spec)}
         write_json(kept, found)
-    return found["bytes"], found["latency_ms"]
+    return _agreed(found["bytes"], found["latency_ms"])
+
+
+def _agreed(size: int, milliseconds: float) -> tuple[int, float]:
+    """The most that any process found, so that all decide alike."""
+    size, nanoseconds = all_reduce_max(size, round(1e6 * milliseconds))
+    return size, nanoseconds / 1e6
 
 
 @functools.cache

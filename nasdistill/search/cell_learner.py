@@ -16,6 +16,7 @@ from nasdistill.search.bilevel import as_constants, gradients, second_order
 from nasdistill.search.cell_supernet import INITIAL_SPREAD, CellSupernet
 from nasdistill.search.curvature import before_the_rise, dominant_eigenvalue
 from nasdistill.search.decisions import Decision, Moves, decisions, undecided
+from nasdistill.search.expected_cost import ExpectedCost
 from nasdistill.search.gradient import Gradients, Learner
 from nasdistill.search.inheritance import inherit
 from nasdistill.search.mixture import Mixture, Moment
@@ -57,6 +58,8 @@ class CellLearner(Learner):
         self.models: list[list[Any]] = []
         self.eigenvalues: list[float] = []
         super().__init__(options, within_memory(lambda: self.make_supernet(data)), engine, seed, options.order == 2)
+        budget = options.budget if options.budget_weight else None
+        self.expected = None if budget is None else ExpectedCost(space, budget, data, self.device)
         self.moves = Moves([getattr(self.supernet, kind) for kind in space.kinds])
 
     def make_supernet(self, data: Data) -> CellSupernet:
@@ -91,6 +94,8 @@ class CellLearner(Learner):
 
     def loss(self, half: str, batch: Batch, number: int) -> torch.Tensor:
         value = super().loss(half, batch, number)
+        if half == "validation" and self.expected is not None:
+            value = value + self.options.budget_weight * self.expected.excess(self.mixture(half, number))
         if half == "validation" and self.options.regularisers:
             mixtures = self.mixture(half, number)
             for term in self.options.regularisers:
@@ -124,6 +129,8 @@ class CellLearner(Learner):
         if not self.stopped or epoch == 1:
             self.model = self.space.model_of(latest)
         curves: dict[str, float] = {}
+        if self.expected is not None:
+            curves["share of the budget/expected"] = float(self.expected.share(mixtures))
         if self.options.eigenvalue != "ignore":
             self.eigenvalues.append(self.eigenvalue(epoch))
             curves["eigenvalue"] = self.eigenvalues[-1]

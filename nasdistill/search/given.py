@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -24,6 +24,7 @@ class Given:
 
     Attributes:
         choices: of the space.
+        within_budget: see `Strategy.within_budget`.
     """
 
     space: SearchSpace
@@ -33,6 +34,7 @@ class Given:
     phases: Phases
     records: Records
     choices: dict[str, tuple[Any, ...]]
+    within_budget: Callable[[dict[str, Any], Data], dict[str, Any]]
 
     @property
     def alternatives(self) -> dict[str, int]:
@@ -46,7 +48,12 @@ class Given:
         return {label: self.choices[label].index(chosen[label]) for label in self.alternatives}
 
     def model(self, architecture: Mapping[str, int]) -> dict[str, Any]:
-        return self.space.model(self.chosen(architecture))
+        """Within the budget.
+
+        Raises:
+            OverBudget: its smallest network is too large.
+        """
+        return self.within_budget(self.space.model(self.chosen(architecture)), self.data)
 
     def parameters(self, architecture: Mapping[str, int]) -> int:
         return count_parameters(NetworkSpec.for_data(self.model(architecture), self.data).build())

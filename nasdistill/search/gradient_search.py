@@ -16,6 +16,9 @@ if TYPE_CHECKING:
     from nasdistill.training.records import Records
 
 
+RESCALED = "the budget changes the widths of the network that is found"
+
+
 class GradientSearch(GradientOptions):
     """Base of the strategies that learn an architecture by gradient, beside the weights.
 
@@ -37,9 +40,12 @@ class GradientSearch(GradientOptions):
         checkpoints: Checkpoints | None = None,
         records: Records | None = None,
     ) -> SearchResult:
+        from dataclasses import replace
+
         import torch
 
         from nasdistill.search.gradient import learn
 
         torch.manual_seed(seed)
-        return learn(self.learner(space, data, engine, seed), self, data, engine, checkpoints, records)
+        found = learn(self.learner(space, data, engine, seed), self, data, engine, checkpoints, records)
+        return replace(found, model=self.within_budget(found.model, data))

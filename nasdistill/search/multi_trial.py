@@ -99,7 +99,7 @@ class MultiTrial(Strategy):
             for name in OF_TRAININGS:
                 if getattr(self, name) != getattr(plain, name):
                     yield name, "architectures are scored with shared weights and not trained"
-            for name in self.shared_weights.differs("candidates"):
+            for name in self.shared_weights.differs("candidates", "budget"):
                 yield f"shared_weights.{name}", "trials are suggested, not drawn"
             return
         if self.patience and self.patience + 1 >= self.epochs:
@@ -134,7 +134,8 @@ class MultiTrial(Strategy):
     ) -> SearchResult:
         records = records or Records(title="search")
         phases = Phases(checkpoints or Checkpoints())
-        given = Given(space, data, engine, seed, phases, records, space.choices(data.shape, len(data.classes)))
+        choices = space.choices(data.shape, len(data.classes))
+        given = Given(space, data, engine, seed, phases, records, choices, self.within_budget)
         if not given.alternatives:
             raise UserError(f"the space {space.registered_name!r} has one architecture: there is nothing to try")
         tuner = self.tuner_of(given)
@@ -208,7 +209,8 @@ class MultiTrial(Strategy):
             architecture: Mapping[str, int], before: list[ArchitectureTrial], checkpoints: Checkpoints
         ) -> tuple[list[float], str | None]:
             torch.manual_seed(given.seed)
-            spec = NetworkSpec.for_data(given.space.proxy(given.chosen(architecture)), given.data)
+            model = self.compared(given.space, given.chosen(architecture), given.data)
+            spec = NetworkSpec.for_data(model, given.data)
             network = spec.build()
             torch.manual_seed(given.seed)
             task = ScoredTraining(network, self.select, self._limits(before))

@@ -92,6 +92,12 @@ class CellOptions(GradientOptions):
         validate_default=True,
         description="which edges and operations are kept, e.g. {name: capped-skips, skips: 2}",
     )
+    budget_weight: float = Field(
+        1.0,
+        ge=0,
+        description="what is added to the architecture's loss, times the share by which the expected cost is above the "
+        "budget, if there is one",
+    )
     max_skips: int | None = Field(
         None,
         ge=0,

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from nasdistill.errors import UserError
+from nasdistill.growth.budget import OverBudget
 from nasdistill.search.tuners import Tuner
 
 MOST_TOO_LARGE = 1000
@@ -59,26 +61,31 @@ def next_suggestion(
     """What the tuner suggests next that is small enough; what is too large counts as failed.
 
     Args:
-        parameters: how many an architecture has.
+        parameters: how many an architecture has; raises `OverBudget` where it can be no small network.
         most: how many it may have.
 
     Returns:
         None where the tuner has nothing left.
 
     Raises:
-        UserError: nothing that it suggests is small enough.
+        UserError: nothing that it suggests is small enough; an `OverBudget` where that was the reason each time.
     """
-    refused: list[int] = []
+    refused, smallest = 0, math.inf
     while (alternatives := tuner.ask()) is not None:
-        count = parameters(alternatives)
-        if most is None or count <= most:
-            return Suggestion(alternatives, count, len(refused))
+        try:
+            count = parameters(alternatives)
+            if most is None or count <= most:
+                return Suggestion(alternatives, count, refused)
+            smallest = min(smallest, count)
+        except OverBudget:
+            if refused + 1 == MOST_TOO_LARGE and smallest == math.inf:
+                raise
         tuner.tell(None)
-        refused.append(count)
-        if len(refused) == MOST_TOO_LARGE:
+        refused += 1
+        if refused == MOST_TOO_LARGE:
             raise UserError(
-                f"{len(refused)} architectures in a row have more than {most} parameters, the smallest of them "
-                f"{min(refused)}; allow more, or search a smaller space"
+                f"{refused} architectures in a row have more than {most} parameters, the smallest of them "
+                f"{smallest}; allow more, or search a smaller space"
             )
     return None
 

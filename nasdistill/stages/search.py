@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 from pydantic import Field, model_validator
 
 from nasdistill.component import Facts, Options, classes_in
-from nasdistill.errors import SpecError, UserError
+from nasdistill.errors import SpecError, UserError, found_at
+from nasdistill.growth.budget import Budget, OverBudget
 from nasdistill.registry import ComponentOf, registry
 from nasdistill.stages.base import STAGES, Context, Inputs, Like, Outcome, Reference, Specs, Stage
 from nasdistill.stages.kept_supernets import keep, state_to_go_on_from
@@ -36,6 +37,11 @@ class SearchOptions(Options):
         "auto", validate_default=True, description="how to search, e.g. darts or {name: darts, order: 2}"
     )
     epochs: int | None = Field(None, gt=0, description="epochs of the strategy, in place of its own default")
+    budget: Budget | None = Field(
+        None,
+        description="what the found network may cost, e.g. {parameters: 300k, latency_ms: 5}; a number alone limits "
+        "parameters. It is scaled to the largest size that keeps the budget",
+    )
     keep_weights: bool = Field(
         False,
         description="keep with the network that is found the weights that the search trained of it, from which "
@@ -53,6 +59,16 @@ class SearchOptions(Options):
             raise SpecError(problem, ("epochs",))
         longer = self.strategy.model_copy(update={"epochs": self.epochs})
         object.__setattr__(self, "strategy", longer)  # the config is frozen for others, and not finished here
+        return self
+
+    @model_validator(mode="after")
+    def _budget_is_given_once(self) -> SearchOptions:
+        if self.budget is None:
+            return self
+        if self.strategy.budget not in (None, self.budget):
+            raise SpecError("the strategy has another budget; give it once", ("budget",))
+        within = self.strategy.model_copy(update={"budget": self.budget})
+        object.__setattr__(self, "strategy", within)
         return self
 
 
@@ -106,6 +122,10 @@ class Search(SearchOptions, Stage):
         if self.keep_weights and (reason := self.strategy.reason_to_keep_no_weights(self.space)) is not None:
             problem = f"the strategy {self.strategy.registered_name!r} cannot keep weights in the space "
             raise SpecError(f"{problem}{self.space.registered_name!r}: {reason}", ("keep_weights",))
+        budget = self.strategy.budget
+        if self.keep_weights and budget is not None and (budget.bytes or budget.latency_ms):
+            reason = "the network that is found may be made smaller once its file is measured"
+            raise SpecError(f"weights cannot be kept within a budget of bytes or latency: {reason}", ("keep_weights",))
         return self
 
     def without_effect(self, facts: Facts) -> Iterator[tuple[str, str]]:
@@ -131,13 +151,23 @@ class Search(SearchOptions, Stage):
             self._begin(Path(self.resume_from), context)
         data = context.data
         try:
+            self._check_budget(data)
             choices = self.space.choices(self._read(data).shape, len(data.classes))
             first = {label: alternatives[0] for label, alternatives in choices.items()}
             spec = NetworkSpec.for_data(self._at_size(self.space.model(first)), data)
+        except OverBudget as error:
+            problem = f"no network of the space {self.space.registered_name!r} keeps it: {error}"
+            raise SpecError(problem, ("budget",)) from None
         except (NotImplementedError, UserError):  # a space need not list its choices, and nni may be missing
             return None
         known_truth(spec.model)  # a damaged table is refused before the search, not after it
         return Like(spec)
+
+    def _check_budget(self, data: Data) -> None:
+        from nasdistill.search.budgeted import check_space
+
+        if self.strategy.budget is not None:
+            check_space(self.space, self.strategy.budget, self._read(data))
 
     def _read(self, data: Data) -> Data:
         """The data set at the size that the space's networks read."""
@@ -168,15 +198,21 @@ class Search(SearchOptions, Stage):
 
         from nasdistill.models.base import Network, NetworkSpec, save_network
         from nasdistill.models.inspection import described
+        from nasdistill.search.budgeted import in_size
         from nasdistill.search.drawing import draw_graph
 
-        data, space = context.data, self.space
+        data, budget = context.data, self.strategy.budget
+        with found_at("budget"):
+            space = in_size(self.space, budget, self._read(data))
         begin = self._begin(inputs["resume_from"].folder, context) if self.resume_from else None
         checkpoints = context.checkpoints(begin=begin)
         found = self.strategy.search(
             space, self._read(data), context.engine, context.seed, checkpoints, context.records
         )
         spec = NetworkSpec.for_data(self._at_size(found.model), data)
+        needs: dict[str, Any] = {}
+        if budget is not None:
+            spec, needs["budget"] = budget.settled(spec, first=spec)
         torch.manual_seed(context.seed)  # for what no search trains, such as auxiliary heads
         network = spec.build()
         if self.keep_weights:
@@ -198,7 +234,7 @@ class Search(SearchOptions, Stage):
             for graph in genotype.graphs():
                 write_text(context.folder / f"{graph.kind}-cell.svg", draw_graph(graph))
         return Outcome(
-            {**found.metrics, **truth, **described(network, spec.reads)},
+            {**found.metrics, **truth, **needs, **described(network, spec.reads)},
             Network(spec, network, trained=self.keep_weights),
         )
 

@@ -121,15 +121,25 @@ def test_cells_of_nas_bench_201_are_searched_and_dead_ones_left(data: Data) -> N
 
 def test_all_can_have_one_size(data: Data) -> None:
     space = SPACES.parse({"name": "darts-tiny", "channels": 4, "cells": 3})
-    found = searched(data, space, count=3, images=8, parameters=12_000, proxy=["snip"])
-    assert {round(trial["parameters"] / 12_000, 1) for trial in found.trials["trials"]} == {1.0}
+    found = searched(data, space, count=3, images=8, budget=12_000, proxy=["snip"])
+    assert all(0.95 < trial["parameters"] / 12_000 <= 1 for trial in found.trials["trials"])
     network = registry("models").parse(found.model).build(data.shape, 10)
     assert count_parameters(network) == found.trials["trials"][found.trials["best"]]["parameters"]
 
 
-def test_a_size_that_no_widths_give_is_told_in_one_sentence(data: Data, recwarn: pytest.WarningsRecorder) -> None:
-    with pytest.raises(UserError, match=r"no widths .* give 100 parameters within 5%: the nearest give \d+$"):
-        searched(data, SPACES.parse("darts-tiny"), count=1, parameters=100)
+def test_what_cannot_keep_a_budget_is_passed_over(data: Data) -> None:
+    # 32 and 8 hidden units are scaled, as are all but the network without any, whose 650 parameters are too many.
+    found = searched(data, budget=600)
+    assert {"first": 0, "second": 0} not in [trial["chosen"] for trial in found.trials["trials"]]
+    assert len(found.trials["trials"]) == 8
+
+
+def test_a_budget_that_no_architecture_keeps_is_told_in_one_sentence(
+    data: Data, recwarn: pytest.WarningsRecorder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("nasdistill.search.strategies.random.MOST_REFUSED", 3)
+    with pytest.raises(UserError, match=r"smallest network of 'darts' .* times the limit of 100$"):
+        searched(data, SPACES.parse("darts-tiny"), count=1, budget=100)
     assert not recwarn.list
 
 

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar
 
+from pydantic import Field
+
+from nasdistill.growth.budget import Budget
 from nasdistill.registry import Component, Registry
 
 if TYPE_CHECKING:
@@ -49,6 +52,31 @@ class Strategy(Component):
 
     has_supernet: ClassVar[bool] = False
     """Whether its last checkpoint is that of a supernet, which more epochs can go on with."""
+
+    budget: Budget | None = Field(
+        None, description="what the found network may cost, as of the stage `search`, which may give it in its place"
+    )
+
+    def within_budget(self, model: dict[str, Any], data: Data) -> dict[str, Any]:
+        """A model of the space, as a recipe writes it, scaled to the budget where there is one.
+
+        Raises:
+            OverBudget: its smallest network is too large.
+        """
+        from nasdistill.models.base import NetworkSpec
+
+        if self.budget is None:
+            return model
+        found: dict[str, Any] = self.budget.fitted(NetworkSpec.for_data(model, data)).model.spec()
+        return found
+
+    def compared(self, space: SearchSpace, chosen: Mapping[str, Any], data: Data) -> dict[str, Any]:
+        """The model by which an architecture is compared to others: of the budget's size, else as the space says.
+
+        Raises:
+            OverBudget: its smallest network is too large.
+        """
+        return space.proxy(chosen) if self.budget is None else self.within_budget(space.model(chosen), data)
 
     def reason_to_have_no_epochs(self) -> str | None:
         """Why the stage `search` cannot give its option `epochs`, to follow its name, or None if it can."""

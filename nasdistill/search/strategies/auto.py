@@ -47,7 +47,7 @@ class Auto(Strategy):
 
     def reason_to_keep_no_weights(self, space: SearchSpace) -> str | None:
         trains = "such as --strategy darts (in a recipe, strategy: darts)"
-        return build(DrNas, {}).reason_to_keep_no_weights(space) or (
+        return build(DrNas, {"budget": self.budget}).reason_to_keep_no_weights(space) or (
             f"it may search by proxies, which train none; choose a strategy that trains them, {trains}"
         )
 
@@ -60,6 +60,6 @@ class Auto(Strategy):
         checkpoints: Checkpoints | None = None,
         records: Records | None = None,
     ) -> SearchResult:
-        strategy = self.chosen(space, len(data.train))
+        strategy = self.chosen(space, len(data.train)).model_copy(update={"budget": self.budget})
         log.info("auto searches by %s", strategy.registered_name)
         return strategy.search(space, data, engine, seed, checkpoints, records)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, ClassVar
 
-from nasdistill.search.gradient_search import GradientSearch
+from nasdistill.search.gradient_search import RESCALED, GradientSearch
 from nasdistill.search.settings import CellOptions
 from nasdistill.search.spaces import SearchSpace
 from nasdistill.search.spaces.cells import CellSpace
@@ -36,7 +36,7 @@ class DartsSearch(GradientSearch, CellOptions):
     def reason_to_keep_no_weights(self, space: SearchSpace) -> str | None:
         if not self.edges.hands_over:
             return f"a network has no {self.edges.registered_name} edges"
-        return space.other_size()
+        return space.other_size() if self.budget is None else RESCALED
 
     def learner(self, space: SearchSpace, data: Data, engine: Engine, seed: int) -> Learner:
         from nasdistill.search.cell_learner import CellLearner

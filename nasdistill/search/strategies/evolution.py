@@ -112,7 +112,8 @@ class Evolution(MultiTrial):
     def _first(self, given: Given, checkpoints: Checkpoints) -> list[dict[str, int]]:
         """The best of the drawn architectures that are not too large, the very best first."""
         assert self.warm_start is not None
-        found = self.warm_start.search(given.space, given.data, given.engine, given.seed, checkpoints, given.records)
+        start = self.warm_start.model_copy(update={"budget": self.budget})
+        found = start.search(given.space, given.data, given.engine, given.seed, checkpoints, given.records)
         scored = [trial for trial in found.trials["trials"] if trial["score"] is not None]
         scored.sort(key=lambda trial: (-trial["score"], trial["parameters"]))
         ranked = (given.architecture(trial["chosen"]) for trial in scored)

@@ -140,7 +140,7 @@ class PDarts(DartsSearch):
             if ended["stopped"]:
                 break
         return SearchResult(
-            ended["model"],
+            self.within_budget(ended["model"], data),
             history={"curves": curves, "found": found},
             metrics={**ended["metrics"], "epochs": epochs},
             decisions=ended["decisions"],

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
 from functools import partial
 from itertools import islice
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -11,13 +10,11 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from pydantic import Field
 
 from nasdistill.errors import UserError
-from nasdistill.search.sizing import SizeOptions
 from nasdistill.search.strategies import STRATEGIES, SearchResult, Strategy
 from nasdistill.search.untrained import ProxyOptions, highest, standings
 
 if TYPE_CHECKING:
     from nasdistill.data.base import Data
-    from nasdistill.models.base import NetworkSpec
     from nasdistill.search.spaces import SearchSpace
     from nasdistill.training.checkpoints import Checkpoints
     from nasdistill.training.engine import Engine
@@ -25,7 +22,7 @@ if TYPE_CHECKING:
 
 
 @STRATEGIES.register("proxy")
-class ProxySearch(SizeOptions, ProxyOptions, Strategy):
+class ProxySearch(ProxyOptions, Strategy):
     """Draw architectures, score them untrained by proxies, and keep the best; of several proxies by their mean rank."""
 
     source: ClassVar[str] = "Abdelfattah et al. 2021, Zero-Cost Proxies for Lightweight NAS (arXiv:2101.08134)"
@@ -42,8 +39,9 @@ class ProxySearch(SizeOptions, ProxyOptions, Strategy):
         records: Records | None = None,
     ) -> SearchResult:
         from nasdistill.data.seeds import derived_seed, generator_for, seeded
+        from nasdistill.models.base import NetworkSpec
         from nasdistill.models.inspection import count_parameters
-        from nasdistill.search.strategies.random import in_random_order
+        from nasdistill.search.strategies.random import in_random_order, those_within_budget
         from nasdistill.training.checkpoints import Checkpoints
         from nasdistill.training.records import Records
 
@@ -54,32 +52,25 @@ class ProxySearch(SizeOptions, ProxyOptions, Strategy):
         total = min(self.count, math.prod(map(len, choices.values())))
         order = in_random_order(choices, generator_for(seed, "architectures for proxies"))
         with records.progress(total, len(trials), unit="network") as progress:
-            for chosen in islice(order, len(trials), total):
-                found, scored = self._specs(space, chosen, data)
+            fitting = those_within_budget(order, lambda chosen: self.within_budget(space.model(chosen), data))
+            for chosen, found in islice(fitting, len(trials), total):
+                scored = NetworkSpec.for_data(self.compared(space, chosen, data), data)
                 # All begin with the same random numbers, so that equal architectures have equal scores.
                 with seeded(derived_seed(seed, "weights for proxies"), engine.device):
                     network = engine.place(scored.build())
-                    parameters = count_parameters(found.build())
+                    parameters = count_parameters(NetworkSpec.for_data(found, data).build())
                 scores = {name: score.value for name, score in self.scores(network, batch).items()}
                 trials.append({"chosen": chosen, "parameters": parameters, "scores": scores})
                 progress.step()
                 checkpoints.step(len(trials), partial(dict, trials=trials))
         return self._best(space, data, trials)
 
-    def _specs(self, space: SearchSpace, chosen: Mapping[str, Any], data: Data) -> tuple[NetworkSpec, NetworkSpec]:
-        """The network that may be found, and the one that is scored in its place: the same where all have one size."""
-        from nasdistill.models.base import NetworkSpec
-
-        found = self.sized(NetworkSpec.for_data(space.model(chosen), data))
-        return found, NetworkSpec.for_data(space.proxy(chosen), data) if self.parameters is None else found
-
     def _best(self, space: SearchSpace, data: Data, trials: list[dict[str, Any]]) -> SearchResult:
         """The trial that stands highest among all."""
         from nasdistill.search.trials import found_on_the_way
 
         def model(number: int) -> dict[str, Any]:
-            chosen = trials[number]["chosen"]
-            return space.model(chosen) if self.parameters is None else self._specs(space, chosen, data)[0].model.spec()
+            return self.within_budget(space.model(trials[number]["chosen"]), data)
 
         names = ", ".join(trials[0]["scores"])
         standing = standings([trial["scores"] for trial in trials])

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
-from typing import TYPE_CHECKING, Any, ClassVar
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
 import torch
 
 from nasdistill.data.seeds import generator_for
-from nasdistill.models.base import NetworkSpec
+from nasdistill.growth.budget import OverBudget
 from nasdistill.models.genotypes import Cell
-from nasdistill.search.sizing import SizeOptions
 from nasdistill.search.spaces import SearchSpace
 from nasdistill.search.spaces.cells import CellSpace
 from nasdistill.search.strategies import STRATEGIES, SearchResult, Strategy
@@ -24,6 +23,8 @@ if TYPE_CHECKING:
 
 MOST_LISTED = 100_000
 """Up to so many architectures of a space are put in order, so that none comes twice."""
+MOST_REFUSED = 1000
+"""Architectures in a row that keep no budget, after which there seem to be no others."""
 
 
 def sample_cell(space: CellSpace, kind: str, generator: torch.Generator) -> Cell:
@@ -59,8 +60,34 @@ def in_random_order(choices: Mapping[str, tuple[Any, ...]], generator: torch.Gen
         yield chosen
 
 
+Drawn = TypeVar("Drawn")
+Made = TypeVar("Made")
+
+
+def those_within_budget(drawn: Iterable[Drawn], make: Callable[[Drawn], Made]) -> Iterator[tuple[Drawn, Made]]:
+    """What is drawn with what `make` makes of it; what is `OverBudget` is passed over.
+
+    Raises:
+        OverBudget: nothing keeps the budget, or `MOST_REFUSED` in a row do not.
+    """
+    refused, found = 0, False
+    reason: OverBudget | None = None
+    for each in drawn:
+        try:
+            made = make(each)
+        except OverBudget as error:
+            refused, reason = refused + 1, error
+            if refused == MOST_REFUSED:
+                raise
+            continue
+        refused, found = 0, True
+        yield each, made
+    if reason is not None and not found:
+        raise reason
+
+
 @STRATEGIES.register("random")
-class Random(SizeOptions, Strategy):
+class Random(Strategy):
     """A random architecture, a function of the seed alone: the baseline that a search must beat."""
 
     source: ClassVar[str] = "Li and Talwalkar 2019, Random Search and Reproducibility for NAS (arXiv:1902.07638)"
@@ -75,10 +102,13 @@ class Random(SizeOptions, Strategy):
         records: Records | None = None,
     ) -> SearchResult:
         generator = generator_for(seed, "random architecture")
-        if isinstance(space, CellSpace):
-            model = space.model_of({kind: sample_cell(space, kind, generator) for kind in space.kinds})
-        else:
-            model = space.model(sample(space.choices(data.shape, len(data.classes)), generator))
-        return SearchResult(
-            model if self.parameters is None else self.sized(NetworkSpec.for_data(model, data)).model.spec()
-        )
+
+        def drawn() -> Iterator[dict[str, Any]]:
+            while isinstance(space, CellSpace):
+                yield space.model_of({kind: sample_cell(space, kind, generator) for kind in space.kinds})
+            choices = space.choices(data.shape, len(data.classes))
+            while True:
+                yield space.model(sample(choices, generator))
+
+        _model, model = next(those_within_budget(drawn(), lambda model: self.within_budget(model, data)))
+        return SearchResult(model)

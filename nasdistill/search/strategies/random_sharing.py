@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, ClassVar
 from pydantic import Field
 
 from nasdistill.component import Facts
-from nasdistill.search.gradient_search import GradientSearch
+from nasdistill.search.gradient_search import RESCALED, GradientSearch
 from nasdistill.search.spaces import SearchSpace
 from nasdistill.search.spaces.cells import CellSpace
 from nasdistill.search.strategies import STRATEGIES
@@ -40,7 +40,7 @@ class RandomSharing(GradientSearch):
         return None if isinstance(space, CellSpace) else "it needs a space of cells"
 
     def reason_to_keep_no_weights(self, space: SearchSpace) -> str | None:
-        return space.other_size()
+        return space.other_size() if self.budget is None else RESCALED
 
     def learner(self, space: SearchSpace, data: Data, engine: Engine, seed: int) -> Learner:
         from nasdistill.search.sharing import SharingLearner

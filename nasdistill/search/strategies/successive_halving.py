@@ -12,7 +12,6 @@ from pydantic import Field
 
 from nasdistill.errors import UserError
 from nasdistill.registry import ComponentOf
-from nasdistill.search.sizing import SizeOptions
 from nasdistill.search.strategies import STRATEGIES, SearchResult, Strategy
 
 if TYPE_CHECKING:
@@ -27,7 +26,7 @@ log = logging.getLogger(__name__)
 
 
 @STRATEGIES.register("successive-halving")
-class SuccessiveHalving(SizeOptions, Strategy):
+class SuccessiveHalving(Strategy):
     """Draw architectures and train them; half as many go on each round, for twice as long, until two are left.
 
     What counts is the mean training loss of a round, each batch's before it is learned from: it needs no images of its
@@ -49,7 +48,7 @@ class SuccessiveHalving(SizeOptions, Strategy):
     clip: float | None = Field(5.0, gt=0, description="largest norm of all gradients together; longer ones are scaled")
 
     def reason_to_keep_no_weights(self, space: SearchSpace) -> str | None:
-        return space.other_size() if self.parameters is None else None
+        return space.other_size() if self.budget is None else None
 
     def rounds(self) -> list[tuple[int, int]]:
         """How many take part in each round, and for how many epochs each of these is trained by its end.
@@ -88,7 +87,7 @@ class SuccessiveHalving(SizeOptions, Strategy):
         checkpoints, records = checkpoints or Checkpoints(), records or Records(title="search")
         rounds = self.rounds()
         racers = [
-            Racer(number, chosen, self.sized(spec), self.optimizer, seed, engine)
+            Racer(number, chosen, spec, self.optimizer, seed, engine)
             for number, (chosen, spec) in enumerate(self._drawn(space, data, seed))
         ]
         race = Race(racers, data, engine, seed, self.batch_size, rounds[-1][1], self.clip, checkpoints)
@@ -117,12 +116,14 @@ class SuccessiveHalving(SizeOptions, Strategy):
         """The architectures that race, each once, with the specs of the networks that stand for them."""
         from nasdistill.data.seeds import generator_for
         from nasdistill.models.base import NetworkSpec
-        from nasdistill.search.strategies.random import in_random_order
+        from nasdistill.search.strategies.random import in_random_order, those_within_budget
 
         choices = space.choices(data.shape, len(data.classes))
-        drawn = islice(in_random_order(choices, generator_for(seed, "architectures that race")), self.candidates)
-        of_size = space.proxy if self.parameters is None else space.model
-        return [(chosen, NetworkSpec.for_data(of_size(chosen), data)) for chosen in drawn]
+        order = in_random_order(choices, generator_for(seed, "architectures that race"))
+        fitting = those_within_budget(
+            order, lambda chosen: NetworkSpec.for_data(self.compared(space, chosen, data), data)
+        )
+        return list(islice(fitting, self.candidates))
 
     def _result(
         self, space: SearchSpace, racers: list[Racer], left: list[Racer], ahead: list[tuple[int, int | None]]
@@ -133,7 +134,7 @@ class SuccessiveHalving(SizeOptions, Strategy):
 
         def model(number: int) -> dict[str, Any]:
             racer = racers[number]
-            return space.model(racer.chosen) if self.parameters is None else racer.spec.model.spec()
+            return space.model(racer.chosen) if self.budget is None else racer.spec.model.spec()
 
         best = left[0].number
         metrics: dict[str, Any] = {"trials": len(racers), "epochs": sum(racer.epoch for racer in racers)}
