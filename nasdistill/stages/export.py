@@ -47,7 +47,7 @@ class Export(Stage):
         ["onnx"],
         min_length=1,
         validate_default=True,
-        description="one format, or a list of them: onnx, onnx-int8, torch, packed",
+        description="one format, or a list of them: onnx, onnx-int8, torch, openvino, executorch, packed",
     )
     evaluate: bool = Field(True, description="score each file on the test images, where there are any")
 

@@ -143,6 +143,43 @@ def test_int8_answers_nearly_as_the_network_does(tmp_path: Path, model: str, pre
     assert ("preprocessing" in metadata) == preprocessing
 
 
+def test_openvino_runs_alone_and_says_how_to_feed_it(tmp_path: Path) -> None:
+    openvino = pytest.importorskip("openvino")
+    torch.manual_seed(0)
+    spec = spec_of("wrn-10-1")
+    network = spec.build()
+    told = EXPORTERS.parse("openvino").export(spec, network, tmp_path)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["network.bin", "network.xml"]
+    assert told["bytes"] == sum(path.stat().st_size for path in tmp_path.iterdir())
+    model = openvino.Core().read_model(tmp_path / told["file"])
+    names = ("labels", "normalisation", "input_shape", "classes", "spec")
+    check_metadata({name: model.get_rt_info(["nasdistill", name]).astype(str) for name in names}, spec)
+    logits = EXPORTERS.parse("openvino").load(tmp_path / "network.xml", threads=1)(torch.from_numpy(IMAGES))
+    assert np.abs(logits.numpy() - expected(network)).max() < 1e-4
+
+
+def test_executorch_runs_alone_and_says_how_to_feed_it(tmp_path: Path) -> None:
+    runtime = pytest.importorskip("executorch.runtime")
+    torch.manual_seed(0)
+    spec = spec_of("wrn-10-1")
+    network = spec.build()
+    told = EXPORTERS.parse("executorch").export(spec, network, tmp_path)
+    program = runtime.Runtime.get().load_program(tmp_path / told["file"])
+    names = ("labels", "normalisation", "input_shape", "classes", "spec")
+    check_metadata({name: program.load_method(name).execute([])[0] for name in names}, spec)
+    logits = EXPORTERS.parse("executorch").load(tmp_path / "network.pte")(torch.from_numpy(IMAGES))
+    assert np.abs(logits.numpy() - expected(network)).max() < 1e-4
+
+
+@pytest.mark.parametrize(("name", "called"), [("openvino", "OpenVINO"), ("executorch", "ExecuTorch")])
+def test_a_format_whose_library_is_not_there_names_the_extra(
+    monkeypatch: pytest.MonkeyPatch, name: str, called: str
+) -> None:
+    monkeypatch.setattr(f"nasdistill.models.exporters.{name}.find_spec", lambda _name: None)
+    with pytest.raises(UserError, match=rf'the format {name!r} needs {called}: pip install "nasdistill\[{name}\]"'):
+        EXPORTERS.parse(name)
+
+
 def test_int8_that_spoils_a_network_or_has_no_images_is_refused(tmp_path: Path) -> None:
     torch.manual_seed(0)
     spec = spec_of("mlp-8")
