@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import logging
-from collections import Counter
+from collections import Counter, OrderedDict
 from collections.abc import Iterable, Sequence
 
 import torch
@@ -102,7 +102,8 @@ def _fold(network: nn.Module, pairs: Sequence[ConvNorm]) -> None:
         assert isinstance(convolution, nn.Conv2d)
         assert isinstance(batch_norm, nn.BatchNorm2d)
         network.set_submodule(conv, fuse_conv_bn_eval(convolution, batch_norm))
-        network.set_submodule(norm, nn.Identity())
+        # What a batch norm of another library holds, such as timm's activation, comes after the norm, if anything does.
+        network.set_submodule(norm, nn.Sequential(OrderedDict(batch_norm.named_children())))
 
 
 def _outputs(network: nn.Module, images: torch.Tensor, points: tuple[str, ...]) -> list[torch.Tensor]:

@@ -262,3 +262,24 @@ def test_networks_without_batch_norm_or_convolution_are_copied() -> None:
     frozen = folded(network, (2, 6, 6))
     assert frozen is not network
     assert_same_function(network.double(), frozen, (2, 6, 6))
+
+
+class NormThen(nn.BatchNorm2d):
+    """A batch norm with an activation of its own, as timm has them."""
+
+    def __init__(self, channels: int, before: bool) -> None:
+        super().__init__(channels)
+        self.act = nn.ReLU6()
+        self.before = before
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        return super().forward(self.act(images)) if self.before else self.act(super().forward(images))
+
+
+@pytest.mark.parametrize("before", [False, True])
+def test_what_a_batch_norm_does_afterwards_stays_and_what_it_does_before_is_left_alone(before: bool) -> None:
+    layers = (nn.Conv2d(3, 4, 3), NormThen(4, before), nn.Conv2d(4, 4, 1), nn.Flatten(), nn.LazyLinear(2))
+    network = trained(nn.Sequential(*layers), (3, 6, 6)).double().eval()
+    found = folded(network, (3, 6, 6), ["1.act"])
+    assert norms(found) == (["1"] if before else [])
+    assert_same_function(network, found, (3, 6, 6), ["1.act"])
