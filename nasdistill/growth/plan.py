@@ -20,7 +20,7 @@ from nasdistill.models.scalable import Part, Scalable, Unit
 if TYPE_CHECKING:
     from torch import nn
 
-Budget = Literal["params", "flops"]
+Measure = Literal["params", "flops"]
 
 Read = Literal["output", "after-norm"]
 """Where a unit's activations are read: at its output, or after each batch norm that it passes.
@@ -67,7 +67,7 @@ def with_model(spec: NetworkSpec, model: Scalable) -> NetworkSpec:
     return spec.model_copy(update={"model": model})
 
 
-def size(spec: NetworkSpec, budget: Budget) -> int:
+def size(spec: NetworkSpec, measure: Measure) -> int:
     """Parameters, or multiply-adds for one image, of the network that a spec builds, its auxiliary head left out.
 
     Raises:
@@ -79,8 +79,8 @@ def size(spec: NetworkSpec, budget: Budget) -> int:
         parts = spec.model.parts(spec.reads, spec.classes)
     else:
         parts = (Part(_built, (spec.model_dump_json(),), spec.reads),)
-    found = sum(_size(part, budget) for part in parts)
-    if budget == "params":
+    found = sum(_size(part, measure) for part in parts)
+    if measure == "params":
         refuse_beyond_memory(found)
     return found
 
@@ -90,7 +90,7 @@ def _built(spec: str) -> nn.Module:
 
 
 @functools.lru_cache(maxsize=1 << 14)
-def _size(part: Part, budget: Budget) -> int:
+def _size(part: Part, measure: Measure) -> int:
     import torch
     from torch import nn
 
@@ -99,7 +99,7 @@ def _size(part: Part, budget: Budget) -> int:
     with torch.device("meta"), warnings.catch_warnings():
         warnings.filterwarnings("ignore", "Initializing zero-element")  # half of one channel is none
         module = part.build()
-    if budget == "params":
+    if measure == "params":
         return count_parameters(module)
     # They have no multiply-adds, but take most of the time on the meta device.
     for inner in list(module.modules()):
@@ -114,19 +114,19 @@ class Target:
     """The size that a teacher is to reach.
 
     Attributes:
-        student: size of the student, in the budget's unit.
+        student: size of the student, in the unit of the measure.
         ratio: size of the teacher over that of the student.
         tolerance: how far from the ratio the result may be, as a fraction of it.
     """
 
-    budget: Budget
+    measure: Measure
     student: int
     ratio: float
     tolerance: float
 
     def ratio_of(self, spec: NetworkSpec) -> float:
         """Size of `spec` over that of the student."""
-        return size(spec, self.budget) / self.student
+        return size(spec, self.measure) / self.student
 
     def distance(self, spec: NetworkSpec) -> float:
         """How far from the ratio `spec` is, as a fraction of it."""
@@ -148,7 +148,7 @@ class Target:
     def shortfall(self, spec: NetworkSpec, how: str) -> str:
         """The sentence that `spec` is the closest that `how` reaches."""
         return (
-            f"{how} cannot reach {self.ratio:g} times the student's {self.budget} within {self.tolerance:.1%}: "
+            f"{how} cannot reach {self.ratio:g} times the student's {self.measure} within {self.tolerance:.1%}: "
             f"the closest is {self.ratio_of(spec):.3f} times"
         )
 
@@ -214,11 +214,11 @@ def with_width(spec: NetworkSpec, unit: str, width: int) -> NetworkSpec:
     return with_model(spec, spec.model.with_widths({unit: width}))
 
 
-def channel_costs(spec: NetworkSpec, budget: Budget) -> dict[str, float]:
+def channel_costs(spec: NetworkSpec, measure: Measure) -> dict[str, float]:
     """Parameters or multiply-adds per additional channel of each unit."""
-    before = size(spec, budget)
+    before = size(spec, measure)
     return {
-        unit.name: (size(with_width(spec, unit.name, unit.width + unit.multiple), budget) - before) / unit.multiple
+        unit.name: (size(with_width(spec, unit.name, unit.width + unit.multiple), measure) - before) / unit.multiple
         for unit in growable(spec).units()
     }
 
@@ -289,7 +289,7 @@ def _step_of(spec: NetworkSpec, target: Target, unit: Unit, most: int) -> Growth
 
 
 def record(spec: NetworkSpec, target: Target) -> dict[str, Any]:
-    """The reported values of a step: `widths`, `parameters`, and `ratio` in the target's budget."""
+    """The reported values of a step: `widths`, `parameters`, and `ratio` in the target's measure."""
     return {
         "widths": list(widths_of(spec).values()),
         "parameters": size(spec, "params"),

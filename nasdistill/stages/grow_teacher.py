@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from nasdistill.models.base import NetworkSpec
 
 GROWTH = "growth.json"
-SIZE = ("ratio", "budget")
+SIZE = ("ratio", "measure")
 
 
 class GrowOptions(MatchesClasses):
@@ -33,14 +33,14 @@ class GrowOptions(MatchesClasses):
         "fisher", validate_default=True, description="how it grows, e.g. uniform or {name: fisher, per: parameter}"
     )
     ratio: float = Field(2.0, gt=1, description="size of the teacher over the size of the student")
-    budget: Literal["params", "flops"] = Field("params", description="what size means: parameters or multiply-adds")
+    measure: Literal["params", "flops"] = Field("params", description="what size means: parameters or multiply-adds")
     images: int = Field(1024, gt=0, description="training images that importance is measured on, sampled with the seed")
     batch_size: int = Field(128, gt=0, description="images scored at a time; the scores do not depend on it")
 
     @model_validator(mode="before")
     @classmethod
     def _size_is_given_once(cls, options: Any) -> Any:
-        """`ratio` and `budget` of a method that is given with them hold for the stage.
+        """`ratio` and `measure` of a method that is given with them hold for the stage.
 
         Raises:
             SpecError: the stage gives another value itself.
@@ -129,7 +129,7 @@ class GrowTeacher(GrowOptions, Stage):
             {
                 "parameters": size(grown.spec, "params"),
                 "multiply_adds": size(grown.spec, "flops"),
-                "ratio": size(grown.spec, self.budget) / size(spec, self.budget),
+                "ratio": size(grown.spec, self.measure) / size(spec, self.measure),
             },
             Network(grown.spec, grown.spec.build(), trained=False),
         )

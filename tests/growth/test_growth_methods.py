@@ -73,13 +73,13 @@ def grow(
     )
 
 
-@pytest.mark.parametrize("budget", ["params", "flops"])
+@pytest.mark.parametrize("measure", ["params", "flops"])
 @pytest.mark.parametrize("name", ["uniform", "depth", "random", "fisher"])
-def test_every_method_reaches_the_size(name: str, budget: Any, engine: Engine, tmp_path: Path) -> None:
+def test_every_method_reaches_the_size(name: str, measure: Any, engine: Engine, tmp_path: Path) -> None:
     step = {"step": 0.5} if name in ("random", "fisher") else {}
-    grown = grow({"name": name, "budget": budget, **step}, engine, tmp_path)
+    grown = grow({"name": name, "measure": measure, **step}, engine, tmp_path)
     rebuilt = NetworkSpec.model_validate_json(grown.spec.model_dump_json())
-    ratio = size(rebuilt, budget) / size(student()[0], budget)
+    ratio = size(rebuilt, measure) / size(student()[0], measure)
     assert ratio == pytest.approx(2.0, rel=0.02)
     assert grown.steps[-1]["ratio"] == pytest.approx(ratio, abs=1e-4)
     assert grown.steps[-1]["widths"] == list(rebuilt.model.cell_widths())
@@ -243,7 +243,7 @@ def test_what_a_rule_gets_wrong_is_told_with_its_file(scores: Any, sentence: str
         Wrong().grow(Student(*student(), ThreeBatches(), engine))
 
 
-@pytest.mark.parametrize("options", [{"ratio": 1.0}, {"budget": "bytes"}, {"read": "input"}, {"step": 0}])
+@pytest.mark.parametrize("options", [{"ratio": 1.0}, {"measure": "bytes"}, {"read": "input"}, {"step": 0}])
 def test_wrong_options_are_told(options: dict[str, Any]) -> None:
     with pytest.raises(SpecError):
         GROWTH_METHODS.parse({"name": "fisher", **options})

@@ -74,7 +74,7 @@ def test_sizes_are_those_of_the_network_with_its_memory(shape: tuple[int, int, i
 
 
 @pytest.mark.parametrize(
-    ("name", "budget", "last"),
+    ("name", "measure", "last"),
     [
         ("uniform", "flops", {"parameters": 1_412_992, "ratio": 1.9656, "widths": [23] * 6 + [46] * 7 + [92] * 7}),
         ("depth", "flops", {"parameters": 1_414_410, "ratio": 1.9888, "widths": [16] * 13 + [32] * 13 + [64] * 13}),
@@ -99,11 +99,11 @@ def test_sizes_are_those_of_the_network_with_its_memory(shape: tuple[int, int, i
     ],
 )
 def test_plans_build_no_network_and_are_what_counts_of_whole_networks_gave(
-    name: str, budget: str, last: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+    name: str, measure: str, last: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Recorded when each size was counted on a network of its own."""
     monkeypatch.setattr(Darts, "build", None)
-    method = GROWTH_METHODS.parse({"name": name, "budget": budget})
+    method = GROWTH_METHODS.parse({"name": name, "measure": measure})
     engine = Engine(EngineSettings(accelerator="cpu", precision="32"))
     grown = method.grow(Student(spec_of("darts-v2-16-20"), nn.Identity(), (), engine))
     assert {key: grown.steps[-1][key] for key in last} == last
@@ -151,12 +151,12 @@ def test_a_model_that_doubles_stays_one() -> None:
 
 
 @pytest.mark.parametrize("ratio", [1.2, 1.5, 2.0, 3.7])
-@pytest.mark.parametrize("budget", ["params", "flops"])
-def test_small_networks_are_fitted_finely(ratio: float, budget: Any) -> None:
+@pytest.mark.parametrize("measure", ["params", "flops"])
+def test_small_networks_are_fitted_finely(ratio: float, measure: Any) -> None:
     student = tiny(widths=(4, 6, 9, 9))
-    target = Target(budget, size(student, budget), ratio, 0.02)
+    target = Target(measure, size(student, measure), ratio, 0.02)
     grown = fitted(student, target)
-    assert size(grown, budget) / size(student, budget) == pytest.approx(ratio, rel=0.02)
+    assert size(grown, measure) / size(student, measure) == pytest.approx(ratio, rel=0.02)
 
 
 def test_a_deeper_network_keeps_the_widths_of_each_resolution() -> None:

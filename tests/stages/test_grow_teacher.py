@@ -102,7 +102,7 @@ def test_the_same_seed_grows_the_same_and_another_may_not(tmp_path: Path, data: 
     assert growths[0]["importance"] != growths[2]["importance"]
 
 
-def test_a_plugin_may_grow_a_model_without_units(tmp_path: Path, data: Data, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_plugin_may_grow_a_model_in_its_own_way(tmp_path: Path, data: Data, monkeypatch: pytest.MonkeyPatch) -> None:
     class Wider(GROWTH_METHODS.base):  # type: ignore[misc, name-defined]
         def reason_to_refuse(self, spec: NetworkSpec) -> None:
             return None
@@ -116,7 +116,7 @@ def test_a_plugin_may_grow_a_model_without_units(tmp_path: Path, data: Data, mon
     GROWTH_METHODS.register("wider")(Wider)
     metrics = grow(tmp_path / "grown", data, student="mlp-16", method="wider").metrics
     assert metrics["parameters"] == (64 + 1) * 33 + (33 + 1) * 10
-    assert read_json(tmp_path / "grown" / "growth.json")["widths"] == {"before": [], "after": []}
+    assert read_json(tmp_path / "grown" / "growth.json")["widths"] == {"before": [16], "after": [33]}
 
 
 def config(**options: Any) -> Any:
@@ -126,17 +126,17 @@ def config(**options: Any) -> Any:
 @pytest.mark.parametrize(
     "options",
     [
-        {"ratio": 3.0, "budget": "flops"},
-        {"method": {"name": "fisher", "ratio": 3.0, "budget": "flops"}},
-        {"method": {"name": "fisher", "ratio": 3.0}, "budget": "flops"},
-        {"method": {"name": "fisher", "ratio": 3.0}, "ratio": 3.0, "budget": "flops"},
-        {"method": GROWTH_METHODS.parse({"name": "fisher", "ratio": 3.0}), "budget": "flops"},
+        {"ratio": 3.0, "measure": "flops"},
+        {"method": {"name": "fisher", "ratio": 3.0, "measure": "flops"}},
+        {"method": {"name": "fisher", "ratio": 3.0}, "measure": "flops"},
+        {"method": {"name": "fisher", "ratio": 3.0}, "ratio": 3.0, "measure": "flops"},
+        {"method": GROWTH_METHODS.parse({"name": "fisher", "ratio": 3.0}), "measure": "flops"},
     ],
 )
 def test_the_size_may_be_given_beside_the_method_or_in_it(options: dict[str, Any]) -> None:
     stage = config(**options)
-    assert (stage.ratio, stage.budget) == (stage.method.ratio, stage.method.budget) == (3.0, "flops")
-    assert stage == config(ratio=3.0, budget="flops")
+    assert (stage.ratio, stage.measure) == (stage.method.ratio, stage.method.measure) == (3.0, "flops")
+    assert stage == config(ratio=3.0, measure="flops")
     assert build(type(stage), stage.model_dump(mode="json")) == stage
 
 
@@ -149,7 +149,7 @@ def test_the_size_may_be_given_beside_the_method_or_in_it(options: dict[str, Any
             "3 here but 2 in the method; give it once",
         ),
         ({"ratio": 1.0}, ("ratio",), "greater than 1"),
-        ({"budget": "bytes"}, ("budget",), "'params' or 'flops'"),
+        ({"measure": "bytes"}, ("measure",), "'params' or 'flops'"),
         ({"method": {"name": "fisher", "steps": 1}}, ("method", "steps"), "did you mean 'step'"),
         ({"method": "fischer"}, ("method",), "did you mean 'fisher'"),
     ],

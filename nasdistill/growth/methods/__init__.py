@@ -38,7 +38,7 @@ class GrowthMethod(Component):
     """Whether it looks at images, to measure what matters."""
 
     ratio: float = Field(2.0, gt=1, description="size of the teacher over the size of the student")
-    budget: Literal["params", "flops"] = Field("params", description="what size means")
+    measure: Literal["params", "flops"] = Field("params", description="what size means")
     tolerance: float = Field(0.02, gt=0, description="how far from the ratio the result may be, as a fraction of it")
 
     def reason_to_refuse(self, spec: NetworkSpec) -> str | None:
@@ -51,7 +51,7 @@ class GrowthMethod(Component):
         """The size that a student of this spec is to reach."""
         from nasdistill.growth.plan import Target, size
 
-        return Target(self.budget, size(spec, self.budget), self.ratio, self.tolerance)
+        return Target(self.measure, size(spec, self.measure), self.ratio, self.tolerance)
 
     def grow(self, student: Student) -> Grown:
         """Grow a student to `ratio` times its size.

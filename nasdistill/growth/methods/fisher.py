@@ -7,12 +7,12 @@ from typing import ClassVar, Literal
 from pydantic import Field
 
 from nasdistill.growth.methods import GROWTH_METHODS
-from nasdistill.growth.plan import Budget, Read, channel_costs
+from nasdistill.growth.plan import Measure, Read, channel_costs
 from nasdistill.growth.stepwise import GrowthRule
 from nasdistill.growth.student import Student
 
 Per = Literal["unit", "channel", "parameter", "multiply-add", "top-channel"]
-COST: dict[Per, Budget] = {"parameter": "params", "multiply-add": "flops"}
+COST: dict[Per, Measure] = {"parameter": "params", "multiply-add": "flops"}
 
 
 @GROWTH_METHODS.register("fisher")

@@ -1,0 +1,46 @@
+"""The recipes for a folder of photographs, on a few coloured noise pictures."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from nasdistill.cli.main import main
+from nasdistill.models.base import MODELS
+from tests.data.fakes import write_picture
+
+
+@pytest.fixture
+def photos(tmp_path: Path) -> Path:
+    for number in range(36):
+        name = ("cat", "dog", "emu")[number % 3]
+        write_picture(tmp_path / "photos" / name / f"{number}.png", seed=number, size=(20, 24))
+    return tmp_path / "photos"
+
+
+@pytest.mark.slow
+def test_the_plan_goes_with_and_without_pretrained_weights(
+    photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    weights = tmp_path / "shufflenet_v2_x0_5.pth"
+    torch.save(MODELS.parse("torchvision:shufflenet_v2_x0_5").build((3, 32, 32), 7).state_dict(), weights)
+    model = f"stages.tuned.model={{name: torchvision, architecture: shufflenet_v2_x0_5, pretrained: {weights}}}"
+    begin = ["run", "photos-quick", f"data.root={photos}", "data.size=32", "--out", str(tmp_path / "run"), "--dry-run"]
+    assert main(begin) == 0
+    assert "3 of 3 stages to do" in capsys.readouterr().out
+    assert main([*begin, model]) == 0
+    assert "6 of 6 stages to do" in capsys.readouterr().out
+
+
+@pytest.mark.slow
+def test_photos_from_the_folder_to_the_file(photos: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    small = ["data.size=24", "stages.arch.space.size=16", "stages.arch.strategy.count=9", "budget.parameters=15k"]
+    short = [f"stages.{name}.epochs=1" for name in ("grown", "plain", "alone", "student")]
+    assert main(["run", "photos", f"data.root={photos}", "--out", str(out), *small, *short]) == 0
+    assert {path.name for path in (out / "stages" / "product").iterdir()} >= {"network.onnx", "network-int8.onnx"}
+    page = (out / "report.html").read_text()
+    assert "Worst mistakes" in page
+    assert main(["predict", str(out / "stages" / "product" / "network-int8.onnx"), str(photos), "--json"]) == 0
