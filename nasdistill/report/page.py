@@ -17,7 +17,7 @@ from markupsafe import Markup, escape
 
 from nasdistill.artifacts import open_artifact
 from nasdistill.errors import UserError
-from nasdistill.report import exports, payloads, plots, sweeps, tables, words
+from nasdistill.report import exports, pareto, payloads, plots, sweeps, tables, words
 from nasdistill.report.experiments import Experiment
 from nasdistill.report.page_file import write_page
 from nasdistill.report.parts import Group, Part
@@ -144,15 +144,7 @@ def moment(text: str) -> str:
 
 def _overview(stages: Sequence[StageSummary]) -> list[Part]:
     """What the stages reach, side by side; nothing where none has an accuracy."""
-    points = {}
-    for stage in stages:
-        found = [(row.parameters, stage.accuracies().get(row.seed)) for row in stage.rows]
-        places = [(float(size), accuracy) for size, accuracy in found if size is not None and accuracy is not None]
-        if places:
-            points[stage.stage] = places
-    pictures = []
-    if points:
-        pictures.append(plots.scatter(points, "Accuracy and size", "parameters", "test accuracy, %"))
+    pictures = pareto.pictures(stages)
     by_unit: dict[str, dict[str, list[plots.Curve]]] = {}
     for stage in stages:
         for history in payloads.by_seed(payloads.HistoryPayload, stage.rows).values():
@@ -161,7 +153,7 @@ def _overview(stages: Sequence[StageSummary]) -> list[Part]:
     for unit, curves in by_unit.items():  # epochs and pseudo-batches share no axis
         title = "Test accuracy while training" if unit == "epoch" else f"Test accuracy over {unit}"
         pictures.append(plots.lines(curves, title, unit, "test accuracy, %"))
-    lead = "Each point is one seed. Up and to the left is better."
+    lead = pareto.LEAD
     if any(stage.counts == "last" for stage in stages):
         lead += " Where nothing is selected, it is the accuracy of the last weights."
     return [Part("Overview", lead, (Group("", tuple(pictures)),))] if pictures else []

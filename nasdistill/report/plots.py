@@ -8,6 +8,7 @@ import warnings
 from collections.abc import Callable, Mapping, Sequence
 from html import escape
 from itertools import pairwise
+from statistics import fmean
 from typing import Any
 
 import matplotlib
@@ -174,8 +175,28 @@ def bars(groups: Mapping[str, Sequence[float]], names: Sequence[str], title: str
     return picture(title, draw)
 
 
-def scatter(points: Mapping[str, Sequence[tuple[float, float]]], title: str, x: str, y: str) -> str:
-    """Named points, e.g. accuracy over parameters of every stage; x is logarithmic."""
+def pareto_front(places: Mapping[str, tuple[float, float]]) -> list[str]:
+    """The names of those (cost, value) that no other is as good as in both and better in one, cheapest first.
+
+    Examples:
+        >>> pareto_front({"small": (1, 90), "worse": (2, 80), "large": (3, 95), "larger": (4, 95)})
+        ['small', 'large']
+    """
+    front: list[str] = []
+    for name in sorted(places, key=lambda name: (places[name][0], -places[name][1])):
+        if not front or places[name][1] > places[front[-1]][1]:
+            front.append(name)
+    return front
+
+
+def scatter(
+    points: Mapping[str, Sequence[tuple[float, float]]], title: str, x: str, y: str, front: bool = False
+) -> str:
+    """Named points, e.g. accuracy over parameters of every stage; x is logarithmic.
+
+    Args:
+        front: join the means of the names that no other beats in both, less of x and more of y.
+    """
 
     def draw(axes: Axes) -> None:
         handles = []
@@ -183,13 +204,16 @@ def scatter(points: Mapping[str, Sequence[tuple[float, float]]], title: str, x: 
             xs, ys = _columns(places)
             marker = "osD^vPX*"[number % 8]
             handles.append(axes.scatter(xs, ys, s=46, color=SERIES[number % len(SERIES)], marker=marker))
+        if front:
+            means = {name: (fmean(xs), fmean(ys)) for name, places in points.items() for xs, ys in [_columns(places)]}
+            axes.plot(*_columns([means[name] for name in pareto_front(means)]), color=INK, linewidth=1, linestyle=":")
         values = [value for places in points.values() for value, _ in places]
         if min(values) > 0:
             axes.set_xscale("log")
             low, high = min(values), max(values)
             axes.set_xlim(low / 1.4, high * 1.4)
             ticks = sorted({low, high} | ({(low * high) ** 0.5} if high > 3 * low else set()))
-            axes.set_xticks(ticks, [f"{tick:,.0f}" for tick in ticks])
+            axes.set_xticks(ticks, [f"{tick:,.0f}" if tick >= 100 else f"{tick:.3g}" for tick in ticks])
             axes.set_xticks([], minor=True)
         axes.margins(y=0.15)
         if y.endswith("%"):

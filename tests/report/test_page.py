@@ -77,9 +77,9 @@ def test_the_page_tells_the_whole_run(one_seed: Run, tmp_path: Path) -> None:
         "entropy", "Classes",
     ):  # fmt: skip
         assert words in page.reads, words
-    # 2 at a glance; 4 of the search (loss, alphas of both cells, entropy), 2 of each training; cells, growth, matrices,
+    # 4 at a glance; 4 of the search (loss, alphas of both cells, entropy), 2 of each training; cells, growth, matrices,
     # and the classes of the network to ship.
-    assert page.count("svg") == 2 + 4 + 3 * 2 + 2 + 2 + 4
+    assert page.count("svg") == 4 + 4 + 3 * 2 + 2 + 2 + 4
     assert page.count("table") == 4
 
 
@@ -157,7 +157,7 @@ def test_a_run_whose_artifacts_are_gone_still_has_a_page(tmp_path: Path) -> None
     shutil.rmtree(tmp_path / "artifacts")
     page = page_of(record, tmp_path)
     assert "97.22" in page.reads
-    assert page.count("svg") == 1  # accuracy over size needs the record alone
+    assert page.count("svg") == 3  # accuracy over size, computation and latency needs the record alone
 
 
 def test_a_run_without_any_number_has_a_page(one_seed: Run, tmp_path: Path) -> None:
