@@ -116,14 +116,24 @@ class Budget(Options):
         Raises:
             OverBudget: the smallest network is too large, or each of those that were measured.
         """
-        strict = self
+        found = first or self.fitted(spec, narrowest)
+        corrected, kept = self, None
         for _ in range(MEASUREMENTS):
-            found = first or strict.fitted(spec, narrowest)
             needs = self.measured(found)
-            if not any(needs[name] > limit for name, limit in self.limits().items()):
-                return found, needs
-            first, strict = None, strict.stricter(self, needs)
-        raise OverBudget(found, self, {name: needs[name] / limit for name, limit in self.limits().items()})
+            used = {name: needs[name] / limit for name, limit in self.limits().items()}
+            if max(used.values()) <= 1:
+                # the estimate may have taken a file for larger than it is; another network then uses what is left
+                if kept is not None or self.bytes is None or max(used.values()) > 1 - UNUSED:
+                    return found, needs
+                kept = found, needs
+            corrected = corrected.corrected(self, needs)
+            try:
+                found = corrected.fitted(spec, narrowest)
+            except OverBudget:
+                break
+        if kept is not None:
+            return kept
+        raise OverBudget(found, self, used)
 
     def measured(self, spec: NetworkSpec) -> dict[str, float]:
         """What a network needs of each limit."""
@@ -144,11 +154,11 @@ class Budget(Options):
             needs |= {name: value for name, value in exported.items() if name in self.limits()}
         return needs
 
-    def stricter(self, real: Budget, needs: Mapping[str, float]) -> Budget:
-        """The budget that estimates have to keep, after a network that kept this one needed more than the real one."""
+    def corrected(self, real: Budget, needs: Mapping[str, float]) -> Budget:
+        """The budget that estimates have to keep, after a network that kept this one needs so much of the real one."""
         changed: dict[str, float] = {}
         if self.bytes is not None and real.bytes is not None:
-            changed["bytes"] = self.bytes - max(0, round(needs["bytes"] - real.bytes))
+            changed["bytes"] = max(1, self.bytes - round(needs["bytes"] - real.bytes))
         if self.latency_ms is not None and real.latency_ms is not None:
             changed["latency_ms"] = self.latency_ms * min(1, AIM * real.latency_ms / needs["latency_ms"])
         return self.model_copy(update=changed)

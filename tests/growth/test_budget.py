@@ -145,6 +145,11 @@ def test_bytes_and_latency_are_those_of_the_file(monkeypatch: pytest.MonkeyPatch
     found, needs = budget({"bytes": "23kB"}).settled(spec_of("wrn-10-1"))
     assert 0.97 * 5000 < size(found, "params") <= 5000
     assert needs == {"bytes": exported(found)[0]}
+    # of a file that is smaller than estimated nothing is left over
+    monkeypatch.setattr(onnx_costs, "exported_costs", lambda spec: (4 * size(spec, "params") + 100, 1.0))
+    found, needs = budget({"bytes": "10kB"}).settled(spec_of("wrn-10-1"))
+    assert 0.97 * 10_000 < needs["bytes"] <= 10_000
+    monkeypatch.setattr(onnx_costs, "exported_costs", exported)
     found, needs = budget({"latency_ms": 20}).settled(spec_of("wrn-10-1"))
     assert 17 < needs["latency_ms"] <= 20
     budgets._fitted.cache_clear()
