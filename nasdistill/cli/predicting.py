@@ -97,23 +97,26 @@ def _classifier_at(path: Path) -> Classifier:
         return classifier.from_onnx(path)
     if not path.is_dir():
         raise UserError(f"there is no network {path}: it is neither a file nor a folder")
-    folder = _last_network_of(path) if (path / "run.json").is_file() else path
+    folder = _network_to_take(path) if (path / "run.json").is_file() else path
     exported = sorted(folder.glob("*.onnx"), key=lambda file: file.name != onnx_files.FILE)
     return classifier.from_onnx(exported[0]) if exported else classifier.from_artifact(folder)
 
 
-def _last_network_of(run: Path) -> Path:
-    """The folder of the last stage of a run that left an ONNX file or a trained network, of its first seed."""
+def _network_to_take(run: Path) -> Path:
+    """The folder of the network that the run's page says to take, of its first seed: its export if there is one."""
     from nasdistill.models.base import WEIGHTS
     from nasdistill.report.results import load_run
+    from nasdistill.report.summaries import by_stage, shipped
 
     record = load_run(run)
-    for row in reversed(record.rows):
-        if (
-            row.seed == record.seeds[0]
-            and row.folder
-            and (any(row.folder.glob("*.onnx")) or (row.folder / WEIGHTS).is_file())
-        ):
+    rows = [row for row in reversed(record.rows) if row.seed == record.seeds[0]]
+    best = shipped(by_stage(rows[::-1]))
+    if best is not None:
+        taken = best.rows[0]
+        exports = [row for row in rows if taken.content is not None and taken.content in row.inputs.values()]
+        rows = [*(row for row in exports if row.uses == "export"), taken, *rows]
+    for row in rows:
+        if row.folder and (any(row.folder.glob("*.onnx")) or (row.folder / WEIGHTS).is_file()):
             log.info("the network of the stage %s, seed %d", row.label, row.seed)
             return row.folder
     raise UserError(f"no stage of the run in {run} left a trained network")

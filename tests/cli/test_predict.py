@@ -154,3 +154,19 @@ def test_files_of_others(nasdistill: Command, made: Path, tmp_path: Path, metada
     done = predict(nasdistill, exported_by_others(tmp_path / "other.onnx", metadata), made / "photos")
     assert (done.returncode, done.stdout) == (2, "")
     assert words in done.stderr
+
+
+def test_of_a_run_it_asks_the_network_that_the_page_says_to_take(nasdistill: Command, tmp_path: Path) -> None:
+    recipe = tmp_path / "two.yaml"
+    recipe.write_text(
+        "name: two\ndata: {name: digits, limit: 300}\nstages:\n"
+        "  - {name: good, uses: train, with: {model: mlp-8, epochs: 3, batch_size: 32}}\n"
+        "  - {name: bad, uses: train, with: {model: mlp-8, epochs: 1, optimizer: {name: sgd, lr: 1e-9}}}\n"
+    )
+    nasdistill("run", str(recipe), "--out", str(tmp_path / "out"))
+    Image.new("L", (8, 8)).save(tmp_path / "dark.png")
+    of_run, of_good, of_bad = (
+        told(predict(nasdistill, folder, tmp_path / "dark.png", "--json", "--top", "10").stdout)
+        for folder in (tmp_path / "out", *(tmp_path / "out" / "stages" / name for name in ("good", "bad")))
+    )
+    assert of_run == of_good != of_bad
