@@ -59,7 +59,7 @@ def test_the_same_seed_draws_the_same_weights(name: str) -> None:
 
 @pytest.mark.parametrize("text", ["WRN-40-2", "wrn-40-2"])
 def test_shorthands_are_read_in_either_case(text: str) -> None:
-    assert MODELS.parse(text).spec() == {"name": "wrn", "depth": 40, "width": 2, "dropout": 0.0}
+    assert MODELS.parse(text).spec() == {"name": "wrn", "depth": 40, "width": 2, "widths": None, "dropout": 0.0}
 
 
 @pytest.mark.parametrize("name", NAMES)

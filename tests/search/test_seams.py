@@ -15,7 +15,7 @@ from torch.nn import functional
 from nasdistill.data.base import Data
 from nasdistill.data.preparation import load
 from nasdistill.errors import SpecError, UserError
-from nasdistill.models import budget
+from nasdistill.models import memory_limit
 from nasdistill.models.genotypes import Genotype
 from nasdistill.registry import build, registry
 from nasdistill.search.edges import EDGES
@@ -326,7 +326,7 @@ def test_mistakes_are_named_with_class_and_line(data: Data, option: dict[str, An
 def test_a_supernet_that_no_memory_holds_is_refused_before_it_is_drawn(
     data: Data, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(budget, "LARGE", 1000)
-    monkeypatch.setattr(budget, "memory_bytes", lambda: 1000)
+    monkeypatch.setattr(memory_limit, "LARGE", 1000)
+    monkeypatch.setattr(memory_limit, "memory_bytes", lambda: 1000)
     with pytest.raises(UserError, match=r"and this machine has 1 kB of memory; choose a smaller one"):
         DartsSearch().learner(SPACE, data, engine(), 0)
