@@ -29,7 +29,7 @@ def shares(counts: Sequence[tuple[float, float]], names: Sequence[str], title: s
         axes.errorbar(values, places, xerr=abs(ends - values), fmt="none", ecolor=INK, elinewidth=1, capsize=2)
         axes.set_yticks(places, [f"{shortened(name, 16)} ({count:.0f})" for _, count, name in found])
         axes.set_xlim(0, 100)
-        axes.set_xlabel("recognised, % (images)")
+        axes.set_xlabel("recognised, %, with 95 % interval")
         axes.grid(False, axis="y")
 
     return picture(title, draw, size=(4.4, max(2.4, 0.9 + 0.24 * len(found))))

@@ -83,7 +83,7 @@ def _all_of(found: Found[ConfusionPayload]) -> Group:
     pictures = [_matrix(found)]
     if len(together.labels) <= MOST_CLASSES:
         of_class = [(row[number], sum(row)) for number, row in enumerate(together.matrix)]
-        pictures.append(answer_plots.shares(of_class, together.labels, "Accuracy of each class, with 95 % interval"))
+        pictures.append(answer_plots.shares(of_class, together.labels, "Accuracy of each class"))
     bins = [payload.bins for payload in found.by_seed.values() if payload.bins]
     if bins:
         errors = [calibration_error(of_seed) for of_seed in bins]
