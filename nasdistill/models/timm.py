@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from importlib.util import find_spec
 from typing import Any, ClassVar, cast
 
 import torch
@@ -15,6 +14,7 @@ from nasdistill.data.base import Normalisation, Shape
 from nasdistill.depthwise.convolution import depthwise_conv2d
 from nasdistill.errors import SpecError, nearest
 from nasdistill.models.base import MODELS
+from nasdistill.models.extras import require_extra
 from nasdistill.models.inspection import feature_points, maps_among
 from nasdistill.models.pretrained import LibraryModel, Published
 
@@ -48,8 +48,7 @@ class Timm(LibraryModel):
     @field_validator("architecture")
     @classmethod
     def _architecture_exists(cls, architecture: str) -> str:
-        if find_spec("timm") is None:
-            raise SpecError(f'timm:{architecture} needs the library timm: pip install "nasdistill[timm]"')
+        require_extra("timm", f"timm:{architecture} needs the library timm")
         from timm import list_models, list_pretrained
         from timm.models import is_model, split_model_name_tag
 

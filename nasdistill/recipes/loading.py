@@ -188,7 +188,6 @@ def check(source: Source, around: Collection[Key] = ()) -> Recipe:
     stages: dict[str, Stage] = {}
     entries: dict[str, int] = {}
     unseen: dict[str, str] = {}
-    keeps_budget = False
     for index, entry in enumerate(settings.stages):
         if ("data",) in around or ("stages", index) in around:
             unseen[entry.name] = entry.uses
@@ -201,7 +200,6 @@ def check(source: Source, around: Collection[Key] = ()) -> Recipe:
             options = _with_folders(kind, entry.options, {*(each.name for each in settings.stages), *stages})
             if settings.budget is not None and "budget" in kind.model_fields:
                 options = {"budget": settings.budget, **options}
-                keeps_budget = True
             written[entry.name] = build(kind, options)
             parts = written[entry.name].parts(entry.name)
             for stage in parts.values():
@@ -213,6 +211,7 @@ def check(source: Source, around: Collection[Key] = ()) -> Recipe:
                 of = "" if name == entry.name else f", for one of the stages that {entry.name!r} stands for"
                 raise source.error(("stages", index, "name"), f"the stage name {name!r} stands here twice{of}")
             stages[name], entries[name] = stage, index
+    keeps_budget = any("budget" in type(stage).model_fields for stage in written.values())
     if settings.budget is not None and not keeps_budget and not unseen:
         raise source.error(("budget",), "no stage here keeps a budget; `fit-size` and `search` do")
     check_graph(written, stages, lambda stage, wrong: source.wrong(wrong, *_options_key(entries[stage])))

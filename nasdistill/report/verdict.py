@@ -8,12 +8,11 @@ from dataclasses import dataclass
 from nasdistill.report import payloads, words
 from nasdistill.report.sections.confusion import ConfusionPayload, summed
 from nasdistill.report.summaries import StageSummary, candidates, shipped
+from nasdistill.report.tables import UNEQUAL
 from nasdistill.words import NONE, share_interval, short, size
 
-UNEQUAL = 2.0
-"""How many times as many images as the rarest class the most frequent one has where that is worth a warning."""
 WIDE = 0.06
-"""Width of an interval of the accuracy that is worth one, too."""
+"""Width of an interval of the accuracy that is worth a warning."""
 MOST_OFTEN = 3
 """Confusions that are named."""
 

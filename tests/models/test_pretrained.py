@@ -18,7 +18,7 @@ from torchvision.models import GoogLeNet
 
 from nasdistill.data.base import Normalisation, Shape
 from nasdistill.errors import SpecError, UserError
-from nasdistill.models import timm
+from nasdistill.models import extras, timm
 from nasdistill.models.base import MODELS, NetworkSpec
 from nasdistill.models.foreign import load_foreign
 from nasdistill.models.pretrained import Published, weights_file
@@ -131,7 +131,7 @@ def test_wrong_options_are_told(model: dict[str, Any], told: str, path: str) -> 
 
 
 def test_without_timm_the_way_to_install_it_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(timm, "find_spec", lambda _name: None)
+    monkeypatch.setattr(extras, "find_spec", lambda _name: None)
     with pytest.raises(SpecError, match=r'pip install "nasdistill\[timm\]"'):
         MODELS.parse("timm:resnet18")
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -10,9 +9,9 @@ import torch
 from pydantic import Field, model_validator
 from torch import nn
 
-from nasdistill.errors import SpecError
 from nasdistill.models.base import NetworkSpec
 from nasdistill.models.exporters import EXPORTERS, Exporter
+from nasdistill.models.extras import require_extra
 from nasdistill.models.portable import alone, check, metadata
 from nasdistill.storage import write_bytes
 
@@ -37,8 +36,7 @@ class ExecuTorch(Exporter):
 
     @model_validator(mode="after")
     def _is_there(self) -> ExecuTorch:
-        if find_spec("executorch") is None:
-            raise SpecError("the format 'executorch' needs ExecuTorch: pip install \"nasdistill[executorch]\"")
+        require_extra("executorch", "the format 'executorch' needs ExecuTorch")
         return self
 
     def export(self, spec: NetworkSpec, network: nn.Module, folder: Path) -> dict[str, Any]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import tempfile
-from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -11,10 +10,10 @@ import torch
 from pydantic import Field, model_validator
 from torch import nn
 
-from nasdistill.errors import SpecError
 from nasdistill.models.base import NetworkSpec
 from nasdistill.models.exporters import EXPORTERS, Exporter
 from nasdistill.models.exporters.onnx import Onnx
+from nasdistill.models.extras import require_extra
 from nasdistill.models.onnx_files import IMAGES, LOGITS
 from nasdistill.models.portable import alone, check, metadata
 from nasdistill.storage import write_bytes
@@ -41,8 +40,7 @@ class OpenVino(Exporter):
 
     @model_validator(mode="after")
     def _is_there(self) -> OpenVino:
-        if find_spec("openvino") is None:
-            raise SpecError("the format 'openvino' needs OpenVINO: pip install \"nasdistill[openvino]\"")
+        require_extra("openvino", "the format 'openvino' needs OpenVINO")
         return self
 
     def export(self, spec: NetworkSpec, network: nn.Module, folder: Path) -> dict[str, Any]:

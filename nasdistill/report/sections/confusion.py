@@ -10,7 +10,7 @@ from nasdistill.report import answer_plots, words
 from nasdistill.report.parts import Group
 from nasdistill.report.payloads import NotNegative, Payload
 from nasdistill.report.sections import SECTIONS, Found, Section
-from nasdistill.report.summaries import shipped, summarise
+from nasdistill.report.summaries import shipped, summary_of
 
 MOST_CLASSES = 40
 """Whose accuracies one picture can show."""
@@ -86,12 +86,7 @@ def _all_of(found: Found[ConfusionPayload]) -> Group:
         pictures.append(answer_plots.shares(of_class, together.labels, "Accuracy of each class"))
     bins = [payload.bins for payload in found.by_seed.values() if payload.bins]
     if bins:
-        errors = [calibration_error(of_seed) for of_seed in bins]
-        note = f"calibration error\n{words.spread(summarise(errors), 3)}"
+        errors = summary_of(row.metrics.get("calibration_error") for row in found.stage.rows)
+        note = f"calibration error\n{words.spread(errors, 3)}"
         pictures.append(answer_plots.reliability(bins, "Accuracy over confidence", note))
     return Group(found.stage.stage, tuple(pictures))
-
-
-def calibration_error(bins: Sequence[tuple[float, float, float]]) -> float:
-    """Expected calibration error, see `nasdistill.training.metrics.calibration_error`."""
-    return sum(abs(correct - sure) for _images, correct, sure in bins) / sum(images for images, _correct, _sure in bins)
