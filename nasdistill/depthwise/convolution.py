@@ -7,6 +7,7 @@ from typing import Any, cast
 import torch
 from torch import nn
 from torch.nn import functional
+from torch.overrides import handle_torch_function, has_torch_function_variadic
 
 from nasdistill.depthwise.compiled import KERNELS, Geometry, weight_gradient
 from nasdistill.depthwise.compiler import is_compiled
@@ -39,6 +40,9 @@ def depthwise_conv2d(
     Returns:
         [N, C, H', W'].
     """
+    if has_torch_function_variadic(inputs, weight):
+        arguments = (inputs, weight, bias, stride, padding, dilation)
+        return cast(torch.Tensor, handle_torch_function(depthwise_conv2d, (inputs, weight), *arguments))  # type: ignore
     geometry = _square(stride, padding, dilation)
     if geometry is not None and geometry.stride == geometry.dilation > 1 and geometry.padding % geometry.stride == 0:
         inputs = inputs[:, :, :: geometry.stride, :: geometry.stride]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from typing import Any, ClassVar
 
-from pydantic import Field, field_validator
+from pydantic import Field, field_validator, model_validator
 from torch import nn
 
 from nasdistill.data.base import Normalisation, Shape
@@ -14,6 +14,7 @@ from nasdistill.models.base import MODELS
 from nasdistill.models.pretrained import LibraryModel, Published
 
 _WITH_AUXILIARY_HEADS = ("googlenet", "inception_v3")
+_OF_ANY_WIDTH = ("mobilenet_v2", "mobilenet_v3_small", "mobilenet_v3_large")
 
 
 @MODELS.register("torchvision")
@@ -24,6 +25,9 @@ class Torchvision(LibraryModel):
     prefix: ClassVar[str] = "torchvision:"
 
     architecture: str = Field(description="a name that torchvision.models.list_models() gives for a classifier")
+    width_multiplier: float = Field(
+        1.0, gt=0, description=f"times the channels of all layers; for {', '.join(_OF_ANY_WIDTH)}", examples=[0.43]
+    )
 
     @field_validator("architecture")
     @classmethod
@@ -34,6 +38,13 @@ class Torchvision(LibraryModel):
             hint = f"did you mean {guess!r}?" if guess else f"it has {len(known)}, from {known[0]!r} to {known[-1]!r}"
             raise SpecError(f"torchvision has no classifier {architecture!r}; {hint}")
         return architecture
+
+    @model_validator(mode="after")
+    def _can_be_scaled(self) -> Torchvision:
+        if self.width_multiplier != 1 and self.architecture not in _OF_ANY_WIDTH:
+            problem = f"{self.architecture} has one width; those of any width are {', '.join(_OF_ANY_WIDTH)}"
+            raise SpecError(problem, ("width_multiplier",))
+        return self
 
     def published(self) -> Published:
         from torchvision.models import get_model_weights
@@ -48,7 +59,7 @@ class Torchvision(LibraryModel):
             Normalisation(mean=mean, std=std),
             (3, side, side),
             len(weights.meta["categories"]),
-            weights.url,
+            weights.url if self.width_multiplier == 1 else None,
             ("AuxLogits.*", "aux1.*", "aux2.*") if inception else (),
         )
 
@@ -56,6 +67,8 @@ class Torchvision(LibraryModel):
         from torchvision.models import get_model
 
         options = {"weights": None, "num_classes": classes, **_options_of(self.architecture, shape)}
+        if self.architecture in _OF_ANY_WIDTH:
+            options["width_mult"] = self.width_multiplier
         network: nn.Module = get_model(self.architecture, **options)
         if shape[0] != 3:
             _read_channels(network, shape[0])

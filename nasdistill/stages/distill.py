@@ -15,7 +15,7 @@ from nasdistill.errors import SpecError
 from nasdistill.registry import ComponentOf
 from nasdistill.stages.base import STAGES, Context, Inputs, Outcome, Place, Reference, Specs, path_of
 from nasdistill.stages.networks import network_for_data, spec_for_data, trained_on
-from nasdistill.stages.teaching import TaughtBy, TeachingOptions
+from nasdistill.stages.teaching import FreshOptions, FromAnyWeights, TaughtBy, TeachingOptions
 from nasdistill.stages.training import (
     ShownOptions,
     TrainsOnLabels,
@@ -29,6 +29,8 @@ from nasdistill.training.settings import TrainingSettings
 from nasdistill.versions import version
 
 if TYPE_CHECKING:
+    from torch import nn
+
     from nasdistill.data.base import Data, DataSet
     from nasdistill.data.loaders import ImageBatches
     from nasdistill.distill.cached_outputs import BatchesWithOutputs
@@ -38,8 +40,8 @@ if TYPE_CHECKING:
 UNLABELLED = "the images have no labels, so that every score tells how often the student answers as its teacher does"
 
 
-class DistillOptions(TeachingOptions, ShownOptions, TrainingSettings):
-    """Options of the stage beside student and teachers."""
+class TaughtOptions(TeachingOptions, ShownOptions, TrainingSettings):
+    """How a student is taught on images."""
 
     objectives: list[Annotated[Any, ComponentOf("objectives")]] = Field(
         ["kd"],
@@ -63,7 +65,7 @@ class DistillOptions(TeachingOptions, ShownOptions, TrainingSettings):
     )
 
     @model_validator(mode="after")
-    def _consistent(self) -> DistillOptions:
+    def _consistent(self) -> TaughtOptions:
         counting = [objective for objective in self._with_label_term() if objective.weight]
         if self.balance == "loss" and counting and not any(objective.weighs_images for objective in counting):
             names = ", ".join(objective.registered_name for objective in counting)
@@ -91,25 +93,14 @@ class DistillOptions(TeachingOptions, ShownOptions, TrainingSettings):
         return with_label_term(self.objectives, self.label_smoothing)
 
 
-@STAGES.register("distill")
-class Distill(TaughtBy, DistillOptions, TrainsOnLabels):
-    """Train a student on the labels and on a frozen teacher; the artifact holds the student alone.
+class Teaches(TaughtBy, TaughtOptions, TrainsOnLabels):
+    """Base of the stages in which a student learns on images from a frozen teacher; the artifact holds it alone."""
 
-    Objectives are a weighted list. Where it holds no `cross-entropy`, the labels keep the weight 1 - (sum of the
-    weights of the objectives that replace them, such as `kd`): `kd` of weight a trains on the published
-    (1-a)*CE + a*T^2*KL, `attention` alone on CE + beta*AT, both on (1-a)*CE + a*T^2*KL + beta*AT. A listed
-    `{name: cross-entropy, weight: ...}` takes precedence. The resulting sum is logged.
-    """
-
-    source = "Hinton, Vinyals, Dean 2015; Zagoruyko, Komodakis 2017"
     makes = "network"
 
-    better_than: Annotated[list[str] | None, Reference("network", condition=True)] = Field(
-        None,
-        description="leave this stage out, and those that need it, unless the teacher (the last of several) scores "
-        "better on the validation images than each of these networks, or with `select: loss` has a lower loss there; "
-        "this ends a chain of generations",
-    )
+    def learner(self, network: nn.Module, spec: NetworkSpec, context: Context) -> nn.Module:
+        """What computes for the student while it learns, and is scored; by default the student itself."""
+        return network
 
     def check_data(self, dataset: DataSet) -> None:
         """Refuse objectives that read one class of each image where the training images have mixed ones.
@@ -161,18 +152,6 @@ class Distill(TaughtBy, DistillOptions, TrainsOnLabels):
         )
         return spec and trained_on(spec, training_data(self, context))
 
-    def reason_to_leave_out(self, inputs: Inputs) -> str | None:
-        last = self.teacher_fields[-1][0]
-        for number, name in enumerate(self.better_than or ()):
-            ours, theirs = (validation_score(inputs, field) for field in (last, ("better_than", number)))
-            if self.select == "loss" and ours[1] <= theirs[1]:
-                losses = f"of {-ours[1]:.4g} on the validation images is not below {-theirs[1]:.4g} of {name!r}"
-                return f"{self.teachers[-1]!r} with a loss {losses}"
-            if self.select != "loss" and ours <= theirs:
-                scores = f"{ours[0]:.2f} on the validation images is not better than {name!r} with {theirs[0]:.2f}"
-                return f"{self.teachers[-1]!r} with {scores}"
-        return None
-
     def run(self, inputs: Inputs, context: Context) -> Outcome:
         from nasdistill.data.base import has_labels
         from nasdistill.data.loaders import evaluation_batches
@@ -190,7 +169,7 @@ class Distill(TaughtBy, DistillOptions, TrainsOnLabels):
         )
         spec, student = network_for_data("student", self.student, inputs, context, self.student_weights, self.classes)
         task = Distillation(
-            student,
+            self.learner(student, spec, context),
             teachers,
             objectives,
             spec.shape,
@@ -208,7 +187,7 @@ class Distill(TaughtBy, DistillOptions, TrainsOnLabels):
         batches = batches_to_train_on(self, context, self.views, self.balance, unlabelled=True)
         taught = self._cached(batches, task.teacher_ensemble, inputs, context) if self.cache_outputs else batches
         task.prepare(evaluation_batches(data.train, data, engine), context.replicate_seed)
-        outcome = train_task(task, spec, self, context, taught)
+        outcome = train_task(task, spec, self, context, taught, student)
         outcome.metrics.update(write_attention(show, context, student, teachers, self.objectives))
         if not labelled:
             outcome.metrics["scored_by"] = "teacher"
@@ -242,3 +221,39 @@ class Distill(TaughtBy, DistillOptions, TrainsOnLabels):
         }
         cache = context.cache or context.scratch / "cache"
         return BatchesWithOutputs(batches, teacher_ensemble, engine, cache, identity, self.epochs)
+
+
+class DistillOptions(FreshOptions, TaughtOptions):
+    """Options of the stage beside student and teachers."""
+
+
+@STAGES.register("distill")
+class Distill(FromAnyWeights, DistillOptions, Teaches):
+    """Train a student on the labels and on a frozen teacher; the artifact holds the student alone.
+
+    Objectives are a weighted list. Where it holds no `cross-entropy`, the labels keep the weight 1 - (sum of the
+    weights of the objectives that replace them, such as `kd`): `kd` of weight a trains on the published
+    (1-a)*CE + a*T^2*KL, `attention` alone on CE + beta*AT, both on (1-a)*CE + a*T^2*KL + beta*AT. A listed
+    `{name: cross-entropy, weight: ...}` takes precedence. The resulting sum is logged.
+    """
+
+    source = "Hinton, Vinyals, Dean 2015; Zagoruyko, Komodakis 2017"
+
+    better_than: Annotated[list[str] | None, Reference("network", condition=True)] = Field(
+        None,
+        description="leave this stage out, and those that need it, unless the teacher (the last of several) scores "
+        "better on the validation images than each of these networks, or with `select: loss` has a lower loss there; "
+        "this ends a chain of generations",
+    )
+
+    def reason_to_leave_out(self, inputs: Inputs) -> str | None:
+        last = self.teacher_fields[-1][0]
+        for number, name in enumerate(self.better_than or ()):
+            ours, theirs = (validation_score(inputs, field) for field in (last, ("better_than", number)))
+            if self.select == "loss" and ours[1] <= theirs[1]:
+                losses = f"of {-ours[1]:.4g} on the validation images is not below {-theirs[1]:.4g} of {name!r}"
+                return f"{self.teachers[-1]!r} with a loss {losses}"
+            if self.select != "loss" and ours <= theirs:
+                scores = f"{ours[0]:.2f} on the validation images is not better than {name!r} with {theirs[0]:.2f}"
+                return f"{self.teachers[-1]!r} with {scores}"
+        return None

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import Field, model_validator
 
-from nasdistill.component import Facts
+from nasdistill.component import Facts, Options
 from nasdistill.errors import SpecError, found_at
 from nasdistill.stages.base import Place, Reference
 from nasdistill.stages.class_names import MatchesClasses
@@ -24,13 +24,18 @@ if TYPE_CHECKING:
 class TeachingOptions(MatchesClasses):
     """Options of the stage beside student and teachers."""
 
-    fresh: bool = Field(False, description="draw new weights even where the student comes with trained ones")
     teacher_weights: list[float] | None = Field(
         None, description="weights of several teachers, e.g. [2, 1]; equal if left out"
     )
     average: Literal["probabilities", "logits"] = Field(
         "probabilities", description="what is averaged over several teachers"
     )
+
+
+class FreshOptions(Options):
+    """Options of the stages whose student may be new or trained."""
+
+    fresh: bool = Field(False, description="draw new weights even where the student comes with trained ones")
 
 
 class TaughtBy(TeachingOptions):
@@ -47,9 +52,6 @@ class TaughtBy(TeachingOptions):
     def _who_teaches_whom(self) -> TaughtBy:
         if not self.teachers:
             raise SpecError("at least one teacher is needed", ("teacher",))
-        if self.student in self.teachers and not self.fresh:
-            problem = f"the student is its own teacher {self.student!r}; `fresh: true` draws new weights for it"
-            raise SpecError(problem, ("teacher",))
         if self.teacher_weights is not None:
             if len(self.teacher_weights) != len(self.teachers):
                 problem = f"{len(self.teacher_weights)} weight(s) for {len(self.teachers)} teacher(s)"
@@ -66,7 +68,8 @@ class TaughtBy(TeachingOptions):
 
     @property
     def student_weights(self) -> Weights:
-        return "fresh" if self.fresh else "any"
+        """Which weights the student begins with."""
+        return "any"
 
     @property
     def teachers(self) -> list[str]:
@@ -114,3 +117,18 @@ class TaughtBy(TeachingOptions):
             spec, module = network(field, name)
             found.append(Teacher(module, spec.normalisation, weight))
         return found
+
+
+class FromAnyWeights(FreshOptions, TaughtBy):
+    """A mixin of stages whose student may be new or trained."""
+
+    @model_validator(mode="after")
+    def _has_another_teacher(self) -> FromAnyWeights:
+        if self.student in self.teachers and not self.fresh:
+            problem = f"the student is its own teacher {self.student!r}; `fresh: true` draws new weights for it"
+            raise SpecError(problem, ("teacher",))
+        return self
+
+    @property
+    def student_weights(self) -> Weights:
+        return "fresh" if self.fresh else "any"

@@ -149,13 +149,19 @@ def advice_on_evaluations(settings: LoopSettings, learned: int, scored: int) -> 
 
 
 def train_task(
-    task: Task, spec: NetworkSpec, settings: TrainingSettings, context: Context, batches: Batches | None = None
+    task: Task,
+    spec: NetworkSpec,
+    settings: TrainingSettings,
+    context: Context,
+    batches: Batches | None = None,
+    network: nn.Module | None = None,
 ) -> Outcome:
     """Train `task.network` on the stage's data, write it with its history and test confusion, and say what it scores.
 
     Args:
-        spec: of `task.network`; the data's class names and normalisation are written into it.
+        spec: of the network; the data's class names and normalisation are written into it.
         batches: what it trains on; by default the training images as the settings say.
+        network: what is written, where `task.network` is that within something else.
     """
     import torch
 
@@ -183,10 +189,9 @@ def train_task(
         context.records,
         settings.select,
     )
-    network = task.network
-    logits, truth = logits_of(network, test, engine)
+    logits, truth = logits_of(task.network, test, engine)
     found = score(logits, truth)
-    written = trained_on(spec, data)
+    written, network = trained_on(spec, data), network or task.network
     save_network(context.folder, written, network)
     write_json(context.folder / HISTORY, fitted.history)
     write_confusion(context.folder, data.classes, found)

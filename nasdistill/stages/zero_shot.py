@@ -21,7 +21,7 @@ from nasdistill.stages.networks import (
     spec_for,
     untrained,
 )
-from nasdistill.stages.teaching import TaughtBy, TeachingOptions
+from nasdistill.stages.teaching import FreshOptions, FromAnyWeights, TeachingOptions
 from nasdistill.stages.training import HISTORY
 from nasdistill.storage import write_json
 from nasdistill.zero_shot.settings import TransferSettings
@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 PSEUDO = "pseudo.json"
 
 
-class ZeroShotOptions(TeachingOptions, TransferSettings):
+class ZeroShotOptions(FreshOptions, TeachingOptions, TransferSettings):
     """Options of the stage beside student and teachers."""
 
     generator: Annotated[Any, ComponentOf("generators")] = Field(
@@ -70,7 +70,7 @@ class ZeroShotOptions(TeachingOptions, TransferSettings):
 
 
 @STAGES.register("zero-shot")
-class ZeroShot(TaughtBy, ZeroShotOptions, Stage):
+class ZeroShot(FromAnyWeights, ZeroShotOptions, Stage):
     """Teach a student what a trained network knows, where its data are gone.
 
     A generator makes images on which student and teacher disagree; the student learns the teacher's outputs on them and

@@ -44,6 +44,16 @@ def test_a_replaced_first_convolution_keeps_the_scale_of_the_output() -> None:
     assert one.bias is None
 
 
+def test_mobilenets_exist_in_any_width() -> None:
+    options = {"name": "torchvision", "architecture": "mobilenet_v3_small", "width_multiplier": 0.43}
+    network = MODELS.parse(options).build((3, 64, 64), 5)
+    assert count_parameters(network) == 298_189
+    with pytest.raises(SpecError, match="resnet18 has one width; those of any width are mobilenet_v2, "):
+        MODELS.parse({**options, "architecture": "resnet18"})
+    with pytest.raises(SpecError, match="give a file of your own"):
+        MODELS.parse({**options, "pretrained": True})
+
+
 def test_an_unknown_name_gives_the_nearest() -> None:
     with pytest.raises(SpecError, match="no classifier 'resnet81'; did you mean 'resnet18'"):
         MODELS.parse("torchvision:resnet81")

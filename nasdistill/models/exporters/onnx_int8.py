@@ -91,7 +91,7 @@ class OnnxInt8(OnnxFormat, CalibratedExporter):
                 per_channel=True,
                 activation_type=QuantType.QUInt8,
                 weight_type=QuantType.QInt8,
-                nodes_to_exclude=[node.name for node in nodes if node.op_type == "Softmax"],
+                nodes_to_exclude=[node.name for node in nodes if node.op_type in ("Softmax", "BatchNormalization")],
                 calibrate_method=CalibrationMethod[{"minmax": "MinMax", "percentile": "Percentile"}[self.ranges]],
                 extra_options={"OpTypesToExcludeOutputQuantization": ["Gemm"]},
             )
