@@ -38,7 +38,8 @@ log = logging.getLogger(__name__)
 def plan(recipe: Recipe | Sweep, out: Path, before: RecipeRun | None = None) -> list[PlannedStage]:
     """What `run` would do, stage by stage, without doing it; what several points share stands there once.
 
-    What the user should know beforehand of stages that are to run is logged as warnings, each once.
+    What the user should know beforehand of stages that are to run is logged as warnings, each once, and a line says
+    which stages are left out.
 
     Args:
         before: whose data are used where they are the same.
@@ -47,8 +48,15 @@ def plan(recipe: Recipe | Sweep, out: Path, before: RecipeRun | None = None) -> 
         UserError: a stage refuses what it would read.
     """
     found: list[PlannedStage] = []
+    left_out: dict[str, str] = {}
     for point, seed, this_run in _visits(_sweep(recipe), out, before=before):
-        found += _planned(point, seed, this_run, {})
+        planned_here, left_out_here = _planned(point, seed, this_run, {})
+        found += planned_here
+        left_out |= left_out_here
+    nowhere = left_out.keys() - {planned.name for planned in found}
+    if nowhere:
+        reasons = [f"{name} ({reason})" for name, reason in left_out.items() if name in nowhere]
+        log.info("left out: %s", ", ".join(reasons))
     warned: dict[str, dict[str, None]] = {}
     for planned in found:
         for caveat in planned.caveats:
@@ -59,16 +67,26 @@ def plan(recipe: Recipe | Sweep, out: Path, before: RecipeRun | None = None) -> 
     return [replace(found[at], point=point) for at, point in places]
 
 
-def _planned(point: Point, seed: int, this_run: RecipeRun, made: Mapping[str, Artifact]) -> list[PlannedStage]:
-    """The stages of a point beside those already `made`, each checked against what is known of those before it."""
+def _planned(
+    point: Point, seed: int, this_run: RecipeRun, made: Mapping[str, Artifact]
+) -> tuple[list[PlannedStage], dict[str, str]]:
+    """The stages of a point beside those already `made`, each checked against what is known of those before it.
+
+    Returns:
+        Those that are to run, and the reasons why others are left out.
+    """
     done: dict[str, Artifact | PlannedStage] = {**made}
-    found = []
+    found, left_out = [], {}
     for name in order(point.recipe.stages):
-        if name not in made and this_run.reason_to_leave_out(name, done) is None:
-            planned = this_run.foreseen(replace(this_run.planned(name, seed, done), point=point.values), done)
-            done[name] = planned.artifact or planned
-            found.append(planned)
-    return found
+        if name in made:
+            continue
+        if reason := this_run.reason_to_leave_out(name, done):
+            left_out[name] = reason
+            continue
+        planned = this_run.foreseen(replace(this_run.planned(name, seed, done), point=point.values), done)
+        done[name] = planned.artifact or planned
+        found.append(planned)
+    return found, left_out
 
 
 def run(recipe: Recipe | Sweep, out: Path, command: str, listen: StageListener | None = None) -> RunRecord:

@@ -38,8 +38,8 @@ def pictures(stages: Sequence[StageSummary]) -> list[str]:
     )
     drawn = []
     for title, x, costs in asked:
-        points = {stage.stage: places for stage in stages if (places := _points(stage, costs))}
-        if len(points) > (title != asked[0][0]):
+        points = {stage.stage: _points(stage, costs) for stage in stages if stage.accuracies()}
+        if sum(map(bool, points.values())) > (title != asked[0][0]):
             drawn.append(scatter(points, title, x, ACCURACY, front=True))
     return drawn
 

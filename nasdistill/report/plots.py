@@ -99,7 +99,7 @@ def lines(series: Mapping[str, Sequence[Curve]], title: str, x: str, y: str = ""
         axes.set_xlabel(x)
         axes.set_ylabel(y)
         far = max(at for curves in series.values() for curve in curves for at, _ in curve) >= 10_000
-        axes.xaxis.set_major_locator(MaxNLocator(4 if far else "auto", integer=True))
+        axes.xaxis.set_major_locator(MaxNLocator(4 if far else "auto", integer=True, min_n_ticks=1))
         axes.xaxis.set_major_formatter(lambda value, _: f"{value:,.0f}")
         if len(series) > 1:
             legend(axes, handles, list(series))
@@ -195,19 +195,22 @@ def scatter(
     """Named points, e.g. accuracy over parameters of every stage; x is logarithmic.
 
     Args:
+        points: a name without any is left out, and the colours of the others stay.
         front: join the means of the names that no other beats in both, less of x and more of y.
     """
+    shown = {name: places for name, places in points.items() if places}
 
     def draw(axes: Axes) -> None:
         handles = []
-        for number, places in enumerate(points.values()):
-            xs, ys = _columns(places)
-            marker = "osD^vPX*"[number % 8]
-            handles.append(axes.scatter(xs, ys, s=46, color=SERIES[number % len(SERIES)], marker=marker))
+        for number, name in enumerate(points):
+            if name in shown:
+                xs, ys = _columns(shown[name])
+                marker = "osD^vPX*"[number % 8]
+                handles.append(axes.scatter(xs, ys, s=46, color=SERIES[number % len(SERIES)], marker=marker))
         if front:
-            means = {name: (fmean(xs), fmean(ys)) for name, places in points.items() for xs, ys in [_columns(places)]}
+            means = {name: (fmean(xs), fmean(ys)) for name, places in shown.items() for xs, ys in [_columns(places)]}
             axes.plot(*_columns([means[name] for name in pareto_front(means)]), color=INK, linewidth=1, linestyle=":")
-        values = [value for places in points.values() for value, _ in places]
+        values = [value for places in shown.values() for value, _ in places]
         if min(values) > 0:
             axes.set_xscale("log")
             low, high = min(values), max(values)
@@ -215,12 +218,16 @@ def scatter(
             ticks = sorted({low, high} | ({(low * high) ** 0.5} if high > 3 * low else set()))
             axes.set_xticks(ticks, [f"{tick:,.0f}" if tick >= 100 else f"{tick:.3g}" for tick in ticks])
             axes.set_xticks([], minor=True)
+            if low < high < 1.3 * low:  # side by side, as the one would cover the other
+                first, last = axes.get_xticklabels()
+                first.set_horizontalalignment("right")
+                last.set_horizontalalignment("left")
         axes.margins(y=0.15)
         if y.endswith("%"):
             widen(axes)
         axes.set_xlabel(x)
         axes.set_ylabel(y)
-        legend(axes, handles, list(points))
+        legend(axes, handles, list(shown))
 
     return picture(title, draw)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from itertools import pairwise
 from pathlib import Path
@@ -167,7 +168,8 @@ def test_a_condition_decides_whether_and_never_what(tmp_path: Path) -> None:
     assert [row.stage for row in record.rows if not row.cached] == []
 
 
-def test_the_plan_leaves_out_what_is_known_to_be(tmp_path: Path) -> None:
+def test_the_plan_leaves_out_what_is_known_to_be(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level("INFO")
     out = tmp_path / "out"
     ran(out)
     changed = ("stages.trip.rival=short", "stages.trip.legs=3")
@@ -179,10 +181,14 @@ def test_the_plan_leaves_out_what_is_known_to_be(tmp_path: Path) -> None:
         ("trip", False),
         ("after", True),
     ]
+    (told,) = [message for message in caplog.messages if message.startswith("left out: ")]
+    assert re.fullmatch(r"left out: trip-2 \(.+\), trip-3 \('trip-2', which it reads, was left out\)", told)
     # Before anything has run nobody knows.
+    caplog.clear()
     assert [stage.name for stage in plan(recipe, tmp_path / "new")] == [
         *("short", "trip-0", "trip-1", "trip-2", "trip-3", "trip", "after")
     ]
+    assert "left out" not in caplog.text
 
 
 def test_a_condition_that_cannot_be_told_is_one_sentence(tmp_path: Path) -> None:

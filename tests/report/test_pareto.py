@@ -31,3 +31,11 @@ def test_a_run_has_a_picture_for_each_cost_by_which_networks_differ() -> None:
     assert titles(small, large) == ["Accuracy and size", "Accuracy and computation", "Accuracy and latency"]
     assert "in torch" in pictures(by_stage([small, large]))[-1]
     assert titles(row("search", None, parameters=100)) == []
+
+
+def test_a_network_keeps_its_colour_where_another_has_no_cost() -> None:
+    first = row("first", 90.0, parameters=100)
+    rest = [row(name, 91.0, parameters=200, latency_ms=0.1) for name in ("second", "third")]
+    size, latency = pictures(by_stage([first, *rest]))
+    marks = [re.findall(r"<use [^>]*fill: (#\w+)", picture) for picture in (size, latency)]
+    assert marks[1] == [mark for mark in marks[0] if mark != marks[0][0]]

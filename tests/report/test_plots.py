@@ -71,6 +71,23 @@ def test_many_steps_have_ticks_apart() -> None:
     assert len({text for text in texts if text.endswith(",000")}) <= 4
 
 
+def test_one_epoch_has_one_tick() -> None:
+    root = parsed(plots.lines({"loss": [[(1, 2.5)]]}, "", "epoch"))
+    assert [text.text for text in root.iter(f"{SVG}text")].count("1") == 1
+
+
+def test_ticks_of_costs_close_together_do_not_cover_each_other() -> None:
+    def sides(first: float, last: float) -> dict[str, str]:
+        root = parsed(plots.scatter({"a": [(first, 90.0)], "b": [(last, 91.0)]}, "t", "x", "y"))
+        styles = {text.text or "": text.attrib["style"] for text in root.iter(f"{SVG}text")}
+        return {name: anchor[0] for name, style in styles.items() if (anchor := re.findall(r"anchor: (\w+)", style))}
+
+    near = sides(0.0798, 0.0821)
+    assert (near["0.0798"], near["0.0821"]) == ("end", "start")
+    far = sides(100, 1000)
+    assert far["100"] == far["1,000"] == "middle"
+
+
 def test_losses_over_many_orders_of_magnitude_are_drawn_on_a_logarithmic_scale() -> None:
     texts = texts_of(parsed(plots.lines({"loss": [[(1, 1e4), (2, 1.0)]]}, "", "epoch")))
     assert {"1", "100", "10000"} <= texts
