@@ -177,7 +177,7 @@ def _show_inspection(found: Inspection) -> None:
     totals = [
         ("parameters", whole(found.parameters)),
         ("multiply-adds", whole(found.multiply_adds)),
-        ("bytes", whole(found.bytes)),
+        ("bytes of weights", whole(found.bytes)),
         ("input", _times(found.input)),
         ("classes", whole(found.classes)),
         ("feature points", ", ".join(found.feature_points) or "none"),

@@ -135,6 +135,11 @@ class Budget(Options):
             return kept
         raise OverBudget(found, self, used)
 
+    def kept(self, needs: Mapping[str, float]) -> str:
+        """What a network needs beside its limits, e.g. `an ONNX file of 97.2 kB (limit 100 kB)`."""
+        limits = self.limits()
+        return ", ".join(f"{_needs(name, value)} (limit {_limit(name, limits[name])})" for name, value in needs.items())
+
     def measured(self, spec: NetworkSpec) -> dict[str, float]:
         """What a network needs of each limit."""
         from nasdistill.models.onnx_costs import exported_costs

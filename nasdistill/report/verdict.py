@@ -74,9 +74,12 @@ def _why(stage: StageSummary, stages: Sequence[StageSummary]) -> str:
     if not others or score is None:
         return ""
     best = max(others, key=lambda other: other.validation() or 0.0)
+    why = f"Take {stage.stage}: it recognises {score:.1f} % of the validation images"
+    if best.validation() == score:
+        return f"{why}, as does {best.stage}, and none of {len(others) + 1} networks of at most its size more."
     return (
-        f"Take {stage.stage}: it recognises {score:.1f} % of the validation images, the most of {len(others) + 1} "
-        f"networks of at most its size; next is {best.stage} with {best.validation():.1f} %."
+        f"{why}, the most of {len(others) + 1} networks of at most its size; next is {best.stage} with "
+        f"{best.validation():.1f} %."
     )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
 from pydantic import Field
@@ -13,6 +14,8 @@ from nasdistill.stages.networks import network_for_data, spec_for_data
 
 if TYPE_CHECKING:
     from nasdistill.models.base import NetworkSpec
+
+log = logging.getLogger(__name__)
 
 
 @STAGES.register("fit-size")
@@ -58,6 +61,7 @@ class FitSize(Stage):
         self._check(spec)
         with found_at("budget"):
             found, needs = self.budget.settled(spec, self.narrowest)
+        log.info("it keeps the budget: %s", self.budget.kept(needs))
         network = found.build()
         save_network(context.folder, found, None)
         return Outcome({"budget": needs, **described(network, found.reads)}, Network(found, network, trained=False))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -23,6 +24,8 @@ from nasdistill.versions import version
 if TYPE_CHECKING:
     from nasdistill.data.base import Data
     from nasdistill.search.spaces import SearchSpace
+
+log = logging.getLogger(__name__)
 
 GENOTYPE = "genotype.json"
 HISTORY = "history.json"
@@ -213,6 +216,7 @@ class Search(SearchOptions, Stage):
         needs: dict[str, Any] = {}
         if budget is not None:
             spec, needs["budget"] = budget.settled(spec, first=spec)
+            log.info("it keeps the budget: %s", budget.kept(needs["budget"]))
         torch.manual_seed(context.seed)  # for what no search trains, such as auxiliary heads
         network = spec.build()
         if self.keep_weights:

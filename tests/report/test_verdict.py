@@ -49,6 +49,14 @@ def test_it_names_the_network_the_interval_the_confusions_and_what_is_unequal(tm
     assert "`balance: sampling`" in unequal
 
 
+def test_it_says_that_another_network_is_as_good(tmp_path: Path) -> None:
+    found = verdict([stage(tmp_path, name, 80.0, [[8, 2, 0], [0, 4, 0], [0, 0, 4]]) for name in ("alone", "student")])
+    assert found.sentences[0] == (
+        "Take student: it recognises 80.0 % of the validation images, as does alone, and none of 2 networks of at most "
+        "its size more."
+    )
+
+
 def test_a_large_test_set_warns_of_nothing(tmp_path: Path) -> None:
     found = verdict([stage(tmp_path, "student", 85.0, [[4000, 0, 0], [0, 4000, 0], [0, 0, 4000]])])
     assert (found.sentences, found.warnings) == (("It makes no mistake on the test images.",), ())

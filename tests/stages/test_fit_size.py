@@ -10,7 +10,7 @@ import pytest
 from nasdistill.cli.main import main
 
 
-def test_a_network_of_the_size_is_written(tmp_path: Path) -> None:
+def test_a_network_of_the_size_is_written(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     command = ["fit-size", "wrn-10-1", "--budget", "{parameters: 20k, bytes: 60kB}", "--data", "digits"]
     assert main([*command, "--out", str(tmp_path)]) == 0
     (row,) = json.loads((tmp_path / "results.json").read_text())
@@ -18,6 +18,7 @@ def test_a_network_of_the_size_is_written(tmp_path: Path) -> None:
     assert needs["parameters"] == row["parameters"] <= 20_000
     assert 0.8 * 60_000 < needs["bytes"] <= 60_000
     assert (tmp_path / row["artifact"] / "spec.json").is_file()
+    assert f"it keeps the budget: {needs['parameters']:,} parameters (limit 20,000), an ONNX" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
