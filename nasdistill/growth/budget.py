@@ -233,8 +233,8 @@ def _peak(spec: NetworkSpec) -> float:
     from nasdistill.models.peak_activation import peak_activation
 
     with torch.device("meta"):
-        network = spec.build().eval()
-    return peak_activation(network, spec.shape)
+        network = spec.model_copy(update={"shape": spec.reads}).build().eval()
+    return peak_activation(network, spec.reads)
 
 
 COUNTED: dict[str, Callable[[NetworkSpec], float]] = {

@@ -15,6 +15,10 @@ FLOAT = 4
 """Bytes of an activation in single precision."""
 _aten = torch.ops.aten
 _NORMS = (_aten.native_batch_norm, _aten._native_batch_norm_legit_no_training, _aten.cudnn_batch_norm)
+_FOR_GRADIENTS = (*_NORMS, _aten.max_pool2d_with_indices)
+"""Operations all of whose results but the first serve gradients alone."""
+_IN_PLACE = (*_NORMS, _aten.hardswish, _aten._prelu_kernel)
+"""Those that could write over an operand, and that torch does not mark as working element by element."""
 
 
 def peak_activation(network: nn.Module, shape: Shape) -> int:
@@ -84,9 +88,10 @@ class _Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
     def __torch_dispatch__(self, operation: Any, _types: Any, args: Any = (), kwargs: Any = None) -> Any:
         made = operation(*args, **(kwargs or {}))
         reads = self._activations((args, kwargs))
-        outputs = self._activations(made[:1] if isinstance(made, tuple) and _is_norm(operation) else made)
+        kind = operation.overloadpacket
+        outputs = self._activations(made[0] if kind in _FOR_GRADIENTS else made)
         makes = [number for number in outputs if number not in reads]  # a view makes nothing
-        self.steps.append(_Step(reads, makes, torch.Tag.pointwise in operation.tags or _is_norm(operation)))
+        self.steps.append(_Step(reads, makes, torch.Tag.pointwise in operation.tags or kind in _IN_PLACE))
         return made
 
     def _activations(self, value: Any) -> list[int]:
@@ -109,7 +114,3 @@ class _Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
             peak = max(peak, alive + made - (over if step.overwrites else 0))
             alive += made - sum(size[number] for number in ends)
         return FLOAT * peak
-
-
-def _is_norm(operation: Any) -> bool:
-    return operation.overloadpacket in _NORMS

@@ -130,6 +130,18 @@ def test_peak_activation_is_what_is_alive_at_once() -> None:
     assert peak_activation(wrn.build().eval(), wrn.shape) == 4 * 3 * 16 * 32 * 32
 
 
+@pytest.mark.parametrize("activation", [nn.ReLU(), nn.Hardswish(), nn.PReLU()])
+def test_activations_write_over_what_they_read_and_pools_keep_no_places_of_maxima(activation: nn.Module) -> None:
+    network = nn.Sequential(nn.Conv2d(1, 8, 3, padding=1), activation, nn.MaxPool2d(3, 1, padding=1))
+    assert peak_activation(network.eval(), (1, 4, 4)) == 4 * 16 * (8 + 8)
+
+
+def test_a_network_that_resizes_needs_what_it_needs_at_its_own_size() -> None:
+    small, resized = spec_of("wrn-10-1", (3, 16, 16)), spec_of("wrn-10-1@16", (3, 64, 64))
+    limits = budget({"peak_activation": "1MB", "multiply_adds": "1G"})
+    assert limits.measured(resized) == limits.measured(small)
+
+
 def test_bytes_and_latency_are_those_of_the_file(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """Estimates miss both here; the network that is found keeps the limits all the same."""
 
