@@ -32,6 +32,14 @@ def drop_auxiliary(network: nn.Module) -> None:
         setattr(network, AUXILIARY, None)
 
 
+def without_auxiliary(network: nn.Module) -> nn.Module:
+    """The network of the same layers and tensors less its auxiliary head, which `network` keeps."""
+    lesser = copy.copy(network)
+    lesser._modules = dict(network._modules)
+    drop_auxiliary(lesser)
+    return lesser
+
+
 def metadata(spec: NetworkSpec) -> dict[str, str]:
     """What goes into the file beside the network: each value is JSON.
 

@@ -18,7 +18,7 @@ from nasdistill.data.base import Shape
 from nasdistill.depthwise.convolution import depthwise_conv2d
 from nasdistill.errors import UserError
 from nasdistill.models.inspection import blank_image
-from nasdistill.models.portable import drop_auxiliary
+from nasdistill.models.portable import without_auxiliary
 from nasdistill.training.modes import in_evaluation_mode
 
 LEVELS = 255
@@ -43,7 +43,7 @@ class SimulatedInt8(nn.Module):
         low, high: ranges of activations in the order of the forward pass, [points].
 
     Args:
-        network: becomes a part, less its auxiliary head.
+        network: its layers become parts, all but its auxiliary head, which stays with it as it is.
         shape: channels, height and width of its images.
     """
 
@@ -52,8 +52,8 @@ class SimulatedInt8(nn.Module):
 
     def __init__(self, network: nn.Module, shape: Shape) -> None:
         super().__init__()
+        network = without_auxiliary(network)
         self.network = network
-        drop_auxiliary(network)
         if hasattr(network, "feature_points"):
             points = tuple(f"network.{point}" for point in network.feature_points)  # type: ignore[union-attr]
             self.feature_points = points

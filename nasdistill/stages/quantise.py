@@ -22,7 +22,8 @@ class Quantise(Teaches):
     """Train a network on while it computes as its export `onnx-int8` will, on the labels and on a frozen teacher.
 
     The result is a network of floats like any other, whose weights and activations can be rounded; its accuracies
-    here are those in 8 bits. Export it as `onnx-int8`. The teacher may be the network itself, as it was.
+    here are those in 8 bits. Export it as `onnx-int8`. The teacher may be the network itself, as it was. An auxiliary
+    head stays as it was.
     """
 
     source = "Jacob et al. 2018, Quantization and training of neural networks (arXiv:1712.05877), section 3"

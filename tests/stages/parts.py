@@ -46,7 +46,9 @@ def context_in(folder: Path, data: Data, **options: Any) -> Context:
     return made
 
 
-def network_artifact(place: Path, data: Data, model: str, trained: bool = True, **changes: Any) -> Artifact:
+def network_artifact(
+    place: Path, data: Data, model: str | dict[str, Any], trained: bool = True, **changes: Any
+) -> Artifact:
     """A network with weights drawn from a fixed seed, or its architecture alone."""
     fields = {"shape": data.shape, "classes": len(data.classes), "normalisation": data.normalisation, **changes}
     spec = NetworkSpec(model=registry("models").parse(model), **fields)

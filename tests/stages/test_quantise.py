@@ -55,6 +55,18 @@ def test_a_stopped_training_goes_on_to_the_same_weights_of_the_network_alone(
     assert load_network(unbroken.folder)[0].model == load_network(given.folder)[0].model
 
 
+def test_an_auxiliary_head_stays_as_it_was(tmp_path: Path, data: Data) -> None:
+    model = {"name": "darts", "genotype": "DARTS_V2", "channels": 4, "cells": 3, "auxiliary": True, "drop_path": 0.2}
+    given = network_artifact(tmp_path / "given", data, model)
+    context = context_in(tmp_path / "stage", data)
+    found, before = quantise(context, given, epochs=1), weights(given.folder)
+    load_network(context.folder)
+    heads = [name for name in before if name.startswith("auxiliary.")]
+    assert heads
+    assert equal({name: found[name] for name in heads}, {name: before[name] for name in heads})
+    assert not equal(found, before)
+
+
 def test_a_network_that_rounding_spoils_learns_to_answer_as_it_did(tmp_path: Path, data: Data) -> None:
     """One whose hidden values differ in size by a factor of up to 1,000: most of them have few levels."""
     trained = context_in(tmp_path / "trained", data)
