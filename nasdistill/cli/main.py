@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import atexit
+import gc
 import shlex
 import signal
 import sys
@@ -14,6 +16,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     Returns:
         the exit status: 0; 2 for a mistake of the user; 128 plus the signal where one stopped it; 1 otherwise.
     """
+    atexit.register(gc.freeze)  # else Python looks through all that torch made once more, which takes seconds
     given = list(sys.argv[1:] if arguments is None else arguments)
     try:
         from nasdistill.cli.command_line import run_command
