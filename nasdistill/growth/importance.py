@@ -11,9 +11,10 @@ from torch.nn import functional
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from nasdistill.errors import UserError, unknown
+from nasdistill.growth.coupling import groups_of_units
 from nasdistill.growth.plan import Read, growable
 from nasdistill.models.base import NetworkSpec
-from nasdistill.models.growable import Point
+from nasdistill.models.scalable import Point
 from nasdistill.training.engine import Engine
 from nasdistill.training.modes import frozen, in_evaluation_mode
 
@@ -128,13 +129,13 @@ def unit_points(spec: NetworkSpec, network: nn.Module, read: Read) -> dict[str, 
         return {unit.name: list(model.points(unit)) for unit in model.units()}
     norms = {path for path, module in network.named_modules() if isinstance(module, _BatchNorm)}
     points: dict[str, list[Point]] = {}
-    for unit in model.units():
-        after_norm = points[unit.name] = []
-        for slot in model.slots(unit, spec.reads, spec.classes):
-            path, _, statistic = slot.tensor.rpartition(".")
-            if path in norms and statistic == "running_mean":
-                size = len(unit.part(slot.part)) * slot.repeat
-                after_norm += [Point(path, offset, offset + size) for offset in slot.offsets]
+    for unit, groups in groups_of_units(spec).items():
+        after_norm = points[unit] = []
+        for group in groups:
+            for place in group.places:
+                path, _, statistic = place.tensor.rpartition(".")
+                if path in norms and statistic == "running_mean":
+                    after_norm += [Point(path, int(row[0]), int(row[-1]) + 1) for row in place.positions.T]
     return points
 
 

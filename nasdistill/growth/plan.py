@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from nasdistill.errors import SpecError, UserError
 from nasdistill.models.base import MODELS, NetworkSpec
-from nasdistill.models.growable import Growable
 from nasdistill.models.scalable import Part, Scalable, Unit
 
 if TYPE_CHECKING:
@@ -35,8 +34,8 @@ FRACTIONS = 64
 
 def reason_not_to_grow(spec: NetworkSpec) -> str | None:
     """Why the widths of this model cannot change, in a sentence; None if they can."""
-    if not isinstance(spec.model, Growable):
-        able = [name for name in MODELS.loaded() if issubclass(MODELS.get(name), Growable)]
+    if not isinstance(spec.model, Scalable):
+        able = [name for name in MODELS.loaded() if issubclass(MODELS.get(name), Scalable)]
         name = spec.model.registered_name
         return f"the model {name!r} cannot grow: it defines no units of channels (can grow: {', '.join(able)})"
     if spec.model.binary is not None:
@@ -44,7 +43,7 @@ def reason_not_to_grow(spec: NetworkSpec) -> str | None:
     return None
 
 
-def growable(spec: NetworkSpec) -> Growable:
+def growable(spec: NetworkSpec) -> Scalable:
     """The model of a spec, if it can grow.
 
     Raises:
@@ -53,7 +52,7 @@ def growable(spec: NetworkSpec) -> Growable:
     reason = reason_not_to_grow(spec)
     if reason is not None:
         raise UserError(reason)
-    model: Growable = spec.model
+    model: Scalable = spec.model
     return model
 
 

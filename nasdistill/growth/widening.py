@@ -1,6 +1,6 @@
 """Net2Wider: a wider network that computes the same function.
 
-Every channel of a grown unit copies one of its old channels, the same one in every tensor of the unit. Weights that
+Every channel of a grown group copies one of its old channels, the same one in every tensor of the group. Weights that
 read channels are divided by the number of copies, so that sums are unchanged.
 
 Source: Chen et al. 2016, Net2Net: accelerating learning via knowledge transfer, section 2.2 and algorithm 1.
@@ -8,94 +8,29 @@ Source: Chen et al. 2016, Net2Net: accelerating learning via knowledge transfer,
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 import torch
 from torch import nn
 
-from nasdistill.errors import UserError, written_at
-from nasdistill.growth.plan import growable, with_width
+from nasdistill.errors import UserError
+from nasdistill.growth.coupling import groups_of
+from nasdistill.growth.plan import with_width
 from nasdistill.models.base import NetworkSpec
-from nasdistill.models.growable import Slot
-from nasdistill.models.scalable import Unit
+from nasdistill.models.channels import ChannelGroup, Place
+
+Sources = Callable[[ChannelGroup, int], torch.Tensor]
+"""Of a group and its new width, the old channel that each new one copies, int64 [width]."""
 
 
-def choose_sources(unit: Unit, width: int, generator: torch.Generator) -> torch.Tensor:
-    """Which old channel each of `width` channels copies, int64 [width]; every old channel stays.
+def random_sources(generator: torch.Generator) -> Sources:
+    """All channels, then random ones; none is drawn again before all others are."""
 
-    Each part is copied from itself, and where several grow from the same size to the same size, they grow alike.
+    def drawn(group: ChannelGroup, width: int) -> torch.Tensor:
+        rounds = [torch.randperm(group.width, generator=generator) for _ in range(-(-width // group.width) - 1)]
+        return torch.cat([torch.arange(group.width), *rounds])[:width]
 
-    Raises:
-        UserError: the unit has fewer channels than parts, so one has none to copy; or it would shrink.
-    """
-    if unit.width < unit.parts or width < unit.width:
-        raise UserError(f"{unit.name!r} of {unit.width} channels cannot be widened to {width}")
-    copies: dict[tuple[int, int], torch.Tensor] = {}
-    sources = []
-    for number in range(unit.parts):
-        old, new = unit.part(number), unit.part(number, width)
-        sizes = len(old), len(new)
-        if sizes not in copies:
-            copies[sizes] = _copies(*sizes, generator)
-        sources.append(old.start + copies[sizes])
-    return torch.cat(sources)
-
-
-def _copies(size: int, grown: int, generator: torch.Generator) -> torch.Tensor:
-    """All of `size`, then random ones up to `grown`; none is sampled again before all others are."""
-    rounds = [torch.randperm(size, generator=generator) for _ in range(-(-grown // size) - 1)]
-    return torch.cat([torch.arange(size), *rounds])[:grown]
-
-
-def source_of_elements(slot: Slot, size: int, unit: Unit, sources: torch.Tensor) -> torch.Tensor:
-    """The old index that each new index along a slot's dimension copies.
-
-    Args:
-        size: the dimension's present size.
-        sources: the old channel that each new channel of the unit copies.
-    """
-    old, new = unit.part(slot.part), unit.part(slot.part, len(sources))
-    channels = sources[new.start : new.stop] - old.start
-    block = (channels[:, None] * slot.repeat + torch.arange(slot.repeat)).flatten()
-    pieces, position = [], 0
-    for offset in slot.offsets:
-        pieces += [torch.arange(position, offset), offset + block]
-        position = offset + len(old) * slot.repeat
-    return torch.cat([*pieces, torch.arange(position, size)])
-
-
-def widen_tensor(
-    tensor: torch.Tensor,
-    slots: Sequence[Slot],
-    unit: Unit,
-    sources: torch.Tensor,
-    noise: float,
-    generator: torch.Generator,
-) -> torch.Tensor:
-    """Grow a weight, bias or statistic along each dimension in which the unit lies.
-
-    Args:
-        noise: standard deviation, as a multiple of the tensor's, of what is added to the copies in a weight.
-    """
-    grown = tensor
-    for slot in slots:
-        size = tensor.shape[slot.dimension]
-        source = source_of_elements(slot, size, unit, sources)
-        if source.equal(torch.arange(size)):  # a part that does not grow
-            continue
-        grown = grown.index_select(slot.dimension, source.to(grown.device))
-        along = [-1 if axis == slot.dimension else 1 for axis in range(grown.ndim)]
-        if slot.reads:
-            grown = grown / source.bincount()[source].reshape(along).to(grown)
-        if noise and grown.ndim > 1:
-            samples = torch.randn(grown.shape, generator=generator) * _is_repeated(source).reshape(along)
-            grown = grown + noise * tensor.std(correction=0) * samples.to(grown)
-    return grown
-
-
-def _is_repeated(source: torch.Tensor) -> torch.Tensor:
-    """True for each element whose value occurs before it, bool."""
-    return source.unsqueeze(1).eq(source).tril(diagonal=-1).any(dim=1)
+    return drawn
 
 
 def widen(
@@ -104,47 +39,102 @@ def widen(
     unit: str,
     width: int,
     *,
-    sources: torch.Tensor | None = None,
+    sources: Sources | None = None,
     noise: float = 0.0,
     generator: torch.Generator | None = None,
 ) -> tuple[NetworkSpec, nn.Module]:
-    """Widen one unit; without noise the grown network computes what `network` does.
+    """Widen one unit, see `carried`.
+
+    Raises:
+        UserError: the model cannot grow, or the unit cannot be widened so.
+    """
+    grown = with_width(spec, unit, width)
+    return grown, carried(spec, network, grown, sources=sources, noise=noise, generator=generator)
+
+
+def carried(
+    spec: NetworkSpec,
+    network: nn.Module,
+    other: NetworkSpec,
+    *,
+    sources: Sources | None = None,
+    noise: float = 0.0,
+    generator: torch.Generator | None = None,
+) -> nn.Module:
+    """The network of `other`, of other widths, with the channels of `network`; wider, it computes what that does.
 
     Args:
         network: built from `spec`; unchanged.
-        unit: its name.
-        sources: the old channel that each new one copies, int64 [width]; chosen at random if not given. Channels
-            that are no source are removed.
-        noise: breaks the symmetry between copies, which would otherwise stay equal; as a multiple of each
-            weight's standard deviation, about 1e-3. 0 is exact.
+        sources: channels that are no source are left behind; by default each is copied as often as another.
+        noise: breaks the symmetry between copies, which would otherwise stay equal; as a multiple of each weight's
+            standard deviation, about 1e-3. 0 is exact.
 
     Returns:
-        the grown spec and network, of the same precision, on the same device, in the same mode.
+        the network, of the same precision, on the same device, in the same mode.
 
     Raises:
-        UserError: the model cannot grow, the unit cannot be widened so, or the model's slots do not match its
-            network.
+        UserError: a group of channels is in one of the networks only, or there is nothing to copy.
     """
     generator = generator or torch.Generator().manual_seed(0)
-    model = growable(spec)
-    old = next(each for each in model.units() if each.name == unit)
-    if sources is None:
-        sources = choose_sources(old, width, generator)
-    slots: dict[str, list[Slot]] = {}
-    for slot in model.slots(old, spec.reads, spec.classes):
-        slots.setdefault(slot.tensor, []).append(slot)
-    grown_spec = with_width(spec, unit, width)
+    sources = sources or random_sources(generator)
+    before, after = ({group.name: group for group in groups_of(each)} for each in (spec, other))
+    if before.keys() != after.keys():
+        odd = sorted(before.keys() ^ after.keys())[0]
+        raise UserError(f"the channels of {odd!r} are in one of the two networks only, so that none can be copied")
+    changed = [group for name, group in before.items() if group.width != after[name].width]
+    for group in changed:
+        if group.fixed is not None:
+            raise UserError(f"the channels of {group.name!r} cannot be copied: {group.fixed}")
+    chosen = {group.name: sources(group, after[group.name].width) for group in changed}
+    changes: dict[str, list[Change]] = {}
+    for name, channels in chosen.items():
+        for old, new in zip(before[name].places, after[name].places, strict=True):
+            changes.setdefault(old.tensor, []).append((old, new, channels))
     with torch.device("meta"):
-        grown = grown_spec.build()
+        grown = other.build()
+    empty = grown.state_dict()
     state = {
-        name: widen_tensor(tensor, slots.get(name, ()), old, sources, noise, generator)
+        name: resized(tensor, empty[name].shape, changes.get(name, ()), noise, generator)
         for name, tensor in network.state_dict().items()
     }
-    for name, empty in grown.state_dict().items():
-        if state[name].shape != empty.shape:
-            raise UserError(
-                f"with {width} channels of {unit!r}, {name!r} is {tuple(empty.shape)}, but by the slots of "
-                f"{type(model).__name__} it is {tuple(state[name].shape)} ({written_at(type(model))})"
-            )
     grown.load_state_dict(state, assign=True)
-    return grown_spec, grown.train(network.training)
+    return grown.train(network.training)
+
+
+Change = tuple[Place, Place, torch.Tensor]
+"""Where a group lay, where it lies now, and the old channel of each new one."""
+
+
+def resized(
+    tensor: torch.Tensor, shape: torch.Size, changes: Iterable[Change], noise: float, generator: torch.Generator
+) -> torch.Tensor:
+    """A weight, bias or statistic along each dimension in which groups of channels have changed."""
+    grown = tensor
+    for dimension in sorted({old.dimension for old, _new, _channels in changes}):
+        here = [change for change in changes if change[0].dimension == dimension]
+        source, copies = elements(tensor.shape[dimension], shape[dimension], here)
+        along = [-1 if axis == dimension else 1 for axis in range(tensor.ndim)]
+        grown = grown.index_select(dimension, source.to(grown.device))
+        if any(old.reads for old, _new, _channels in here):
+            grown = grown / copies.reshape(along).to(grown)
+        if noise and grown.ndim > 1:
+            samples = torch.randn(grown.shape, generator=generator) * _is_repeated(source).reshape(along)
+            grown = grown + noise * tensor.std(correction=0) * samples.to(grown)
+    return grown
+
+
+def elements(size: int, grown: int, changes: Sequence[Change]) -> tuple[torch.Tensor, torch.Tensor]:
+    """The old index of each new one along a dimension, and how many copies of it there are, both int64 [grown]."""
+    source, copies = torch.empty(grown, dtype=torch.int64), torch.ones(grown, dtype=torch.int64)
+    kept, free = torch.ones(size, dtype=torch.bool), torch.ones(grown, dtype=torch.bool)
+    for old, new, channels in changes:
+        kept[old.positions], free[new.positions] = False, False
+        source[new.positions] = old.positions[channels]
+        copies[new.positions] = channels.bincount()[channels].unsqueeze(1)
+    source[free] = torch.arange(size)[kept]
+    return source, copies
+
+
+def _is_repeated(source: torch.Tensor) -> torch.Tensor:
+    """True for each element whose value occurs before it, bool."""
+    return source.unsqueeze(1).eq(source).tril(diagonal=-1).any(dim=1)

@@ -13,11 +13,10 @@ from nasdistill.data.base import Shape
 from nasdistill.errors import SpecError
 from nasdistill.models.base import MODELS
 from nasdistill.models.genotypes import NAMED, Genotype, named
-from nasdistill.models.growable import Growable, Slot, slots_by_size
 from nasdistill.models.limits import MOST_CELLS
 from nasdistill.models.operations import OPERATIONS
 from nasdistill.models.published import in_our_form, is_printed, refuse_file
-from nasdistill.models.scalable import Part, Unit
+from nasdistill.models.scalable import Part, Scalable, Unit
 
 if TYPE_CHECKING:
     from torch import nn
@@ -36,7 +35,7 @@ def _named_or_given(value: Any) -> Any:
 
 
 @MODELS.register("darts")
-class Darts(Growable):
+class Darts(Scalable):
     """A network of searched cells. Shorthands: `darts-v2` (36 channels, 20 cells), `darts-v2-16-10`."""
 
     source: ClassVar[str] = "Liu et al. 2019, DARTS, section 3.1 and appendix A"
@@ -99,16 +98,10 @@ class Darts(Growable):
 
     def units(self) -> tuple[Unit, ...]:
         """A unit for each cell: sums and skip connections tie its nodes, and a factorised reduce makes two halves."""
-        return tuple(Unit(f"cells.{cell}", width, parts=2) for cell, width in enumerate(self.cell_widths()))
+        return tuple(Unit(f"cells.{cell}", width) for cell, width in enumerate(self.cell_widths()))
 
     def with_widths(self, widths: Mapping[str, int]) -> Darts:
         return self.with_options(widths=tuple(widths.get(unit.name, unit.width) for unit in self.units()))
-
-    def slots(self, unit: Unit, shape: Shape, classes: int) -> tuple[Slot, ...]:
-        """The output of a cell concatenates its nodes."""
-        reduction = int(unit.name.removeprefix("cells.")) in self.reductions()
-        nodes = len(self.genotype.reduce if reduction else self.genotype.normal)
-        return tuple(slots_by_size(self, unit, shape, classes, nodes))
 
     def base_width(self) -> int:
         return self.channels

@@ -14,10 +14,9 @@ from nasdistill.errors import SpecError
 from nasdistill.models.base import MODELS
 from nasdistill.models.cell_strings import Rows, format_cell, parse_cell
 from nasdistill.models.genotypes import CellString
-from nasdistill.models.growable import Growable
 from nasdistill.models.limits import MOST_CELLS, require_images
 from nasdistill.models.operations import OPERATIONS
-from nasdistill.models.scalable import Part, Unit
+from nasdistill.models.scalable import Part, Scalable, Unit
 
 if TYPE_CHECKING:
     from torch import nn
@@ -42,7 +41,7 @@ def _is_list(value: Any) -> bool:
 
 
 @MODELS.register("nas-bench-201")
-class NasBench201(Growable):
+class NasBench201(Scalable):
     """Stages of one searched cell, whose nodes are sums. A cell in the form of the benchmark is a shorthand."""
 
     source: ClassVar[str] = "Dong and Yang 2020, NAS-Bench-201 (arXiv:2001.00326), section 2.1"

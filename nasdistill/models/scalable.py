@@ -7,7 +7,7 @@ other, all of them together.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Hashable, Iterable, Mapping
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -28,22 +28,21 @@ class Unit:
     Attributes:
         name: unique in the model; by default the path of the module whose output they are.
         width: their current number.
-        parts: number of parts, as equal as possible and the larger ones last, that separate modules make or read, such
-            as the groups of a convolution. A new channel copies one of its own part.
         multiple: widths are multiples of this, e.g. of the number of groups or heads.
     """
 
     name: str
     width: int
-    parts: int = 1
     multiple: int = 1
 
-    def part(self, number: int | None, width: int | None = None) -> range:
-        """The channels of one part, or all for None, if the unit has `width` of them."""
-        width = self.width if width is None else width
-        if number is None:
-            return range(width)
-        return range(number * width // self.parts, (number + 1) * width // self.parts)
+
+@dataclass(frozen=True)
+class Point:
+    """Where channels of a unit can be read: in the output [N, C, ...] of a module, those from `start` to `stop`."""
+
+    path: str
+    start: int = 0
+    stop: int | None = None
 
 
 @dataclass(frozen=True)
@@ -75,6 +74,10 @@ class Scalable(Model):
     def units(self) -> tuple[Unit, ...]:
         """All channels whose number can change, in the order of the network."""
         raise NotImplementedError(type(self).__name__)
+
+    def points(self, unit: Unit) -> Sequence[Point]:
+        """Where the unit is the output of a module; by default the module has the unit's name."""
+        return (Point(unit.name),)
 
     def with_widths(self: S, widths: Mapping[str, int]) -> S:
         """The model with other widths of the units that are named."""

@@ -206,9 +206,9 @@ def test_fisher_goes_on_where_it_was_stopped(last: int, engine: Engine, tmp_path
 
 @pytest.mark.parametrize("name", ["uniform", "depth", "random", "fisher"])
 def test_a_model_that_cannot_grow_is_told(name: str, engine: Engine) -> None:
-    spec = NetworkSpec(model=MODELS.parse("mlp-16"), shape=(1, 8, 8), classes=2)
+    spec = NetworkSpec(model=MODELS.parse("fitnet-mnist"), shape=(1, 28, 28), classes=2)
     method = GROWTH_METHODS.parse(name)
-    with pytest.raises(UserError, match="the model 'mlp' cannot grow") as caught:
+    with pytest.raises(UserError, match="the model 'maxout' cannot grow") as caught:
         method.grow(Student(spec, spec.build(), ThreeBatches(), engine))
     assert method.reason_to_refuse(spec) == str(caught.value)
     assert method.reason_to_refuse(student()[0]) is None

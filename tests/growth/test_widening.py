@@ -6,12 +6,9 @@ import pytest
 import torch
 from torch import nn
 
-from nasdistill.errors import UserError
-from nasdistill.growth.widening import choose_sources, source_of_elements, widen, widen_tensor
+from nasdistill.growth.widening import widen
 from nasdistill.models.base import MODELS, NetworkSpec
-from nasdistill.models.growable import Slot
 from nasdistill.models.operations import OPERATIONS
-from nasdistill.models.scalable import Unit
 
 
 def darts(**options: object) -> tuple[NetworkSpec, nn.Module]:
@@ -75,45 +72,9 @@ def test_the_auxiliary_head_computes_the_same() -> None:
 def test_given_sources_are_copied() -> None:
     spec, network = darts(genotype="DARTS_V2", widths=(4,) * 6)
     sources = torch.tensor([0, 1, 1, 1, 2, 3, 3, 3])
-    _spec, grown = widen(spec, network, "cells.1", 8, sources=sources)
+    _spec, grown = widen(spec, network, "cells.1", 8, sources=lambda _group, _width: sources)
     assert torch.equal(grown.cells[1].preprocess1[1].weight, network.cells[1].preprocess1[1].weight[sources])
     assert_same_function(network, grown)
-
-
-def test_one_linear_layer_by_hand() -> None:
-    """A sum of two inputs with weights 6 and 9; the second input is there three times after growing."""
-    slots = [Slot("weight", 1, reads=True)]
-    weight = widen_tensor(
-        torch.tensor([[6.0, 9.0]]), slots, Unit("inputs", 2), torch.tensor([0, 1, 1, 1]), 0.0, torch.Generator()
-    )
-    assert weight.tolist() == [[6.0, 3.0, 3.0, 3.0]]
-
-
-@pytest.mark.parametrize(
-    ("slot", "size", "expected"),
-    [
-        (Slot("", 0, reads=False, offsets=(0, 2, 4)), 6, [0, 0, 1, 1, 2, 2, 3, 3, 4, 4, 5, 5]),  # nodes side by side
-        (Slot("", 0, reads=False, offsets=(3,)), 6, [0, 1, 2, 3, 3, 4, 4, 5]),  # between two others
-        (Slot("", 0, reads=False, repeat=3), 6, [0, 1, 2, 0, 1, 2, 3, 4, 5, 3, 4, 5]),  # flattened maps of 3 places
-        (Slot("", 0, reads=False, part=1), 1, [0, 0]),  # the second of two groups
-    ],
-)
-def test_where_copies_lie_by_hand(slot: Slot, size: int, expected: list[int]) -> None:
-    unit = Unit("unit", 2, parts=2)
-    assert source_of_elements(slot, size, unit, torch.tensor([0, 0, 1, 1])).tolist() == expected
-
-
-@pytest.mark.parametrize(("width", "grown"), [(2, 3), (4, 5), (5, 6), (5, 8), (8, 20), (7, 7)])
-def test_sources_keep_every_channel_in_its_half(width: int, grown: int) -> None:
-    sources = choose_sources(Unit("unit", width, parts=2), grown, torch.Generator().manual_seed(3)).tolist()
-    assert set(sources) == set(range(width))
-    assert all((source < width // 2) == (index < grown // 2) for index, source in enumerate(sources))
-
-
-def test_copies_are_spread() -> None:
-    counts = choose_sources(Unit("unit", 8, parts=2), 20, torch.Generator().manual_seed(0)).bincount()
-    assert counts.min() == 2
-    assert counts.max() == 3
 
 
 def test_noise_moves_only_copies_and_only_a_little() -> None:
@@ -139,9 +100,3 @@ def test_the_network_keeps_its_mode_and_precision_and_the_old_one_its_weights() 
     assert {parameter.dtype for parameter in grown.parameters()} == {torch.float64}
     assert all(parameter.requires_grad for parameter in grown.parameters())
     assert all(torch.equal(value, before[name]) for name, value in network.state_dict().items())
-
-
-@pytest.mark.parametrize(("width", "grown"), [(1, 2), (4, 3)])
-def test_what_cannot_be_widened_is_told(width: int, grown: int) -> None:
-    with pytest.raises(UserError, match=f"'unit' of {width} channels cannot be widened to {grown}"):
-        choose_sources(Unit("unit", width, parts=2), grown, torch.Generator())

@@ -1,4 +1,4 @@
-"""A family that a plug-in brings grows by the contract alone: plain, tied, concatenated, depthwise and grouped."""
+"""A family that a plug-in brings grows by its units alone: plain, tied, concatenated, depthwise and grouped."""
 
 from __future__ import annotations
 
@@ -11,22 +11,22 @@ from torch import nn
 
 from nasdistill.data.base import Shape
 from nasdistill.errors import UserError
+from nasdistill.growth.coupling import groups_of_units
 from nasdistill.growth.importance import unit_importance
 from nasdistill.growth.methods import GROWTH_METHODS
 from nasdistill.growth.plan import size
 from nasdistill.growth.student import Student
-from nasdistill.growth.widening import widen
+from nasdistill.growth.widening import carried, widen
 from nasdistill.models.base import MODELS, NetworkSpec
 from nasdistill.models.darts import Darts
-from nasdistill.models.growable import Growable, Slot, slots_by_size
 from nasdistill.models.inspection import count_parameters
-from nasdistill.models.scalable import Unit
+from nasdistill.models.scalable import Scalable, Unit
 from nasdistill.training.engine import Engine, EngineSettings
 
 FORMS = ("plain", "residual", "grouped", "concatenated")
 
 
-class Small(Growable):
+class Small(Scalable):
     """Two convolutions; the second adds to the first, is grouped, or stands beside it."""
 
     form: Literal["plain", "residual", "grouped", "concatenated"] = "plain"
@@ -36,24 +36,14 @@ class Small(Growable):
     def units(self) -> tuple[Unit, ...]:
         if self.form == "residual":
             return (Unit("first", self.first),)
-        parts = 2 if self.form == "grouped" else 1
-        return (Unit("first", self.first, parts, parts), Unit("second", self.second, parts, parts))
+        multiple = 2 if self.form == "grouped" else 1
+        return (Unit("first", self.first, multiple), Unit("second", self.second, multiple))
 
     def with_widths(self, widths: Mapping[str, int]) -> Small:
         return self.with_options(**widths)
 
     def build(self, shape: Shape, classes: int) -> nn.Module:
         return SmallNetwork(self, shape[0], classes)
-
-
-class Beside(Small):
-    """Says what lies in a concatenation."""
-
-    def slots(self, unit: Unit, shape: Shape, classes: int) -> tuple[Slot, ...]:
-        offset = 0 if unit.name == "first" else self.first
-        tensors = ("0.weight", "0.bias", "1.weight", "1.bias", "1.running_mean", "1.running_var")
-        made = [Slot(f"{unit.name}.{tensor}", 0, reads=False) for tensor in tensors]
-        return (*made, Slot("classifier.weight", 1, reads=True, offsets=(offset,)))
 
 
 class SmallNetwork(nn.Module):
@@ -84,12 +74,10 @@ def _registered(monkeypatch: pytest.MonkeyPatch) -> None:
     MODELS.names()
     monkeypatch.setattr(MODELS, "_components", {name: MODELS.get(name) for name in MODELS.loaded()})
     MODELS.register("small")(Small)
-    MODELS.register("beside")(Beside)
 
 
-def student(form: str) -> tuple[NetworkSpec, nn.Module]:
-    model = {"name": "beside" if form == "concatenated" else "small", "form": form}
-    spec = NetworkSpec(model=MODELS.parse(model), shape=(2, 6, 6), classes=3)
+def student(form: Any) -> tuple[NetworkSpec, nn.Module]:
+    spec = NetworkSpec(model=Small(form=form), shape=(2, 6, 6), classes=3)
     torch.manual_seed(0)
     network = spec.build().double()
     network(torch.randn(16, 2, 6, 6, dtype=torch.float64))  # batch norms have statistics of their own
@@ -119,19 +107,17 @@ def test_a_widened_network_computes_the_same(form: str) -> None:
 
 @pytest.mark.parametrize("form", FORMS)
 def test_a_channel_that_nothing_hears_can_be_left_out(form: str) -> None:
-    """Sources that leave channels out shrink: the same slots, run backwards."""
+    """Sources that leave channels out shrink a network."""
     spec, network = student(form)
     unit = spec.model.units()[-1]
-    with torch.no_grad():  # the last channels of each part have no effect
-        parts = [unit.part(number) for number in range(unit.parts)]
-        offset = 4 if form == "concatenated" else 0
-        for part in parts:
-            network.classifier.weight[:, offset + part[-1]] = 0
-            if form == "residual":
-                network.second[0].weight[:, part[-1]] = 0
-    sources = torch.tensor([channel for part in parts for channel in part[:-1]])
+    (group,) = groups_of_units(spec)[unit.name]
+    state = network.state_dict()
+    for place in group.places:
+        if place.reads:
+            state[place.tensor].index_fill_(place.dimension, place.positions[-1], 0)
     images = torch.randn(5, 2, 6, 6, dtype=torch.float64)
-    narrower = widen(spec, network, unit.name, len(sources), sources=sources)[1]
+    width = unit.width - unit.multiple
+    narrower = widen(spec, network, unit.name, width, sources=lambda _group, width: torch.arange(width))[1]
     assert count_parameters(narrower) < count_parameters(network)
     torch.testing.assert_close(narrower(images), network(images), rtol=1e-9, atol=1e-9)
 
@@ -181,18 +167,69 @@ def test_a_family_without_depth_is_refused_by_depth() -> None:
     assert reason == "the model 'small' has no depth that can grow"
 
 
-def test_a_place_that_sizes_do_not_tell_must_be_said_and_said_rightly() -> None:
-    model = Small(form="concatenated")
-    with pytest.raises(
-        UserError, match=r"'classifier.weight' becomes 6 from 4 when 'first' becomes 4 from 2: Small.slots has to"
-    ):
-        list(slots_by_size(model, model.units()[0], (2, 6, 6), 3))
+def test_a_unit_may_hold_several_groups_and_half_of_a_channel_can_grow_no_more() -> None:
+    spec = NetworkSpec(model=MODELS.parse("darts-v2-1-6"), shape=(1, 8, 8), classes=3)
+    names = [group.name for group in groups_of_units(spec)["cells.1"]]
+    assert "cells.1.preprocess0.1" in names
+    assert all(name.startswith("cells.1.") for name in names)
+    narrow = spec.model_copy(update={"model": spec.model.with_widths({"cells.3": 1})})
+    with pytest.raises(UserError, match=r"the channels of 'cells.3.+' are in one of the two networks"):
+        widen(narrow, narrow.build(), "cells.3", 2)
 
-    class Forgetful(Beside):
-        def slots(self, unit: Unit, shape: Shape, classes: int) -> tuple[Slot, ...]:
-            return super().slots(unit, shape, classes)[:-1]
 
-    MODELS.register("forgetful")(Forgetful)
-    spec = NetworkSpec(model=Forgetful(form="concatenated"), shape=(2, 6, 6), classes=3)
-    with pytest.raises(UserError, match=r"'classifier.weight' is \(3, 11\), but .* Forgetful .*test_growable.py, line"):
-        widen(spec, spec.build(), "first", 5)
+def test_a_unit_that_the_network_ties_to_what_stays_is_refused() -> None:
+    class Padded(SmallNetwork):
+        def forward(self, images: torch.Tensor) -> torch.Tensor:
+            first = self.first(images)
+            logits: torch.Tensor = self.classifier(first[:, : self.classifier.in_features].mean(dim=(2, 3)))
+            return logits
+
+    class Cut(Small):
+        def build(self, shape: Shape, classes: int) -> nn.Module:
+            return Padded(self, shape[0], classes)
+
+    MODELS.register("cut")(Cut)
+    spec = NetworkSpec(model=Cut(first=8), shape=(2, 6, 6), classes=3)
+    with pytest.raises(UserError, match=r"'first\.0.*' cannot be copied: some of them are taken out by their number"):
+        widen(spec, spec.build(), "first", 9)
+
+
+MOBILENET = {
+    "name": "mobilenet",
+    "stem": 4,
+    "head": 8,
+    "stages": [{"width": 4, "expansion": 2, "stride": 2}, {"width": 6, "expansion": 3, "depth": 2}],
+}
+
+
+@pytest.mark.parametrize(
+    "model",
+    [
+        *("wrn-10-1", "wrn-16-2", "alfano-wrn-16-1", "densenet-10-4", "mlp-6-5", MOBILENET),
+        "|sep_conv_3x3~0|+|skip_connect~0|nor_conv_3x3~1|",
+    ],
+)
+@pytest.mark.parametrize("factor", [1.5, 4])
+def test_every_family_computes_the_same_with_all_units_widened(model: Any, factor: float) -> None:
+    spec = NetworkSpec(model=MODELS.parse(model), shape=(2, 16, 16), classes=3)
+    torch.manual_seed(0)
+    network = spec.build().double().eval()
+    for norm in network.modules():
+        if isinstance(norm, nn.BatchNorm2d):
+            for values, least in (
+                (norm.running_mean, -1),
+                (norm.running_var, 0.5),
+                (norm.weight, 0.5),
+                (norm.bias, -1),
+            ):
+                nn.init.uniform_(values, least, 2)
+    wider = {unit.name: int(factor * unit.width) for unit in spec.model.units()}
+    images = torch.randn(5, 2, 16, 16, dtype=torch.float64)
+    grown = carried(spec, network, spec.model_copy(update={"model": spec.model.with_widths(wider)}))
+    torch.testing.assert_close(grown(images), network(images), rtol=1e-9, atol=1e-9)
+
+
+def test_channels_beside_which_zeros_lie_cannot_be_copied() -> None:
+    spec = NetworkSpec(model=MODELS.parse("resnet-8"), shape=(2, 16, 16), classes=3)
+    with pytest.raises(UserError, match=r"'groups.1.0.conv2' cannot be copied: add meets them together with values"):
+        widen(spec, spec.build(), "groups.1", 40)

@@ -1,0 +1,73 @@
+"""Networks of any author with other numbers of channels: the same modules, with parameters of other shapes."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+
+import torch
+from torch import nn
+from torch.nn.modules.batchnorm import _NormBase
+from torch.nn.modules.conv import _ConvNd, _ConvTransposeNd
+
+from nasdistill.models.channels import ChannelGroup
+
+
+def set_widths(network: nn.Module, groups: Sequence[ChannelGroup], widths: Mapping[str, int]) -> None:
+    """Give groups of channels other widths, in place; all tensors that change are drawn anew, see `drawn_like`.
+
+    Args:
+        groups: of the network as it is.
+        widths: by the names of groups, at least 1.
+    """
+    changes: dict[str, dict[int, int]] = {}
+    for group in groups:
+        by = widths.get(group.name, group.width) - group.width
+        for place in group.places if by else ():
+            of_tensor = changes.setdefault(place.tensor, {})
+            of_tensor[place.dimension] = of_tensor.get(place.dimension, 0) + by * place.positions.shape[1]
+    for name, by_dimension in changes.items():
+        path, _, own = name.rpartition(".")
+        module = network.get_submodule(path)
+        old = getattr(module, own)
+        shape = tuple(size + by_dimension.get(at, 0) for at, size in enumerate(old.shape))
+        new = drawn_like(old.detach(), shape)
+        if isinstance(old, nn.Parameter):
+            setattr(module, own, nn.Parameter(new, requires_grad=old.requires_grad))
+        else:
+            module.register_buffer(own, new, persistent=own not in module._non_persistent_buffers_set)
+        if own == "weight" or (own == "running_mean" and module.weight is None):
+            _tell(module, new.shape)
+
+
+def drawn_like(old: torch.Tensor, shape: tuple[int, ...]) -> torch.Tensor:
+    """A tensor of another shape, as whoever drew `old` might have drawn it, by torch's global generator.
+
+    One value, where all are equal; else values of `old` at random, in weights times sqrt(what a row of `old` reads
+    over what a new one reads), so that the variance of what they put out stays.
+    """
+    if old.is_meta or not old.numel():
+        return torch.empty(shape, device=old.device, dtype=old.dtype)
+    flat = old.flatten()
+    if bool((flat == flat[0]).all()):
+        return flat[:1].expand(math.prod(shape)).reshape(shape).clone()
+    scale = math.sqrt(math.prod(old.shape[1:]) / math.prod(shape[1:])) if old.ndim > 1 else 1.0
+    return (scale * flat[torch.randint(len(flat), (math.prod(shape),))]).reshape(shape)
+
+
+def _tell(module: nn.Module, shape: torch.Size) -> None:
+    """Make what a module says of its sizes true."""
+    if isinstance(module, _ConvTransposeNd):
+        module.in_channels, module.out_channels = shape[0], shape[1] * module.groups
+    elif isinstance(module, _ConvNd):
+        if module.groups == module.in_channels > 1:
+            module.in_channels = module.groups = shape[0] // (module.out_channels // module.in_channels)
+        module.in_channels, module.out_channels = shape[1] * module.groups, shape[0]
+    elif isinstance(module, nn.Linear):
+        module.out_features, module.in_features = shape
+    elif isinstance(module, _NormBase):
+        module.num_features = shape[0]
+    elif isinstance(module, nn.GroupNorm):
+        module.num_channels = shape[0]
+    elif isinstance(module, nn.LayerNorm):
+        module.normalized_shape = tuple(shape)
