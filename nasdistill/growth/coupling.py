@@ -22,6 +22,7 @@ def _groups(spec: str) -> tuple[ChannelGroup, ...]:
     parsed = NetworkSpec.model_validate_json(spec)
     with torch.device("meta"):
         network = parsed.build()
+    network.to_empty(device="cpu")  # there torch takes longer, as it computes shapes in Python
     return channel_groups(network, parsed.reads)
 
 

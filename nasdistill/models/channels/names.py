@@ -35,8 +35,9 @@ class Names:
         if theirs is None:
             self.fix(ours, why)
             return ours
-        pairs = torch.unique(torch.stack([ours.flatten(), theirs.flatten()]), dim=1).T.tolist()
-        for one, other in pairs:
+        many = len(self._parents)
+        for pair in torch.unique(ours * many + theirs).tolist():
+            one, other = divmod(pair, many)
             if one > NONE and other > NONE:
                 self._join(one, other)
             elif one != other:

@@ -93,8 +93,6 @@ def _pads(tracer: Tracer, operation: Any, arguments: Sequence[Any], outputs: Any
     if any(outputs.shape[at] != one.shape[at] for at in apart):
         _moves(tracer, operation, (arguments[0], arguments[1], NONE), outputs)
         return
-    for at in set(range(one.ndim)) - set(apart):
-        one = one.narrow(at, 0, 1)
     tracer.carry(outputs, one.expand(outputs.shape))
 
 
@@ -117,9 +115,16 @@ def _pointwise(tracer: Tracer, operation: Any, arguments: Sequence[Any], outputs
                 tracer.fix(tensor, "one channel acts on many")
             continue
         names = torch.full(tensor.shape, NONE) if names is None else names
-        names = names.expand(output.shape)
+        names = _across(names.expand(output.shape), apart)
         met = names if met is None else tracer.names.tie(met, names, f"{kind} meets them")
-    tracer.carry(output, met)
+    tracer.carry(output, None if met is None else met.expand(output.shape))
+
+
+def _across(names: torch.Tensor, dimensions: Iterable[int]) -> torch.Tensor:
+    """One of all elements that differ in other dimensions only."""
+    for at in set(range(names.ndim)) - set(dimensions):
+        names = names.narrow(at, 0, 1)
+    return names
 
 
 def _aligned(dimensions: Iterable[int], names: torch.Tensor, output: torch.Tensor) -> list[int]:
@@ -135,9 +140,7 @@ def _over_space(tracer: Tracer, operation: Any, arguments: Sequence[Any], output
     if any(at > 1 for at in varying(names)):
         tracer.fix(arguments[0], f"{operation.overloadpacket.__name__} mixes them")
         return
-    for at in range(2, names.ndim):
-        names = names.narrow(at, 0, 1)
-    tracer.carry(output, names.expand(output.shape))
+    tracer.carry(output, _across(names, (0, 1)).expand(output.shape))
 
 
 def _reduces(tracer: Tracer, operation: Any, arguments: Sequence[Any], outputs: Any) -> None:
