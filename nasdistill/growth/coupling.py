@@ -46,8 +46,6 @@ def groups_of_units(spec: NetworkSpec) -> dict[str, tuple[ChannelGroup, ...]]:
     found: dict[str, list[ChannelGroup]] = {unit.name: [] for unit in units}
     for group in groups_of(spec):
         before, *after = widths[group.name]
-        if len(after) < 2:  # of half of one channel, which is none, there is no group
-            continue
         first, second = (width - before for width in after)
         if first == second == 0:
             continue

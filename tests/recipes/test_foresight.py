@@ -60,7 +60,11 @@ def refusal(recipe: Recipe, out: Path) -> str:
 @pytest.mark.parametrize(
     ("stages", "key", "problem"),
     [
-        ([SEARCH, stage("grown", "grow-teacher", student="wrn-10-1")], "grown.student", "the model 'wrn' cannot grow"),
+        (
+            [SEARCH, stage("grown", "grow-teacher", student="torchvision:resnet18")],
+            "grown.student",
+            "the model 'torchvision' cannot grow",
+        ),
         (
             [SEARCH, stage("grown", "grow-teacher", student=SMALL, ratio=99)],
             "grown.student",

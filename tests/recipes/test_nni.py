@@ -86,6 +86,6 @@ def test_a_network_of_nnis_is_distilled_and_exported_and_does_not_grow(tmp_path:
         MOBILE + "  - {name: grown, uses: grow-teacher, with: {student: student, method: fisher, ratio: 2}}\n"
     )
     with pytest.raises(
-        UserError, match=r"the model 'nni' cannot grow: it defines no units of channels \(can grow: darts"
+        UserError, match=r"the model 'nni' cannot grow: it defines no units of channels \(can grow: alfano-wrn"
     ):
         artifacts_of(str(recipe), tmp_path / "out")

@@ -93,7 +93,7 @@ def _pads(tracer: Tracer, operation: Any, arguments: Sequence[Any], outputs: Any
     if any(outputs.shape[at] != one.shape[at] for at in apart):
         _moves(tracer, operation, (arguments[0], arguments[1], NONE), outputs)
         return
-    tracer.carry(outputs, one.expand(outputs.shape))
+    tracer.carry(outputs, _across(one, apart).expand(outputs.shape))
 
 
 def _pointwise(tracer: Tracer, operation: Any, arguments: Sequence[Any], outputs: Any) -> None:
