@@ -32,7 +32,7 @@ _SUMS = (torch.add, torch.Tensor.add, torch.Tensor.add_)
 
 
 class SimulatedInt8(nn.Module):
-    """`network`, whose convolutions, linear layers and sums read values of 8 bits, and whose sums give such.
+    """`network`, whose convolutions, linear layers, sums and hard-swishes read values of 8 bits; sums give such, too.
 
     Weights have a scale for each output channel, and lie symmetrically: as batch norms multiply channels, they round to
     the same levels before these are folded into them and after. These values, the activations, have a range for
@@ -121,6 +121,9 @@ class _Rounding(TorchFunctionMode):
         if function in _WITH_WEIGHTS:
             images, weight, *others = arguments
             return function(self._read(images), rounded_weight(weight), *others, **named)
+        if function is functional.hardswish:
+            images = self._read(arguments[0])  # a file has it as a product, whose factors are rounded
+            return images * self._read(functional.hardsigmoid(images))
         if function in _SUMS and not named and _is_sum_of_maps(arguments):
             first, second = arguments
             # A sum in place goes where its first term is.

@@ -109,6 +109,18 @@ def test_separable_convolutions_learn_with_rounded_weights() -> None:
             torch.testing.assert_close(mine.grad, theirs.grad, rtol=1e-4, atol=1e-3)
 
 
+def test_a_hard_swish_is_a_product_of_rounded_factors() -> None:
+    torch.manual_seed(0)
+    images = torch.randn(8, 2, 6, 6)
+    simulated = SimulatedInt8(nn.Sequential(nn.Hardswish(inplace=True), nn.Conv2d(2, 3, 1)), (2, 6, 6)).eval()
+    simulated.calibrate([images.clone()])
+    _hard_swish, convolution = simulated.network
+    values = simulated._rounded(0, images)
+    values = simulated._rounded(2, values * simulated._rounded(1, functional.hardsigmoid(values)))
+    expected = functional.conv2d(values, rounded_weight(convolution.weight), convolution.bias)
+    torch.testing.assert_close(simulated(images.clone()), expected)
+
+
 @pytest.mark.parametrize("times", [0, 2])
 def test_a_network_that_computes_something_else_in_training_is_refused(times: int) -> None:
     class Changing(nn.Module):
