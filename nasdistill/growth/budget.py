@@ -184,13 +184,11 @@ class OverBudget(UserError):
 
 def reason_not_to_scale(spec: NetworkSpec) -> str | None:
     """Why the widths of this model cannot change, in a sentence; None if they can."""
-    from nasdistill.models.base import MODELS
-    from nasdistill.models.scalable import Scalable
+    from nasdistill.growth.plan import growable, reason_not_to_grow
 
-    if isinstance(spec.model, Scalable) and spec.model.units():
+    if reason_not_to_grow(spec) is None and growable(spec).units():
         return None
-    able = [name for name in MODELS.loaded() if issubclass(MODELS.get(name), Scalable)]
-    return f"the widths of {spec.model.registered_name!r} cannot change (those of others can: {', '.join(able)})"
+    return f"the widths of {spec.model.registered_name!r} cannot change"
 
 
 def _smallest_in_words(spec: NetworkSpec) -> str:

@@ -99,18 +99,13 @@ def effects_of_scaling(modules: dict[str, nn.Module], points: Sequence[str]) -> 
                 output = output.detach().requires_grad_()
             # A hook that held its own tensor would be a reference cycle; the detached one only shares memory.
             activation = output.detach()
-            version = activation._version
 
             def on_gradient(gradient: torch.Tensor) -> None:
-                if activation._version != version:
-                    raise UserError(
-                        f"the output of {point!r} is modified in place by its consumer; score that module instead"
-                    )
                 effect = effect_of_scaling(activation, gradient)
                 effects[point] = effects[point] + effect if point in effects else effect
 
             output.register_hook(on_gradient)  # type: ignore[no-untyped-call]
-            return output
+            return output.clone()  # which what comes next may write over
 
         return modules[point].register_forward_hook(after_forward)
 

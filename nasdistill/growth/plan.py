@@ -14,12 +14,11 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from nasdistill.errors import SpecError, UserError
 from nasdistill.models.base import MODELS, NetworkSpec
-from nasdistill.models.scalable import Part, Scalable, Unit
+from nasdistill.models.scalable import Measure, Part, Scalable, Unit
+from nasdistill.models.with_widths import WithWidths
 
 if TYPE_CHECKING:
     from torch import nn
-
-Measure = Literal["params", "flops"]
 
 Read = Literal["output", "after-norm"]
 """Where a unit's activations are read: at its output, or after each batch norm that it passes.
@@ -34,31 +33,39 @@ FRACTIONS = 64
 
 def reason_not_to_grow(spec: NetworkSpec) -> str | None:
     """Why the widths of this model cannot change, in a sentence; None if they can."""
-    if not isinstance(spec.model, Scalable):
-        able = [name for name in MODELS.loaded() if issubclass(MODELS.get(name), Scalable)]
-        name = spec.model.registered_name
-        return f"the model {name!r} cannot grow: it defines no units of channels (can grow: {', '.join(able)})"
     if spec.model.binary is not None:
         return "a binary network cannot grow: grow the full-precision network and make the result binary"
+    if spec.model.registered_name not in MODELS.loaded():
+        return "a module of your own cannot grow, as no spec builds another like it; register a model for it"
+    if not isinstance(spec.model, Scalable) and not WithWidths.of(spec.model, spec.shape).units():
+        return f"the model {spec.model.registered_name!r} cannot grow: no channels of its network can change in number"
     return None
 
 
 def growable(spec: NetworkSpec) -> Scalable:
-    """The model of a spec, if it can grow.
+    """The model of a spec, if it can grow; one that has no units of its own, as `with-widths`.
 
     Raises:
-        UserError: it cannot; names those that can.
+        UserError: it cannot.
     """
     reason = reason_not_to_grow(spec)
     if reason is not None:
         raise UserError(reason)
-    model: Scalable = spec.model
-    return model
+    return spec.model if isinstance(spec.model, Scalable) else WithWidths.of(spec.model, spec.shape)
 
 
 def widths_of(spec: NetworkSpec) -> dict[str, int]:
     """Channels of each unit; empty for a model without units."""
     return {unit.name: unit.width for unit in spec.model.units()} if isinstance(spec.model, Scalable) else {}
+
+
+def with_units(spec: NetworkSpec) -> NetworkSpec:
+    """The same network's spec with a model that can grow.
+
+    Raises:
+        UserError: it cannot.
+    """
+    return with_model(spec, growable(spec))
 
 
 def with_model(spec: NetworkSpec, model: Scalable) -> NetworkSpec:
@@ -74,14 +81,19 @@ def size(spec: NetworkSpec, measure: Measure) -> int:
     """
     from nasdistill.models.memory_limit import refuse_beyond_memory
 
-    if isinstance(spec.model, Scalable) and spec.model.binary is None:
-        parts = spec.model.parts(spec.reads, spec.classes)
-    else:
-        parts = (Part(_built, (spec.model_dump_json(),), spec.reads),)
-    found = sum(_size(part, measure) for part in parts)
+    found = _counted(spec, measure)
     if measure == "params":
         refuse_beyond_memory(found)
     return found
+
+
+def _counted(spec: NetworkSpec, measure: Measure) -> int:
+    if not isinstance(spec.model, Scalable) or spec.model.binary is not None:
+        return _size(Part(_built, (spec.model_dump_json(),), spec.reads), measure)
+    counted = spec.model.counted(measure, spec.reads, spec.classes)
+    if counted is not None:
+        return counted
+    return sum(_size(part, measure) for part in spec.model.parts(spec.reads, spec.classes))
 
 
 def _built(spec: str) -> nn.Module:

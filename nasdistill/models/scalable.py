@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 from nasdistill.data.base import Shape
 from nasdistill.models.base import Model
@@ -19,6 +19,10 @@ if TYPE_CHECKING:
     from torch import nn
 
 S = TypeVar("S", bound="Scalable")
+
+
+Measure = Literal["params", "flops"]
+"""What size means: parameters, or multiply-adds for one image."""
 
 
 @dataclass(frozen=True)
@@ -82,6 +86,10 @@ class Scalable(Model):
     def with_widths(self: S, widths: Mapping[str, int]) -> S:
         """The model with other widths of the units that are named."""
         raise NotImplementedError(type(self).__name__)
+
+    def counted(self, measure: Measure, shape: Shape, classes: int) -> int | None:
+        """The size of its network, where that can be told without building it."""
+        return None
 
     def base_width(self) -> int:
         """The width that uniform scaling changes by whole channels, all others in proportion."""

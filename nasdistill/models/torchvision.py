@@ -113,7 +113,8 @@ def _read_channels(network: nn.Module, channels: int) -> None:
         (old.padding[0], old.padding[1]),
         bias=old.bias is not None,
     )
-    nn.init.normal_(new.weight, std=float(old.weight.detach().std()) * math.sqrt(3 / channels))
+    if not new.weight.is_meta:
+        nn.init.normal_(new.weight, std=float(old.weight.detach().std()) * math.sqrt(3 / channels))
     new.bias = old.bias
     parent, _, name = path.rpartition(".")
     setattr(network.get_submodule(parent), name, new)

@@ -108,7 +108,7 @@ class GrowTeacher(GrowOptions, Stage):
         from nasdistill.models.base import Network, save_network
 
         spec, network = network_for_data("student", self.student, inputs, context, classes=self.classes)
-        _check(self.method, spec)
+        spec = _check(self.method, spec)
         data, engine = context.data, context.engine
         sample = torch.randperm(len(data.train), generator=generator_for(context.seed, "growth"))[: self.images]
         batches = Again(evaluation_batches(data.train.subset(sample), data, engine, self.batch_size))
@@ -135,10 +135,17 @@ class GrowTeacher(GrowOptions, Stage):
         )
 
 
-def _check(method: GrowthMethod, spec: NetworkSpec) -> None:
-    reason = method.reason_to_refuse(spec)
+def _check(method: GrowthMethod, spec: NetworkSpec) -> NetworkSpec:
+    """The spec with a model that can grow."""
+    from nasdistill.growth.plan import reason_not_to_grow, with_units
+
+    reason = reason_not_to_grow(spec)
+    if reason is None:
+        spec = with_units(spec)
+        reason = method.reason_to_refuse(spec)
     if reason is not None:
         raise SpecError(reason, ("student",))
+    return spec
 
 
 class Again:

@@ -14,13 +14,14 @@ from nasdistill.errors import UserError
 from nasdistill.growth.coupling import groups_of_units
 from nasdistill.growth.importance import unit_importance
 from nasdistill.growth.methods import GROWTH_METHODS
-from nasdistill.growth.plan import size
+from nasdistill.growth.plan import size, with_model
 from nasdistill.growth.student import Student
 from nasdistill.growth.widening import carried, widen
 from nasdistill.models.base import MODELS, NetworkSpec
 from nasdistill.models.darts import Darts
-from nasdistill.models.inspection import count_parameters
+from nasdistill.models.inspection import count_parameters, multiply_adds
 from nasdistill.models.scalable import Scalable, Unit
+from nasdistill.models.with_widths import WithWidths
 from nasdistill.training.engine import Engine, EngineSettings
 
 FORMS = ("plain", "residual", "grouped", "concatenated")
@@ -230,3 +231,53 @@ def test_channels_beside_which_zeros_lie_cannot_be_copied() -> None:
     spec = NetworkSpec(model=MODELS.parse("resnet-8"), shape=(2, 16, 16), classes=3)
     with pytest.raises(UserError, match=r"'groups.1.0.conv2' cannot be copied: add meets them together with values"):
         widen(spec, spec.build(), "groups.1", 40)
+
+
+@pytest.mark.parametrize(
+    "model",
+    [
+        *("wrn-10-1", "resnet-8", "torchvision:mobilenet_v3_small"),
+        *(
+            pytest.param(name, marks=pytest.mark.slow)
+            for name in ("densenet-40-12", "darts-v2-4-8", "torchvision:resnet18", "torchvision:efficientnet_b0")
+        ),
+        pytest.param("torchvision:vgg11_bn", marks=pytest.mark.slow),
+    ],
+)
+def test_every_group_of_any_network_can_be_widened_and_is_counted(model: str) -> None:
+    shape = (3, 32, 32)
+    own = NetworkSpec(model=MODELS.parse(model), shape=shape, classes=4)
+    spec = own.model_copy(update={"model": WithWidths.of(own.model, shape)})
+    torch.manual_seed(0)
+    network = spec.build().double().eval()
+    network.load_state_dict(own.build().state_dict())  # the same modules, and the same weights fit
+    wider = with_model(spec, spec.model.with_widths({unit.name: int(1.5 * unit.width) for unit in spec.model.units()}))
+    wider = NetworkSpec.model_validate_json(wider.model_dump_json())
+    for each in (spec, wider):
+        assert size(each, "params") == count_parameters(each.build())
+        assert size(each, "flops") == multiply_adds(each.build(), shape)
+    images = torch.randn(2, *shape, dtype=torch.float64)
+    torch.testing.assert_close(carried(spec, network, wider)(images), network(images), rtol=1e-9, atol=1e-9)
+
+
+def test_new_weights_keep_the_variance_and_constants_stay() -> None:
+    own = MODELS.parse("torchvision:resnet18")
+    wide = WithWidths.of(own, (3, 32, 32)).with_widths({"layer1.0.conv1": 256})
+    torch.manual_seed(0)
+    before, after = own.build((3, 32, 32), 4), wide.build((3, 32, 32), 4)
+    assert torch.equal(after.layer1[0].bn1.weight, torch.ones(256))
+    ratio = after.layer1[0].conv2.weight.std() / before.layer1[0].conv2.weight.std()
+    assert float(ratio) == pytest.approx(0.5, rel=0.02)  # it reads four times as many
+
+
+@pytest.mark.parametrize(
+    ("widths", "told"),
+    [
+        ({"layer1.0.conv": 9}, "unknown group of channels 'layer1.0.conv'; did you mean 'layer1.0.conv1'"),
+        ({"fc": 9}, "the channels of 'fc' stay 4: they are the network's outputs"),
+    ],
+)
+def test_groups_that_there_are_not_or_that_stay_are_told(widths: dict[str, int], told: str) -> None:
+    wrong = WithWidths(model="torchvision:resnet18", traced_at=(3, 32, 32), widths=widths)
+    with pytest.raises(UserError, match=told):
+        wrong.build((3, 32, 32), 4)

@@ -61,9 +61,9 @@ def refusal(recipe: Recipe, out: Path) -> str:
     ("stages", "key", "problem"),
     [
         (
-            [SEARCH, stage("grown", "grow-teacher", student="torchvision:resnet18")],
+            [SEARCH, stage("grown", "grow-teacher", student={"name": "wrn-10-1", "binary": "weights"})],
             "grown.student",
-            "the model 'torchvision' cannot grow",
+            "a binary network cannot grow",
         ),
         (
             [SEARCH, stage("grown", "grow-teacher", student=SMALL, ratio=99)],
@@ -154,8 +154,7 @@ def test_what_a_space_holds_tells_whether_what_is_found_can_grow(tmp_path: Path)
     # Some networks of cells can become so large and some cannot: the search will tell.
     assert len(runner.plan(recipe("darts-tiny"), tmp_path / "out")) == 2
     pytest.importorskip("nni")
-    told = refusal(recipe("nni:nasbench201"), tmp_path / "out")
-    assert told.startswith("wrong.yaml:5: stages.grown.student: the model 'nni' cannot grow")
+    assert len(runner.plan(recipe("nni:nasbench201"), tmp_path / "out")) == 2
 
 
 def test_a_stage_that_foresees_nothing_is_left_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

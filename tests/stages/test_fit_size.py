@@ -26,7 +26,7 @@ def test_a_network_of_the_size_is_written(tmp_path: Path, capsys: pytest.Capture
     [
         (
             ["fitnet-1", "--budget", "5k"],
-            "--network: the widths of 'maxout' cannot change (those of others can: ",
+            "--network: the widths of 'maxout' cannot change",
         ),
         (["wrn-10-1", "--budget", "5"], "--budget: the smallest network of 'wrn' is too large for the budget"),
         (["wrn-10-1", "--set", "budget.bites=5k"], "did you mean 'bytes'"),

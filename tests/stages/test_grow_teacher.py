@@ -161,5 +161,14 @@ def test_wrong_options_are_told(options: dict[str, Any], path: tuple[str, ...], 
 
 
 def test_a_student_that_cannot_grow_is_told(tmp_path: Path, data: Data) -> None:
-    with pytest.raises(UserError, match=r"the model 'torchvision' cannot grow.*can grow: .*darts"):
-        grow(tmp_path / "grown", data, student="torchvision:resnet18")
+    with pytest.raises(UserError, match="a binary network cannot grow"):
+        grow(tmp_path / "grown", data, student={"name": "wrn-10-1", "binary": "weights"})
+
+
+@pytest.mark.parametrize("method", ["uniform", pytest.param({"name": "fisher", "rescore": 20}, marks=pytest.mark.slow)])
+def test_a_network_of_another_library_grows_group_by_group(tmp_path: Path, data: Data, method: Any) -> None:
+    grow(tmp_path / "grown", data, student="torchvision:mobilenet_v3_small", method=method, ratio=1.1)
+    spec = load_spec(tmp_path / "grown")
+    assert spec.model.registered_name == "with-widths"
+    ratio = count_parameters(spec.build()) / count_parameters(spec.model.model.build(spec.shape, spec.classes))
+    assert ratio == pytest.approx(1.1, rel=0.02)

@@ -7,9 +7,10 @@ from typing import ClassVar, Literal
 from pydantic import Field
 
 from nasdistill.growth.methods import GROWTH_METHODS
-from nasdistill.growth.plan import Measure, Read, channel_costs
+from nasdistill.growth.plan import Read, channel_costs
 from nasdistill.growth.stepwise import GrowthRule
 from nasdistill.growth.student import Student
+from nasdistill.models.scalable import Measure
 
 Per = Literal["unit", "channel", "parameter", "multiply-add", "top-channel"]
 COST: dict[Per, Measure] = {"parameter": "params", "multiply-add": "flops"}

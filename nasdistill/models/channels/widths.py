@@ -13,6 +13,25 @@ from torch.nn.modules.conv import _ConvNd, _ConvTransposeNd
 from nasdistill.models.channels import ChannelGroup
 
 
+def new_shapes(
+    shapes: Mapping[str, Sequence[int]], groups: Sequence[ChannelGroup], widths: Mapping[str, int]
+) -> dict[str, tuple[int, ...]]:
+    """The shapes of the tensors that change when groups of channels get other widths, by their names.
+
+    Args:
+        shapes: of the network as it is.
+        groups: of that network.
+        widths: by the names of groups.
+    """
+    changed: dict[str, list[int]] = {}
+    for group in groups:
+        by = widths.get(group.name, group.width) - group.width
+        for place in group.places if by else ():
+            shape = changed.setdefault(place.tensor, list(shapes[place.tensor]))
+            shape[place.dimension] += by * place.positions.shape[1]
+    return {name: tuple(shape) for name, shape in changed.items()}
+
+
 def set_widths(network: nn.Module, groups: Sequence[ChannelGroup], widths: Mapping[str, int]) -> None:
     """Give groups of channels other widths, in place; all tensors that change are drawn anew, see `drawn_like`.
 
@@ -20,17 +39,10 @@ def set_widths(network: nn.Module, groups: Sequence[ChannelGroup], widths: Mappi
         groups: of the network as it is.
         widths: by the names of groups, at least 1.
     """
-    changes: dict[str, dict[int, int]] = {}
-    for group in groups:
-        by = widths.get(group.name, group.width) - group.width
-        for place in group.places if by else ():
-            of_tensor = changes.setdefault(place.tensor, {})
-            of_tensor[place.dimension] = of_tensor.get(place.dimension, 0) + by * place.positions.shape[1]
-    for name, by_dimension in changes.items():
+    tensors = {**dict(network.named_parameters()), **dict(network.named_buffers())}
+    for name, shape in new_shapes({name: each.shape for name, each in tensors.items()}, groups, widths).items():
         path, _, own = name.rpartition(".")
-        module = network.get_submodule(path)
-        old = getattr(module, own)
-        shape = tuple(size + by_dimension.get(at, 0) for at, size in enumerate(old.shape))
+        module, old = network.get_submodule(path), tensors[name]
         new = drawn_like(old.detach(), shape)
         if isinstance(old, nn.Parameter):
             setattr(module, own, nn.Parameter(new, requires_grad=old.requires_grad))
