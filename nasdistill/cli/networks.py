@@ -20,6 +20,7 @@ from nasdistill.words import whole
 if TYPE_CHECKING:
     from nasdistill.data.base import Shape
     from nasdistill.models.base import NetworkSpec
+    from nasdistill.models.channels import ChannelGroup
     from nasdistill.models.inspection import Inspection
 
 SHAPE = "3x32x32"
@@ -49,14 +50,18 @@ def inspect_network(
     input_shape: Input = None,
     classes: Classes = None,
     assignments: Assignments = None,
+    channels: Annotated[
+        bool, typer.Option("--channels", help="list the groups of channels that can only change together")
+    ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="print JSON instead of tables")] = False,
 ) -> None:
     """Count a network's parameters and multiply-adds.
 
-    Also its bytes, its layers, and the feature points that methods read by default.
+    Also its bytes, its layers, and the feature points that methods read by default; or its groups of channels.
     """
     from nasdistill.cli.tables import show
     from nasdistill.models.base import load_spec
+    from nasdistill.models.channels import channel_groups
     from nasdistill.models.inspection import inspect
 
     if Path(network).is_dir():
@@ -65,11 +70,42 @@ def inspect_network(
         spec = load_spec(Path(network))
     else:
         spec = _spec(network, input_shape, classes, assignments)
+    if channels:
+        _show_channels(channel_groups(spec.build(), spec.reads), as_json)
+        return
     found = inspect(spec.build(), spec.reads, spec.classes)
     if as_json:
         show(json.dumps(found.to_json(), indent=2))
     else:
         _show_inspection(found)
+
+
+def _show_channels(groups: Sequence[ChannelGroup], as_json: bool) -> None:
+    from nasdistill.cli.tables import show, show_table
+    from nasdistill.models.channels.graph import graph_of
+
+    graph = graph_of(groups)
+    if as_json:
+        nodes = [{"name": name, **graph.nodes[name], "gives": list(graph.successors(name))} for name in graph]
+        show(json.dumps({"groups": nodes}, indent=2))
+        return
+    rows = [
+        (group.name, whole(group.width), ", ".join(_paths(group, reads=False)), ", ".join(_paths(group, reads=True)))
+        for group in groups
+        if group.fixed is None
+    ]
+    show_table(("group", "channels", "in", "read by"), rows, words=4)
+    for group in groups:
+        if group.fixed is not None:
+            show(f"{group.name}: {group.width} stay, because {group.fixed}")
+        elif group.mixed:
+            show(f"{group.name}: a norm takes them together, so that copies of some change what it gives")
+
+
+def _paths(group: ChannelGroup, reads: bool) -> list[str]:
+    """Of the modules whose tensors hold a group of channels."""
+    paths = (place.tensor.rpartition(".")[0] or place.tensor for place in group.places if place.reads == reads)
+    return list(dict.fromkeys(paths))
 
 
 def import_network(

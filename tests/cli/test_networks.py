@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -96,3 +97,12 @@ def test_mistakes_of_an_import(nasdistill: Command, tmp_path: Path, arguments: t
     done = nasdistill("import", *where, *arguments)
     assert (done.returncode, words in done.stderr) == (2, True), done.stderr
     assert not (tmp_path / "mine").exists()
+
+
+def test_groups_of_channels_are_listed(nasdistill: Command) -> None:
+    asked = ("inspect", "wrn-10-1", "--input", "1x8x8", "--channels")
+    told = nasdistill(*asked).stdout
+    assert re.search(r"groups\.0\.0\.conv1 +16 +groups\.0\.0\.conv1, groups\.0\.0\.norm2 +groups\.0\.0\.conv2", told)
+    assert "classifier: 10 stay, because they are the network's outputs" in told
+    groups = {group["name"]: group for group in json.loads(nasdistill(*asked, "--json").stdout)["groups"]}
+    assert groups["groups.0.0.conv1"] == {"name": "groups.0.0.conv1", "width": 16, "fixed": None, "gives": ["stem"]}

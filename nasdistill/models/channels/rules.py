@@ -159,6 +159,14 @@ def _reduces(tracer: Tracer, operation: Any, arguments: Sequence[Any], outputs: 
     tracer.carry(output, names.reshape(output.shape))
 
 
+def _reads(tracer: Tracer, read: torch.Tensor, inner: torch.Tensor, why: str) -> None:
+    """The inputs of a weight are what it reads."""
+    if read.any():
+        tracer.names.tie(read, inner, why)
+    else:
+        tracer.names.fix(inner, "they are read from what carries no channels, as the image")
+
+
 def _convolution(tracer: Tracer, _operation: Any, arguments: Sequence[Any], outputs: Any) -> None:
     images, weight, bias, _stride, _padding, _dilation, transposed, _output_padding, groups = arguments
     read, found = tracer.along(images, 1), tracer.weight(weight)
@@ -175,7 +183,7 @@ def _convolution(tracer: Tracer, _operation: Any, arguments: Sequence[Any], outp
     if inner is None:  # a filter belongs to the channel that it reads
         names.tie(read.repeat_interleave(len(outer) // groups), outer, "a depthwise convolution reads them")
     elif groups == 1:
-        names.tie(read, inner, "a convolution reads them")
+        _reads(tracer, read, inner, "a convolution reads them")
     elif transposed:
         names.fix(torch.cat([read, inner, outer]), "a transposed convolution has groups")
         given = outer.repeat(groups)
@@ -198,7 +206,7 @@ def _product(tracer: Tracer, _operation: Any, arguments: Sequence[Any], outputs:
         return
     name, order = found
     inner, outer = tracer.side(name, order[0], reads=True), tracer.side(name, order[1])
-    tracer.names.tie(read, inner, "a linear layer reads them")
+    _reads(tracer, read, inner, "a linear layer reads them")
     if bias:
         tracer.names.tie(outer, tracer.along(bias[0], 0), "")
     tracer.carry(outputs, outer.expand(outputs.shape))
