@@ -24,9 +24,15 @@ Sources = Callable[[ChannelGroup, int], torch.Tensor]
 
 
 def random_sources(generator: torch.Generator) -> Sources:
-    """All channels, then random ones; none is drawn again before all others are."""
+    """All channels, then random ones; none is drawn again before all others are.
+
+    Raises:
+        UserError: when asked for fewer channels than there are.
+    """
 
     def drawn(group: ChannelGroup, width: int) -> torch.Tensor:
+        if width < group.width:
+            raise UserError(f"the {group.width} channels of {group.name!r} cannot be widened to {width}")
         rounds = [torch.randperm(group.width, generator=generator) for _ in range(-(-width // group.width) - 1)]
         return torch.cat([torch.arange(group.width), *rounds])[:width]
 

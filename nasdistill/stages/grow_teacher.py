@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 
 GROWTH = "growth.json"
 SIZE = ("ratio", "measure")
+SYMMETRY = 1e-3
+"""Noise on copies, which would learn alike for ever, as a fraction of a weight's standard deviation."""
 
 
 class GrowOptions(MatchesClasses):
@@ -36,6 +38,11 @@ class GrowOptions(MatchesClasses):
     measure: Literal["params", "flops"] = Field("params", description="what size means: parameters or multiply-adds")
     images: int = Field(1024, gt=0, description="training images that importance is measured on, sampled with the seed")
     batch_size: int = Field(128, gt=0, description="images scored at a time; the scores do not depend on it")
+    warm: bool = Field(
+        False,
+        description="hand over the student's weights, widened so that the teacher begins with what its student "
+        "computes; else the teacher is drawn anew",
+    )
 
     @model_validator(mode="before")
     @classmethod
@@ -66,6 +73,13 @@ class GrowOptions(MatchesClasses):
                 yield name, f"importance is measured on all of the {sum(facts.training)} training images"
 
     @model_validator(mode="after")
+    def _weights_can_be_carried(self) -> GrowOptions:
+        if self.warm and not self.method.keeps_layers:
+            problem = f"{self.method.registered_name!r} adds layers, for which the student has no weights"
+            raise SpecError(problem, ("warm",))
+        return self
+
+    @model_validator(mode="after")
     def _size_holds_for_the_method(self) -> GrowOptions:
         sized = self.method.model_copy(update={key: getattr(self, key) for key in SIZE})
         object.__setattr__(self, "method", sized)  # the config is frozen for others, and not finished here
@@ -78,7 +92,8 @@ class GrowTeacher(GrowOptions, Stage):
 
     `fisher` widens the units of channels that matter most to the loss (the cells of a DARTS network), `uniform` widens
     all alike, `depth` adds blocks, `random` widens any. All reach the same size, so that their teachers are comparable.
-    The result is an architecture without weights; train it to have a teacher.
+    The result is an architecture without weights, or a `warm` one with those of a trained student; train it to have a
+    teacher.
     """
 
     source = "Fisher scores of Theis et al. 2018; widening of Chen et al. 2016, Net2Net"
@@ -105,6 +120,7 @@ class GrowTeacher(GrowOptions, Stage):
         from nasdistill.data.seeds import generator_for
         from nasdistill.growth.plan import size, widths_of
         from nasdistill.growth.student import Student
+        from nasdistill.growth.widening import carried
         from nasdistill.models.base import Network, save_network
 
         spec, network = network_for_data("student", self.student, inputs, context, classes=self.classes)
@@ -114,7 +130,12 @@ class GrowTeacher(GrowOptions, Stage):
         batches = Again(evaluation_batches(data.train.subset(sample), data, engine, self.batch_size))
         student = Student(spec, network, batches, engine, context.seed, context.checkpoints(), context.records)
         grown = self.method.grow(student)
-        save_network(context.folder, grown.spec, None)
+        if self.warm:
+            generator = generator_for(context.seed, "warm")
+            teacher = carried(spec, network.cpu(), grown.spec, noise=SYMMETRY, generator=generator)
+        else:
+            teacher = grown.spec.build()
+        save_network(context.folder, grown.spec, teacher if self.warm else None)
         growth = {
             "steps": grown.steps,
             "importance": grown.importance,
@@ -131,7 +152,7 @@ class GrowTeacher(GrowOptions, Stage):
                 "multiply_adds": size(grown.spec, "flops"),
                 "ratio": size(grown.spec, self.measure) / size(spec, self.measure),
             },
-            Network(grown.spec, grown.spec.build(), trained=False),
+            Network(grown.spec, teacher, trained=self.warm),
         )
 
 

@@ -15,7 +15,7 @@ from nasdistill.data.preparation import load
 from nasdistill.errors import SpecError, UserError
 from nasdistill.growth.methods import GROWTH_METHODS, Grown
 from nasdistill.growth.student import Student
-from nasdistill.models.base import NetworkSpec, load_spec, save_network
+from nasdistill.models.base import NetworkSpec, load_network, load_spec, save_network
 from nasdistill.models.inspection import count_parameters
 from nasdistill.registry import build, registry
 from nasdistill.stages import STAGES, Context, Outcome
@@ -172,3 +172,24 @@ def test_a_network_of_another_library_grows_group_by_group(tmp_path: Path, data:
     assert spec.model.registered_name == "with-widths"
     ratio = count_parameters(spec.build()) / count_parameters(spec.model.model.build(spec.shape, spec.classes))
     assert ratio == pytest.approx(1.1, rel=0.02)
+
+
+@pytest.mark.parametrize("method", ["uniform", "random", "fisher"])
+def test_a_warm_teacher_begins_with_what_its_student_computes(tmp_path: Path, data: Data, method: str) -> None:
+    artifact = trained_student(tmp_path / "student")
+    spec, network = load_network(artifact.folder)
+    outcome = grow(tmp_path / "grown", data, artifact, method=method, warm=True)
+    _spec, grown = load_network(tmp_path / "grown")
+    assert count_parameters(grown) / count_parameters(network) == pytest.approx(2, rel=0.03)
+    assert outcome.network is not None
+    assert outcome.network.trained
+    images = torch.randn(40, *spec.shape)
+    with torch.no_grad():
+        ours, theirs = grown.eval()(images), network.eval()(images)
+    assert 0 < (ours - theirs).abs().max() < 0.05 * theirs.abs().max()  # but for the noise that tells copies apart
+
+
+def test_a_method_that_adds_layers_has_no_weights_for_them() -> None:
+    with pytest.raises(SpecError, match="'depth' adds layers, for which the student has no weights") as caught:
+        config(method="depth", warm=True)
+    assert caught.value.path == ("warm",)

@@ -36,6 +36,8 @@ class GrowthMethod(Component):
 
     measures: ClassVar[bool] = False
     """Whether it looks at images, to measure what matters."""
+    keeps_layers: ClassVar[bool] = True
+    """Whether the grown network has the layers of its student, wider."""
 
     ratio: float = Field(2.0, gt=1, description="size of the teacher over the size of the student")
     measure: Literal["params", "flops"] = Field("params", description="what size means")

@@ -19,6 +19,8 @@ class Depth(GrowthMethod):
 
     source: ClassVar[str] = "DARTS networks of 10 and of 25 cells: the same cells, stacked higher"
 
+    keeps_layers: ClassVar[bool] = False
+
     def reason_to_refuse(self, spec: NetworkSpec) -> str | None:
         reason = super().reason_to_refuse(spec)
         if reason is None and growable(spec).blocks() is None:
