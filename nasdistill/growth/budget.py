@@ -251,7 +251,9 @@ def counted(budget: Budget, spec: NetworkSpec) -> float:
 
 def narrowest(spec: NetworkSpec) -> NetworkSpec:
     """The network with a channel of the base width; itself where widths cannot change."""
-    return spec if reason_not_to_scale(spec) is not None else _at(spec, 1)
+    from nasdistill.growth.plan import with_units
+
+    return spec if reason_not_to_scale(spec) is not None else _at(with_units(spec), 1)
 
 
 def _usage(budget: Budget, first: NetworkSpec) -> Usage:
@@ -281,6 +283,7 @@ def _usage(budget: Budget, first: NetworkSpec) -> Usage:
 
 @functools.lru_cache(maxsize=1 << 12)
 def _fitted(budget: Budget, json: str, narrowest: int) -> NetworkSpec:
+    from nasdistill.growth.plan import with_units
     from nasdistill.models.base import NetworkSpec
 
     spec = NetworkSpec.model_validate_json(json)
@@ -293,6 +296,7 @@ def _fitted(budget: Budget, json: str, narrowest: int) -> NetworkSpec:
         if keeps(spec):
             return spec
         raise OverBudget(spec, budget, usage(spec))
+    spec = with_units(spec)
     width = 2 * min(narrowest, spec.model.base_width())
     while width := width // 2:
         for shallower in _depths(spec):

@@ -45,24 +45,20 @@ class FitSize(Stage):
         spec = spec_for_data("network", self.network, specs, context)
         if spec is None:
             return None
-        spec = self._scalable(spec)
+        self._check(spec)
         with found_at("budget"):
             return Like(self.budget.fitted(spec, self.narrowest))
 
-    def _scalable(self, spec: NetworkSpec) -> NetworkSpec:
-        """The spec with a model whose widths can change."""
-        from nasdistill.growth.plan import with_units
-
+    def _check(self, spec: NetworkSpec) -> None:
         if (reason := reason_not_to_scale(spec)) is not None:
             raise SpecError(reason, ("network",))
-        return with_units(spec)
 
     def run(self, inputs: Inputs, context: Context) -> Outcome:
         from nasdistill.models.base import Network, save_network
         from nasdistill.models.inspection import described
 
         spec, _network = network_for_data("network", self.network, inputs, context)
-        spec = self._scalable(spec)
+        self._check(spec)
         with found_at("budget"):
             found, needs = self.budget.settled(spec, self.narrowest)
         log.info("it keeps the budget: %s", self.budget.kept(needs))

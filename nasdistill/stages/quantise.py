@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Annotated, Any
 
 from pydantic import Field
 
+from nasdistill.component import Facts
 from nasdistill.registry import ComponentOf
 from nasdistill.stages.base import STAGES, Context, Reference
 from nasdistill.stages.distill import Teaches
@@ -38,6 +40,11 @@ class Quantise(Teaches):
     calibration_images: int = Field(
         512, gt=0, description="training images, without augmentation, whose activations give the ranges to begin with"
     )
+
+    def without_effect(self, facts: Facts) -> Iterator[tuple[str, str]]:
+        yield from super().without_effect(facts)
+        if facts.auxiliary():
+            yield from ((name, "the auxiliary head takes no part") for name in self.differs("auxiliary_weight"))
 
     @property
     def student_weights(self) -> Weights:
