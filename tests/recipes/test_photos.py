@@ -37,7 +37,7 @@ def test_the_plan_goes_with_and_without_pretrained_weights(
 @pytest.mark.slow
 def test_photos_from_the_folder_to_the_file(photos: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
-    small = ["data.size=24", "stages.arch.space.size=16", "stages.arch.strategy.count=9", "budget.parameters=15k"]
+    small = ["data.size=24", "stages.arch.network=wrn-10-1@16", "budget.parameters=15k"]
     short = [f"stages.{name}.epochs=1" for name in ("grown", "plain", "alone", "student")]
     assert main(["run", "photos", f"data.root={photos}", "--out", str(out), *small, *short]) == 0
     assert {path.name for path in (out / "stages" / "product").iterdir()} >= {"network.onnx", "network-int8.onnx"}
