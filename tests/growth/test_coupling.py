@@ -266,8 +266,8 @@ def test_new_weights_keep_the_variance_and_constants_stay() -> None:
     torch.manual_seed(0)
     before, after = own.build((3, 32, 32), 4), wide.build((3, 32, 32), 4)
     assert torch.equal(after.layer1[0].bn1.weight, torch.ones(256))
-    ratio = after.layer1[0].conv2.weight.std() / before.layer1[0].conv2.weight.std()
-    assert float(ratio) == pytest.approx(0.5, rel=0.02)  # it reads four times as many
+    ratio = after.layer1[0].conv2.weight.std().detach() / before.layer1[0].conv2.weight.std()
+    assert ratio.item() == pytest.approx(0.5, rel=0.02)  # it reads four times as many
 
 
 @pytest.mark.parametrize(

@@ -83,7 +83,8 @@ def test_an_experiment_survives_the_death_of_its_manager_and_of_itself_and_ends_
     assert first.returncode == 128 + signal.SIGTERM
     assert "starting it again, no trial is lost" in told
     assert "the same command goes on from there" in told
-    assert not psutil.pid_exists(manager_of(tmp_path)["process"])
+    process = manager_of(tmp_path)["process"]
+    wait_for(lambda: not psutil.pid_exists(process), 30)  # it was told to stop, and may still be stopping
 
     again = start(tmp_path, "--service", str(service))
     told, _ = again.communicate(timeout=300)
