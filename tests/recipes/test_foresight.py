@@ -239,7 +239,11 @@ def test_every_recipe_that_comes_along_has_a_plan(name: str, tmp_path: Path, mon
     part = ImageSet(images, torch.arange(number) % 10)
     monkeypatch.setattr(kind, "fingerprint", lambda _self: "black images")
     monkeypatch.setattr(kind, "read", lambda _self: RawData(part, part, tuple("abcdefghij"), words=words))
-    without_weights = {"photos": {"tuned"}, "photos-quick": {"tuned", "student", "product"}}.get(name, set())
+    without_weights = {
+        "photos": {"tuned"},
+        "photos-compared": {"tuned", "by-tuned", "wrn-by-tuned"},
+        "photos-quick": {"tuned", "student", "product"},
+    }.get(name, set())
     assert {each.name for each in runner.plan(recipe, tmp_path / "out")} == set(recipe.stages) - without_weights
 
 
