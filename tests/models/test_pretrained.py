@@ -198,3 +198,10 @@ def test_inceptions_read_what_torchvision_makes_of_images_in_their_forward_pass(
     model = MODELS.parse("torchvision:googlenet")
     assert isinstance(model, Torchvision)
     torch.testing.assert_close(Renormalisation(usual, model.published().normalisation)(images), theirs)
+
+
+@pytest.mark.parametrize("model", ["torchvision:resnet18@own", {"name": "torchvision:resnet18", "size": "own"}])
+def test_its_own_size_is_that_of_the_published_weights(model: Any) -> None:
+    assert MODELS.parse(model).size == (224, 224)
+    with pytest.raises(SpecError, match="did you mean 'resnet18'"):
+        MODELS.parse("torchvision:resnet81@own")
