@@ -15,15 +15,10 @@ from nasdistill.errors import SpecError
 from nasdistill.models.base import load_network
 from nasdistill.registry import build
 from nasdistill.stages import STAGES, Outcome
-from tests.stages.parts import context_in, few_digits, network_artifact, weights
+from tests.stages.parts import context_in, network_artifact, weights
 
 COLOURS = Normalisation(mean=(0.2, 0.5, 0.7), std=(0.5, 0.1, 0.3))
 GREY = Normalisation(mean=(0.4,), std=(0.25,))
-
-
-@pytest.fixture(scope="module")
-def data() -> Data:
-    return few_digits()
 
 
 def adapted(folder: Path, network: Artifact, data: Data, **options: Any) -> tuple[Path, Outcome]:

@@ -15,12 +15,7 @@ from nasdistill.models.binary import BinaryLayer
 from nasdistill.models.inspection import size_bytes
 from nasdistill.registry import build, registry
 from nasdistill.stages import STAGES
-from tests.stages.parts import context_in, few_digits, network_artifact
-
-
-@pytest.fixture(scope="module")
-def data() -> Data:
-    return few_digits()
+from tests.stages.parts import context_in, network_artifact
 
 
 def binarised(folder: Path, data: Data, network: Any, given: Artifact | None = None, **options: Any) -> dict[str, Any]:

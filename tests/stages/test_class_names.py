@@ -28,11 +28,6 @@ LETTERS = tuple("abcdefghij")
 DARTS = {"name": "darts-v2", "channels": 4, "cells": 3, "auxiliary": True}
 
 
-@pytest.fixture(scope="module")
-def data() -> Data:
-    return few_digits()
-
-
 @pytest.mark.parametrize(
     ("wanted", "known", "places"),
     [

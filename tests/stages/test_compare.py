@@ -22,15 +22,10 @@ from nasdistill.registry import build
 from nasdistill.stages import STAGES, Context
 from nasdistill.storage import read_json
 from nasdistill.training.records import Progress
-from tests.stages.parts import context_in, few_digits, network_artifact, turn_head
+from tests.stages.parts import context_in, network_artifact, turn_head
 
 OWN = Normalisation(mean=(0.5,), std=(0.4,))
 SHORT: dict[str, Any] = {"images": 6, "steps": 4}
-
-
-@pytest.fixture(scope="module")
-def data() -> Data:
-    return few_digits()
 
 
 @pytest.fixture

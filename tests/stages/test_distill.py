@@ -18,14 +18,9 @@ from nasdistill.registry import build, registry
 from nasdistill.stages import STAGES
 from nasdistill.storage import read_json
 from nasdistill.training.batches import Batch
-from tests.stages.parts import context_in, few_digits, network_artifact, stop_in
+from tests.stages.parts import context_in, network_artifact, stop_in
 
 STUDENT, TEACHER = "wrn-10-1", "wrn-16-1"
-
-
-@pytest.fixture(scope="module")
-def data() -> Data:
-    return few_digits()
 
 
 @pytest.fixture

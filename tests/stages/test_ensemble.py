@@ -22,16 +22,11 @@ from nasdistill.report.payloads import EnsemblePayload, read
 from nasdistill.stages import STAGES
 from nasdistill.stages.base import Place
 from nasdistill.storage import read_json
-from tests.stages.parts import context_in, few_digits, network_artifact, weights
+from tests.stages.parts import context_in, network_artifact, weights
 
 OWN = Normalisation(mean=(0.5,), std=(0.4,))
 DARTS = {"name": "darts", "genotype": "DARTS_V2", "cells": 3, "channels": 4, "auxiliary": True, "drop_path": 0.2}
 CONFIG: dict[str, Any] = {"networks": ["a", "b", "c"], "beside": ["t"], "weights": [2, 1, 0.5]}
-
-
-@pytest.fixture(scope="module")
-def data() -> Data:
-    return few_digits()
 
 
 @pytest.fixture

@@ -18,14 +18,9 @@ from nasdistill.models.base import load_network
 from nasdistill.registry import build
 from nasdistill.stages import STAGES
 from nasdistill.storage import read_json
-from tests.stages.parts import context_in, few_digits, network_artifact
+from tests.stages.parts import context_in, network_artifact
 
 OWN = Normalisation(mean=(0.9,), std=(0.05,))
-
-
-@pytest.fixture(scope="module")
-def data() -> Data:
-    return few_digits()
 
 
 def evaluate(folder: Path, data: Data, network: Artifact, **options: Any) -> tuple[dict[str, Any], dict[str, Any]]:

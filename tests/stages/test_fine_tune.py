@@ -19,19 +19,9 @@ from nasdistill.stages import STAGES, Context, Stage
 from nasdistill.training.batches import Batch
 from nasdistill.training.fine_tuning import FineTuning
 from nasdistill.training.optimizers import OPTIMIZERS, scale_rates
-from tests.stages.parts import context_in, equal, few_digits, network_artifact, stop_in, weights
+from tests.stages.parts import context_in, equal, stop_in, weights
 
 SMALL = {"epochs": 1, "batch_size": 48, "show": []}  # two steps
-
-
-@pytest.fixture(scope="module")
-def data() -> Data:
-    return few_digits()
-
-
-@pytest.fixture(scope="module")
-def given(tmp_path_factory: pytest.TempPathFactory, data: Data) -> Artifact:
-    return network_artifact(tmp_path_factory.mktemp("given") / "given", data, "wrn-10-1")
 
 
 def fine_tune(context: Context, given: Artifact, **options: Any) -> dict[str, torch.Tensor]:

@@ -16,14 +16,9 @@ from nasdistill.models.base import WEIGHTS, load_network
 from nasdistill.registry import build
 from nasdistill.stages import STAGES
 from nasdistill.storage import read_json
-from tests.stages.parts import SEED, context_in, few_digits, network_artifact, stop_in
+from tests.stages.parts import SEED, context_in, network_artifact, stop_in
 
 STUDENT = "wrn-10-1"
-
-
-@pytest.fixture(scope="module")
-def data() -> Data:
-    return few_digits()
 
 
 @pytest.fixture

@@ -19,19 +19,9 @@ from nasdistill.models.base import load_network, save_network
 from nasdistill.models.simulated_int8 import SimulatedInt8
 from nasdistill.registry import build
 from nasdistill.stages import STAGES, Context
-from tests.stages.parts import context_in, equal, few_digits, network_artifact, stop_in, weights
+from tests.stages.parts import context_in, equal, network_artifact, stop_in, weights
 
 SMALL = {"student": "given", "teacher": "given", "epochs": 2, "batch_size": 48, "show": []}  # four steps
-
-
-@pytest.fixture(scope="module")
-def data() -> Data:
-    return few_digits()
-
-
-@pytest.fixture(scope="module")
-def given(tmp_path_factory: pytest.TempPathFactory, data: Data) -> Artifact:
-    return network_artifact(tmp_path_factory.mktemp("given") / "given", data, "wrn-10-1")
 
 
 def quantise(context: Context, given: Artifact, **options: Any) -> dict[str, torch.Tensor]:

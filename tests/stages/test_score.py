@@ -23,14 +23,9 @@ from nasdistill.search.untrained import standings
 from nasdistill.stages import STAGES
 from nasdistill.stages.base import Place
 from nasdistill.words import NONE
-from tests.stages.parts import SEED, context_in, few_digits, network_artifact
+from tests.stages.parts import SEED, context_in, network_artifact
 
 MODELS = ["mlp-8", "mlp-32-32", {"name": "mlp", "hidden": [16]}]
-
-
-@pytest.fixture(scope="module")
-def data() -> Data:
-    return few_digits()
 
 
 def scored(

@@ -23,15 +23,10 @@ from nasdistill.stages import STAGES, Context
 from nasdistill.stages.training import advice_on_evaluations
 from nasdistill.storage import read_json, sha256_of
 from nasdistill.training.settings import TrainingSettings
-from tests.stages.parts import context_in, few_digits, network_artifact
+from tests.stages.parts import context_in, network_artifact
 
 SMALL = {"epochs": 2, "batch_size": 32}
 BARELY = {"optimizer": {"name": "sgd", "lr": 1e-12, "weight_decay": 0}, "epochs": 1}
-
-
-@pytest.fixture(scope="module")
-def data() -> Data:
-    return few_digits()
 
 
 def train(context: Context, model: Any, inputs: dict[str, Artifact] | None = None, **options: Any) -> dict[str, Any]:

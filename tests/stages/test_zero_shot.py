@@ -18,7 +18,7 @@ from nasdistill.models.base import load_network, load_spec
 from nasdistill.registry import build, registry
 from nasdistill.stages import STAGES, Context
 from nasdistill.storage import read_json
-from tests.stages.parts import context_in, few_digits, network_artifact, turn_head
+from tests.stages.parts import context_in, network_artifact, turn_head
 
 SMALL = {
     "pseudo_batches": 6,
@@ -39,11 +39,6 @@ class Untouchable:
 
     def __len__(self) -> int:
         raise AssertionError("the training images were counted")
-
-
-@pytest.fixture(scope="module")
-def data() -> Data:
-    return few_digits()
 
 
 @pytest.fixture
