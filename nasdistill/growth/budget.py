@@ -184,11 +184,9 @@ class OverBudget(UserError):
 
 def reason_not_to_scale(spec: NetworkSpec) -> str | None:
     """Why the widths of this model cannot change, in a sentence; None if they can."""
-    from nasdistill.growth.plan import growable, reason_not_to_grow
+    from nasdistill.growth.plan import scalable
 
-    if reason_not_to_grow(spec) is None and growable(spec).units():
-        return None
-    return f"the widths of {spec.model.registered_name!r} cannot change"
+    return None if scalable(spec) else f"the widths of {spec.model.registered_name!r} cannot change"
 
 
 def _smallest_in_words(spec: NetworkSpec) -> str:

@@ -15,7 +15,6 @@ from typing import TYPE_CHECKING, Any, Literal
 from nasdistill.errors import SpecError, UserError
 from nasdistill.models.base import MODELS, NetworkSpec
 from nasdistill.models.scalable import Measure, Part, Scalable, Unit
-from nasdistill.models.with_widths import WithWidths
 
 if TYPE_CHECKING:
     from torch import nn
@@ -31,27 +30,38 @@ FRACTIONS = 64
 """Fractions of a channel of the base width that `fitted` tries."""
 
 
+def scalable(spec: NetworkSpec) -> Scalable | None:
+    """The model of a spec, if widths of its network can change; one that has no units of its own, as `with-widths`."""
+    model = spec.model
+    if not isinstance(model, Scalable) and model.binary is None and model.registered_name in MODELS.loaded():
+        from nasdistill.models.with_widths import WithWidths
+
+        model = WithWidths.of(model, spec.shape)
+    return model if isinstance(model, Scalable) and model.units() else None
+
+
 def reason_not_to_grow(spec: NetworkSpec) -> str | None:
     """Why the widths of this model cannot change, in a sentence; None if they can."""
     if spec.model.binary is not None:
         return "a binary network cannot grow: grow the full-precision network and make the result binary"
     if spec.model.registered_name not in MODELS.loaded():
         return "a module of your own cannot grow, as no spec builds another like it; register a model for it"
-    if not isinstance(spec.model, Scalable) and not WithWidths.of(spec.model, spec.shape).units():
+    if scalable(spec) is None:
         return f"the model {spec.model.registered_name!r} cannot grow: no channels of its network can change in number"
     return None
 
 
 def growable(spec: NetworkSpec) -> Scalable:
-    """The model of a spec, if it can grow; one that has no units of its own, as `with-widths`.
+    """As `scalable`, of a model that can grow.
 
     Raises:
         UserError: it cannot.
     """
-    reason = reason_not_to_grow(spec)
+    reason, model = reason_not_to_grow(spec), scalable(spec)
     if reason is not None:
         raise UserError(reason)
-    return spec.model if isinstance(spec.model, Scalable) else WithWidths.of(spec.model, spec.shape)
+    assert model is not None
+    return model
 
 
 def widths_of(spec: NetworkSpec) -> dict[str, int]:
@@ -60,12 +70,9 @@ def widths_of(spec: NetworkSpec) -> dict[str, int]:
 
 
 def with_units(spec: NetworkSpec) -> NetworkSpec:
-    """The same network's spec with a model that can grow.
-
-    Raises:
-        UserError: it cannot.
-    """
-    return with_model(spec, growable(spec))
+    """The same network's spec with a model whose widths can change, where they can."""
+    model = scalable(spec)
+    return spec if model is None else with_model(spec, model)
 
 
 def with_model(spec: NetworkSpec, model: Scalable) -> NetworkSpec:

@@ -157,16 +157,13 @@ class GrowTeacher(GrowOptions, Stage):
 
 
 def _check(method: GrowthMethod, spec: NetworkSpec) -> NetworkSpec:
-    """The spec with a model that can grow."""
-    from nasdistill.growth.plan import reason_not_to_grow, with_units
+    """The spec with a model that can grow, where there is one; a method may grow others in its own way."""
+    from nasdistill.growth.plan import with_units
 
-    reason = reason_not_to_grow(spec)
-    if reason is None:
-        spec = with_units(spec)
-        reason = method.reason_to_refuse(spec)
+    reason = method.reason_to_refuse(spec)
     if reason is not None:
         raise SpecError(reason, ("student",))
-    return spec
+    return with_units(spec)
 
 
 class Again:

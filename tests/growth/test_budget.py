@@ -175,3 +175,10 @@ def test_a_file_is_measured_once(monkeypatch: pytest.MonkeyPatch, tmp_path: Path
     assert first[1] > 0
     assert onnx_costs.estimated_costs(spec) == first
     assert len([*tmp_path.iterdir()]) == 1
+
+
+def test_a_binary_family_is_scaled_too() -> None:
+    spec = NetworkSpec(model=MODELS.parse({"name": "wrn-10-1", "binary": "weights"}), shape=(1, 8, 8), classes=10)
+    found = Budget(parameters=20_000).fitted(spec)
+    assert found.model.binary == "weights"
+    assert 19_000 < count_parameters(found.build()) <= 20_000
