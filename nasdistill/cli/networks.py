@@ -61,7 +61,6 @@ def inspect_network(
     """
     from nasdistill.cli.tables import show
     from nasdistill.models.base import load_spec
-    from nasdistill.models.channels import channel_groups
     from nasdistill.models.inspection import inspect
 
     if Path(network).is_dir():
@@ -71,7 +70,7 @@ def inspect_network(
     else:
         spec = _spec(network, input_shape, classes, assignments)
     if channels:
-        _show_channels(channel_groups(spec.build(), spec.reads), as_json)
+        _show_channels(spec, as_json)
         return
     found = inspect(spec.build(), spec.reads, spec.classes)
     if as_json:
@@ -80,10 +79,12 @@ def inspect_network(
         _show_inspection(found)
 
 
-def _show_channels(groups: Sequence[ChannelGroup], as_json: bool) -> None:
+def _show_channels(spec: NetworkSpec, as_json: bool) -> None:
     from nasdistill.cli.tables import show, show_table
+    from nasdistill.models.channels import channel_groups
     from nasdistill.models.channels.graph import graph_of
 
+    groups = channel_groups(spec.build(), spec.reads)
     graph = graph_of(groups)
     if as_json:
         nodes = [{"name": name, **graph.nodes[name], "gives": list(graph.successors(name))} for name in graph]

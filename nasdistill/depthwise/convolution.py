@@ -42,7 +42,8 @@ def depthwise_conv2d(
     """
     if has_torch_function_variadic(inputs, weight):
         arguments = (inputs, weight, bias, stride, padding, dilation)
-        return cast(torch.Tensor, handle_torch_function(depthwise_conv2d, (inputs, weight), *arguments))  # type: ignore
+        handle: Any = handle_torch_function  # whose types leave out the arguments of the function
+        return cast(torch.Tensor, handle(depthwise_conv2d, (inputs, weight), *arguments))
     geometry = _square(stride, padding, dilation)
     if geometry is not None and geometry.stride == geometry.dilation > 1 and geometry.padding % geometry.stride == 0:
         inputs = inputs[:, :, :: geometry.stride, :: geometry.stride]

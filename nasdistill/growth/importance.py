@@ -15,6 +15,7 @@ from nasdistill.growth.coupling import groups_of_units
 from nasdistill.growth.plan import Read, growable
 from nasdistill.models.base import NetworkSpec
 from nasdistill.models.scalable import Point
+from nasdistill.models.with_widths import points_at
 from nasdistill.training.engine import Engine
 from nasdistill.training.modes import frozen, in_evaluation_mode
 
@@ -130,7 +131,7 @@ def unit_points(spec: NetworkSpec, network: nn.Module, read: Read) -> dict[str, 
             for place in group.places:
                 path, _, statistic = place.tensor.rpartition(".")
                 if path in norms and statistic == "running_mean":
-                    after_norm += [Point(path, int(row[0]), int(row[-1]) + 1) for row in place.positions.T]
+                    after_norm += points_at(place)
     return points
 
 

@@ -13,7 +13,7 @@ from nasdistill.data.base import Normalisation, Shape
 from nasdistill.errors import UserError
 from nasdistill.models.base import MODELS, Model, NetworkSpec
 from nasdistill.models.inspection import blank_image
-from nasdistill.models.portable import drop_auxiliary
+from nasdistill.models.portable import declare_points, drop_auxiliary
 from nasdistill.models.renormalisation import renormalisation
 from nasdistill.registry import ComponentOf
 from nasdistill.training.modes import in_evaluation_mode
@@ -62,9 +62,7 @@ class AdaptedNetwork(nn.Module):
         self.reading = reading
         self.network = network
         drop_auxiliary(network)
-        if hasattr(network, "feature_points"):
-            points = tuple(f"network.{point}" for point in network.feature_points)  # type: ignore[union-attr]
-            self.feature_points = points
+        declare_points(self, network)
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
         logits: torch.Tensor = self.network(self.reading(images))

@@ -40,6 +40,13 @@ def without_auxiliary(network: nn.Module) -> nn.Module:
     return lesser
 
 
+def declare_points(outer: nn.Module, network: nn.Module) -> None:
+    """Give a module that holds `network` as its part of that name the feature points which this declares, if any."""
+    if hasattr(network, "feature_points"):
+        points = tuple(f"network.{point}" for point in network.feature_points)  # type: ignore[union-attr]
+        outer.feature_points = points  # type: ignore[assignment]  # nn.Module is typed to hold tensors and modules
+
+
 def metadata(spec: NetworkSpec) -> dict[str, str]:
     """What goes into the file beside the network: each value is JSON.
 

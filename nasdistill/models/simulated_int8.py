@@ -18,7 +18,7 @@ from nasdistill.data.base import Shape
 from nasdistill.depthwise.convolution import depthwise_conv2d
 from nasdistill.errors import UserError
 from nasdistill.models.inspection import blank_image
-from nasdistill.models.portable import without_auxiliary
+from nasdistill.models.portable import declare_points, without_auxiliary
 from nasdistill.training.modes import in_evaluation_mode
 
 LEVELS = 255
@@ -54,9 +54,7 @@ class SimulatedInt8(nn.Module):
         super().__init__()
         network = without_auxiliary(network)
         self.network = network
-        if hasattr(network, "feature_points"):
-            points = tuple(f"network.{point}" for point in network.feature_points)  # type: ignore[union-attr]
-            self.feature_points = points
+        declare_points(self, network)
         counted = _Rounding(lambda _at, values: values)
         with in_evaluation_mode(network), torch.no_grad(), counted:
             network(blank_image(network, shape))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import json
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any, ClassVar
 
@@ -16,7 +16,7 @@ from torch import nn
 from nasdistill.data.base import Shape
 from nasdistill.errors import UserError, unknown
 from nasdistill.models.base import MODELS, Model
-from nasdistill.models.channels import ChannelGroup, channel_groups
+from nasdistill.models.channels import ChannelGroup, Place, channel_groups
 from nasdistill.models.channels.widths import new_shapes, set_widths
 from nasdistill.models.inspection import layers
 from nasdistill.models.scalable import Measure, Point, Scalable, Unit
@@ -62,11 +62,7 @@ class WithWidths(Scalable):
         written = [place for place in group.places if not place.reads]
         norms = [place for place in written if place.tensor.endswith(".running_mean")]
         layers = [place for place in written if place.tensor.endswith(".weight")]
-        return tuple(
-            Point(place.tensor.rpartition(".")[0], int(column[0]), int(column[-1]) + 1)
-            for place in norms or layers
-            for column in place.positions.T
-        )
+        return tuple(point for place in norms or layers for point in points_at(place))
 
     def with_widths(self, widths: Mapping[str, int]) -> WithWidths:
         own = {group.name: group.width for group in self.groups()}
@@ -89,6 +85,12 @@ class WithWidths(Scalable):
         if measure == "params":
             return sum(math.prod(shapes[name]) for name in counts.parameters)
         return counts.others + sum(count * math.prod(shapes[name]) for name, count in counts.per_weight.items())
+
+
+def points_at(place: Place) -> Iterator[Point]:
+    """Where the channels that lie along a tensor's first dimension can be read: behind the tensor's module."""
+    path = place.tensor.rpartition(".")[0]
+    return (Point(path, int(column[0]), int(column[-1]) + 1) for column in place.positions.T)
 
 
 def _plain(model: Model) -> str:

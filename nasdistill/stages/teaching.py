@@ -69,7 +69,7 @@ class TaughtBy(TeachingOptions):
     @property
     def student_weights(self) -> Weights:
         """Which weights the student begins with."""
-        return "any"
+        raise NotImplementedError(type(self).__name__)
 
     @property
     def teachers(self) -> list[str]:

@@ -191,7 +191,7 @@ def train_task(
     )
     logits, truth = logits_of(task.network, test, engine)
     found = score(logits, truth)
-    written, network = trained_on(spec, data), network or task.network
+    written, network = trained_on(spec, data), task.network if network is None else network
     save_network(context.folder, written, network)
     write_json(context.folder / HISTORY, fitted.history)
     write_confusion(context.folder, data.classes, found)

@@ -44,7 +44,7 @@ def _cuts(tracer: Tracer, operation: Any, arguments: Sequence[Any], outputs: Any
     """Takes some of the channels, or splits them: into equal parts, each of which gets one more."""
     _moves(tracer, operation, arguments, outputs)
     whole, parts = tracer.of(arguments[0]), [tracer.of(part) for part in tensors_in(outputs)]
-    if whole is None or not varying(whole) or all(part is None or part.shape == whole.shape for part in parts):
+    if whole is None:
         return
     cut = [at for at in varying(whole) if any(part is not None and part.shape[at] < whole.shape[at] for part in parts)]
     if not cut:
@@ -104,7 +104,7 @@ def _pointwise(tracer: Tracer, operation: Any, arguments: Sequence[Any], outputs
     carrying = [(tensor, names) for tensor, names in known if names is not None and names.any()]
     if not carrying:
         return
-    apart = {at for _tensor, names in carrying for at in _aligned(varying(names), names, output)}
+    apart = {at + output.ndim - names.ndim for _tensor, names in carrying for at in varying(names)}
     met: torch.Tensor | None = None
     kind = operation.overloadpacket.__name__.rstrip("_")
     for tensor, names in known:
@@ -125,10 +125,6 @@ def _across(names: torch.Tensor, dimensions: Iterable[int]) -> torch.Tensor:
     for at in set(range(names.ndim)) - set(dimensions):
         names = names.narrow(at, 0, 1)
     return names
-
-
-def _aligned(dimensions: Iterable[int], names: torch.Tensor, output: torch.Tensor) -> list[int]:
-    return [at + output.ndim - names.ndim for at in dimensions]
 
 
 def _over_space(tracer: Tracer, operation: Any, arguments: Sequence[Any], outputs: Any) -> None:
@@ -246,10 +242,6 @@ def _layer_norm(tracer: Tracer, operation: Any, arguments: Sequence[Any], output
     _keeps(tracer, operation, arguments, outputs)
 
 
-def _nothing(_tracer: Tracer, _operation: Any, _arguments: Sequence[Any], _outputs: Any) -> None:
-    """Makes a tensor of no channels."""
-
-
 def _looks(tracer: Tracer, _operation: Any, arguments: Sequence[Any], _outputs: Any) -> None:
     tracer.fix(arguments[0], "what the network computes depends on their values")
 
@@ -279,7 +271,6 @@ RULES: Mapping[str, Rule] = {
     **dict.fromkeys(("mean", "sum", "amax", "amin", "var", "std"), _reduces),
     **dict.fromkeys(("addmm", "mm"), _product),
     **dict.fromkeys(("native_batch_norm", "_native_batch_norm_legit_no_training"), _batch_norm),
-    **dict.fromkeys(("empty", "zeros", "ones", "full", "arange", "scalar_tensor"), _nothing),
     "t": _turns,
     "as_strided": _restrides,
     "constant_pad_nd": _pads,
