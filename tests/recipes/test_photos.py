@@ -9,6 +9,7 @@ import torch
 
 from nasdistill.cli.main import main
 from nasdistill.models.base import MODELS
+from nasdistill.recipes.loading import load_recipe
 from tests.data.fakes import write_picture
 
 
@@ -18,6 +19,12 @@ def photos(tmp_path: Path) -> Path:
         name = ("cat", "dog", "emu")[number % 3]
         write_picture(tmp_path / "photos" / name / f"{number}.png", seed=number, size=(20, 24))
     return tmp_path / "photos"
+
+
+@pytest.mark.parametrize("name", ["photos", "photos-quick", "photos-compared"])
+def test_they_need_nothing_that_an_extra_brings(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("nasdistill.models.extras.find_spec", lambda _name: None)
+    assert "tuned" in load_recipe(name).stages
 
 
 @pytest.mark.slow
