@@ -53,6 +53,9 @@ def inspect_network(
     channels: Annotated[
         bool, typer.Option("--channels", help="list the groups of channels that can only change together")
     ] = False,
+    picture: Annotated[
+        Path | None, typer.Option(help="with --channels, also draw them into this file, an SVG", metavar="<FILE.svg>")
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="print JSON instead of tables")] = False,
 ) -> None:
     """Count a network's parameters and multiply-adds.
@@ -70,8 +73,10 @@ def inspect_network(
     else:
         spec = _spec(network, input_shape, classes, assignments)
     if channels:
-        _show_channels(spec, as_json)
+        _show_channels(spec, as_json, picture, network)
         return
+    if picture is not None:
+        raise UserError("--picture draws groups of channels: give --channels as well")
     found = inspect(spec.build(), spec.reads, spec.classes)
     if as_json:
         show(json.dumps(found.to_json(), indent=2))
@@ -79,13 +84,17 @@ def inspect_network(
         _show_inspection(found)
 
 
-def _show_channels(spec: NetworkSpec, as_json: bool) -> None:
+def _show_channels(spec: NetworkSpec, as_json: bool, picture: Path | None, name: str) -> None:
     from nasdistill.cli.tables import show, show_table
     from nasdistill.models.channels import channel_groups
     from nasdistill.models.channels.graph import graph_of
+    from nasdistill.report.channel_plots import draw_channels
+    from nasdistill.storage import write_text
 
     groups = channel_groups(spec.build(), spec.reads)
     graph = graph_of(groups)
+    if picture is not None:
+        write_text(picture, draw_channels(graph, f"Groups of channels of {name}"))
     if as_json:
         nodes = [{"name": name, **graph.nodes[name], "gives": list(graph.successors(name))} for name in graph]
         show(json.dumps({"groups": nodes}, indent=2))

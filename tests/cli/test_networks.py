@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from pathlib import Path
+from xml.etree import ElementTree
 
 import pytest
 
@@ -106,3 +107,17 @@ def test_groups_of_channels_are_listed(nasdistill: Command) -> None:
     assert "classifier: 10 stay, because they are the network's outputs" in told
     groups = {group["name"]: group for group in json.loads(nasdistill(*asked, "--json").stdout)["groups"]}
     assert groups["groups.0.0.conv1"] == {"name": "groups.0.0.conv1", "width": 16, "fixed": None, "gives": ["stem"]}
+
+
+def test_groups_of_channels_are_drawn(nasdistill: Command, tmp_path: Path) -> None:
+    asked = ("inspect", "wrn-10-1", "--input", "1x8x8", "--picture", "channels.svg")
+    refused = nasdistill(*asked)
+    assert (refused.returncode, "give --channels as well" in refused.stderr) == (2, True)
+    nasdistill(*asked, "--channels")
+    svg = "{http://www.w3.org/2000/svg}"
+    drawn = ElementTree.fromstring((tmp_path / "channels.svg").read_text())  # noqa: S314 - of our own making
+    words = [text.text for text in drawn.iter(f"{svg}text")]
+    assert words[words.index("groups.0.0.conv1") + 1] == "16"
+    arrows = {path[0].text: path.get("stroke-dasharray") for path in drawn.iter(f"{svg}path") if len(path)}
+    assert arrows["groups.0.0.conv1.weight"] is None
+    assert arrows["groups.0.0.conv2.weight"] is not None, "it writes into the sum that the stem began"
