@@ -54,7 +54,7 @@ docs: $(VENV)/.docs-installed
 
 bench: $(STAMP)
 	$(BIN)/python -m pip install $(QUIETLY) --constraint constraints.txt --editable ".[bench]"
-	for name in depthwise training distill torchdistill search growth fisher zero_shot compare processes scoring; do $(BIN)/python -m benchmarks.$$name || exit 1; done
+	for name in depthwise training distill torchdistill search growth channels fisher zero_shot compare processes scoring; do $(BIN)/python -m benchmarks.$$name || exit 1; done
 
 $(STAMP): setup.py pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)

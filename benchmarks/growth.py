@@ -24,9 +24,9 @@ from nasdistill.models.base import MODELS, NetworkSpec
 from nasdistill.training.engine import Engine, EngineSettings
 
 
-def seconds(spec: NetworkSpec, name: str, budget: str, clock: Callable[[], float]) -> float:
+def seconds(spec: NetworkSpec, name: str, measure: str, clock: Callable[[], float]) -> float:
     """What a plan takes; a check where the method measures."""
-    method = GROWTH_METHODS.parse({"name": name, "budget": budget})
+    method = GROWTH_METHODS.parse({"name": name, "measure": measure})
     student = Student(spec, nn.Identity(), (), Engine(EngineSettings()))
     plan._size.cache_clear()
     begun = clock()
@@ -50,12 +50,12 @@ def main() -> None:
     specs = {model: NetworkSpec(model=MODELS.parse(model), shape=SHAPE, classes=CLASSES) for model in options.models}
     table = Table("seconds a plan", *specs)
     for name in GROWTH_METHODS.names():
-        for budget in ("params", "flops"):
+        for measure in ("params", "flops"):
             taken = [
-                statistics.median(seconds(spec, name, budget, options.clock) for _ in range(options.rounds))
+                statistics.median(seconds(spec, name, measure, options.clock) for _ in range(options.rounds))
                 for spec in specs.values()
             ]
-            table.add_row(f"{name}, {budget}", *(f"{each:.2f}" for each in taken))
+            table.add_row(f"{name}, {measure}", *(f"{each:.2f}" for each in taken))
     console.print(table)
 
 
