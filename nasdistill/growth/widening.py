@@ -19,6 +19,9 @@ from nasdistill.growth.plan import with_width
 from nasdistill.models.base import NetworkSpec
 from nasdistill.models.channels import ChannelGroup, Place
 
+SYMMETRY = 1e-3
+"""Noise on copies, which would learn alike for ever, as a fraction of a weight's standard deviation."""
+
 Sources = Callable[[ChannelGroup, int], torch.Tensor]
 """Of a group and its new width, the old channel that each new one copies, int64 [width]."""
 
@@ -82,20 +85,7 @@ def carried(
         UserError: a group of channels is in one of the networks only, or there is nothing to copy.
     """
     generator = generator or torch.Generator().manual_seed(0)
-    sources = sources or random_sources(generator)
-    before, after = ({group.name: group for group in groups_of(each)} for each in (spec, other))
-    if before.keys() != after.keys():
-        odd = sorted(before.keys() ^ after.keys())[0]
-        raise UserError(f"the channels of {odd!r} are in one of the two networks only, so that none can be copied")
-    changed = [group for name, group in before.items() if group.width != after[name].width]
-    for group in changed:
-        if group.fixed is not None:
-            raise UserError(f"the channels of {group.name!r} cannot be copied: {group.fixed}")
-    chosen = {group.name: sources(group, after[group.name].width) for group in changed}
-    changes: dict[str, list[Change]] = {}
-    for name, channels in chosen.items():
-        for old, new in zip(before[name].places, after[name].places, strict=True):
-            changes.setdefault(old.tensor, []).append((old, new, channels))
+    changes = changes_between(spec, other, sources or random_sources(generator))
     with torch.device("meta"):
         grown = other.build()
     empty = grown.state_dict()
@@ -109,6 +99,28 @@ def carried(
 
 Change = tuple[Place, Place, torch.Tensor]
 """Where a group lay, where it lies now, and the old channel of each new one."""
+
+
+def changes_between(spec: NetworkSpec, other: NetworkSpec, sources: Sources) -> dict[str, list[Change]]:
+    """What changes in each tensor of the network from one spec to another of other widths, by the tensor's name.
+
+    Raises:
+        UserError: a group of channels is in one of the networks only, or its channels cannot be copied.
+    """
+    before, after = ({group.name: group for group in groups_of(each)} for each in (spec, other))
+    if before.keys() != after.keys():
+        odd = sorted(before.keys() ^ after.keys())[0]
+        raise UserError(f"the channels of {odd!r} are in one of the two networks only, so that none can be copied")
+    changed = [group for name, group in before.items() if group.width != after[name].width]
+    for group in changed:
+        if group.fixed is not None:
+            raise UserError(f"the channels of {group.name!r} cannot be copied: {group.fixed}")
+    chosen = {group.name: sources(group, after[group.name].width) for group in changed}
+    changes: dict[str, list[Change]] = {}
+    for name, channels in chosen.items():
+        for old, new in zip(before[name].places, after[name].places, strict=True):
+            changes.setdefault(old.tensor, []).append((old, new, channels))
+    return changes
 
 
 def resized(

@@ -24,8 +24,6 @@ if TYPE_CHECKING:
 
 GROWTH = "growth.json"
 SIZE = ("ratio", "measure")
-SYMMETRY = 1e-3
-"""Noise on copies, which would learn alike for ever, as a fraction of a weight's standard deviation."""
 
 
 class GrowOptions(MatchesClasses):
@@ -120,7 +118,7 @@ class GrowTeacher(GrowOptions, Stage):
         from nasdistill.data.seeds import generator_for
         from nasdistill.growth.plan import size, widths_of
         from nasdistill.growth.student import Student
-        from nasdistill.growth.widening import carried
+        from nasdistill.growth.widening import SYMMETRY, carried
         from nasdistill.models.base import Network, save_network
 
         spec, network = network_for_data("student", self.student, inputs, context, classes=self.classes)
