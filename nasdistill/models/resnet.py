@@ -78,7 +78,7 @@ class Block(nn.Module):
         self.conv2 = nn.Conv2d(channels_out, channels_out, 3, padding=1, bias=False)
         self.norm2 = nn.BatchNorm2d(channels_out)
         self.shortcut: nn.Module = nn.Identity()
-        if channels_in != channels_out:
+        if channels_in != channels_out or stride > 1:
             self.shortcut = (
                 PadShortcut(channels_out - channels_in, stride)
                 if shortcut == "pad"

@@ -43,8 +43,8 @@ class WideResNet(GroupedModel):
 class Block(nn.Module):
     """BN-ReLU-conv-BN-ReLU-dropout-conv, plus the shortcut.
 
-    Where the channels change, the shortcut is a 1x1 convolution of the same activated input that the branch reads;
-    elsewhere it is the raw input.
+    Where channels or resolution change, the shortcut is a 1x1 convolution of the same activated input that the branch
+    reads; elsewhere it is the raw input.
     """
 
     def __init__(self, channels_in: int, channels_out: int, stride: int, dropout: float) -> None:
@@ -54,9 +54,8 @@ class Block(nn.Module):
         self.norm2 = nn.BatchNorm2d(channels_out)
         self.dropout = nn.Dropout(dropout)
         self.conv2 = nn.Conv2d(channels_out, channels_out, 3, padding=1, bias=False)
-        self.shortcut = (
-            nn.Conv2d(channels_in, channels_out, 1, stride, bias=False) if channels_in != channels_out else None
-        )
+        changes = channels_in != channels_out or stride > 1
+        self.shortcut = nn.Conv2d(channels_in, channels_out, 1, stride, bias=False) if changes else None
 
     def forward(self, inputs: torch.Tensor) -> torch.Tensor:
         activated = functional.relu(self.norm1(inputs))

@@ -7,7 +7,10 @@ import torch
 
 from nasdistill.data.base import Shape
 from nasdistill.errors import SpecError, UserError
+from nasdistill.growth.plan import size
 from nasdistill.models.base import MODELS, Model, NetworkSpec
+from nasdistill.models.inspection import count_parameters
+from nasdistill.models.scalable import Scalable
 
 SHAPES: list[Shape] = [(1, 8, 8), (3, 32, 32), (1, 28, 28)]
 NAMES = ["wrn-10-1", "resnet-8", "densenet-10-4", "mlp-16-8", "torchvision:resnet18", "torchvision:mobilenet_v3_small"]
@@ -21,6 +24,17 @@ def test_maps_images_of_any_shape_to_logits_and_learns_from_them(name: str, shap
     assert logits.shape == (3, 7)
     logits.square().sum().backward()
     assert all(parameter.grad is not None for parameter in network.parameters())
+
+
+@pytest.mark.parametrize("name", ["wrn-10-1", "resnet-8", "alfano-wrn-10-1", "densenet-10-4", "darts-v2-4-4"])
+def test_groups_that_grew_to_equal_widths_still_halve_the_resolution(name: str) -> None:
+    model = MODELS.parse(name)
+    assert isinstance(model, Scalable)
+    equal = NetworkSpec(
+        model=model.with_widths({unit.name: 12 for unit in model.units()}), shape=(3, 16, 16), classes=7
+    )
+    assert equal.build()(torch.randn(2, 3, 16, 16)).shape == (2, 7)
+    assert size(equal, "params") == count_parameters(equal.build())
 
 
 @pytest.mark.parametrize("name", NAMES)
