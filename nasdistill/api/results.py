@@ -16,7 +16,7 @@ from nasdistill.models.genotypes import CellString, Genotype
 from nasdistill.report.records import RunRecord
 from nasdistill.report.summaries import by_stage
 from nasdistill.report.tables import markdown, results
-from nasdistill.stages.grow_teacher import GROWTH
+from nasdistill.stages.growing import GROWTH
 from nasdistill.stages.training import HISTORY
 from nasdistill.storage import read_json
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 import torch
@@ -13,13 +13,12 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from nasdistill.errors import UserError, unknown
 from nasdistill.growth.coupling import groups_of_units
 from nasdistill.growth.plan import Read, growable
+from nasdistill.growth.student import LabelledImages
 from nasdistill.models.base import NetworkSpec
 from nasdistill.models.scalable import Point
 from nasdistill.models.with_widths import points_at
 from nasdistill.training.engine import Engine
 from nasdistill.training.modes import frozen, in_evaluation_mode
-
-LabelledImages = Iterable[tuple[torch.Tensor, torch.Tensor]]
 
 
 def effect_of_scaling(activation: torch.Tensor, gradient: torch.Tensor) -> torch.Tensor:

@@ -15,6 +15,9 @@ if TYPE_CHECKING:
     import torch
     from torch import nn
 
+LabelledImages = Iterable[tuple["torch.Tensor", "torch.Tensor"]]
+"""Batches of images and labels."""
+
 
 @dataclass(frozen=True)
 class Student:
@@ -29,7 +32,7 @@ class Student:
 
     spec: NetworkSpec
     network: nn.Module
-    batches: Iterable[tuple[torch.Tensor, torch.Tensor]]
+    batches: LabelledImages
     engine: Engine
     seed: int = 0
     checkpoints: Checkpoints = field(default_factory=Checkpoints)

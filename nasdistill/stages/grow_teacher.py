@@ -2,85 +2,36 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any
 
 from pydantic import Field, model_validator
 
-from nasdistill.component import Facts
 from nasdistill.errors import SpecError
-from nasdistill.registry import Component, ComponentOf
 from nasdistill.stages.base import STAGES, Context, Inputs, Like, Outcome, Reference, Specs, Stage
 from nasdistill.stages.class_names import MatchesClasses
+from nasdistill.stages.growing import GROWTH, GrowthOptions, measured_images
 from nasdistill.stages.networks import network_for_data, spec_for_data
 from nasdistill.storage import write_json
 
 if TYPE_CHECKING:
-    import torch
-
-    from nasdistill.data.loaders import ImageBatches
     from nasdistill.growth.methods import GrowthMethod
     from nasdistill.models.base import NetworkSpec
 
-GROWTH = "growth.json"
-SIZE = ("ratio", "measure")
 
-
-class GrowOptions(MatchesClasses):
+class GrowOptions(MatchesClasses, GrowthOptions):
     """Options of the stage beside the student."""
 
-    method: Annotated[Any, ComponentOf("growth-methods")] = Field(
-        "fisher", validate_default=True, description="how it grows, e.g. uniform or {name: fisher, per: parameter}"
-    )
-    ratio: float = Field(2.0, gt=1, description="size of the teacher over the size of the student")
-    measure: Literal["params", "flops"] = Field("params", description="what size means: parameters or multiply-adds")
-    images: int = Field(1024, gt=0, description="training images that importance is measured on, sampled with the seed")
-    batch_size: int = Field(128, gt=0, description="images scored at a time; the scores do not depend on it")
     warm: bool = Field(
         False,
         description="hand over the student's weights, widened so that the teacher begins with what its student "
         "computes; else the teacher is drawn anew",
     )
 
-    @model_validator(mode="before")
-    @classmethod
-    def _size_is_given_once(cls, options: Any) -> Any:
-        """`ratio` and `measure` of a method that is given with them hold for the stage.
-
-        Raises:
-            SpecError: the stage gives another value itself.
-        """
-        if not isinstance(options, Mapping):
-            return options
-        method = options.get("method")
-        if isinstance(method, Component):
-            method = method.model_dump(exclude_unset=True)
-        own = {key: method[key] for key in SIZE if key in method} if isinstance(method, Mapping) else {}
-        for key, value in own.items():
-            if options.get(key, value) != value:
-                raise SpecError(f"{key} is {options[key]!r} here but {value!r} in the method; give it once", (key,))
-        return {**options, **own}
-
-    def without_effect(self, facts: Facts) -> Iterator[tuple[str, str]]:
-        yield from super().without_effect(facts)
-        if not self.method.measures:
-            for name in self.differs("images", "batch_size"):
-                yield name, f"{self.method.registered_name!r} measures no importance"
-        elif facts.training and self.images > sum(facts.training):
-            for name in self.differs("images"):
-                yield name, f"importance is measured on all of the {sum(facts.training)} training images"
-
     @model_validator(mode="after")
     def _weights_can_be_carried(self) -> GrowOptions:
         if self.warm and not self.method.keeps_layers:
             problem = f"{self.method.registered_name!r} adds layers, for which the student has no weights"
             raise SpecError(problem, ("warm",))
-        return self
-
-    @model_validator(mode="after")
-    def _size_holds_for_the_method(self) -> GrowOptions:
-        sized = self.method.model_copy(update={key: getattr(self, key) for key in SIZE})
-        object.__setattr__(self, "method", sized)  # the config is frozen for others, and not finished here
         return self
 
 
@@ -112,9 +63,6 @@ class GrowTeacher(GrowOptions, Stage):
             _check(self.method, spec)
 
     def run(self, inputs: Inputs, context: Context) -> Outcome:
-        import torch
-
-        from nasdistill.data.loaders import evaluation_batches
         from nasdistill.data.seeds import generator_for
         from nasdistill.growth.plan import size, widths_of
         from nasdistill.growth.student import Student
@@ -123,10 +71,8 @@ class GrowTeacher(GrowOptions, Stage):
 
         spec, network = network_for_data("student", self.student, inputs, context, classes=self.classes)
         spec = _check(self.method, spec)
-        data, engine = context.data, context.engine
-        sample = torch.randperm(len(data.train), generator=generator_for(context.seed, "growth"))[: self.images]
-        batches = Again(evaluation_batches(data.train.subset(sample), data, engine, self.batch_size))
-        student = Student(spec, network, batches, engine, context.seed, context.checkpoints(), context.records)
+        images = measured_images(self, context.data, context)
+        student = Student(spec, network, images, context.engine, context.seed, context.checkpoints(), context.records)
         grown = self.method.grow(student)
         if self.warm:
             generator = generator_for(context.seed, "warm")
@@ -162,13 +108,3 @@ def _check(method: GrowthMethod, spec: NetworkSpec) -> NetworkSpec:
     if reason is not None:
         raise SpecError(reason, ("student",))
     return with_units(spec)
-
-
-class Again:
-    """The same batches each time they are iterated over."""
-
-    def __init__(self, batches: ImageBatches) -> None:
-        self._batches = batches
-
-    def __iter__(self) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
-        return ((batch.images, batch.labels) for batch in self._batches.epoch(0))

@@ -13,6 +13,7 @@ from pydantic import Field
 from nasdistill.component import Options
 from nasdistill.errors import SpecError, found_at
 from nasdistill.stages.base import Context, Inputs, Outcome, Place, Stage, path_of
+from nasdistill.stages.growing import GROWTH
 from nasdistill.stages.mistakes import write_confusion, write_mistakes
 from nasdistill.stages.networks import trained_on
 from nasdistill.storage import write_json
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
     from nasdistill.data.base import Data
     from nasdistill.distill.objectives import Objective
     from nasdistill.distill.teacher import Teacher
+    from nasdistill.growth.while_training import GrowthWhileTraining
     from nasdistill.models.base import NetworkSpec
     from nasdistill.training.batches import Batches
     from nasdistill.training.settings import Balance, LoopSettings
@@ -155,6 +157,7 @@ def train_task(
     context: Context,
     batches: Batches | None = None,
     network: nn.Module | None = None,
+    growth: GrowthWhileTraining | None = None,
 ) -> Outcome:
     """Train `task.network` on the stage's data, write it with its history and test confusion, and say what it scores.
 
@@ -162,6 +165,7 @@ def train_task(
         spec: of the network; the data's class names and normalisation are written into it.
         batches: what it trains on; by default the training images as the settings say.
         network: what is written, where `task.network` is that within something else.
+        growth: of the network while it trains.
     """
     import torch
 
@@ -188,7 +192,11 @@ def train_task(
         context.checkpoints(),
         context.records,
         settings.select,
+        growth,
     )
+    if growth is not None:
+        spec = growth.spec
+        write_json(context.folder / GROWTH, growth.plain())
     logits, truth = logits_of(task.network, test, engine)
     found = score(logits, truth)
     written, network = trained_on(spec, data), task.network if network is None else network

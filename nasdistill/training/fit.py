@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import logging
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import torch
 from torch import nn
@@ -14,7 +15,7 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from nasdistill.training.batches import Batches
 from nasdistill.training.checkpoints import Checkpoints
 from nasdistill.training.history import History
-from nasdistill.training.loop import Course, Fields, Resumable
+from nasdistill.training.loop import Course, Fields, Resumable, Stateful
 from nasdistill.training.losses import RunningLosses, checked_loss, naming_the_last_good, refuse_broken_weights
 from nasdistill.training.optimizers import scale_rates
 from nasdistill.training.records import Records
@@ -66,6 +67,34 @@ class Training(Course):
     kept: dict[str, torch.Tensor] = field(default_factory=dict)
 
 
+class Growth(Stateful, Protocol):
+    """Makes the network of a training larger, see `nasdistill.growth.while_training`."""
+
+    @property
+    def last(self) -> int:
+        """The number of epochs after which the network has its full size."""
+        ...
+
+    def begin(
+        self,
+        task: Task,
+        optimizer: torch.optim.Optimizer,
+        average: AveragedModel | None,
+        degrees: Mapping[str, int],
+        engine: Engine,
+    ) -> None:
+        """Take charge of what grows, which stay the same objects; called before anything is loaded."""
+        ...
+
+    def grow(self, epoch: int) -> bool:
+        """Grow if it is time to, after so many epochs; whether the network is another one now."""
+        ...
+
+    def told(self) -> dict[str, float]:
+        """What curves show after each epoch."""
+        ...
+
+
 def fit(
     task: Task,
     batches: Batches,
@@ -76,6 +105,7 @@ def fit(
     checkpoints: Checkpoints | None = None,
     records: Records | None = None,
     select: Select = "accuracy",
+    growth: Growth | None = None,
 ) -> Fitted:
     """Minimise the sum of the losses that `task` returns; afterwards `task.network` holds the kept weights.
 
@@ -83,7 +113,8 @@ def fit(
 
     Args:
         checkpoints, records: where it saves and tells how it goes; a notebook needs neither.
-        select: what selects the kept epoch, see `History`.
+        select: what selects the kept epoch, see `History`; of a network that grows, one at its full size.
+        growth: makes the network larger between epochs.
 
     Raises:
         UserError: a loss is not a number; names the step and the last good checkpoint.
@@ -93,14 +124,16 @@ def fit(
     engine.place(task)
     optimizer = settings.optimizer.build(parameter for parameter in task.parameters() if parameter.requires_grad)
     scale_rates(optimizer, task.rate_factors())
-    module, stepper = engine.setup(task, optimizer)
     average = _average_of(task.network, settings.ema) if settings.ema is not None else None
-    scored: nn.Module = average.module if average is not None else task.network
+    if growth is not None:
+        growth.begin(task, optimizer, average, settings.optimizer.state_degrees or {}, engine)
 
-    losses, history, course = RunningLosses(), History(select=select), Training(len(batches))
+    losses, course = RunningLosses(), Training(len(batches))
+    history = History(select=select, after=growth.last if growth is not None else 0)
     stopped: str | None = None
     state = Resumable(
         checkpoints,
+        growth=growth,  # first: the others are of the size that it restores
         losses=losses,
         task=task,
         optimizer=optimizer,
@@ -109,6 +142,7 @@ def fit(
         history=Fields(history, "curves"),
     )
     state.resume()
+    module, stepper = engine.setup(task, optimizer)
     engine.diversify_random_state()
 
     with (
@@ -152,15 +186,20 @@ def fit(
             evaluated = last or course.epoch % settings.evaluate_every == 0
             if evaluated:
                 clock = time.perf_counter()
+                scored = average.module if average is not None else task.network
                 news |= task.score(scored, validation, test, engine)
                 course.evaluating += time.perf_counter() - clock
+            if growth is not None:
+                news |= growth.told()
             history.add(news, course.epoch)
             records.scalars(news, course.done)
             if evaluated and settings.keep == "selected" and history.selected == course.epoch:
                 course.kept = {name: value.detach().clone() for name, value in scored.state_dict().items()}
+            if growth is not None and growth.grow(course.epoch):
+                module, stepper = engine.setup(task, optimizer)
             state.step(course.done, course.number)
 
-    task.network.load_state_dict(course.kept or scored.state_dict())
+    task.network.load_state_dict(course.kept or (average.module if average is not None else task.network).state_dict())
     if stopped is not None:
         log.info("training ends after epoch %d: %s", course.epoch, stopped)
     return Fitted(

@@ -24,10 +24,12 @@ class History:
     Attributes:
         curves: name to [[epochs done, value], ...].
         select: the highest score of this kind selects, and of equal ones that with the lowest loss; or that loss alone.
+        after: epochs at first of which none can be selected.
     """
 
     curves: dict[str, list[list[float]]] = field(default_factory=dict)
     select: Select = "accuracy"
+    after: int = 0
 
     def add(self, values: Mapping[str, float], epoch: int) -> None:
         for name, value in values.items():
@@ -35,8 +37,12 @@ class History:
 
     @property
     def selected(self) -> int:
-        """Epochs done at the best evaluation; small sets have ties of scores, and the lower loss decides them."""
-        return self._evaluations()[self._selected_index()]
+        """Epochs done at the best evaluation; small sets have ties of scores, and the lower loss decides them.
+
+        0 as long as none can be selected.
+        """
+        evaluations = self._evaluations()
+        return evaluations[self._selected_index()] if evaluations else 0
 
     def stale(self, patience: int | None) -> bool:
         """Whether the last `patience` evaluations were no better than one before."""
@@ -45,7 +51,7 @@ class History:
 
     def accuracy(self) -> dict[str, float]:
         """The test accuracy in percent: of the last evaluation, the best one, and the selected one; if scored."""
-        test = [value for _, value in self.curves.get(TEST, [])]
+        test = [value for _, value in self._selectable(TEST)]
         if not test:
             return {}
         return {"last": test[-1], "best": max(test), "selected": test[self._selected_index()]}
@@ -54,18 +60,21 @@ class History:
         """Of the selected or the last evaluation on the validation images: `loss`, and `score`, see `SCORE_OF`."""
         index = self._selected_index() if keep == "selected" else -1
         named = {"score": SCORE_OF[self.select], "loss": VALIDATION_LOSS}
-        return {name: self.curves[curve][index][1] for name, curve in named.items() if curve in self.curves}
+        return {name: self._selectable(curve)[index][1] for name, curve in named.items() if curve in self.curves}
 
     def plain(self) -> dict[str, Any]:
         """The content of `history.json`."""
         return {"curves": self.curves, "selected_epoch": self.selected}
 
+    def _selectable(self, curve: str) -> list[list[float]]:
+        return [point for point in self.curves.get(curve, []) if point[0] > self.after]
+
     def _evaluations(self) -> list[int]:
-        return [int(epoch) for epoch, _ in self.curves.get(VALIDATION_LOSS, [])]
+        return [int(epoch) for epoch, _ in self._selectable(VALIDATION_LOSS)]
 
     def _selected_index(self) -> int:
-        losses = [value for _, value in self.curves[VALIDATION_LOSS]]
-        scored = self.curves.get(SCORE_OF[self.select], []) if self.select != "loss" else []
+        losses = [value for _, value in self._selectable(VALIDATION_LOSS)]
+        scored = self._selectable(SCORE_OF[self.select]) if self.select != "loss" else []
         found = [value for _, value in scored] or [0.0] * len(losses)
         return min(range(len(losses)), key=lambda index: (-found[index], losses[index]))
 

@@ -18,12 +18,13 @@ from nasdistill.data.base import Data, ImageSet
 from nasdistill.errors import Interrupted, SpecError
 from nasdistill.interrupts import polite_stops
 from nasdistill.models.base import Model, Network, NetworkSpec, load_network
-from nasdistill.registry import build
+from nasdistill.registry import build, registry
 from nasdistill.stages import STAGES, Context
 from nasdistill.stages.training import advice_on_evaluations
 from nasdistill.storage import read_json, sha256_of
 from nasdistill.training.settings import TrainingSettings
-from tests.stages.parts import context_in, network_artifact
+from nasdistill.training.tasks import Supervised
+from tests.stages.parts import context_in, network_artifact, stop_in
 
 SMALL = {"epochs": 2, "batch_size": 32}
 BARELY = {"optimizer": {"name": "sgd", "lr": 1e-12, "weight_decay": 0}, "epochs": 1}
@@ -133,6 +134,65 @@ def test_an_architecture_for_other_images_is_refused(tmp_path: Path, data: Data)
     given = network_artifact(tmp_path / "given", data, "mlp-8", trained=False, shape=(3, 32, 32))
     with pytest.raises(SpecError, match="made for images of 3x32x32 in 10 classes; the data set has 1x8x8 in 10"):
         train(context_in(tmp_path, data), "given", {"model": given})
+
+
+GROWING = {"grow": {"after": [1, 2], "method": {"name": "random", "ratio": 2.5}}, "epochs": 4, "ema": 0.9}
+
+
+def test_a_network_grows_while_it_trains(tmp_path: Path, data: Data) -> None:
+    context = context_in(tmp_path, data)
+    metrics = train(context, {"name": "mlp", "hidden": [12, 8]}, **GROWING)
+    spec, network = load_network(context.folder)
+    first = (64 + 1) * 12 + (12 + 1) * 8 + (8 + 1) * 10
+    assert metrics["parameters"] == sum(parameter.numel() for parameter in network.parameters())
+    assert metrics["parameters"] / first == pytest.approx(2.5, rel=0.02)
+    assert metrics["best_epoch"] > 2
+    curves = read_json(context.folder / "history.json")["curves"]
+    sizes = [value for _epoch, value in curves["parameters"]]
+    assert sizes[0] == first < sizes[1] < sizes[2] == sizes[3] == metrics["parameters"]
+    assert metrics["accuracy"]["best"] == max(value for _epoch, value in curves["test/accuracy"][2:])
+    growth = read_json(context.folder / "growth.json")
+    assert [step["epoch"] for step in growth["steps"]] == [1, 2]
+    assert growth["widths"] == {"before": [12, 8], "after": list(spec.model.hidden)}
+
+
+@pytest.mark.parametrize("step", [2, 3, 4])  # of 3 an epoch
+def test_a_growing_training_that_is_stopped_ends_with_the_same_weights(
+    tmp_path: Path, data: Data, monkeypatch: pytest.MonkeyPatch, step: int
+) -> None:
+    model = {"name": "mlp", "hidden": [12, 8], "dropout": 0.5}
+    unbroken, stopped = (context_in(tmp_path / name, data) for name in ("unbroken", "stopped"))
+    train(unbroken, model, **GROWING)
+    taken = stop_in(monkeypatch, Supervised, step)
+    for _ in range(2 if step == 3 else 1):  # once more at the epoch's edge, where it has just grown
+        with pytest.raises(Interrupted):
+            train(stopped, model, **GROWING)
+    train(stopped, model, **GROWING)
+    assert taken["steps"] == 12
+    for name in ("weights.safetensors", "growth.json", "history.json"):
+        assert sha256_of(stopped.folder / name) == sha256_of(unbroken.folder / name)
+
+
+@pytest.mark.parametrize(
+    ("options", "path", "sentence"),
+    [
+        ({"after": [2, 4]}, ("grow", "after"), "the last epoch is number 4, so that nothing is trained after 4"),
+        ({"after": [2, 1]}, ("grow", "after"), r"must ascend, got \[2, 1\]"),
+        ({"after": []}, ("grow", "after"), "at least 1 must be given"),
+        ({"after": [1], "method": "depth"}, ("grow", "method"), "'depth' adds layers"),
+    ],
+)
+def test_growth_that_makes_no_sense_is_told(options: dict[str, Any], path: tuple[str, ...], sentence: str) -> None:
+    with pytest.raises(SpecError, match=sentence) as caught:
+        build(STAGES.get("train"), {"model": "mlp-8", "epochs": 4, "grow": options})
+    assert caught.value.path == path
+
+
+def test_an_optimiser_must_tell_how_its_memory_grows(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(registry("optimizers").get("sgd"), "state_degrees", None)
+    with pytest.raises(SpecError, match="'sgd' does not tell how what it remembers grows") as caught:
+        build(STAGES.get("train"), {"model": "mlp-8", **GROWING})
+    assert caught.value.path == ("optimizer",)
 
 
 class Odd(Model):

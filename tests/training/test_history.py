@@ -70,6 +70,16 @@ def test_a_training_without_evaluations_is_not_stale() -> None:
     assert not History().stale(1)
 
 
+def test_what_comes_before_a_network_has_its_size_is_not_selected() -> None:
+    curves = history((99, 0.1, 98), (90, 0.5, 80), (95, 0.4, 85), (94, 0.3, 84)).curves
+    assert [History(curves, after=after).selected for after in (0, 1, 3, 4)] == [1, 3, 4, 0]
+    late = History(curves, after=2)
+    assert late.accuracy() == {"last": 84, "best": 85, "selected": 85}
+    assert late.validation("selected") == {"score": 95, "loss": 0.4}
+    assert [late.stale(patience) for patience in (1, 2)] == [True, False]
+    assert not History(curves, after=4).stale(1)
+
+
 def test_without_accuracy_the_validation_loss_selects() -> None:
     made = History()
     for epoch, loss in enumerate((0.5, 0.3, 0.3, 0.4), 1):

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from pydantic import Field
 
+from nasdistill.errors import SpecError
 from nasdistill.registry import Component, Registry
 
 if TYPE_CHECKING:
     from nasdistill.growth.plan import Target
-    from nasdistill.growth.student import Student
+    from nasdistill.growth.student import LabelledImages, Student
+    from nasdistill.growth.while_training import GrowthWhileTraining
     from nasdistill.models.base import NetworkSpec
 
 
@@ -54,6 +57,31 @@ class GrowthMethod(Component):
         from nasdistill.growth.plan import Target, size
 
         return Target(self.measure, size(spec, self.measure), self.ratio, self.tolerance)
+
+    def while_training(
+        self, after: Sequence[int], spec: NetworkSpec, images: LabelledImages = (), seed: int = 0
+    ) -> GrowthWhileTraining:
+        """Growth in equal steps after some of a training's epochs, see there.
+
+        Raises:
+            SpecError: the network cannot grow so, or has no widths of one of the sizes on the way.
+        """
+        from nasdistill.growth.plan import fitted
+        from nasdistill.growth.while_training import GrowthWhileTraining, aims
+
+        reason = self.reason_to_refuse(spec)
+        if reason is not None:
+            raise SpecError(reason)
+
+        def times(ratio: float) -> GrowthMethod:
+            return self.model_copy(update={"ratio": ratio})
+
+        for ratio in aims(self.ratio, len(after)):
+            target = times(ratio).target(spec)
+            target.checked(fitted(spec, target), "scaling all widths alike")
+        return GrowthWhileTraining(
+            lambda student, ratio: times(ratio).grow(student).spec, self.target(spec), after, spec, images, seed
+        )
 
     def grow(self, student: Student) -> Grown:
         """Grow a student to `ratio` times its size.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, ClassVar
 
 from pydantic import Field
 
@@ -18,6 +18,10 @@ Beta = Annotated[float, Field(ge=0, lt=1)]
 
 class Optimizer(Component):
     """Base of all optimisers."""
+
+    state_degrees: ClassVar[Mapping[str, int] | None] = None
+    """Of what it remembers for each number of a parameter, by the key in torch's state: by what power of c it changes
+    when all gradients are multiplied by c. None if that is not known; then no network can grow while it trains."""
 
     lr: float = Field(gt=0, description="peak learning rate")
     weight_decay: float = Field(0.0, ge=0, description="weight decay")

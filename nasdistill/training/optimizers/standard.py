@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, ClassVar
 
 from pydantic import Field, model_validator
@@ -19,6 +19,7 @@ class SGD(Optimizer):
     """Stochastic gradient descent with momentum."""
 
     source: ClassVar[str] = "Sutskever et al. 2013, On the importance of initialization and momentum in deep learning"
+    state_degrees: ClassVar[Mapping[str, int]] = {"momentum_buffer": 1}
 
     lr: float = Field(0.1, gt=0, description="peak learning rate")
     momentum: float = Field(0.9, ge=0, lt=1, description="how much of the last update is kept")
@@ -55,6 +56,7 @@ class Adam(Optimizer):
     """Steps scaled by running moments of the gradient; weight decay is a term of the gradient."""
 
     source: ClassVar[str] = "Kingma and Ba 2015 (arXiv:1412.6980), algorithm 1"
+    state_degrees: ClassVar[Mapping[str, int]] = {"exp_avg": 1, "exp_avg_sq": 2}
     decoupled: ClassVar[bool] = False
     """Whether weight decay is outside of the moments."""
 
@@ -90,6 +92,7 @@ class RMSprop(Optimizer):
     """Steps scaled by the root of a running mean of the squared gradient; weight decay is a term of the gradient."""
 
     source: ClassVar[str] = "Tieleman and Hinton 2012, Lecture 6.5, Divide the gradient by a running average"
+    state_degrees: ClassVar[Mapping[str, int]] = {"square_avg": 2, "momentum_buffer": 0}
 
     lr: float = Field(1e-3, gt=0, description="peak learning rate")
     alpha: Beta = Field(0.9, description="decay of the mean square")

@@ -1,0 +1,89 @@
+"""How a network grows: the options that stages share."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+from pydantic import Field, model_validator
+
+from nasdistill.component import Facts, Options
+from nasdistill.errors import SpecError
+from nasdistill.registry import Component, ComponentOf
+
+if TYPE_CHECKING:
+    import torch
+
+    from nasdistill.data.base import Data
+    from nasdistill.data.loaders import ImageBatches
+    from nasdistill.stages.base import Context
+
+GROWTH = "growth.json"
+SIZE = ("ratio", "measure")
+
+
+class GrowthOptions(Options):
+    """A mixin: the method, the size, and the images that importance is measured on."""
+
+    method: Annotated[Any, ComponentOf("growth-methods")] = Field(
+        "fisher", validate_default=True, description="how it grows, e.g. uniform or {name: fisher, per: parameter}"
+    )
+    ratio: float = Field(2.0, gt=1, description="how many times as large it becomes")
+    measure: Literal["params", "flops"] = Field("params", description="what size means: parameters or multiply-adds")
+    images: int = Field(1024, gt=0, description="training images that importance is measured on, sampled with the seed")
+    batch_size: int = Field(128, gt=0, description="images scored at a time; the scores do not depend on it")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _size_is_given_once(cls, options: Any) -> Any:
+        """`ratio` and `measure` of a method that is given with them hold for the stage.
+
+        Raises:
+            SpecError: the stage gives another value itself.
+        """
+        if not isinstance(options, Mapping):
+            return options
+        method = options.get("method")
+        if isinstance(method, Component):
+            method = method.model_dump(exclude_unset=True)
+        own = {key: method[key] for key in SIZE if key in method} if isinstance(method, Mapping) else {}
+        for key, value in own.items():
+            if options.get(key, value) != value:
+                raise SpecError(f"{key} is {options[key]!r} here but {value!r} in the method; give it once", (key,))
+        return {**options, **own}
+
+    def without_effect(self, facts: Facts) -> Iterator[tuple[str, str]]:
+        yield from super().without_effect(facts)
+        if not self.method.measures:
+            for name in self.differs("images", "batch_size"):
+                yield name, f"{self.method.registered_name!r} measures no importance"
+        elif facts.training and self.images > sum(facts.training):
+            for name in self.differs("images"):
+                yield name, f"importance is measured on all of the {sum(facts.training)} training images"
+
+    @model_validator(mode="after")
+    def _size_holds_for_the_method(self) -> GrowthOptions:
+        sized = self.method.model_copy(update={key: getattr(self, key) for key in SIZE})
+        object.__setattr__(self, "method", sized)  # the config is frozen for others, and not finished here
+        return self
+
+
+def measured_images(options: GrowthOptions, data: Data, context: Context) -> Again:
+    """Batches of the training images that importance is measured on."""
+    import torch
+
+    from nasdistill.data.loaders import evaluation_batches
+    from nasdistill.data.seeds import generator_for
+
+    sample = torch.randperm(len(data.train), generator=generator_for(context.seed, "growth"))[: options.images]
+    return Again(evaluation_batches(data.train.subset(sample), data, context.engine, options.batch_size))
+
+
+class Again:
+    """The same batches each time they are iterated over."""
+
+    def __init__(self, batches: ImageBatches) -> None:
+        self._batches = batches
+
+    def __iter__(self) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+        return ((batch.images, batch.labels) for batch in self._batches.epoch(0))
