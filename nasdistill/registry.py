@@ -42,6 +42,7 @@ KINDS = {
     "selections": "nasdistill.search.selections",
     "proxies": "nasdistill.search.proxies",
     "growth-methods": "nasdistill.growth.methods",
+    "criteria": "nasdistill.growth.criteria",
     "objectives": "nasdistill.distill.objectives",
     "divergences": "nasdistill.distill.divergences",
     "generators": "nasdistill.zero_shot.generators",
@@ -52,7 +53,12 @@ KINDS = {
     "exporters": "nasdistill.models.exporters",
     "sections": "nasdistill.report.sections",
 }
-_IRREGULAR = {"strategies": "strategy", "proxies": "proxy", "generator-losses": "generator-loss"}
+_IRREGULAR = {
+    "strategies": "strategy",
+    "proxies": "proxy",
+    "criteria": "criterion",
+    "generator-losses": "generator-loss",
+}
 
 
 C = TypeVar("C", bound=Component)

@@ -28,6 +28,7 @@ from nasdistill.distill.objectives.cross_entropy import with_label_term
 from nasdistill.distill.task import Distillation
 from nasdistill.distill.teacher import Teacher
 from nasdistill.errors import UserError
+from nasdistill.growth.coupling import groups_of
 from nasdistill.growth.methods import GROWTH_METHODS
 from nasdistill.growth.student import Student
 from nasdistill.models.base import MODELS, NetworkSpec
@@ -269,6 +270,17 @@ def test_the_augmentation_gives_each_label_the_columns_of_its_image() -> None:
         assert (mixed[n, 0, 0, :left] == n).all()
         assert targets[n].tolist() == [{n: left / 8, (n - 1) % 6: 1 - left / 8}.get(k, 0) for k in range(6)]
     assert {float(each) for each in drawn} > {float(drawn[0])}
+
+
+def test_the_criterion_spares_the_filters_that_differ_most() -> None:
+    spec = NetworkSpec(model=registry("models").parse("mlp-4-3"), shape=(1, 1, 2), classes=2)
+    network = spec.build()
+    with torch.no_grad():
+        network.hidden[0][0].weight.copy_(torch.tensor([[0.0, 0], [0, 3], [4, 0], [0, 0]]))
+    groups = [group for group in groups_of(spec) if group.fixed is None][:1]
+    student = Student(spec, network, [], Engine(EngineSettings(accelerator="cpu", precision="32")))
+    (scores,) = registry("criteria").parse("geometric-median").scores(student, groups).values()
+    torch.testing.assert_close(scores, torch.tensor([0.0 + 3 + 4 + 0, 3 + 5 + 3, 4 + 5 + 4, 3 + 4]))
 
 
 def test_the_growth_rule_widens_where_norms_scale_most() -> None:

@@ -159,6 +159,11 @@ class Budget(Options):
             needs |= {name: value for name, value in exported.items() if name in self.limits()}
         return needs
 
+    def share(self, spec: NetworkSpec) -> float:
+        """What a network needs of what is counted, as a share of the limit that is nearest to being broken."""
+        limits = self.limits()
+        return max(measure(spec) / limits[name] for name, measure in COUNTED.items() if name in limits)
+
     def corrected(self, real: Budget, needs: Mapping[str, float]) -> Budget:
         """The budget that estimates have to keep, after a network that kept this one needs so much of the real one."""
         changed: dict[str, float] = {}

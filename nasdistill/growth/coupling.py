@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 
 import torch
+from torch import nn
 
 from nasdistill.errors import UserError
 from nasdistill.growth.plan import growable, with_model
@@ -24,6 +25,17 @@ def _groups(spec: str) -> tuple[ChannelGroup, ...]:
         network = parsed.build()
     network.to_empty(device="cpu")  # there torch takes longer, as it computes shapes in Python
     return channel_groups(network, parsed.reads)
+
+
+def filters_of(network: nn.Module, group: ChannelGroup) -> torch.Tensor:
+    """The weights that put out each channel of a group, those of all its layers side by side, [width, weights]."""
+    state = network.state_dict()
+    found = [
+        state[place.tensor].movedim(place.dimension, 0)[place.positions].flatten(start_dim=1)
+        for place in group.places
+        if not place.reads and state[place.tensor].ndim > 1
+    ]
+    return torch.cat(found, dim=1)
 
 
 def groups_of_units(spec: NetworkSpec) -> dict[str, tuple[ChannelGroup, ...]]:

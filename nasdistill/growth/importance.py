@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 
 import torch
 from torch import nn
 from torch.nn import functional
 from torch.nn.modules.batchnorm import _BatchNorm
+from torch.nn.modules.conv import _ConvNd
 
 from nasdistill.errors import UserError, unknown
 from nasdistill.growth.coupling import groups_of_units
 from nasdistill.growth.plan import Read, growable
 from nasdistill.growth.student import LabelledImages
 from nasdistill.models.base import NetworkSpec
+from nasdistill.models.channels import ChannelGroup
 from nasdistill.models.scalable import Point
 from nasdistill.models.with_widths import points_at
 from nasdistill.training.engine import Engine
@@ -64,10 +66,40 @@ def channel_importance(
     for point in points:
         if point not in modules:
             raise UserError(unknown("module", point, modules))
+    found = _halved_mean_squares(network, effects_of_scaling(modules, points), batches, engine)
+    return {point: found[point] for point in points}
+
+
+def group_importance(
+    network: nn.Module, groups: Sequence[ChannelGroup], batches: LabelledImages, engine: Engine
+) -> dict[str, torch.Tensor]:
+    """Fisher scores of each channel of each group, as of `channel_importance`: what the loss changes if all is 0 there.
+
+    The factor stands on what each layer reads of the channel, all of them before anything is squared: a channel is gone
+    when no layer reads it. Where one batch norm gives and a ReLU or a pool hands on, the score is that behind the norm.
+
+    Args:
+        groups: whose channels are all read by layers, see `read_by_layers`.
+
+    Returns:
+        by the name of a group, [width].
+
+    Raises:
+        UserError: there are no images, or a score is not finite.
+    """
+    found = _halved_mean_squares(network, effects_of_removal(network, groups), batches, engine)
+    # what only an auxiliary head reads is not met
+    return {group.name: found.get(group.name, torch.zeros(group.width)) for group in groups}
+
+
+def _halved_mean_squares(
+    network: nn.Module, tapped: AbstractContextManager[dict[str, torch.Tensor]], batches: LabelledImages, engine: Engine
+) -> dict[str, torch.Tensor]:
+    """1/(2N) sum_n g_nc^2 of what `tapped` gathers, by its names, over all images of `batches`."""
     totals: dict[str, torch.Tensor] = {}
     images_seen = 0
     engine.place(network)
-    with in_evaluation_mode(network), frozen(network), effects_of_scaling(modules, points) as effects:
+    with in_evaluation_mode(network), frozen(network), tapped as effects:
         for images, labels in batches:
             effects.clear()
             with engine.autocast():
@@ -85,7 +117,7 @@ def channel_importance(
             raise UserError(
                 f"the importance of the channels of {point!r} is not finite: the network's outputs are not finite"
             )
-    return {point: totals[point] / (2 * images_seen) for point in points}
+    return {point: total / (2 * images_seen) for point, total in totals.items()}
 
 
 @contextmanager
@@ -110,6 +142,59 @@ def effects_of_scaling(modules: dict[str, nn.Module], points: Sequence[str]) -> 
         return modules[point].register_forward_hook(after_forward)
 
     handles = [add_hook(point) for point in points]
+    try:
+        yield effects
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+Layer = _ConvNd | nn.Linear
+
+
+def read_by_layers(network: nn.Module, group: ChannelGroup) -> bool:
+    """Whether all that reads a group's channels are convolutions and linear layers."""
+    readers = [place.tensor.rpartition(".") for place in group.places if place.reads]
+    layers = [own == "weight" and isinstance(network.get_submodule(path), Layer) for path, _, own in readers]
+    return bool(layers) and all(layers)
+
+
+@contextmanager
+def effects_of_removal(network: nn.Module, groups: Sequence[ChannelGroup]) -> Iterator[dict[str, torch.Tensor]]:
+    """In this context each backward pass adds g of each channel of each group, [N, width], to the mapping.
+
+    Args:
+        groups: read by layers.
+    """
+    effects: dict[str, torch.Tensor] = {}
+
+    def add_hook(path: str, read: Sequence[tuple[str, torch.Tensor]]) -> torch.utils.hooks.RemovableHandle:
+        def before_forward(layer: nn.Module, inputs: tuple[torch.Tensor, ...]) -> torch.Tensor:
+            # what this layer reads alone; of the first layer nothing before it needs a gradient
+            own = inputs[0].clone() if inputs[0].requires_grad else inputs[0].clone().requires_grad_()
+            activation = own.detach()
+
+            def on_gradient(gradient: torch.Tensor) -> None:
+                if isinstance(layer, nn.Linear):  # [N, ..., C]
+                    effect = effect_of_scaling(activation.movedim(-1, 1), gradient.movedim(-1, 1))
+                else:  # each group of filters has a number of its own for the first channel that it reads
+                    effect = effect_of_scaling(activation, gradient)
+                    effect = effect.reshape(len(effect), int(layer.groups), -1).sum(dim=1)  # type: ignore[arg-type]
+                for name, positions in read:
+                    here = effect[:, positions.to(effect.device)].sum(dim=2)
+                    effects[name] = effects[name] + here if name in effects else here
+
+            own.register_hook(on_gradient)  # type: ignore[no-untyped-call]
+            return own
+
+        return network.get_submodule(path).register_forward_pre_hook(before_forward)
+
+    read: dict[str, list[tuple[str, torch.Tensor]]] = {}
+    for group in groups:
+        for place in group.places:
+            if place.reads:
+                read.setdefault(place.tensor.rpartition(".")[0], []).append((group.name, place.positions))
+    handles = [add_hook(path, found) for path, found in read.items()]
     try:
         yield effects
     finally:

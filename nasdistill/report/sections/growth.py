@@ -44,3 +44,19 @@ class HowItGrew(Section):
             if (most := max(map(len, values.values()), default=0))
         )
         return [Group(heading, pictures, plain(payload.steps) if payload.steps else None)]
+
+
+class ShrinkingPayload(GrowthPayload):
+    """`shrinking.json`: how a network lost channels."""
+
+    file = "shrinking.json"
+
+
+@SECTIONS.register("shrinking")
+class HowItShrank(HowItGrew):
+    """Widths and importance of units, and the rounds in which channels left."""
+
+    title = "Shrinking of the network"
+    lead = "Width and importance of each group of channels, before and after, and the rounds one by one."
+    payload = ShrinkingPayload
+    place = 61
