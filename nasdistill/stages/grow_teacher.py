@@ -71,7 +71,7 @@ class GrowTeacher(GrowOptions, Stage):
 
         spec, network = network_for_data("student", self.student, inputs, context, classes=self.classes)
         spec = _check(self.method, spec)
-        images = measured_images(self, context.data, context)
+        images = measured_images(context.data, context, self.images, self.batch_size)
         student = Student(spec, network, images, context.engine, context.seed, context.checkpoints(), context.records)
         grown = self.method.grow(student)
         if self.warm:

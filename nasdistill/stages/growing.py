@@ -68,15 +68,15 @@ class GrowthOptions(Options):
         return self
 
 
-def measured_images(options: GrowthOptions, data: Data, context: Context) -> Again:
-    """Batches of the training images that importance is measured on."""
+def measured_images(data: Data, context: Context, images: int, batch_size: int) -> Again:
+    """Batches of so many of the training images, on which importance is measured."""
     import torch
 
     from nasdistill.data.loaders import evaluation_batches
     from nasdistill.data.seeds import generator_for
 
-    sample = torch.randperm(len(data.train), generator=generator_for(context.seed, "growth"))[: options.images]
-    return Again(evaluation_batches(data.train.subset(sample), data, context.engine, options.batch_size))
+    sample = torch.randperm(len(data.train), generator=generator_for(context.seed, "growth"))[:images]
+    return Again(evaluation_batches(data.train.subset(sample), data, context.engine, batch_size))
 
 
 class Again:

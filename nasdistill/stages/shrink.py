@@ -14,7 +14,7 @@ from nasdistill.growth.budget import COUNTED, Budget
 from nasdistill.registry import ComponentOf
 from nasdistill.stages.base import STAGES, Context, Inputs, Like, Outcome, Reference, Specs, Stage
 from nasdistill.stages.class_names import MatchesClasses
-from nasdistill.stages.grow_teacher import Again
+from nasdistill.stages.growing import measured_images
 from nasdistill.stages.mistakes import write_confusion, write_mistakes
 from nasdistill.stages.networks import network_for_data, spec_for_data
 from nasdistill.storage import write_json
@@ -97,10 +97,7 @@ class Shrink(ShrinkOptions, Stage):
         return None if spec is None else Like(self._with_groups(spec))
 
     def run(self, inputs: Inputs, context: Context) -> Outcome:
-        import torch
-
         from nasdistill.data.loaders import evaluation_batches
-        from nasdistill.data.seeds import generator_for
         from nasdistill.growth.plan import size
         from nasdistill.growth.shrinking import shrink
         from nasdistill.growth.student import Student
@@ -113,8 +110,7 @@ class Shrink(ShrinkOptions, Stage):
         data, engine = context.data, context.engine
         if spec.normalisation is not None:
             data = replace(data, normalisation=spec.normalisation)
-        sample = torch.randperm(len(data.train), generator=generator_for(context.seed, "growth"))[: self.images]
-        batches = Again(evaluation_batches(data.train.subset(sample), data, engine, self.batch_size))
+        batches = measured_images(data, context, self.images, self.batch_size)
         shrunk = shrink(
             Student(spec, network, batches, engine, context.seed, context.checkpoints(), context.records),
             self.method,

@@ -109,7 +109,7 @@ class Train(TrainOptions, TrainsOnLabels):
     def _growth(self, spec: NetworkSpec, context: Context) -> GrowthWhileTraining | None:
         if self.grow is None:
             return None
-        images = measured_images(self.grow, training_data(self, context), context)
+        images = measured_images(training_data(self, context), context, self.grow.images, self.grow.batch_size)
         with found_at("grow"):
             growth: GrowthWhileTraining = self.grow.method.while_training(
                 self.grow.after, spec, images, context.replicate_seed
