@@ -29,6 +29,9 @@ x * [x > 0] * G = relu(x) * G; and DARTS operations begin with a ReLU.
 FRACTIONS = 64
 """Fractions of a channel of the base width that `fitted` tries."""
 
+TargetMeasure = Literal["params", "flops", "bytes", "latency"]
+"""What a growth's ratio can mean: what `size` counts, the ONNX file, or one image in onnxruntime on one thread."""
+
 
 def scalable(spec: NetworkSpec) -> Scalable | None:
     """The model of a spec, if widths of its network can change; one that has no units of its own, as `with-widths`."""
@@ -132,19 +135,28 @@ class Target:
     """The size that a teacher is to reach.
 
     Attributes:
-        student: size of the student, in the unit of the measure.
-        ratio: size of the teacher over that of the student.
+        ratio: size of the teacher over size of the student.
         tolerance: how far from the ratio the result may be, as a fraction of it.
     """
 
-    measure: Measure
-    student: int
+    measure: TargetMeasure
+    student: NetworkSpec
     ratio: float
     tolerance: float
 
+    def size_of(self, spec: NetworkSpec) -> float:
+        """Size of `spec` in the unit of the measure: bytes of its file to a few, milliseconds as they were measured."""
+        if self.measure in ("params", "flops"):
+            return size(spec, self.measure)
+        from nasdistill.models.onnx_costs import bytes_like, estimated_costs
+
+        if self.measure == "latency":
+            return estimated_costs(spec)[1]
+        return bytes_like(spec, _as_deep(self.student, spec))
+
     def ratio_of(self, spec: NetworkSpec) -> float:
         """Size of `spec` over that of the student."""
-        return size(spec, self.measure) / self.student
+        return self.size_of(spec) / self.size_of(self.student)
 
     def distance(self, spec: NetworkSpec) -> float:
         """How far from the ratio `spec` is, as a fraction of it."""
@@ -185,6 +197,14 @@ class Target:
     def nearest(self, specs: Iterable[NetworkSpec]) -> NetworkSpec:
         """The first of those whose size comes nearest to the ratio."""
         return min(specs, key=self.distance)
+
+
+def _as_deep(student: NetworkSpec, spec: NetworkSpec) -> NetworkSpec:
+    """The student's network with the depth of `spec`, and so with its layers."""
+    model, other = scalable(student), scalable(spec)
+    if model is None or other is None or (blocks := other.blocks()) in (None, model.blocks()):
+        return student
+    return with_model(student, model.with_blocks(blocks))
 
 
 def fitted(spec: NetworkSpec, target: Target) -> NetworkSpec:

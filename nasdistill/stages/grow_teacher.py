@@ -94,7 +94,7 @@ class GrowTeacher(GrowOptions, Stage):
             {
                 "parameters": size(grown.spec, "params"),
                 "multiply_adds": size(grown.spec, "flops"),
-                "ratio": size(grown.spec, self.measure) / size(spec, self.measure),
+                "ratio": self.method.target(spec).ratio_of(grown.spec),
             },
             Network(grown.spec, teacher, trained=self.warm),
         )

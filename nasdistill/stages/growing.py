@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any
 
 from pydantic import Field, model_validator
 
 from nasdistill.component import Facts, Options
 from nasdistill.errors import SpecError
+from nasdistill.growth.plan import TargetMeasure
 from nasdistill.registry import Component, ComponentOf
 
 if TYPE_CHECKING:
@@ -29,7 +30,11 @@ class GrowthOptions(Options):
         "fisher", validate_default=True, description="how it grows, e.g. uniform or {name: fisher, per: parameter}"
     )
     ratio: float = Field(2.0, gt=1, description="how many times as large it becomes")
-    measure: Literal["params", "flops"] = Field("params", description="what size means: parameters or multiply-adds")
+    measure: TargetMeasure = Field(
+        "params",
+        description="what size means: parameters, multiply-adds, bytes of the ONNX file, or the time of one image in "
+        "onnxruntime on one thread of this machine",
+    )
     images: int = Field(1024, gt=0, description="training images that importance is measured on, sampled with the seed")
     batch_size: int = Field(128, gt=0, description="images scored at a time; the scores do not depend on it")
 

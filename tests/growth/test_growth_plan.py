@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -21,6 +22,7 @@ from nasdistill.growth.plan import (
     with_width,
 )
 from nasdistill.growth.student import Student
+from nasdistill.models import onnx_costs
 from nasdistill.models.base import MODELS, NetworkSpec
 from nasdistill.models.darts import Darts
 from nasdistill.models.inspection import count_parameters, multiply_adds
@@ -117,7 +119,7 @@ def test_a_size_that_no_memory_holds_is_refused(monkeypatch: pytest.MonkeyPatch)
 
 def test_the_published_growths_of_darts_v2() -> None:
     student = spec_of("darts-v2-16-10")
-    target = Target("params", size(student, "params"), 2.0, 0.02)
+    target = Target("params", student, 2.0, 0.02)
     wider = fitted(student, target)
     assert (wider.model.channels, wider.model.widths) == (23, None)
     assert target.ratio_of(wider) == pytest.approx(1.988, abs=5e-4)
@@ -154,9 +156,44 @@ def test_a_model_that_doubles_stays_one() -> None:
 @pytest.mark.parametrize("measure", ["params", "flops"])
 def test_small_networks_are_fitted_finely(ratio: float, measure: Any) -> None:
     student = tiny(widths=(4, 6, 9, 9))
-    target = Target(measure, size(student, measure), ratio, 0.02)
+    target = Target(measure, student, ratio, 0.02)
     grown = fitted(student, target)
     assert size(grown, measure) / size(student, measure) == pytest.approx(ratio, rel=0.02)
+
+
+@pytest.mark.slow
+def test_a_ratio_of_bytes_is_that_of_the_files(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(onnx_costs, "_table", lambda: tmp_path)
+    student = spec_of("mlp-16", (1, 8, 8))
+    target = Target("bytes", student, 1.5, 0.02)
+    grown = fitted(student, target)
+    files = [onnx_costs.exported_costs(spec)[0] for spec in (student, grown)]
+    assert files[1] / files[0] == pytest.approx(1.5, rel=0.02)
+    assert target.size_of(grown) == pytest.approx(files[1], abs=16)
+
+
+def test_bytes_of_a_deeper_network_are_told_from_the_students_of_that_depth(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each block has a node, whose name only the file has."""
+
+    def estimated(spec: NetworkSpec) -> tuple[int, float]:
+        return 4 * size(spec, "params"), 1.0
+
+    def exported(spec: NetworkSpec) -> tuple[int, float]:
+        return 4 * size(spec, "params") + 5000 * (spec.model.blocks() or 0), 1.0
+
+    monkeypatch.setattr(onnx_costs, "estimated_costs", estimated)
+    monkeypatch.setattr(onnx_costs, "exported_costs", exported)
+    student = tiny()
+    for other in (deepened(student, 7), scaled(student, 2.0), scaled(deepened(student, 6), 1.5)):
+        assert Target("bytes", student, 2.0, 0.02).size_of(other) == exported(other)[0]
+
+
+def test_a_ratio_of_latencies_is_met_as_well_as_they_can_be_measured(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(onnx_costs, "estimated_costs", lambda spec: (0, size(spec, "flops") / 1e6))
+    student = tiny()
+    target = GROWTH_METHODS.parse({"name": "uniform", "measure": "latency"}).target(student)
+    assert target.ratio_of(fitted(student, target)) == pytest.approx(2.0, rel=0.05)
+    assert target.tolerance == 0.05
 
 
 def test_a_deeper_network_keeps_the_widths_of_each_resolution() -> None:
@@ -174,7 +211,7 @@ def test_a_network_of_two_cells_can_be_deepened() -> None:
 
 def test_a_step_widens_the_first_cell_in_order_by_its_fraction() -> None:
     spec = tiny(widths=(10, 20, 20, 20))
-    target = Target("params", size(spec, "params"), 2.0, 0.02)
+    target = Target("params", spec, 2.0, 0.02)
     step = next_step(spec, target, ["cells.1", "cells.0"], 0.25, widest(40, 80, 80, 80))
     assert step is not None
     assert (step.unit, step.spec.model.widths, step.last) == ("cells.1", (10, 25, 20, 20), False)
@@ -182,7 +219,7 @@ def test_a_step_widens_the_first_cell_in_order_by_its_fraction() -> None:
 
 def test_a_step_of_a_narrow_cell_is_one_channel_and_a_full_cell_is_passed_over() -> None:
     spec = tiny()
-    target = Target("params", size(spec, "params"), 2.0, 0.02)
+    target = Target("params", spec, 2.0, 0.02)
     step = next_step(spec, target, ["cells.1", "cells.0"], 0.01, widest(8, 8, 32, 32))
     assert step is not None
     assert (step.unit, step.spec.model.widths) == ("cells.0", (5, 8, 16, 16))
@@ -191,7 +228,7 @@ def test_a_step_of_a_narrow_cell_is_one_channel_and_a_full_cell_is_passed_over()
 
 def test_the_last_step_is_the_one_that_comes_nearest() -> None:
     spec = tiny(channels=16)
-    target = Target("params", size(spec, "params"), 1.1, 0.02)
+    target = Target("params", spec, 1.1, 0.02)
     step = next_step(spec, target, ["cells.3"], 1.0, widest(64, 128, 256, 256))
     assert step is not None
     assert step.last
@@ -203,7 +240,7 @@ def test_the_last_step_is_the_one_that_comes_nearest() -> None:
 
 def test_a_cell_whose_smallest_step_is_too_large_is_left_to_the_next() -> None:
     spec = tiny(widths=(4, 4, 4, 40))
-    target = Target("params", size(spec, "params"), 1.01, 0.002)
+    target = Target("params", spec, 1.01, 0.002)
     assert target.ratio_of(with_width(spec, "cells.3", 41)) > 1.02
     step = next_step(spec, target, ["cells.3", "cells.0"], 0.1, widest(99, 99, 99, 99))
     assert step is not None
@@ -212,7 +249,7 @@ def test_a_cell_whose_smallest_step_is_too_large_is_left_to_the_next() -> None:
 
 def test_what_was_not_reached_is_told_with_how_near_it_came() -> None:
     spec = tiny()
-    target = Target("params", size(spec, "params"), 2.0, 0.02)
+    target = Target("params", spec, 2.0, 0.02)
     with pytest.raises(UserError, match=r"cannot reach 2 times .* params within 2\.0%: the closest is 1\.000 times"):
         target.checked(spec, "doing nothing")
 

@@ -149,7 +149,7 @@ def test_the_size_may_be_given_beside_the_method_or_in_it(options: dict[str, Any
             "3 here but 2 in the method; give it once",
         ),
         ({"ratio": 1.0}, ("ratio",), "greater than 1"),
-        ({"measure": "bytes"}, ("measure",), "'params' or 'flops'"),
+        ({"measure": "size"}, ("measure",), "'params', 'flops', 'bytes' or 'latency'"),
         ({"method": {"name": "fisher", "steps": 1}}, ("method", "steps"), "did you mean 'step'"),
         ({"method": "fischer"}, ("method",), "did you mean 'fisher'"),
     ],

@@ -4,18 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from pydantic import Field
 
 from nasdistill.errors import SpecError
+from nasdistill.growth.plan import Target, TargetMeasure
 from nasdistill.registry import Component, Registry
 
 if TYPE_CHECKING:
-    from nasdistill.growth.plan import Target
     from nasdistill.growth.student import LabelledImages, Student
     from nasdistill.growth.while_training import GrowthWhileTraining
     from nasdistill.models.base import NetworkSpec
+
+MEASURABLE = 0.05
+"""How far two measurements of one latency may lie apart, as a fraction of it."""
 
 
 @dataclass(frozen=True)
@@ -43,7 +46,11 @@ class GrowthMethod(Component):
     """Whether the grown network has the layers of its student, wider."""
 
     ratio: float = Field(2.0, gt=1, description="size of the teacher over the size of the student")
-    measure: Literal["params", "flops"] = Field("params", description="what size means")
+    measure: TargetMeasure = Field(
+        "params",
+        description="what size means: parameters, multiply-adds, bytes of the ONNX file, or the time of one image in "
+        "onnxruntime on one thread of this machine",
+    )
     tolerance: float = Field(0.02, gt=0, description="how far from the ratio the result may be, as a fraction of it")
 
     def reason_to_refuse(self, spec: NetworkSpec) -> str | None:
@@ -53,10 +60,9 @@ class GrowthMethod(Component):
         return reason_not_to_grow(spec)
 
     def target(self, spec: NetworkSpec) -> Target:
-        """The size that a student of this spec is to reach."""
-        from nasdistill.growth.plan import Target, size
-
-        return Target(self.measure, size(spec, self.measure), self.ratio, self.tolerance)
+        """The size that a student of this spec is to reach; a latency within what can be measured."""
+        told = MEASURABLE if self.measure == "latency" else 0
+        return Target(self.measure, spec, self.ratio, max(self.tolerance, told))
 
     def while_training(
         self, after: Sequence[int], spec: NetworkSpec, images: LabelledImages = (), seed: int = 0
