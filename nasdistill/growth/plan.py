@@ -315,7 +315,9 @@ def _step_of(spec: NetworkSpec, target: Target, unit: Unit, most: int) -> Growth
     """The widening of a unit by up to `most` of its smallest steps."""
 
     def make(number: int) -> NetworkSpec:
-        return with_width(spec, unit.name, unit.width + number * unit.multiple)
+        wider = with_width(spec, unit.name, unit.width + number * unit.multiple)
+        # Units of equal widths may become one, as a stem and the first group that adds to it: not on the way.
+        return wider if widths_of(wider).keys() == widths_of(spec).keys() else make(number + 1)
 
     if target.ratio_of(make(most)) <= target.ratio:
         return GrowthStep(unit.name, make(most), last=False)

@@ -18,6 +18,7 @@ from nasdistill.growth.plan import (
     next_step,
     reason_not_to_grow,
     size,
+    widths_of,
     with_model,
     with_width,
 )
@@ -236,6 +237,14 @@ def test_the_last_step_is_the_one_that_comes_nearest() -> None:
     distances = [target.distance(with_width(spec, "cells.3", other)) for other in range(64, 80)]
     assert distances.index(min(distances)) == width - 64
     assert target.reached(step.spec)
+
+
+def test_a_step_leaves_out_the_width_at_which_two_units_would_be_one() -> None:
+    spec = spec_of({"name": "wrn", "depth": 10, "width": 2, "widths": (31, 32, 64, 128)})
+    target = Target("params", spec, 2.0, 0.02)
+    step = next_step(spec, target, ["stem"], 0.01, {"stem": 99})
+    assert step is not None
+    assert widths_of(step.spec) == {"stem": 33, "groups.0": 32, "groups.1": 64, "groups.2": 128}
 
 
 def test_a_cell_whose_smallest_step_is_too_large_is_left_to_the_next() -> None:
