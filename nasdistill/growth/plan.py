@@ -212,7 +212,8 @@ def fitted(spec: NetworkSpec, target: Target) -> NetworkSpec:
 
     A whole number of channels of the base width, with all others in proportion, is taken where one meets the target;
     else widths are scaled by fractions of a channel and rounded; and in networks so small that this misses the target,
-    single units gain or lose channels.
+    single units gain or lose channels. In a network that is to grow none becomes
+    narrower than it was, if the target can be met so.
     """
     model = growable(spec)
     channels = model.base_width()
@@ -228,17 +229,24 @@ def fitted(spec: NetworkSpec, target: Target) -> NetworkSpec:
     if target.reached(found):
         return found
     over = target.crossing(fine, FRACTIONS * (over - 1), FRACTIONS * over)
-    return _tuned(target.nearest([fine(over - 1), fine(over)]), target)
+    narrowest = widths_of(with_model(spec, model)) if target.ratio_of(spec) <= target.ratio else {}
+    nearest = target.nearest([fine(over - 1), fine(over)])
+    wider = _tuned(nearest, target, narrowest)
+    return wider if target.reached(wider) else _tuned(nearest, target, {})
 
 
-def _tuned(spec: NetworkSpec, target: Target) -> NetworkSpec:
-    """`spec` with a channel more or less in single units, as long as each brings it nearer and it is not there yet."""
+def _tuned(spec: NetworkSpec, target: Target, narrowest: Mapping[str, int]) -> NetworkSpec:
+    """`spec` with a channel more or less in single units, as long as each brings it nearer and it is not there yet.
+
+    Args:
+        narrowest: by unit, the fewest channels that it may have, if not 1.
+    """
     while not target.reached(spec):
         changes = [
             with_width(spec, unit.name, unit.width + by)
             for unit in growable(spec).units()
             for by in (-unit.multiple, unit.multiple)
-            if unit.width + by > 0
+            if unit.width + by >= narrowest.get(unit.name, 1)
         ]
         nearest = target.nearest([spec, *changes])
         if nearest is spec:

@@ -39,6 +39,9 @@ class AlfanoWideResNet(GroupedModel):
         require_images(_FAMILY, shape, smallest=4)
         return AlfanoWideResNetwork(self.blocks(), self.group_widths(), self.dropout, shape[0], classes)
 
+    def identity_weights(self) -> tuple[str, ...]:
+        return ("groups.*.conv2.weight",)
+
     def published_widths(self) -> Widths:
         return (16, 16 * self.width, 32 * self.width, 64 * self.width)
 

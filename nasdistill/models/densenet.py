@@ -50,6 +50,10 @@ class DenseNet(Scalable):
     def with_blocks(self, blocks: int) -> DenseNet:
         return self.with_options(depth=6 * blocks + 4)
 
+    def identity_weights(self) -> tuple[str, ...]:
+        """None: what a layer adds lies beside what it reads, and need not be read."""
+        return ()
+
 
 class Layer(nn.Module):
     """BN-ReLU-conv1x1 to four times the growth, BN-ReLU-conv3x3 to the growth; concatenated to the input."""

@@ -68,6 +68,11 @@ class MobileNet(Scalable):
         stages = [{**stage.model_dump(), "depth": depth} for stage, depth in zip(self.stages, depths, strict=True)]
         return self.with_options(stages=stages)
 
+    def identity_weights(self) -> tuple[str, ...]:
+        """The batch norms that end the branches."""
+        norms = (3 if stage.expansion > 1 else 2 for stage in self.stages)
+        return tuple(f"stages.{number}.*.branch.{norm}.weight" for number, norm in enumerate(norms))
+
 
 class ConvNormReLU6(nn.Sequential):
     """Convolution, batch norm, ReLU6."""

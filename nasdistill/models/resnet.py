@@ -40,6 +40,9 @@ class ResNet(GroupedModel):
         require_images(_FAMILY, shape, smallest=4)
         return ResidualNetwork(self.blocks(), self.group_widths(), self.shortcut, shape[0], classes)
 
+    def identity_weights(self) -> tuple[str, ...]:
+        return ("groups.*.norm2.weight",)
+
     def published_widths(self) -> Widths:
         return (16, 16, 32, 64)
 

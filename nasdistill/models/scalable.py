@@ -118,6 +118,13 @@ class Scalable(Model):
         """The model with so many blocks of the same widths; only called where `blocks` is not None."""
         raise NotImplementedError(type(self).__name__)
 
+    def identity_weights(self) -> tuple[str, ...] | None:
+        """The weights that are zero in a block that is added and is to change nothing, as patterns of `fnmatch`.
+
+        None where no block can be added so, as the blocks have no path that passes on all that they read.
+        """
+        return None
+
     def with_options(self: S, **options: Any) -> S:
         """The model with other options, validated."""
         return build(type(self), {**self.model_dump(), **options})

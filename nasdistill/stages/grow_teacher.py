@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Annotated, Any
 
-from pydantic import Field, model_validator
+from pydantic import Field
 
 from nasdistill.errors import SpecError
 from nasdistill.stages.base import STAGES, Context, Inputs, Like, Outcome, Reference, Specs, Stage
@@ -23,16 +23,9 @@ class GrowOptions(MatchesClasses, GrowthOptions):
 
     warm: bool = Field(
         False,
-        description="hand over the student's weights, widened so that the teacher begins with what its student "
-        "computes; else the teacher is drawn anew",
+        description="hand over the student's weights, widened, and blocks that pass on what they read, so that the "
+        "teacher begins with what its student computes; else the teacher is drawn anew",
     )
-
-    @model_validator(mode="after")
-    def _weights_can_be_carried(self) -> GrowOptions:
-        if self.warm and not self.method.keeps_layers:
-            problem = f"{self.method.registered_name!r} adds layers, for which the student has no weights"
-            raise SpecError(problem, ("warm",))
-        return self
 
 
 @STAGES.register("grow-teacher")
@@ -40,9 +33,9 @@ class GrowTeacher(GrowOptions, Stage):
     """Grow a student's architecture into its teacher's, to a given multiple of its size.
 
     `fisher` widens the units of channels that matter most to the loss (the cells of a DARTS network), `uniform` widens
-    all alike, `depth` adds blocks, `random` widens any. All reach the same size, so that their teachers are comparable.
-    The result is an architecture without weights, or a `warm` one with those of a trained student; train it to have a
-    teacher.
+    all alike, `depth` adds blocks, `compound` does both, `random` widens any. All reach the same size, so that their
+    teachers are comparable. The result is an architecture without weights, or a `warm` one with those of a trained
+    student; train it to have a teacher.
     """
 
     source = "Fisher scores of Theis et al. 2018; widening of Chen et al. 2016, Net2Net"
@@ -60,23 +53,31 @@ class GrowTeacher(GrowOptions, Stage):
             # What another network can grow to tells nothing of this one: the least growth is what it comes near anyhow.
             _check(self.method.model_copy(update={"ratio": 1 + self.method.tolerance}), found.spec)
         elif spec := spec_for_data("student", self.student, specs, context, classes=self.classes):
-            _check(self.method, spec)
+            self._check_warm(_check(self.method, spec))
+
+    def _check_warm(self, spec: NetworkSpec) -> None:
+        reason = self.method.reason_not_to_carry(spec) if self.warm else None
+        if reason is not None:
+            raise SpecError(reason, ("warm",))
 
     def run(self, inputs: Inputs, context: Context) -> Outcome:
-        from nasdistill.data.seeds import generator_for
+        from nasdistill.data.seeds import derived_seed, generator_for, seeded
+        from nasdistill.growth.deepening import carried_further
         from nasdistill.growth.plan import size, widths_of
         from nasdistill.growth.student import Student
-        from nasdistill.growth.widening import SYMMETRY, carried
+        from nasdistill.growth.widening import SYMMETRY
         from nasdistill.models.base import Network, save_network
 
         spec, network = network_for_data("student", self.student, inputs, context, classes=self.classes)
         spec = _check(self.method, spec)
+        self._check_warm(spec)
         images = measured_images(context.data, context, self.images, self.batch_size)
         student = Student(spec, network, images, context.engine, context.seed, context.checkpoints(), context.records)
         grown = self.method.grow(student)
         if self.warm:
             generator = generator_for(context.seed, "warm")
-            teacher = carried(spec, network.cpu(), grown.spec, noise=SYMMETRY, generator=generator)
+            with seeded(derived_seed(context.seed, "blocks"), context.engine.device):
+                teacher = carried_further(spec, network.cpu(), grown.spec, noise=SYMMETRY, generator=generator)
         else:
             teacher = grown.spec.build()
         save_network(context.folder, grown.spec, teacher if self.warm else None)

@@ -33,8 +33,8 @@ class Growing(GrowthOptions):
     def _check(self) -> Growing:
         if self.after != sorted(set(self.after)):
             raise SpecError(f"must ascend, got {self.after}", ("after",))
-        if not self.method.keeps_layers:
-            problem = f"{self.method.registered_name!r} adds layers, which cannot be trained on"
+        if self.method.adds_layers:
+            problem = f"{self.method.registered_name!r} adds layers, and a network that trains can only become wider"
             raise SpecError(problem, ("method",))
         return self
 

@@ -74,7 +74,7 @@ def grow(
 
 
 @pytest.mark.parametrize("measure", ["params", "flops"])
-@pytest.mark.parametrize("name", ["uniform", "depth", "random", "fisher"])
+@pytest.mark.parametrize("name", ["uniform", "depth", "compound", "random", "fisher"])
 def test_every_method_reaches_the_size(name: str, measure: Any, engine: Engine, tmp_path: Path) -> None:
     step = {"step": 0.5} if name in ("random", "fisher") else {}
     grown = grow({"name": name, "measure": measure, **step}, engine, tmp_path)
@@ -204,7 +204,7 @@ def test_fisher_goes_on_where_it_was_stopped(last: int, engine: Engine, tmp_path
     assert records.at[0] == 3 * -(-last // 3)  # what was scored before the stop is not scored again
 
 
-@pytest.mark.parametrize("name", ["uniform", "depth", "random", "fisher"])
+@pytest.mark.parametrize("name", ["uniform", "depth", "compound", "random", "fisher"])
 def test_a_model_that_cannot_grow_is_told(name: str, engine: Engine) -> None:
     spec = NetworkSpec(model=MODELS.parse("fitnet-mnist"), shape=(1, 28, 28), classes=2)
     method = GROWTH_METHODS.parse(name)

@@ -82,8 +82,8 @@ def test_the_size_of_the_batches_decides_nothing(tmp_path: Path, data: Data) -> 
     torch.testing.assert_close(scores[0], scores[1], rtol=1e-3, atol=0)
 
 
-def trained_student(place: Path) -> Artifact:
-    spec = NetworkSpec(model=registry("models").parse(STUDENT), shape=(1, 8, 8), classes=10)
+def trained_student(place: Path, model: Any = STUDENT) -> Artifact:
+    spec = NetworkSpec(model=registry("models").parse(model), shape=(1, 8, 8), classes=10)
     torch.manual_seed(3)
     network = spec.build()
     network(torch.randn(64, 1, 8, 8))  # batch norms have seen something
@@ -174,9 +174,17 @@ def test_a_network_of_another_library_grows_group_by_group(tmp_path: Path, data:
     assert ratio == pytest.approx(1.1, rel=0.02)
 
 
-@pytest.mark.parametrize("method", ["uniform", "random", "fisher"])
-def test_a_warm_teacher_begins_with_what_its_student_computes(tmp_path: Path, data: Data, method: str) -> None:
-    artifact = trained_student(tmp_path / "student")
+DEEP = {"name": "wrn", "depth": 16, "width": 1, "widths": [8, 8, 12, 16]}
+
+
+@pytest.mark.parametrize(
+    ("method", "student"),
+    [("uniform", STUDENT), ("random", STUDENT), ("fisher", STUDENT), ("depth", DEEP), ("compound", DEEP)],
+)
+def test_a_warm_teacher_begins_with_what_its_student_computes(
+    tmp_path: Path, data: Data, method: str, student: Any
+) -> None:
+    artifact = trained_student(tmp_path / "student", student)
     spec, network = load_network(artifact.folder)
     outcome = grow(tmp_path / "grown", data, artifact, method=method, warm=True)
     _spec, grown = load_network(tmp_path / "grown")
@@ -186,10 +194,21 @@ def test_a_warm_teacher_begins_with_what_its_student_computes(tmp_path: Path, da
     images = torch.randn(40, *spec.shape)
     with torch.no_grad():
         ours, theirs = grown.eval()(images), network.eval()(images)
-    assert 0 < (ours - theirs).abs().max() < 0.05 * theirs.abs().max()  # but for the noise that tells copies apart
+    difference = (ours - theirs).abs().max()
+    assert difference < 0.05 * theirs.abs().max()
+    assert bool(difference > 0) is (method != "depth")  # which adds blocks alone; else noise tells copies apart
 
 
-def test_a_method_that_adds_layers_has_no_weights_for_them() -> None:
-    with pytest.raises(SpecError, match="'depth' adds layers, for which the student has no weights") as caught:
-        config(method="depth", warm=True)
+@pytest.mark.parametrize(
+    ("student", "sentence"),
+    [
+        (STUDENT, "blocks of 'darts' cannot pass on what they read"),
+        ("wrn-10-1", "with a block more it is more than 2 times as large"),
+    ],
+)
+def test_blocks_that_would_change_what_is_computed_are_told(
+    tmp_path: Path, data: Data, student: Any, sentence: str
+) -> None:
+    with pytest.raises(SpecError, match=sentence) as caught:
+        grow(tmp_path / "grown", data, student=student, method="depth", warm=True)
     assert caught.value.path == ("warm",)

@@ -42,8 +42,8 @@ class GrowthMethod(Component):
 
     measures: ClassVar[bool] = False
     """Whether it looks at images, to measure what matters."""
-    keeps_layers: ClassVar[bool] = True
-    """Whether the grown network has the layers of its student, wider."""
+    adds_layers: ClassVar[bool] = False
+    """Whether the grown network may have layers that its student has not."""
 
     ratio: float = Field(2.0, gt=1, description="size of the teacher over the size of the student")
     measure: TargetMeasure = Field(
@@ -58,6 +58,13 @@ class GrowthMethod(Component):
         from nasdistill.growth.plan import reason_not_to_grow
 
         return reason_not_to_grow(spec)
+
+    def reason_not_to_carry(self, spec: NetworkSpec) -> str | None:
+        """Why the weights of a network of this spec do not fit into what it grows to, in a sentence; None if they do.
+
+        Asked where `reason_to_refuse` has none.
+        """
+        return None
 
     def target(self, spec: NetworkSpec) -> Target:
         """The size that a student of this spec is to reach; a latency within what can be measured."""

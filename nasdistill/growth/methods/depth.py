@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from nasdistill.growth.methods import GROWTH_METHODS, Grown, GrowthMethod
-from nasdistill.growth.plan import fitted, growable, record, with_model
+from nasdistill.growth.plan import Target, fitted, growable, record, with_model
 from nasdistill.growth.student import Student
 from nasdistill.models.base import NetworkSpec
 
@@ -14,12 +14,12 @@ from nasdistill.models.base import NetworkSpec
 class Depth(GrowthMethod):
     """Adds blocks of the same widths (cells of a DARTS network) until the size is closest to the ratio.
 
-    One block is a large step for a small network: outside the tolerance all widths are then scaled alike, up or down.
+    One block is a large step for a small network: outside the tolerance all widths are then scaled alike, up, or down
+    where the first block is too much.
     """
 
+    adds_layers: ClassVar[bool] = True
     source: ClassVar[str] = "DARTS networks of 10 and of 25 cells: the same cells, stacked higher"
-
-    keeps_layers: ClassVar[bool] = False
 
     def reason_to_refuse(self, spec: NetworkSpec) -> str | None:
         reason = super().reason_to_refuse(spec)
@@ -27,18 +27,40 @@ class Depth(GrowthMethod):
             reason = f"the model {spec.model.registered_name!r} has no depth that can grow"
         return reason
 
-    def grow(self, student: Student) -> Grown:
-        spec, target = student.spec, self.target(student.spec)
+    def reason_not_to_carry(self, spec: NetworkSpec) -> str | None:
         model = growable(spec)
+        if model.identity_weights() is None:
+            return (
+                f"blocks of {spec.model.registered_name!r} cannot pass on what they read, so that none can be added "
+                "without a change of what the network computes"
+            )
+        grown = growable(self._grown(spec).spec)
+        deeper = model.with_blocks(grown.blocks() or 0)
+        if any(now.width < before.width for now, before in zip(grown.units(), deeper.units(), strict=True)):
+            return f"with a block more it is more than {self.ratio:g} times as large, so that its channels become fewer"
+        return None
+
+    def grow(self, student: Student) -> Grown:
+        return self._grown(student.spec)
+
+    def _grown(self, spec: NetworkSpec) -> Grown:
+        target, model = self.target(spec), growable(spec)
         depth = model.blocks() or 0
 
         def deepened(by: int) -> NetworkSpec:
             return with_model(spec, model.with_blocks(depth + by))
 
         over = target.passing(deepened, start=depth)
-        deeper = target.nearest([deepened(over - 1), deepened(over)])
-        steps = [{"depth": growable(deeper).blocks(), **record(deeper, target)}]
-        if not target.reached(deeper):
-            deeper = target.checked(fitted(deeper, target), "adding depth and scaling all widths alike")
-            steps.append({"depth": growable(deeper).blocks(), **record(deeper, target)})
-        return Grown(deeper, steps)
+        nearest = target.nearest([deepened(over - 1), deepened(over)])
+        if target.reached(nearest):
+            return Grown(nearest, [_step(nearest, target)])
+        # Rather wider than narrower, so that it can begin with the student's weights.
+        ways = [deepened(over - 1), nearest] if over > 1 else [nearest]
+        found = [(deeper, fitted(deeper, target)) for deeper in ways]
+        deeper, grown = next((each for each in found if target.reached(each[1])), found[-1])
+        target.checked(grown, "adding depth and scaling all widths alike")
+        return Grown(grown, [_step(deeper, target), _step(grown, target)])
+
+
+def _step(spec: NetworkSpec, target: Target) -> dict[str, Any]:
+    return {"depth": growable(spec).blocks(), **record(spec, target)}
