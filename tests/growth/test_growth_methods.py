@@ -243,7 +243,7 @@ def test_what_a_rule_gets_wrong_is_told_with_its_file(scores: Any, sentence: str
         Wrong().grow(Student(*student(), ThreeBatches(), engine))
 
 
-@pytest.mark.parametrize("options", [{"ratio": 1.0}, {"measure": "bytes"}, {"read": "input"}, {"step": 0}])
+@pytest.mark.parametrize("options", [{"ratio": 1.0}, {"measure": "layers"}, {"read": "input"}, {"step": 0}])
 def test_wrong_options_are_told(options: dict[str, Any]) -> None:
     with pytest.raises(SpecError):
         GROWTH_METHODS.parse({"name": "fisher", **options})
