@@ -21,7 +21,7 @@ def test_the_teacher_alone_sets_each_pair_apart() -> None:
     for form in ("weights", "xnor"):
         alone, distilled = stages[f"{form}-alone"], stages[f"{form}-distilled"]
         assert alone.pop("model") == distilled["student"] == {"name": "wrn-16-1", "binary": form}
-        assert {**distilled, **alone} == {**distilled, "fresh": False, "show_points": None}
+        assert {**distilled, **alone} == {**distilled, "fresh": False, "show_points": None, "grow": None}
 
 
 def test_a_tiny_form_runs(tmp_path: Path) -> None:

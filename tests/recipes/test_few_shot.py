@@ -42,7 +42,7 @@ def test_the_teacher_alone_sets_the_students_apart(name: str) -> None:
     recipe = load_recipe(name)
     alone, taught = options(recipe, "alone"), options(recipe, "kd-at")
     assert alone.pop("model") == taught["student"]
-    assert {**taught, **alone} == {**taught, "fresh": False, "show_points": None}
+    assert {**taught, **alone} == {**taught, "fresh": False, "show_points": None, "grow": None}
     assert options(recipe, "teacher")["images_per_class"] is None
 
 
