@@ -100,10 +100,12 @@ class GrowthWhileTraining:
         set_random_state(before)
         return True
 
-    def told(self) -> dict[str, float]:
-        """What curves show after each epoch."""
-        widths = {f"width/{unit}": float(width) for unit, width in widths_of(self.spec).items()}
-        return {"parameters": float(size(self.spec, "params")), **widths}
+    def parameters(self) -> int:
+        return size(self.spec, "params")
+
+    def widths(self) -> dict[str, float]:
+        """By unit, as loggers name it."""
+        return {f"width/{unit}": width for unit, width in widths_of(self.spec).items()}
 
     def plain(self) -> dict[str, Any]:
         """The content of `growth.json`."""

@@ -36,6 +36,9 @@ class Growing(GrowthOptions):
         if self.method.adds_layers:
             problem = f"{self.method.registered_name!r} adds layers, and a network that trains can only become wider"
             raise SpecError(problem, ("method",))
+        if self.measure == "latency":
+            problem = "no two measurements are alike, so that no training could be repeated; choose flops or params"
+            raise SpecError(problem, ("measure",))
         return self
 
 

@@ -90,8 +90,12 @@ class Growth(Stateful, Protocol):
         """Grow if it is time to, after so many epochs; whether the network is another one now."""
         ...
 
-    def told(self) -> dict[str, float]:
-        """What curves show after each epoch."""
+    def parameters(self) -> int:
+        """Of the network as it is."""
+        ...
+
+    def widths(self) -> dict[str, float]:
+        """Of the network as it is, as loggers name them."""
         ...
 
 
@@ -190,12 +194,13 @@ def fit(
                 news |= task.score(scored, validation, test, engine)
                 course.evaluating += time.perf_counter() - clock
             if growth is not None:
-                news |= growth.told()
+                news["parameters"] = growth.parameters()
             history.add(news, course.epoch)
             records.scalars(news, course.done)
             if evaluated and settings.keep == "selected" and history.selected == course.epoch:
                 course.kept = {name: value.detach().clone() for name, value in scored.state_dict().items()}
             if growth is not None and growth.grow(course.epoch):
+                records.scalars(growth.widths(), course.done)
                 module, stepper = engine.setup(task, optimizer)
             state.step(course.done, course.number)
 

@@ -111,6 +111,8 @@ def test_what_could_only_fail_after_hours_is_refused_first() -> None:
     fisher = GROWTH_METHODS.parse({"name": "fisher", "ratio": 40.0})
     with pytest.raises(SpecError, match="widening units up to 4 times cannot reach 40 times"):
         fisher.while_training([1], spec_of("wrn-10-1"))
+    with pytest.raises(SpecError, match="times the size each is within the tolerance of"):
+        GROWTH_METHODS.parse({"name": "uniform", "ratio": 1.2}).while_training(range(1, 10), spec_of("mlp-7"))
     many = GROWTH_METHODS.parse({"name": "uniform", "ratio": 1.3, "tolerance": 0.001})
     with pytest.raises(SpecError, match="scaling all widths alike cannot reach"):
         many.while_training(range(1, 9), spec_of("mlp-2"))

@@ -179,6 +179,7 @@ def test_a_growing_training_that_is_stopped_ends_with_the_same_weights(
         ({"after": [2, 4]}, ("grow", "after"), "the last epoch is number 4, so that nothing is trained after 4"),
         ({"after": [2, 1]}, ("grow", "after"), r"must ascend, got \[2, 1\]"),
         ({"after": []}, ("grow", "after"), "at least 1 must be given"),
+        ({"after": [1], "measure": "latency"}, ("grow", "measure"), "no two measurements are alike"),
         ({"after": [1], "method": "depth"}, ("grow", "method"), "'depth' adds layers"),
     ],
 )

@@ -77,7 +77,7 @@ class GrowthMethod(Component):
         """Growth in equal steps after some of a training's epochs, see there.
 
         Raises:
-            SpecError: the network cannot grow so, or has no widths of one of the sizes on the way.
+            SpecError: the network cannot grow so, has no widths of a size on the way, or there are too many.
         """
         from nasdistill.growth.plan import fitted
         from nasdistill.growth.while_training import GrowthWhileTraining, aims
@@ -85,6 +85,12 @@ class GrowthMethod(Component):
         reason = self.reason_to_refuse(spec)
         if reason is not None:
             raise SpecError(reason)
+
+        if self.ratio ** (1 / len(after)) <= 1 + 2 * self.tolerance:
+            raise SpecError(
+                f"in {len(after)} steps to {self.ratio:g} times the size each is within the tolerance of "
+                f"{self.tolerance:.1%}; take fewer"
+            )
 
         def times(ratio: float) -> GrowthMethod:
             return self.model_copy(update={"ratio": ratio})
