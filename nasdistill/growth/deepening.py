@@ -18,25 +18,21 @@ from torch import nn
 from nasdistill.errors import UserError
 from nasdistill.growth.coupling import groups_of
 from nasdistill.growth.plan import growable, with_model
-from nasdistill.growth.widening import carried
 from nasdistill.models.base import NetworkSpec
 from nasdistill.models.channels import Place
 
 
-def carried_further(
-    spec: NetworkSpec, network: nn.Module, other: NetworkSpec, *, noise: float, generator: torch.Generator
-) -> nn.Module:
-    """As `nasdistill.growth.widening.carried`, to a network that may have more blocks too; these are drawn anew.
+def as_deep_as(other: NetworkSpec, spec: NetworkSpec, network: nn.Module) -> tuple[NetworkSpec, nn.Module]:
+    """The network with as many blocks as that of `other` has, see `deepened`; itself if it has.
 
     Raises:
         UserError: blocks of the model cannot pass on what they read.
     """
     blocks = growable(other).blocks()
-    if blocks != growable(spec).blocks():
-        assert blocks is not None
-        deeper = with_model(spec, growable(spec).with_blocks(blocks))
-        spec, network = deeper, deepened(spec, network, deeper)
-    return carried(spec, network, other, noise=noise, generator=generator)
+    if blocks is None or blocks == growable(spec).blocks():
+        return spec, network
+    deeper = with_model(spec, growable(spec).with_blocks(blocks))
+    return deeper, deepened(spec, network, deeper)
 
 
 def deepened(spec: NetworkSpec, network: nn.Module, deeper: NetworkSpec) -> nn.Module:

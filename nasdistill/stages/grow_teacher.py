@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated, Any
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import Field
 
+from nasdistill.component import Facts
 from nasdistill.errors import SpecError
 from nasdistill.stages.base import STAGES, Context, Inputs, Like, Outcome, Reference, Specs, Stage
 from nasdistill.stages.class_names import MatchesClasses
@@ -26,6 +28,19 @@ class GrowOptions(MatchesClasses, GrowthOptions):
         description="hand over the student's weights, widened, and blocks that pass on what they read, so that the "
         "teacher begins with what its student computes; else the teacher is drawn anew",
     )
+    new_channels: Literal["copies", "zero", "gradmax"] = Field(
+        "copies",
+        description="how the channels of a warm teacher begin that its student has not: as copies of others, or with "
+        "zeros where they are read, and drawn or such that these zeros have large gradients (GradMax)",
+    )
+
+    def looks_at_images(self) -> bool:
+        return super().looks_at_images() or (self.warm and self.new_channels == "gradmax")
+
+    def without_effect(self, facts: Facts) -> Iterator[tuple[str, str]]:
+        yield from super().without_effect(facts)
+        if not self.warm and self.differs("new_channels"):
+            yield "new_channels", "without `warm: true` all of the teacher is drawn anew"
 
 
 @STAGES.register("grow-teacher")
@@ -38,7 +53,7 @@ class GrowTeacher(GrowOptions, Stage):
     student; train it to have a teacher.
     """
 
-    source = "Fisher scores of Theis et al. 2018; widening of Chen et al. 2016, Net2Net"
+    source = "Fisher scores of Theis et al. 2018; widening of Chen et al. 2016, Net2Net, and Evci et al. 2022, GradMax"
     makes = "architecture"
 
     student: Annotated[str | dict[str, Any], Reference("architecture", or_model=True)] = Field(
@@ -62,10 +77,9 @@ class GrowTeacher(GrowOptions, Stage):
 
     def run(self, inputs: Inputs, context: Context) -> Outcome:
         from nasdistill.data.seeds import derived_seed, generator_for, seeded
-        from nasdistill.growth.deepening import carried_further
+        from nasdistill.growth.new_channels import widened
         from nasdistill.growth.plan import size, widths_of
         from nasdistill.growth.student import Student
-        from nasdistill.growth.widening import SYMMETRY
         from nasdistill.models.base import Network, save_network
 
         spec, network = network_for_data("student", self.student, inputs, context, classes=self.classes)
@@ -77,7 +91,8 @@ class GrowTeacher(GrowOptions, Stage):
         if self.warm:
             generator = generator_for(context.seed, "warm")
             with seeded(derived_seed(context.seed, "blocks"), context.engine.device):
-                teacher = carried_further(spec, network.cpu(), grown.spec, noise=SYMMETRY, generator=generator)
+                network.cpu()
+                teacher = widened(student, grown.spec, self.new_channels, generator).cpu()
         else:
             teacher = grown.spec.build()
         save_network(context.folder, grown.spec, teacher if self.warm else None)

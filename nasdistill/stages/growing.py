@@ -57,9 +57,13 @@ class GrowthOptions(Options):
                 raise SpecError(f"{key} is {options[key]!r} here but {value!r} in the method; give it once", (key,))
         return {**options, **own}
 
+    def looks_at_images(self) -> bool:
+        """Whether anything is measured on them."""
+        return bool(self.method.measures)
+
     def without_effect(self, facts: Facts) -> Iterator[tuple[str, str]]:
         yield from super().without_effect(facts)
-        if not self.method.measures:
+        if not self.looks_at_images():
             for name in self.differs("images", "batch_size"):
                 yield name, f"{self.method.registered_name!r} measures no importance"
         elif facts.training and self.images > sum(facts.training):

@@ -10,8 +10,9 @@ import torch
 from torch import nn
 
 from nasdistill.errors import UserError
-from nasdistill.growth.deepening import carried_further, deepened
+from nasdistill.growth.deepening import as_deep_as, deepened
 from nasdistill.growth.plan import growable, with_model
+from nasdistill.growth.widening import carried
 from nasdistill.models.base import MODELS, NetworkSpec
 
 MOBILE = {
@@ -70,7 +71,7 @@ def test_deeper_and_wider_at_once() -> None:
         shape=(3, 8, 8),
         classes=5,
     )
-    grown = carried_further(spec, network, other, noise=0.0, generator=torch.Generator().manual_seed(0))
+    grown = carried(*as_deep_as(other, spec, network), other)
     images = torch.randn(4, 3, 8, 8, dtype=torch.float64)
     torch.testing.assert_close(grown(images), network(images), rtol=1e-9, atol=1e-9)
 

@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from nasdistill.artifacts import Artifact, publish
+from nasdistill.component import Facts
 from nasdistill.data.base import Data
 from nasdistill.data.preparation import load
 from nasdistill.errors import SpecError, UserError
@@ -197,6 +198,27 @@ def test_a_warm_teacher_begins_with_what_its_student_computes(
     difference = (ours - theirs).abs().max()
     assert difference < 0.05 * theirs.abs().max()
     assert bool(difference > 0) is (method != "depth")  # which adds blocks alone; else noise tells copies apart
+
+
+@pytest.mark.parametrize("new_channels", ["zero", "gradmax"])
+def test_new_channels_without_effect_leave_the_teacher_exactly_its_students_function(
+    tmp_path: Path, data: Data, new_channels: str
+) -> None:
+    artifact = trained_student(tmp_path / "student")
+    for name in "ab":
+        grow(tmp_path / name, data, artifact, method="uniform", warm=True, new_channels=new_channels)
+    spec, network = load_network(artifact.folder)
+    grown, again = (load_network(tmp_path / name)[1] for name in "ab")
+    images = torch.randn(40, *spec.shape)
+    with torch.no_grad():
+        torch.testing.assert_close(grown.eval()(images), network.eval()(images), rtol=1e-4, atol=1e-5)
+    assert all(map(torch.equal, grown.state_dict().values(), again.state_dict().values()))
+
+
+def test_new_channels_of_a_teacher_that_is_drawn_are_told_to_have_no_effect() -> None:
+    assert [name for name, _why in config(new_channels="zero").without_effect(Facts(10))] == ["new_channels"]
+    told = config(method="uniform", warm=True, new_channels="gradmax", images=64).without_effect(Facts(10))
+    assert not [*told]
 
 
 @pytest.mark.parametrize(
