@@ -86,12 +86,12 @@ def inspect_network(
 
 def _show_channels(spec: NetworkSpec, as_json: bool, picture: Path | None, name: str) -> None:
     from nasdistill.cli.tables import show, show_table
-    from nasdistill.models.channels import channel_groups
     from nasdistill.models.channels.graph import graph_of
+    from nasdistill.models.channels.widths import tried_groups
     from nasdistill.report.channel_plots import draw_channels
     from nasdistill.storage import write_text
 
-    groups = channel_groups(spec.build(), spec.reads)
+    groups = tried_groups(spec.build(), spec.reads)
     graph = graph_of(groups)
     if picture is not None:
         write_text(picture, draw_channels(graph, f"Groups of channels of {name}"))

@@ -50,8 +50,17 @@ def reason_not_to_grow(spec: NetworkSpec) -> str | None:
     if spec.model.registered_name not in MODELS.loaded():
         return "a module of your own cannot grow, as no spec builds another like it; register a model for it"
     if scalable(spec) is None:
-        return f"the model {spec.model.registered_name!r} cannot grow: no channels of its network can change in number"
+        who = f"the model {spec.model.registered_name!r} cannot grow"
+        return f"{who}: no channels of its network can change in number{why_fixed(spec)}"
     return None
+
+
+def why_fixed(spec: NetworkSpec) -> str:
+    """Of a network no channels of which can change, why the first ones stay, to follow a sentence."""
+    from nasdistill.models.channels.widths import tried_groups
+
+    first = next(iter(tried_groups(spec.build(), spec.reads)), None)
+    return f"; those of {first.name!r} stay, because {first.fixed}" if first is not None else ""
 
 
 def growable(spec: NetworkSpec) -> Scalable:

@@ -19,7 +19,7 @@ from nasdistill.growth.coupling import groups_of
 from nasdistill.growth.criteria import Criterion
 from nasdistill.growth.importance import estimate_statistics, read_by_layers
 from nasdistill.growth.methods.fisher import COST
-from nasdistill.growth.plan import channel_costs, size, widths_of, with_model
+from nasdistill.growth.plan import channel_costs, size, why_fixed, widths_of, with_model
 from nasdistill.growth.student import Student
 from nasdistill.growth.widening import carried
 from nasdistill.models.base import MODELS, NetworkSpec
@@ -77,9 +77,7 @@ def with_groups(spec: NetworkSpec) -> NetworkSpec:
     if not isinstance(model, WithWidths):
         model = WithWidths.of(model, spec.shape)
     if not model.groups():
-        fixed = next(iter(groups_of(spec)), None)
-        why = f": those of {fixed.name!r} stay, as {fixed.fixed}" if fixed is not None else ""
-        raise UserError(f"no channels of {spec.model.registered_name!r} can leave{why}")
+        raise UserError(f"no channels of {spec.model.registered_name!r} can leave{why_fixed(spec)}")
     return with_model(spec, model)
 
 
@@ -163,7 +161,8 @@ def without_lowest(
 
 def groups_to_shrink(spec: NetworkSpec, network: nn.Module) -> list[ChannelGroup]:
     """The groups that can lose channels and whose channels are read by layers alone."""
-    return [group for group in groups_of(spec) if group.fixed is None and read_by_layers(network, group)]
+    units = widths_of(spec)
+    return [group for group in groups_of(spec) if group.name in units and read_by_layers(network, group)]
 
 
 def _scores(criterion: Criterion, student: Student) -> dict[str, torch.Tensor]:

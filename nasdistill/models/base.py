@@ -234,7 +234,9 @@ def save_network(folder: Path, spec: NetworkSpec, network: nn.Module | None) -> 
 def _weights(network: nn.Module) -> bytes:
     from safetensors.torch import save
 
-    return save({name: value.detach().cpu().contiguous() for name, value in network.state_dict().items()})
+    # copies, as layers may share a tensor, which is then stored for each of them
+    state = {name: value.detach().to("cpu", copy=True) for name, value in network.state_dict().items()}
+    return save({name: value.contiguous() for name, value in state.items()})
 
 
 def load_spec(folder: Path) -> NetworkSpec:

@@ -16,8 +16,8 @@ from torch import nn
 from nasdistill.data.base import Shape
 from nasdistill.errors import UserError, unknown
 from nasdistill.models.base import MODELS, Model
-from nasdistill.models.channels import ChannelGroup, Place, channel_groups
-from nasdistill.models.channels.widths import new_shapes, set_widths
+from nasdistill.models.channels import ChannelGroup, Place
+from nasdistill.models.channels.widths import new_shapes, set_widths, tried_groups
 from nasdistill.models.inspection import layers
 from nasdistill.models.scalable import Measure, Point, Scalable, Unit
 from nasdistill.registry import ComponentOf
@@ -105,7 +105,7 @@ def _built(model: str, shape: Shape, classes: int) -> nn.Module:
 @functools.lru_cache(maxsize=32)
 def _groups(model: str, shape: Shape, classes: int) -> tuple[ChannelGroup, ...]:
     with torch.device("cpu"), torch.random.fork_rng(devices=[]):
-        return channel_groups(_built(model, shape, classes), shape)
+        return tried_groups(_built(model, shape, classes), shape)
 
 
 @dataclass(frozen=True)

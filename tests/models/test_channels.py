@@ -7,12 +7,13 @@ from collections.abc import Callable
 
 import pytest
 import torch
+from safetensors.torch import load
 from torch import nn
 from torch.nn import functional
 
-from nasdistill.models.base import MODELS
-from nasdistill.models.channels import ChannelGroup, channel_groups
-from nasdistill.models.channels.widths import set_widths
+from nasdistill.models.base import MODELS, _weights
+from nasdistill.models.channels import BRANCHES, ChannelGroup, channel_groups
+from nasdistill.models.channels.widths import set_widths, tried_groups
 
 Forward = Callable[[nn.ModuleDict, torch.Tensor], torch.Tensor]
 
@@ -169,7 +170,7 @@ def test_where_they_lie_by_hand() -> None:
         (
             lambda m, x: m["c"](mean(m["a"](x))) * (2 if m["a"](x).sum() > 0 else 3),
             {"a": conv(3, 4), "c": nn.Linear(4, 2)},
-            "sum is over them",
+            BRANCHES,
         ),
         (
             lambda m, x: m["c"](mean(m["a"](x).softmax(1))),
@@ -180,6 +181,57 @@ def test_where_they_lie_by_hand() -> None:
 )
 def test_what_is_not_understood_stays_and_says_why(forward: Forward, layers: dict[str, nn.Module], reason: str) -> None:
     assert groups_of(Written(forward, **layers))["a"].fixed == reason
+
+
+def test_a_branch_by_a_constant_is_none() -> None:
+    def forward(m: nn.ModuleDict, x: torch.Tensor) -> torch.Tensor:
+        return m["c"](mean(m["a"](x))) * (2 if torch.tensor(3.0) > torch.arange(2.0).sum() else 3)
+
+    assert groups_of(Written(forward, a=conv(3, 4), c=nn.Linear(4, 2)))["a"].fixed is None
+
+
+@pytest.mark.parametrize("layers", ["one module", "one weight"])
+def test_a_layer_that_lies_in_two_places_stays_and_what_is_read_of_it_does_not(layers: str) -> None:
+    twice = conv(4, 4)
+    again = twice if layers == "one module" else conv(4, 4)
+    again.weight, again.bias = twice.weight, twice.bias
+    network = Written(
+        lambda m, x: m["d"](mean(m["c"](m["again"](m["b"](m["a"](x)))))),
+        a=conv(3, 4),
+        b=twice,
+        again=again,
+        c=conv(4, 5),
+        d=nn.Linear(5, 2),
+    )
+    groups = groups_of(network)
+    assert groups["a"].fixed == "several layers share them"
+    assert groups["c"].fixed is None
+    assert torch.equal(load(_weights(network))["layers.again.weight"], twice.weight)
+
+
+class Attention(nn.Module):
+    """Two heads of four numbers each, beside what it reads, and a hidden layer."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem, self.values, self.joined = nn.Conv2d(3, 8, 8, 8), nn.Linear(8, 24), nn.Linear(8, 8)
+        self.hidden, self.out, self.classifier = nn.Linear(8, 12), nn.Linear(12, 8), nn.Linear(8, 2)
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        tokens = self.stem(images).flatten(2).transpose(1, 2)
+        shape = tokens.shape
+        queries, keys, values = self.values(tokens).reshape(*shape[:2], 3, 2, 4).permute(2, 0, 3, 1, 4).unbind(0)
+        read = (queries @ keys.transpose(-2, -1)).softmax(-1) @ values
+        tokens = tokens + self.joined(read.transpose(1, 2).reshape(shape))
+        logits: torch.Tensor = self.classifier((tokens + self.out(self.hidden(tokens).relu())).mean(1))
+        return logits
+
+
+def test_widths_that_heads_divide_stay_and_say_why() -> None:
+    groups = {group.name: group for group in tried_groups(Attention(), (3, 16, 16))}
+    assert groups["hidden"].fixed is None
+    assert groups["values"].fixed == "it is not known what bmm does to them"
+    assert str(groups["stem"].fixed).startswith("the network's code fails with one more: shape '[1, 4, 9]' is invalid")
 
 
 def test_norms_over_channels_are_told() -> None:

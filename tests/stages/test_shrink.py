@@ -138,7 +138,7 @@ def test_wrong_options_are_told(options: dict[str, Any], path: tuple[str, ...], 
             {"name": "mlp", "hidden": []},
             {},
             ("network",),
-            "no channels of 'mlp' can leave: those of 'classifier' stay, as they are the network's outputs",
+            "no channels of 'mlp' can leave; those of 'classifier' stay, because they are the network's outputs",
         ),
     ],
 )

@@ -23,6 +23,8 @@ from nasdistill.models.channels.tracer import Tracer, tensors_in
 from nasdistill.models.inspection import blank_image
 from nasdistill.training.modes import in_evaluation_mode
 
+BRANCHES = "the network's code asks for numbers that it computes, so that other images may take another way"
+
 
 @dataclass(frozen=True)
 class Place:
@@ -74,6 +76,8 @@ def channel_groups(network: nn.Module, shape: Shape) -> tuple[ChannelGroup, ...]
 
 
 def _groups(tracer: Tracer) -> Iterator[ChannelGroup]:
+    for name in tracer.shared:
+        tracer.fix_state(name, "several layers share them")
     for name in tracer.state.keys() - tracer.used:
         tracer.fix_state(name, "they take no part in the forward pass")
     sides = [(name, at) for name, tensor in tracer.state.items() for at in range(tensor.ndim)]
@@ -84,7 +88,8 @@ def _groups(tracer: Tracer) -> Iterator[ChannelGroup]:
     for channel, lies in itertools.groupby(lying, key=lambda each: each[0]):
         here = [each[1:] for each in lies]
         where = tuple(side for side, _at in here)
-        what = tracer.names.reason(channel), tracer.names.is_mixed(channel)
+        reason = BRANCHES if tracer.branches else tracer.names.reason(channel)
+        what = reason, tracer.names.is_mixed(channel)
         alike.setdefault((where, *what), []).append([at for _side, at in here])
     taken: Counter[str] = Counter()
     for (where, fixed, mixed), channels in alike.items():

@@ -46,7 +46,11 @@ def _cuts(tracer: Tracer, operation: Any, arguments: Sequence[Any], outputs: Any
     whole, parts = tracer.of(arguments[0]), [tracer.of(part) for part in tensors_in(outputs)]
     if whole is None:
         return
-    cut = [at for at in varying(whole) if any(part is not None and part.shape[at] < whole.shape[at] for part in parts)]
+    if operation.overloadpacket.__name__ in ("select", "unbind"):
+        gone = arguments[1] % whole.ndim if len(arguments) > 1 else 0
+        cut = gone in varying(whole)
+    else:
+        cut = any(part is not None and part.shape[at] < whole.shape[at] for part in parts for at in varying(whole))
     if not cut:
         return
     first = parts[0]
@@ -243,7 +247,7 @@ def _layer_norm(tracer: Tracer, operation: Any, arguments: Sequence[Any], output
 
 
 def _looks(tracer: Tracer, _operation: Any, arguments: Sequence[Any], _outputs: Any) -> None:
-    tracer.fix(arguments[0], "what the network computes depends on their values")
+    tracer.branches |= arguments[0] not in tracer.constants
 
 
 _MOVING = (

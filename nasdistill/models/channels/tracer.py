@@ -30,6 +30,8 @@ class Tracer(TorchDispatchMode):
         turned: of views of weights, the state's name and the dimension of it that each of theirs is.
         known: dimensions of the state's tensors that hold channels.
         reading: those of them that are inputs of weights.
+        shared: the first names of those of the state's tensors that have several.
+        branches: the network's code asked for a number that it had computed, so that other images may run otherwise.
     """
 
     def __init__(self, network: nn.Module, rules: Mapping[str, Rule]) -> None:
@@ -49,17 +51,25 @@ class Tracer(TorchDispatchMode):
         self.used: set[str] = set()
         for name, tensor in self.state.items():
             self.turned[tensor] = (name, tuple(range(tensor.ndim)))
+        every = [*network.named_parameters(remove_duplicate=False), *network.named_buffers(remove_duplicate=False)]
+        again = [tensor for name, tensor in every if name not in self.state and tensor in self.turned]
+        self.shared = {self.turned[tensor][0] for tensor in again}
+        self.constants: WeakIdKeyDictionary = WeakIdKeyDictionary()
+        self.branches = False
 
     def __torch_dispatch__(
         self, operation: Any, types: Any, arguments: Sequence[Any] = (), named: Mapping[str, Any] | None = None
     ) -> Any:
         outputs = operation(*arguments, **(named or {}))
         name = operation.overloadpacket.__name__.rstrip("_")
+        given = tensors_in([*arguments, *(named or {}).values()])
+        if name == "lift_fresh" or all(tensor in self.constants for tensor in given):
+            self.constants.update(dict.fromkeys(tensors_in(outputs)))
         rule = self.rules.get(name) or (self.rules["pointwise"] if torch.Tag.pointwise in operation.tags else None)
         if rule is not None:
             rule(self, operation, arguments, outputs)
         else:
-            for tensor in tensors_in([*arguments, *(named or {}).values()]):
+            for tensor in given:
                 self.fix(tensor, f"it is not known what {name} does to them")
         return outputs
 

@@ -2,15 +2,49 @@
 
 from __future__ import annotations
 
+import copy
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 import torch
 from torch import nn
 from torch.nn.modules.batchnorm import _NormBase
 from torch.nn.modules.conv import _ConvNd, _ConvTransposeNd
 
-from nasdistill.models.channels import ChannelGroup
+from nasdistill.data.base import Shape
+from nasdistill.models.channels import ChannelGroup, channel_groups
+from nasdistill.models.inspection import blank_image
+from nasdistill.training.modes import in_evaluation_mode
+
+
+def tried_groups(network: nn.Module, shape: Shape) -> tuple[ChannelGroup, ...]:
+    """As `channel_groups`; groups stay with which the network's code fails when they have one channel more.
+
+    A network may count on its own number of channels, as for the heads of its attention, where no operation tells.
+    """
+    groups = channel_groups(network, shape)
+    free = [group for group in groups if group.fixed is None]
+    if _fails(network, groups, shape, free) is None:
+        return groups
+    told = {group.name: _fails(network, groups, shape, [group]) for group in free}
+    return tuple(replace(group, fixed=group.fixed or told[group.name]) for group in groups)
+
+
+def _fails(
+    network: nn.Module, groups: Sequence[ChannelGroup], shape: Shape, wider: Sequence[ChannelGroup]
+) -> str | None:
+    """Why a copy of the network does not run with one more channel in each of these groups."""
+    if not wider:
+        return None
+    other = copy.deepcopy(network)
+    set_widths(other, groups, {group.name: group.width + 1 for group in wider})
+    try:
+        with in_evaluation_mode(other), torch.no_grad():
+            other(blank_image(other, shape))
+    except (RuntimeError, ValueError, TypeError, IndexError) as error:
+        return f"the network's code fails with one more: {str(error).splitlines()[0]}"
+    return None
 
 
 def new_shapes(
