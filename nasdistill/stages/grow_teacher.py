@@ -39,8 +39,8 @@ class GrowOptions(MatchesClasses, GrowthOptions):
 
     def without_effect(self, facts: Facts) -> Iterator[tuple[str, str]]:
         yield from super().without_effect(facts)
-        if not self.warm and self.differs("new_channels"):
-            yield "new_channels", "without `warm: true` all of the teacher is drawn anew"
+        for name in () if self.warm else self.differs("new_channels"):
+            yield name, "without `warm: true` all of the teacher is drawn anew"
 
 
 @STAGES.register("grow-teacher")
@@ -48,9 +48,9 @@ class GrowTeacher(GrowOptions, Stage):
     """Grow a student's architecture into its teacher's, to a given multiple of its size.
 
     `fisher` widens the units of channels that matter most to the loss (the cells of a DARTS network), `uniform` widens
-    all alike, `depth` adds blocks, `compound` does both, `random` widens any. All reach the same size, so that their
-    teachers are comparable. The result is an architecture without weights, or a `warm` one with those of a trained
-    student; train it to have a teacher.
+    all alike, `depth` adds blocks, `compound` does both, `random` widens any, `fisher-groups` lets depthwise filters
+    read more channels. All reach the same size, so that their teachers are comparable. The result is an architecture
+    without weights, or a `warm` one with those of a trained student; train it to have a teacher.
     """
 
     source = "Fisher scores of Theis et al. 2018; widening of Chen et al. 2016, Net2Net, and Evci et al. 2022, GradMax"

@@ -14,11 +14,14 @@ from torch import nn
 from nasdistill.errors import Interrupted, SpecError, UserError
 from nasdistill.growth.importance import unit_importance
 from nasdistill.growth.methods import GROWTH_METHODS, Grown
+from nasdistill.growth.methods.fisher_groups import halved
 from nasdistill.growth.plan import size
 from nasdistill.growth.stepwise import GrowthRule
 from nasdistill.growth.student import Student
 from nasdistill.growth.widening import widen
 from nasdistill.models.base import MODELS, NetworkSpec
+from nasdistill.models.inspection import count_parameters, multiply_adds
+from nasdistill.models.with_groups import WithGroups, depthwise_layers
 from nasdistill.training.checkpoints import Checkpoints
 from nasdistill.training.engine import Engine, EngineSettings
 from nasdistill.training.records import Records
@@ -202,6 +205,66 @@ def test_fisher_goes_on_where_it_was_stopped(last: int, engine: Engine, tmp_path
     records = Noted()
     assert grow(method, engine, tmp_path, records=records) == unbroken
     assert records.at[0] == 3 * -(-last // 3)  # what was scored before the stop is not scored again
+
+
+def test_fisher_groups_widens_nothing_and_halves_groups_where_the_score_is_highest(
+    engine: Engine, tmp_path: Path
+) -> None:
+    spec, _network = student()
+    for measure in ("params", "flops"):
+        grown = grow({"name": "fisher-groups", "measure": measure}, engine, tmp_path)
+        rebuilt = NetworkSpec.model_validate_json(grown.spec.model_dump_json())
+        network = rebuilt.build()
+        counted = {"params": count_parameters(network), "flops": multiply_adds(network, (1, 8, 8))}
+        assert counted[measure] / size(spec, measure) == pytest.approx(2.0, rel=0.02)
+        assert grown.steps[0]["unit"] == f"cells.{max((0, 3), key=grown.importance['before'].__getitem__)}"
+        plain = dict(spec.build().named_modules())
+        for path, module in network.named_modules():
+            if isinstance(module, nn.Conv2d):
+                old = plain[path]
+                assert module.out_channels == old.out_channels
+                assert module.groups == rebuilt.model.groups.get(path, old.groups) <= old.groups
+    assert {step["unit"] for step in grown.steps} <= {"cells.0", "cells.3"}  # cells 1 and 2 pool
+    network(torch.randn(2, 1, 8, 8)).sum().backward()
+    assert all(
+        each.grad.any() for name, each in network.named_parameters() if name.rpartition(".")[0] in rebuilt.model.groups
+    )
+
+
+def test_groups_that_are_halved_stay_of_equal_size() -> None:
+    assert [halved(16, 16), halved(16, 2), halved(6, 6), halved(6, 3), halved(23, 23), halved(15, 5)] == [
+        8,
+        1,
+        3,
+        1,
+        1,
+        1,
+    ]
+
+
+def test_fisher_groups_tells_what_it_cannot_do() -> None:
+    method = GROWTH_METHODS.parse("fisher-groups")
+    plain = NetworkSpec(model=MODELS.parse("wrn-10-1"), shape=(1, 8, 8), classes=2)
+    assert method.reason_to_refuse(plain) == "the model 'wrn' has no depthwise layers, whose groups could become fewer"
+    assert method.reason_to_refuse(student()[0]) is None
+    most = GROWTH_METHODS.parse({"name": "fisher-groups", "ratio": 50.0}).reason_to_refuse(student()[0])
+    assert most is not None
+    assert most.startswith("one group in each depthwise layer cannot reach 50 times the student's params")
+    assert method.reason_not_to_carry(plain) == "'fisher-groups' draws the filters of grouped layers anew"
+
+
+@pytest.mark.parametrize(
+    ("groups", "sentence"),
+    [
+        ({"cells.0.preprocess": 1}, "unknown depthwise convolution 'cells.0.preprocess'"),
+        ({"PATH": 4}, "the 6 channels of .* cannot be in 4 groups of equal size"),
+    ],
+)
+def test_wrong_groups_are_told(groups: dict[str, int], sentence: str) -> None:
+    spec, network = student()
+    first = next(path for path, _layer in depthwise_layers(network))
+    with pytest.raises(UserError, match=sentence):
+        WithGroups.of(spec.model, {path.replace("PATH", first): n for path, n in groups.items()}).build((1, 8, 8), 2)
 
 
 @pytest.mark.parametrize("name", ["uniform", "depth", "compound", "random", "fisher"])

@@ -217,6 +217,7 @@ def test_new_channels_without_effect_leave_the_teacher_exactly_its_students_func
 
 def test_new_channels_of_a_teacher_that_is_drawn_are_told_to_have_no_effect() -> None:
     assert [name for name, _why in config(new_channels="zero").without_effect(Facts(10))] == ["new_channels"]
+    assert not [*config().without_effect(Facts(10))]
     told = config(method="uniform", warm=True, new_channels="gradmax", images=64).without_effect(Facts(10))
     assert not [*told]
 
