@@ -11,20 +11,19 @@ from nasdistill.errors import UserError
 from nasdistill.growth.plan import growable, with_model
 from nasdistill.models.base import NetworkSpec
 from nasdistill.models.channels import ChannelGroup, channel_groups
+from nasdistill.models.foresight import tentatively
 
 
 def groups_of(spec: NetworkSpec) -> tuple[ChannelGroup, ...]:
-    """The groups of channels of the network that a spec builds; no weights are made."""
+    """The groups of channels of the network that a spec builds."""
     return _groups(spec.model_dump_json())
 
 
 @functools.lru_cache(maxsize=32)
 def _groups(spec: str) -> tuple[ChannelGroup, ...]:
     parsed = NetworkSpec.model_validate_json(spec)
-    with torch.device("meta"):
-        network = parsed.build()
-    network.to_empty(device="cpu")  # there torch takes longer, as it computes shapes in Python
-    return channel_groups(network, parsed.reads)
+    with tentatively():
+        return channel_groups(parsed.build(), parsed.reads)
 
 
 def filters_of(network: nn.Module, group: ChannelGroup) -> torch.Tensor:

@@ -24,12 +24,16 @@ from nasdistill.growth.student import Student
 from nasdistill.growth.widening import carried
 from nasdistill.models.base import MODELS, NetworkSpec
 from nasdistill.models.channels import ChannelGroup
+from nasdistill.models.foresight import tentatively
 from nasdistill.models.with_widths import WithWidths
 
 log = logging.getLogger(__name__)
 
 LEAST = 2
 """Channels that a group keeps at least: a depthwise convolution of one channel is a plain one, and grows otherwise."""
+
+UNUSED = 0.02
+"""Share of what a network may cost that need not be used."""
 
 Usage = Callable[[NetworkSpec], float]
 """How much a network costs, as a share of what it may."""
@@ -199,7 +203,7 @@ def _order(
 def _first_within(spec: NetworkSpec, order: Sequence[str], usage: Usage, allowed: float) -> NetworkSpec:
     """`spec` without as many of the first channels of `order` as it takes to cost no more than is allowed.
 
-    Where another channel than the last one brings it closer to that, this one leaves.
+    Where the last one leaves too much of that unused, it stays, and the next ones of the order leave that are cheaper.
     """
     widths = widths_of(spec)
 
@@ -208,17 +212,24 @@ def _first_within(spec: NetworkSpec, order: Sequence[str], usage: Usage, allowed
         return with_model(spec, spec.model.with_widths({name: widths[name] - by for name, by in counts.items()}))
 
     count = bisect_left(range(len(order)), True, key=lambda number: usage(without(order[:number])) <= allowed)
-    if not count:
+    if count == 0:
         return spec
-    others = dict.fromkeys(order[count - 1 :])
-    found = [without([*order[: count - 1], name]) for name in others]
-    return max((each for each in found if usage(each) <= allowed), key=usage, default=without(order[:count]))
+    leaving, found = list(order[: count - 1]), None
+    for name in order[count - 1 :]:
+        narrower = without([*leaving, name])
+        if usage(narrower) > allowed:
+            leaving.append(name)
+        elif found is None or usage(narrower) > usage(found):
+            found = narrower
+        if found is not None and usage(found) >= (1 - UNUSED) * allowed:
+            break
+    return found or without(leaving)
 
 
 def _rebuilt(student: Student, state: Mapping[str, Any]) -> Student:
     """The student as it had shrunk at a checkpoint."""
     spec = with_model(student.spec, student.spec.model.with_widths(state["widths"]))
-    with torch.device("meta"):
+    with tentatively():
         network = spec.build()
     network.load_state_dict(state["weights"], assign=True)
     return replace(student, spec=spec, network=network.train(student.network.training))

@@ -18,6 +18,7 @@ from nasdistill.growth.coupling import groups_of
 from nasdistill.growth.plan import with_width
 from nasdistill.models.base import NetworkSpec
 from nasdistill.models.channels import ChannelGroup, Place
+from nasdistill.models.foresight import tentatively
 
 SYMMETRY = 1e-3
 """Noise on copies, which would learn alike for ever, as a fraction of a weight's standard deviation."""
@@ -86,8 +87,8 @@ def carried(
     """
     generator = generator or torch.Generator().manual_seed(0)
     changes = changes_between(spec, other, sources or random_sources(generator))
-    with torch.device("meta"):
-        grown = other.build()
+    with tentatively():
+        grown = other.build()  # not on torch's meta device, where buffers that no state holds would stay
     empty = grown.state_dict()
     state = {
         name: resized(tensor, empty[name].shape, changes.get(name, ()), noise, generator)

@@ -99,7 +99,7 @@ class Shrink(ShrinkOptions, Stage):
     def run(self, inputs: Inputs, context: Context) -> Outcome:
         from nasdistill.data.loaders import evaluation_batches
         from nasdistill.growth.plan import size
-        from nasdistill.growth.shrinking import shrink
+        from nasdistill.growth.shrinking import UNUSED, shrink
         from nasdistill.growth.student import Student
         from nasdistill.models.base import Network, save_network
         from nasdistill.models.inspection import described
@@ -121,6 +121,9 @@ class Shrink(ShrinkOptions, Stage):
             estimate=self.statistics == "estimated",
         )
         self._check(spec, shrunk.spec, "without all channels that can leave")
+        if self.budget is None and (share := self._usage(spec)(shrunk.spec)) < 1 - UNUSED:
+            problem = f"the network comes no closer than {share * self.ratio:.3f}, as single channels weigh too much"
+            raise SpecError(problem, ("ratio",))
         found = engine.place(shrunk.network)
         validation = evaluate(found, evaluation_batches(data.validation, data, engine), engine)
         logits, truth = logits_of(found, evaluation_batches(data.test, data, engine), engine)

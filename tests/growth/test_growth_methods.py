@@ -77,9 +77,9 @@ def grow(
 
 
 @pytest.mark.parametrize("measure", ["params", "flops"])
-@pytest.mark.parametrize("name", ["uniform", "depth", "compound", "random", "fisher"])
+@pytest.mark.parametrize("name", ["uniform", "depth", "compound", "random", "fisher", "l1"])
 def test_every_method_reaches_the_size(name: str, measure: Any, engine: Engine, tmp_path: Path) -> None:
-    step = {"step": 0.5} if name in ("random", "fisher") else {}
+    step = {"step": 0.5} if name in ("random", "fisher", "l1") else {}
     grown = grow({"name": name, "measure": measure, **step}, engine, tmp_path)
     rebuilt = NetworkSpec.model_validate_json(grown.spec.model_dump_json())
     ratio = size(rebuilt, measure) / size(student()[0], measure)
@@ -145,6 +145,16 @@ def test_each_form_of_per_may_prefer_another_cell(
     method = GROWTH_METHODS.parse({"name": "fisher", "per": per})
     assert isinstance(method, GrowthRule)
     assert method.scores(Student(*student(), ThreeBatches(), engine)) == scores
+
+
+def test_l1_takes_the_cell_of_the_largest_filters(engine: Engine, tmp_path: Path) -> None:
+    spec, network = student()
+    for cell, scale in enumerate((0.1, 3.0, 0.2, 0.1)):
+        for layer in network.cells[cell].modules():
+            if isinstance(layer, nn.Conv2d):
+                nn.init.constant_(layer.weight, scale)
+    method = GROWTH_METHODS.parse({"name": "l1", "ratio": 1.2})
+    assert {step["unit"] for step in method.grow(Student(spec, network, ThreeBatches(), engine)).steps} == {"cells.1"}
 
 
 def test_copies_share_the_score_of_their_source(engine: Engine) -> None:

@@ -89,7 +89,7 @@ def test_a_student_begins_with_what_is_left(tmp_path: Path, data: Data, given: A
 @pytest.mark.parametrize(
     "model",
     [
-        "mlp-24-16",
+        "mlp-48-32",
         {"name": "darts", "genotype": "DARTS_V2", "channels": 4, "cells": 3},
         pytest.param("torchvision:mobilenet_v3_small", marks=pytest.mark.slow),
         pytest.param("torchvision:resnet18", marks=pytest.mark.slow),
@@ -107,6 +107,13 @@ def test_any_network_shrinks_and_grows_again(model: Any, tmp_path: Path, data: D
     with torch.no_grad():
         ours, theirs = grown(images), shrunk.module.eval()(images)
     assert (ours - theirs).abs().max() < 0.05 * theirs.abs().max()
+
+
+def test_a_ratio_between_two_sizes_is_told(tmp_path: Path, data: Data) -> None:
+    artifact = network_artifact(tmp_path / "given", data, "mlp-8")
+    with pytest.raises(SpecError, match=r"the network comes no closer than 0\.508") as caught:
+        shrink(tmp_path / "shrunk", data, artifact, ratio=0.6)
+    assert caught.value.path == ("ratio",)
 
 
 @pytest.mark.parametrize(

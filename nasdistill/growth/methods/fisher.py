@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import ClassVar, Literal
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, ClassVar, Literal
 
 from pydantic import Field
 
@@ -10,7 +11,11 @@ from nasdistill.growth.methods import GROWTH_METHODS
 from nasdistill.growth.plan import Read, channel_costs
 from nasdistill.growth.stepwise import GrowthRule
 from nasdistill.growth.student import Student
+from nasdistill.models.base import NetworkSpec
 from nasdistill.models.scalable import Measure
+
+if TYPE_CHECKING:
+    import torch
 
 Per = Literal["unit", "channel", "parameter", "multiply-add", "top-channel"]
 COST: dict[Per, Measure] = {"parameter": "params", "multiply-add": "flops"}
@@ -42,12 +47,17 @@ class Fisher(GrowthRule):
 
         spec = student.spec
         importance = unit_importance(spec, student.network, self.read, student.batches, student.engine)
-        if self.per == "unit":
-            return {unit: channels.sum().item() for unit, channels in importance.items()}
-        if self.per == "top-channel":
-            return {unit: channels.max().item() for unit, channels in importance.items()}
-        means = {unit: channels.mean().item() for unit, channels in importance.items()}
-        if self.per == "channel":
-            return means
-        costs = channel_costs(spec, COST[self.per])
-        return {unit: mean / costs[unit] for unit, mean in means.items()}
+        return scores_of_units(spec, importance, self.per)
+
+
+def scores_of_units(spec: NetworkSpec, importance: Mapping[str, torch.Tensor], per: Per) -> dict[str, float]:
+    """A score for each unit of those of its channels."""
+    if per == "unit":
+        return {unit: channels.sum().item() for unit, channels in importance.items()}
+    if per == "top-channel":
+        return {unit: channels.max().item() for unit, channels in importance.items()}
+    means = {unit: channels.mean().item() for unit, channels in importance.items()}
+    if per == "channel":
+        return means
+    costs = channel_costs(spec, COST[per])
+    return {unit: mean / costs[unit] for unit, mean in means.items()}
