@@ -46,16 +46,25 @@ class MobileNet(Scalable):
         return MobileNetwork(self, shape[0], classes)
 
     def units(self) -> tuple[Unit, ...]:
-        """The stem, each stage, and the head; within blocks there are `expansion` times as many channels."""
-        stages = (Unit(f"stages.{at}", stage.width) for at, stage in enumerate(self.stages))
+        """The stem, each stage, and the head; a stage whose first block adds what it reads is one with the one before.
+
+        Within blocks there are `expansion` times as many channels.
+        """
+        stages = (Unit(f"stages.{at}", stage.width) for at, stage in enumerate(self.stages) if not self._adds(at))
         return (Unit("stem", self.stem), *stages, Unit("head", self.head))
 
     def with_widths(self, widths: Mapping[str, int]) -> MobileNet:
         found = {unit.name: widths.get(unit.name, unit.width) for unit in self.units()}
-        stages = [
-            {**stage.model_dump(), "width": found[f"stages.{number}"]} for number, stage in enumerate(self.stages)
-        ]
+        width, stages = found["stem"], []
+        for at, stage in enumerate(self.stages):
+            width = found.get(f"stages.{at}", width)
+            stages.append({**stage.model_dump(), "width": width})
         return self.with_options(stem=found["stem"], stages=stages, head=found["head"])
+
+    def _adds(self, at: int) -> bool:
+        """Whether a stage's first block is residual."""
+        stage, before = self.stages[at], self.stages[at - 1].width if at else self.stem
+        return stage.stride == 1 and stage.width == before
 
     def blocks(self) -> int:
         """Of the deepest stage."""

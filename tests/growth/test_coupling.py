@@ -196,7 +196,11 @@ MOBILENET = {
     "name": "mobilenet",
     "stem": 4,
     "head": 8,
-    "stages": [{"width": 4, "expansion": 2, "stride": 2}, {"width": 6, "expansion": 3, "depth": 2}],
+    "stages": [
+        {"width": 4, "expansion": 2, "stride": 2},
+        {"width": 6, "expansion": 3, "depth": 2},
+        {"width": 6, "kernel": 5},  # its first block adds what it reads
+    ],
 }
 
 
