@@ -47,8 +47,9 @@ class ShrinkOptions(MatchesClasses):
     rounds: int = Field(
         1, gt=0, description="in how many rounds channels leave, by the same factor each; each round scores anew"
     )
-    statistics: Literal["kept", "estimated"] = Field(
-        "kept", description="of batch norms: those of the network, or new ones of the scored images after each round"
+    statistics: Literal["estimated", "kept"] = Field(
+        "estimated",
+        description="of batch norms: new ones of the scored images after each round, or those of the network",
     )
     images: int = Field(1024, gt=0, description="training images that importance is measured on, sampled with the seed")
     batch_size: int = Field(128, gt=0, description="images scored at a time; the scores do not depend on it")
