@@ -158,11 +158,11 @@ def _number(score: Any) -> float:
 
 def _rebuilt(student: Student, state: Mapping[str, Any]) -> Student:
     """The student as it had grown at a checkpoint."""
-    import torch
+    from nasdistill.models.foresight import tentatively
 
     widths = dict(zip(widths_of(student.spec), state["widths"], strict=True))
     spec = with_model(student.spec, growable(student.spec).with_widths(widths))
-    with torch.device("meta"):
+    with tentatively():  # not on the meta device, where buffers would be that no state holds
         network = spec.build()
     network.load_state_dict(state["weights"], assign=True)
     return replace(student, spec=spec, network=network)

@@ -33,8 +33,8 @@ class Growing(GrowthOptions):
     def _check(self) -> Growing:
         if self.after != sorted(set(self.after)):
             raise SpecError(f"must ascend, got {self.after}", ("after",))
-        if self.method.adds_layers:
-            problem = f"{self.method.registered_name!r} adds layers, and a network that trains can only become wider"
+        if self.method.changes_layers:
+            problem = f"{self.method.registered_name!r} changes layers, and a network that trains can only become wider"
             raise SpecError(problem, ("method",))
         if self.measure == "latency":
             problem = "no two measurements are alike, so that no training could be repeated; choose flops or params"

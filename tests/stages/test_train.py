@@ -180,7 +180,7 @@ def test_a_growing_training_that_is_stopped_ends_with_the_same_weights(
         ({"after": [2, 1]}, ("grow", "after"), r"must ascend, got \[2, 1\]"),
         ({"after": []}, ("grow", "after"), "at least 1 must be given"),
         ({"after": [1], "measure": "latency"}, ("grow", "measure"), "no two measurements are alike"),
-        ({"after": [1], "method": "depth"}, ("grow", "method"), "'depth' adds layers"),
+        ({"after": [1], "method": "depth"}, ("grow", "method"), "'depth' changes layers"),
     ],
 )
 def test_growth_that_makes_no_sense_is_told(options: dict[str, Any], path: tuple[str, ...], sentence: str) -> None:

@@ -42,7 +42,7 @@ class GrowthMethod(Component):
 
     measures: ClassVar[bool] = False
     """Whether it looks at images, to measure what matters."""
-    adds_layers: ClassVar[bool] = False
+    changes_layers: ClassVar[bool] = False
     """Whether the grown network may have layers that its student has not."""
 
     ratio: float = Field(2.0, gt=1, description="size of the teacher over the size of the student")

@@ -18,7 +18,7 @@ class Depth(GrowthMethod):
     where the first block is too much.
     """
 
-    adds_layers: ClassVar[bool] = True
+    changes_layers: ClassVar[bool] = True
     source: ClassVar[str] = "DARTS networks of 10 and of 25 cells: the same cells, stacked higher"
 
     def reason_to_refuse(self, spec: NetworkSpec) -> str | None:

@@ -29,7 +29,7 @@ class FisherGroups(GrowthMethod):
 
     source: ClassVar[str] = "code released with Whettam 2020; scores of Theis et al. 2018, Fisher pruning"
     measures: ClassVar[bool] = True
-    adds_layers: ClassVar[bool] = True
+    changes_layers: ClassVar[bool] = True
 
     read: Read = Field(
         "output",
