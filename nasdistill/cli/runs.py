@@ -79,6 +79,8 @@ def execute(sweep: Sweep, out: Path | None, general: General) -> None:
     from nasdistill.cli.tables import show
     from nasdistill.recipes import runner
     from nasdistill.report.exports import how_to_ask
+    from nasdistill.report.summaries import by_stage
+    from nasdistill.report.sweeps import preferred
 
     folder = out or default_folder(sweep.recipe)
     with polite_stops():
@@ -90,7 +92,7 @@ def execute(sweep: Sweep, out: Path | None, general: General) -> None:
     if record.sweep:
         show_sweep(record)
         show(f"tables: {folder / 'sweep.md'}, {folder / 'sweep.csv'}")
-    if ask := how_to_ask(record.rows):
+    if ask := how_to_ask(by_stage(record.rows), preferred(record)):
         show(f"ask it: {ask}")
     show(f"report: {folder / 'report.html'}")
 

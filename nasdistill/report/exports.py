@@ -7,8 +7,7 @@ import shlex
 from collections.abc import Iterator, Sequence
 
 from nasdistill.report import words
-from nasdistill.report.records import Row
-from nasdistill.report.summaries import StageSummary, summary_of
+from nasdistill.report.summaries import StageSummary, shipped, summary_of
 from nasdistill.report.tables import Cell, Table
 from nasdistill.words import size
 
@@ -37,10 +36,22 @@ def _lines(stage: StageSummary) -> Iterator[tuple[Cell, ...]]:
         )
 
 
-def how_to_ask(rows: Sequence[Row]) -> str | None:
-    """The command, to be typed where the run was, that classifies photographs with the last ONNX file of a run."""
-    for row in reversed(rows):
-        files = [told["file"] for told in row.exports.values() if told["file"].endswith(".onnx")]
-        if files and row.folder is not None:
-            return shlex.join(["nasdistill", "predict", os.path.relpath(row.folder / files[0]), "PHOTOS"])
-    return None
+def how_to_ask(stages: Sequence[StageSummary], preferred: StageSummary | None = None) -> str | None:
+    """The command, to be typed where a run was, by which the network to take classifies photographs.
+
+    Args:
+        preferred: as in `verdict`.
+
+    Returns:
+        that of its first ONNX file, or of its artifact if others are exported; None where none is.
+    """
+    take = preferred or shipped(stages)
+    if take is None or not any(stage.form for stage in stages):
+        return None
+    row = (take.exported(stages) or take).rows[0]
+    files = [told["file"] for told in row.exports.values() if told["file"].endswith(".onnx")]
+    if row.folder is None:
+        return None
+    return shlex.join(
+        ["nasdistill", "predict", os.path.relpath(row.folder / files[0] if files else row.folder), "PHOTOS"]
+    )

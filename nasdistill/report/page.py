@@ -36,6 +36,7 @@ TEST_ACCURACY = "test/accuracy"
 def write_report(record: RunRecord, path: Path) -> None:
     """Write the page of one run: what was run, what each step gained, and how to do it again."""
     stages = by_stage(record.rows)
+    preferred = sweeps.preferred(record)
     pairs = [(later.stage, earlier.stage, difference) for later, earlier, difference in comparable_pairs(stages)]
     write_page(
         path,
@@ -43,12 +44,12 @@ def write_report(record: RunRecord, path: Path) -> None:
             "page.html.j2",
             record=record,
             facts=_facts(record),
-            verdict=verdict(stages, sweeps.preferred(record)),
+            verdict=verdict(stages, preferred),
             steps=[(stage, words.gain(stage, stages[:number])) for number, stage in enumerate(stages)],
             results=tables.results(stages),
             differences=tables.differences(pairs) if pairs else None,
             exports=exports.table(stages),
-            how_to_ask=exports.how_to_ask(record.rows),
+            how_to_ask=exports.how_to_ask(stages, preferred),
             parts=[*([sweeps.part(record)] if record.sweep else []), *_overview(stages), *sections(stages)],
             provenance=_provenance(stages),
         ),

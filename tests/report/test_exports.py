@@ -51,8 +51,11 @@ def test_every_file_has_a_line_and_the_last_onnx_file_a_command(
         ("export", "network.half", "half", "130 kB", dash, dash, dash),
     ]
     assert exports.table(by_stage([STUDENT])) is None
-    assert exports.how_to_ask([STUDENT, EXPORT]) == "nasdistill predict out/export-1/network.onnx PHOTOS"
-    assert exports.how_to_ask([STUDENT]) is None
+    assert exports.how_to_ask(by_stage([STUDENT, EXPORT])) == "nasdistill predict out/export-1/network.onnx PHOTOS"
+    assert exports.how_to_ask(by_stage([STUDENT])) is None
+    (other,) = by_stage([dataclasses.replace(OTHER, folder=Path("out/other-1"))])
+    asked = exports.how_to_ask(by_stage([STUDENT, EXPORT]), preferred=other)
+    assert asked == "nasdistill predict out/other-1 PHOTOS", "not the file of another network"
     record = fake_run(tmp_path)
     write_report(dataclasses.replace(record, rows=(*record.rows, EXPORT)), tmp_path / "page.html")
     page = (tmp_path / "page.html").read_text()
