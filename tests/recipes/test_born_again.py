@@ -82,7 +82,7 @@ def test_their_small_forms_run(name: str, model: str, tmp_path: Path) -> None:
 def test_generations_become_one_network_again(tmp_path: Path) -> None:
     alone, again = options("born-again-to-one", "alone"), options("born-again-to-one", "again")
     assert {alone.pop("model"), again["student"]} == {"wrn-16-1"}
-    assert alone.pop("show_points") is None
+    assert (alone.pop("show_points"), alone.pop("grow")) == (None, None)
     assert alone.items() <= again.items()
     tiny = ("stages.ban,alone.model=wrn-10-1", "stages.again.student=wrn-10-1", "stages.ban,alone,again.epochs=1")
     record = tried("born-again-to-one", tmp_path / "out", *tiny)
