@@ -18,7 +18,7 @@ from nasdistill.errors import UserError
 from nasdistill.growth.coupling import groups_of
 from nasdistill.growth.deepening import as_deep_as
 from nasdistill.growth.student import LabelledImages, Student
-from nasdistill.growth.widening import SYMMETRY, carried, changes_between, elements
+from nasdistill.growth.widening import SYMMETRY, by_dimension, carried, changes_between
 from nasdistill.models.base import NetworkSpec
 from nasdistill.models.channels import ChannelGroup
 from nasdistill.training.engine import Engine
@@ -81,9 +81,7 @@ def with_zeros(spec: NetworkSpec, network: nn.Module, other: NetworkSpec) -> tup
     for name, old in network.state_dict().items():
         drawn = state[name].to(old)
         made, silent[name] = (torch.zeros(drawn.shape, dtype=torch.bool) for _ in range(2))
-        for dimension in sorted({before.dimension for before, _after, _channels in changes.get(name, ())}):
-            here = [change for change in changes[name] if change[0].dimension == dimension]
-            source, _copies = elements(old.shape[dimension], drawn.shape[dimension], here)
+        for dimension, here, source, _copies in by_dimension(old.shape, drawn.shape, changes.get(name, ())):
             old = old.index_select(dimension, source.to(old.device))
             for before, after, _channels in here:
                 mask = silent[name] if before.reads else made

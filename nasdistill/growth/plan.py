@@ -45,13 +45,21 @@ def scalable(spec: NetworkSpec) -> Scalable | None:
 
 def reason_not_to_grow(spec: NetworkSpec) -> str | None:
     """Why the widths of this model cannot change, in a sentence; None if they can."""
-    if spec.model.binary is not None:
-        return "a binary network cannot grow: grow the full-precision network and make the result binary"
-    if spec.model.registered_name not in MODELS.loaded():
-        return "a module of your own cannot grow, as no spec builds another like it; register a model for it"
+    reason = reason_not_to_rebuild(spec, "grow")
+    if reason is not None:
+        return reason
     if scalable(spec) is None:
         who = f"the model {spec.model.registered_name!r} cannot grow"
         return f"{who}: no channels of its network can change in number{why_fixed(spec)}"
+    return None
+
+
+def reason_not_to_rebuild(spec: NetworkSpec, change: Literal["grow", "shrink"]) -> str | None:
+    """Why no network of other widths can be built from this spec, in a sentence; None if one can."""
+    if spec.model.binary is not None:
+        return f"a binary network cannot {change}: {change} the full-precision network and make the result binary"
+    if spec.model.registered_name not in MODELS.loaded():
+        return f"a module of your own cannot {change}, as no spec builds another like it; register a model for it"
     return None
 
 
@@ -153,6 +161,10 @@ class Target:
     ratio: float
     tolerance: float
 
+    @functools.cached_property
+    def _students_size(self) -> float:
+        return self.size_of(self.student)
+
     def size_of(self, spec: NetworkSpec) -> float:
         """Size of `spec` in the unit of the measure: bytes of its file to a few, milliseconds as they were measured."""
         if self.measure in ("params", "flops"):
@@ -165,7 +177,7 @@ class Target:
 
     def ratio_of(self, spec: NetworkSpec) -> float:
         """Size of `spec` over that of the student."""
-        return self.size_of(spec) / self.size_of(self.student)
+        return self.size_of(spec) / self._students_size
 
     def distance(self, spec: NetworkSpec) -> float:
         """How far from the ratio `spec` is, as a fraction of it."""
@@ -221,8 +233,8 @@ def fitted(spec: NetworkSpec, target: Target) -> NetworkSpec:
 
     A whole number of channels of the base width, with all others in proportion, is taken where one meets the target;
     else widths are scaled by fractions of a channel and rounded; and in networks so small that this misses the target,
-    single units gain or lose channels. In a network that is to grow none becomes
-    narrower than it was, if the target can be met so.
+    single units gain or lose channels. In a network that is to grow none becomes narrower than it was, if the target
+    can be met so.
     """
     model = growable(spec)
     channels = model.base_width()

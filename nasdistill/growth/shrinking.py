@@ -19,12 +19,11 @@ from nasdistill.growth.coupling import groups_of
 from nasdistill.growth.criteria import Criterion
 from nasdistill.growth.importance import estimate_statistics, read_by_layers
 from nasdistill.growth.methods.fisher import COST
-from nasdistill.growth.plan import channel_costs, size, why_fixed, widths_of, with_model
+from nasdistill.growth.plan import channel_costs, reason_not_to_rebuild, size, why_fixed, widths_of, with_model
 from nasdistill.growth.student import Student
 from nasdistill.growth.widening import carried
-from nasdistill.models.base import MODELS, NetworkSpec
+from nasdistill.models.base import NetworkSpec
 from nasdistill.models.channels import ChannelGroup
-from nasdistill.models.foresight import tentatively
 from nasdistill.models.with_widths import WithWidths
 
 log = logging.getLogger(__name__)
@@ -71,13 +70,9 @@ def with_groups(spec: NetworkSpec) -> NetworkSpec:
     Raises:
         UserError: no group can lose channels.
     """
-    model = spec.model
-    if model.binary is not None:
-        raise UserError("a binary network cannot shrink: shrink the full-precision network and make the result binary")
-    if model.registered_name not in MODELS.loaded():
-        raise UserError(
-            "a module of your own cannot shrink, as no spec builds another like it; register a model for it"
-        )
+    model, reason = spec.model, reason_not_to_rebuild(spec, "shrink")
+    if reason is not None:
+        raise UserError(reason)
     if not isinstance(model, WithWidths):
         model = WithWidths.of(model, spec.shape)
     if not model.groups():
@@ -125,7 +120,8 @@ def shrink(
     if state is None:
         student = replace(student, network=copy.deepcopy(student.network))
     else:
-        student, steps = _rebuilt(student, state), state["steps"]
+        spec = with_model(student.spec, student.spec.model.with_widths(state["widths"]))
+        student, steps = student.restored(spec, state["weights"]), state["steps"]
 
     def capture() -> dict[str, Any]:
         return {"widths": widths_of(student.spec), "weights": student.network.state_dict(), "steps": steps}
@@ -224,12 +220,3 @@ def _first_within(spec: NetworkSpec, order: Sequence[str], usage: Usage, allowed
         if found is not None and usage(found) >= (1 - UNUSED) * allowed:
             break
     return found or without(leaving)
-
-
-def _rebuilt(student: Student, state: Mapping[str, Any]) -> Student:
-    """The student as it had shrunk at a checkpoint."""
-    spec = with_model(student.spec, student.spec.model.with_widths(state["widths"]))
-    with tentatively():
-        network = spec.build()
-    network.load_state_dict(state["weights"], assign=True)
-    return replace(student, spec=spec, network=network.train(student.network.training))

@@ -86,7 +86,8 @@ class GrowthRule(Stepwise):
         done = False
         state = checkpoints.load()
         if state is not None:
-            student = _rebuilt(student, state)
+            widths = dict(zip(widths_of(spec), state["widths"], strict=True))
+            student = student.restored(with_model(spec, growable(spec).with_widths(widths)), state["weights"])
             steps, before, scores, done = state["steps"], state["before"], state["scores"], state["done"]
             generator.set_state(state["generator"])
         else:
@@ -154,15 +155,3 @@ def _number(score: Any) -> float:
         return float(score)
     except (TypeError, ValueError, RuntimeError):  # text, or a tensor of several values
         return math.nan
-
-
-def _rebuilt(student: Student, state: Mapping[str, Any]) -> Student:
-    """The student as it had grown at a checkpoint."""
-    from nasdistill.models.foresight import tentatively
-
-    widths = dict(zip(widths_of(student.spec), state["widths"], strict=True))
-    spec = with_model(student.spec, growable(student.spec).with_widths(widths))
-    with tentatively():  # not on the meta device, where buffers would be that no state holds
-        network = spec.build()
-    network.load_state_dict(state["weights"], assign=True)
-    return replace(student, spec=spec, network=network)

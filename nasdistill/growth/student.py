@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from nasdistill.models.base import NetworkSpec
@@ -37,3 +37,12 @@ class Student:
     seed: int = 0
     checkpoints: Checkpoints = field(default_factory=Checkpoints)
     records: Records = field(default_factory=Records)
+
+    def restored(self, spec: NetworkSpec, weights: Mapping[str, torch.Tensor]) -> Student:
+        """As it was at a checkpoint, with a network of other widths."""
+        from nasdistill.models.foresight import tentatively
+
+        with tentatively():  # not on torch's meta device, where buffers would be that no state holds
+            network = spec.build()
+        network.load_state_dict(weights, assign=True)
+        return replace(self, spec=spec, network=network.train(self.network.training))

@@ -17,9 +17,10 @@ from nasdistill.growth.widening import (
     SYMMETRY,
     Change,
     Sources,
+    by_dimension,
     carried,
     changes_between,
-    elements,
+    is_read,
     random_sources,
 )
 from nasdistill.models.base import NetworkSpec
@@ -182,11 +183,8 @@ def resized_memory(tensor: torch.Tensor, shape: torch.Size, changes: Iterable[Ch
     otherwise, which is left out here.
     """
     grown = tensor
-    for dimension in sorted({old.dimension for old, _new, _channels in changes}):
-        here = [change for change in changes if change[0].dimension == dimension]
-        source, copies = elements(tensor.shape[dimension], shape[dimension], here)
+    for dimension, here, source, copies in by_dimension(tensor.shape, shape, changes):
         grown = grown.index_select(dimension, source.to(grown.device))
-        if not any(old.reads for old, _new, _channels in here):
-            along = [-1 if axis == dimension else 1 for axis in range(tensor.ndim)]
-            grown = grown / copies.reshape(along).to(grown) ** degree
+        if not is_read(here):
+            grown = grown / copies.to(grown) ** degree
     return grown

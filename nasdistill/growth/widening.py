@@ -8,7 +8,7 @@ Source: Chen et al. 2016, Net2Net: accelerating learning via knowledge transfer,
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 
 import torch
 from torch import nn
@@ -129,17 +129,32 @@ def resized(
 ) -> torch.Tensor:
     """A weight, bias or statistic along each dimension in which groups of channels have changed."""
     grown = tensor
-    for dimension in sorted({old.dimension for old, _new, _channels in changes}):
-        here = [change for change in changes if change[0].dimension == dimension]
-        source, copies = elements(tensor.shape[dimension], shape[dimension], here)
-        along = [-1 if axis == dimension else 1 for axis in range(tensor.ndim)]
+    for dimension, here, source, copies in by_dimension(tensor.shape, shape, changes):
         grown = grown.index_select(dimension, source.to(grown.device))
-        if any(old.reads for old, _new, _channels in here):
-            grown = grown / copies.reshape(along).to(grown)
+        if is_read(here):
+            grown = grown / copies.to(grown)
         if noise and grown.ndim > 1:
-            samples = torch.randn(grown.shape, generator=generator) * _is_repeated(source).reshape(along)
+            samples = torch.randn(grown.shape, generator=generator) * _is_repeated(source).reshape(copies.shape)
             grown = grown + noise * tensor.std(correction=0) * samples.to(grown)
     return grown
+
+
+def by_dimension(
+    shape: torch.Size, grown: torch.Size, changes: Iterable[Change]
+) -> Iterator[tuple[int, list[Change], torch.Tensor, torch.Tensor]]:
+    """Each dimension in which groups have changed, their changes, and as of `elements` the old index of each new one.
+
+    Copies are counted in a tensor that spreads along that dimension.
+    """
+    for dimension in sorted({old.dimension for old, _new, _channels in changes}):
+        here = [change for change in changes if change[0].dimension == dimension]
+        source, copies = elements(shape[dimension], grown[dimension], here)
+        yield dimension, here, source, copies.reshape([-1 if at == dimension else 1 for at in range(len(shape))])
+
+
+def is_read(changes: Iterable[Change]) -> bool:
+    """Whether the weights in which these changes lie read the channels."""
+    return any(old.reads for old, _new, _channels in changes)
 
 
 def elements(size: int, grown: int, changes: Sequence[Change]) -> tuple[torch.Tensor, torch.Tensor]:

@@ -132,6 +132,9 @@ def fit(
     if growth is not None:
         growth.begin(task, optimizer, average, settings.optimizer.state_degrees or {}, engine)
 
+    def scored() -> nn.Module:  # asked anew, as growth puts another network in its place
+        return average.module if average is not None else task.network
+
     losses, course = RunningLosses(), Training(len(batches))
     history = History(select=select, after=growth.last if growth is not None else 0)
     stopped: str | None = None
@@ -190,21 +193,20 @@ def fit(
             evaluated = last or course.epoch % settings.evaluate_every == 0
             if evaluated:
                 clock = time.perf_counter()
-                scored = average.module if average is not None else task.network
-                news |= task.score(scored, validation, test, engine)
+                news |= task.score(scored(), validation, test, engine)
                 course.evaluating += time.perf_counter() - clock
             if growth is not None:
                 news["parameters"] = growth.parameters()
             history.add(news, course.epoch)
             records.scalars(news, course.done)
             if evaluated and settings.keep == "selected" and history.selected == course.epoch:
-                course.kept = {name: value.detach().clone() for name, value in scored.state_dict().items()}
+                course.kept = {name: value.detach().clone() for name, value in scored().state_dict().items()}
             if growth is not None and growth.grow(course.epoch):
                 records.scalars(growth.widths(), course.done)
                 module, stepper = engine.setup(task, optimizer)
             state.step(course.done, course.number)
 
-    task.network.load_state_dict(course.kept or (average.module if average is not None else task.network).state_dict())
+    task.network.load_state_dict(course.kept or scored().state_dict())
     if stopped is not None:
         log.info("training ends after epoch %d: %s", course.epoch, stopped)
     return Fitted(

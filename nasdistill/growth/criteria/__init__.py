@@ -16,13 +16,16 @@ if TYPE_CHECKING:
     from nasdistill.models.channels import ChannelGroup
 
 
+Per = Literal["channel", "parameter", "multiply-add"]
+
+
 class Criterion(Component):
     """Base of all pruning criteria."""
 
     measures: ClassVar[bool] = False
     """Whether it looks at images."""
 
-    per: Literal["channel", "parameter", "multiply-add"] = Field(
+    per: Per = Field(
         "parameter",
         description="channels of different groups are compared by their score, or by it over what one costs",
     )

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, ClassVar, Literal
+from typing import TYPE_CHECKING, ClassVar
 
 from pydantic import Field
 
-from nasdistill.growth.criteria import CRITERIA, Criterion
+from nasdistill.growth.criteria import CRITERIA, Criterion, Per
 
 if TYPE_CHECKING:
     import torch
@@ -22,9 +22,7 @@ class Random(Criterion):
 
     source: ClassVar[str] = "the control experiment that the comparison of criteria needs"
 
-    per: Literal["channel", "parameter", "multiply-add"] = Field(
-        "channel", description="channels are compared by their number, or by it over what one costs"
-    )
+    per: Per = Field("channel", description="channels are compared by their number, or by it over what one costs")
 
     def scores(self, student: Student, groups: Sequence[ChannelGroup]) -> dict[str, torch.Tensor]:
         import torch

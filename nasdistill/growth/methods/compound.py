@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from typing import ClassVar
 
@@ -9,8 +10,8 @@ from pydantic import Field, model_validator
 
 from nasdistill.errors import SpecError
 from nasdistill.growth.methods import GROWTH_METHODS, Grown
-from nasdistill.growth.methods.depth import Depth
-from nasdistill.growth.plan import fitted, growable, record, with_model
+from nasdistill.growth.methods.depth import Depth, step_to, with_more_blocks
+from nasdistill.growth.plan import fitted, growable
 from nasdistill.models.base import NetworkSpec
 
 
@@ -35,14 +36,10 @@ class Compound(Depth):
         return self
 
     def _grown(self, spec: NetworkSpec) -> Grown:
-        target, model = self.target(spec), growable(spec)
-        depth = model.blocks() or 0
+        target, depth = self.target(spec), growable(spec).blocks() or 0
         phi = math.log(target.ratio) / math.log(self.alpha * self.beta**2)
-
-        def deepened(by: int) -> NetworkSpec:
-            return with_model(spec, model.with_blocks(depth + by))
-
+        deepened = functools.partial(with_more_blocks, spec)
         wanted = round(depth * self.alpha**phi) - depth
         deeper = deepened(min(wanted, target.passing(deepened, start=depth) - 1))
         found = target.checked(fitted(deeper, target), "adding depth and scaling all widths alike")
-        return Grown(found, [{"depth": growable(each).blocks(), **record(each, target)} for each in (deeper, found)])
+        return Grown(found, [step_to(each, target) for each in (deeper, found)])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from typing import Any, ClassVar
 
 from nasdistill.growth.methods import GROWTH_METHODS, Grown, GrowthMethod
@@ -44,23 +45,26 @@ class Depth(GrowthMethod):
         return self._grown(student.spec)
 
     def _grown(self, spec: NetworkSpec) -> Grown:
-        target, model = self.target(spec), growable(spec)
-        depth = model.blocks() or 0
-
-        def deepened(by: int) -> NetworkSpec:
-            return with_model(spec, model.with_blocks(depth + by))
-
-        over = target.passing(deepened, start=depth)
+        target = self.target(spec)
+        deepened = functools.partial(with_more_blocks, spec)
+        over = target.passing(deepened, start=growable(spec).blocks() or 0)
         nearest = target.nearest([deepened(over - 1), deepened(over)])
         if target.reached(nearest):
-            return Grown(nearest, [_step(nearest, target)])
+            return Grown(nearest, [step_to(nearest, target)])
         # Rather wider than narrower, so that it can begin with the student's weights.
         ways = [deepened(over - 1), nearest] if over > 1 else [nearest]
         found = [(deeper, fitted(deeper, target)) for deeper in ways]
         deeper, grown = next((each for each in found if target.reached(each[1])), found[-1])
         target.checked(grown, "adding depth and scaling all widths alike")
-        return Grown(grown, [_step(deeper, target), _step(grown, target)])
+        return Grown(grown, [step_to(deeper, target), step_to(grown, target)])
 
 
-def _step(spec: NetworkSpec, target: Target) -> dict[str, Any]:
+def with_more_blocks(spec: NetworkSpec, by: int) -> NetworkSpec:
+    """`spec` with so many blocks more, of the same widths."""
+    model = growable(spec)
+    return with_model(spec, model.with_blocks((model.blocks() or 0) + by))
+
+
+def step_to(spec: NetworkSpec, target: Target) -> dict[str, Any]:
+    """The reported values of a step to `spec`."""
     return {"depth": growable(spec).blocks(), **record(spec, target)}
