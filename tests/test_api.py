@@ -57,6 +57,9 @@ def test_training_and_distilling_give_the_bits_of_the_command_line(
     assert main(["fine-tune", "runs/train/stages/train", *words]) == 0
     digits = nd.load_data("digits", seed=3)
     taught_by = nd.train("mlp-16", digits, epochs=1, **FAST)
+    assert main(["shrink", "runs/train/stages/train", "--ratio", "0.51", "--data", "digits", "--seed", "3", *CPU]) == 0
+    half = nd.shrink(taught_by, digits, ratio=0.51, **FAST)
+    assert same(half.module, nd.load("runs/shrink/stages/shrink").module)
     tuned = nd.fine_tune(taught_by, digits, epochs=1, **FAST)
     assert same(tuned.module, nd.load("runs/fine-tune/stages/fine-tune").module)
     torch.manual_seed(99)

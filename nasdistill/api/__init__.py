@@ -27,6 +27,7 @@ from nasdistill.api.options import (
     GrowSettings,
     SearchSettings,
     Settings,
+    ShrinkSettings,
     TrainSettings,
     TransferSettings,
     takes_options,
@@ -60,6 +61,7 @@ __all__ = [
     "run",
     "save",
     "search",
+    "shrink",
     "train",
     "transfer",
 ]
@@ -144,6 +146,12 @@ def fine_tune(network: Given, data: Data, options: FineTuneSettings) -> Result:
 def grow(student: Given, data: Data, options: GrowSettings) -> Result:
     """Grow a student's architecture into its teacher's, which is not trained."""
     return cast(Result, run_stage("grow-teacher", {"student": student}, data, options))
+
+
+@takes_options(ShrinkSettings)
+def shrink(network: Given, data: Data, options: ShrinkSettings) -> Result:
+    """Take the channels out of a trained network that matter least; all others keep their weights."""
+    return cast(Result, run_stage("shrink", {"network": network}, data, options))
 
 
 @takes_options(DistilSettings)

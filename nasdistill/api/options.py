@@ -18,6 +18,7 @@ from nasdistill.stages.evaluate import EvaluateOptions
 from nasdistill.stages.fine_tune import FineTuneOptions
 from nasdistill.stages.grow_teacher import GrowOptions
 from nasdistill.stages.search import SearchOptions
+from nasdistill.stages.shrink import ShrinkOptions
 from nasdistill.stages.train import TrainOptions
 from nasdistill.stages.zero_shot import ZeroShotOptions
 from nasdistill.training.engine import DeviceSettings
@@ -54,6 +55,10 @@ class FineTuneSettings(Settings, FineTuneOptions):
 
 
 class GrowSettings(Settings, GrowOptions):
+    pass
+
+
+class ShrinkSettings(Settings, ShrinkOptions):
     pass
 
 

@@ -159,11 +159,6 @@ class Budget(Options):
             needs |= {name: value for name, value in exported.items() if name in self.limits()}
         return needs
 
-    def share(self, spec: NetworkSpec) -> float:
-        """What a network needs of what is counted, as a share of the limit that is nearest to being broken."""
-        limits = self.limits()
-        return max(measure(spec) / limits[name] for name, measure in COUNTED.items() if name in limits)
-
     def corrected(self, real: Budget, needs: Mapping[str, float]) -> Budget:
         """The budget that estimates have to keep, after a network that kept this one needs so much of the real one."""
         changed: dict[str, float] = {}
@@ -259,16 +254,19 @@ def narrowest(spec: NetworkSpec) -> NetworkSpec:
     return spec if reason_not_to_scale(spec) is not None else _at(with_units(spec), 1)
 
 
-def _usage(budget: Budget, first: NetworkSpec) -> Usage:
+def usage_like(budget: Budget, first: NetworkSpec, *, exported: bool = False) -> Usage:
     """How networks of the family of `first` use a budget; what is slow to tell is left out where all else is too much.
 
     Of a file all but the weights is taken to be as long as that of `first`.
+
+    Args:
+        exported: take the file that the exporter writes, in seconds, for one that is estimated.
     """
     graph = 0.0
     if budget.bytes is not None:
-        from nasdistill.models.onnx_costs import estimated_costs
+        from nasdistill.models.onnx_costs import bytes_like, estimated_costs
 
-        graph = estimated_costs(first)[0] - 4 * _parameters(first)
+        graph = (bytes_like(first, first) if exported else estimated_costs(first)[0]) - 4 * _parameters(first)
 
     def usage(spec: NetworkSpec) -> dict[str, float]:
         limits = budget.limits()
@@ -290,7 +288,7 @@ def _fitted(budget: Budget, json: str, narrowest: int) -> NetworkSpec:
     from nasdistill.models.base import NetworkSpec
 
     spec = NetworkSpec.model_validate_json(json)
-    usage = _usage(budget, spec)
+    usage = usage_like(budget, spec)
 
     def keeps(each: NetworkSpec) -> bool:
         return all(share <= 1 for share in usage(each).values())

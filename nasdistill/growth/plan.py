@@ -10,7 +10,9 @@ import warnings
 from bisect import bisect_left
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+from pydantic import Field
 
 from nasdistill.errors import SpecError, UserError
 from nasdistill.models.base import MODELS, NetworkSpec
@@ -29,8 +31,13 @@ x * [x > 0] * G = relu(x) * G; and DARTS operations begin with a ReLU.
 FRACTIONS = 64
 """Fractions of a channel of the base width that `fitted` tries."""
 
-TargetMeasure = Literal["params", "flops", "bytes", "latency"]
-"""What a growth's ratio can mean: what `size` counts, the ONNX file, or one image in onnxruntime on one thread."""
+TargetMeasure = Annotated[
+    Literal["params", "flops", "bytes", "latency"],
+    Field(
+        description="what size means: parameters, multiply-adds, bytes of the ONNX file, or the time of one image in "
+        "onnxruntime on one thread of this machine"
+    ),
+]
 
 
 def scalable(spec: NetworkSpec) -> Scalable | None:

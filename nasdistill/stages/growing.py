@@ -30,11 +30,7 @@ class GrowthOptions(Options):
         "fisher", validate_default=True, description="how it grows, e.g. uniform or {name: fisher, per: parameter}"
     )
     ratio: float = Field(2.0, gt=1, description="how many times as large it becomes")
-    measure: TargetMeasure = Field(
-        "params",
-        description="what size means: parameters, multiply-adds, bytes of the ONNX file, or the time of one image in "
-        "onnxruntime on one thread of this machine",
-    )
+    measure: TargetMeasure = "params"
     images: int = Field(1024, gt=0, description="training images that importance is measured on, sampled with the seed")
     batch_size: int = Field(128, gt=0, description="images scored at a time; the scores do not depend on it")
 

@@ -10,7 +10,7 @@ from pydantic import Field, model_validator
 
 from nasdistill.component import Facts
 from nasdistill.errors import SpecError, found_at
-from nasdistill.growth.budget import COUNTED, Budget
+from nasdistill.growth.budget import Budget, usage_like
 from nasdistill.registry import ComponentOf
 from nasdistill.stages.base import STAGES, Context, Inputs, Like, Outcome, Reference, Specs, Stage
 from nasdistill.stages.class_names import MatchesClasses
@@ -60,8 +60,9 @@ class ShrinkOptions(MatchesClasses):
             return self
         for name in self.differs("ratio", "measure"):
             raise SpecError("a budget takes the place of a ratio; give one of the two", (name,))
-        for name in self.budget.limits().keys() - COUNTED.keys():
-            raise SpecError(f"it must be counted while channels leave: limit {', '.join(COUNTED)}", ("budget", name))
+        if self.budget.latency_ms is not None:
+            others = ", ".join(name for name in Budget.model_fields if name != "latency_ms")
+            raise SpecError(f"it must be counted while channels leave: limit {others}", ("budget", "latency_ms"))
         return self
 
     def without_effect(self, facts: Facts) -> Iterator[tuple[str, str]]:
@@ -150,7 +151,8 @@ class Shrink(ShrinkOptions, Stage):
         from nasdistill.growth.plan import size
 
         if self.budget is not None:
-            return self.budget.share
+            usage = usage_like(self.budget, spec, exported=True)
+            return lambda each: max(usage(each).values())
         most = self.ratio * size(spec, self.measure)
         return lambda each: size(each, self.measure) / most
 

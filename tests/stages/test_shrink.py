@@ -14,6 +14,7 @@ from nasdistill.data.loaders import evaluation_batches
 from nasdistill.errors import SpecError
 from nasdistill.models.base import NetworkSpec, load_network
 from nasdistill.models.inspection import count_parameters, multiply_adds
+from nasdistill.models.onnx_costs import exported_costs
 from nasdistill.registry import build, registry
 from nasdistill.stages import STAGES, Outcome
 from nasdistill.storage import read_json
@@ -60,6 +61,11 @@ def test_a_trained_network_of_the_size_that_was_asked_for(
     assert len(told["steps"]) == options.get("rounds", 1)
     assert told["widths"]["after"] == told["steps"][-1]["widths"]
     assert all(0 < after <= width for width, after in zip(*told["widths"].values(), strict=True))
+
+
+def test_the_file_that_is_exported_keeps_a_budget_of_bytes(tmp_path: Path, data: Data, given: Artifact) -> None:
+    shrink(tmp_path, data, given, budget={"bytes": "100kB"}, method="l1")
+    assert 97_000 <= exported_costs(load_network(tmp_path / "payload")[0])[0] <= 100_000
 
 
 def test_norms_keep_their_statistics_or_have_new_ones(tmp_path: Path, data: Data, given: Artifact) -> None:
@@ -125,7 +131,7 @@ def test_a_ratio_between_two_sizes_is_told(tmp_path: Path, data: Data) -> None:
         (
             {"budget": {"latency_ms": 2}},
             ("budget", "latency_ms"),
-            "it must be counted while channels leave: limit parameters, multiply_adds, peak_activation",
+            "it must be counted while channels leave: limit parameters, multiply_adds, bytes, peak_activation",
         ),
     ],
 )

@@ -46,11 +46,7 @@ class GrowthMethod(Component):
     """Whether the grown network may have layers that its student has not."""
 
     ratio: float = Field(2.0, gt=1, description="size of the teacher over the size of the student")
-    measure: TargetMeasure = Field(
-        "params",
-        description="what size means: parameters, multiply-adds, bytes of the ONNX file, or the time of one image in "
-        "onnxruntime on one thread of this machine",
-    )
+    measure: TargetMeasure = "params"
     tolerance: float = Field(0.02, gt=0, description="how far from the ratio the result may be, as a fraction of it")
 
     def reason_to_refuse(self, spec: NetworkSpec) -> str | None:
