@@ -96,14 +96,13 @@ class GrowTeacher(GrowOptions, Stage):
         else:
             teacher = grown.spec.build()
         save_network(context.folder, grown.spec, teacher if self.warm else None)
+        before = widths_of(spec)
+        after = widths_of(grown.spec) or before  # layers of other kinds have no units, and are as wide
         growth = {
             "steps": grown.steps,
             "importance": grown.importance,
-            "units": list(widths_of(grown.spec)),
-            "widths": {
-                "before": list(widths_of(spec).values()),
-                "after": list(widths_of(grown.spec).values()),
-            },
+            "units": list(after),
+            "widths": {"before": list(before.values()), "after": list(after.values())},
         }
         write_json(context.folder / GROWTH, growth)
         return Outcome(

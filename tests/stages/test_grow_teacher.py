@@ -74,6 +74,14 @@ def test_an_architecture_of_twice_the_size_and_how_it_came_about(tmp_path: Path,
     ]
 
 
+def test_layers_of_fewer_groups_have_the_units_of_the_student(tmp_path: Path, data: Data) -> None:
+    grow(tmp_path / "grown", data, ratio=1.2, method={"name": "fisher-groups", "tolerance": 0.2})
+    growth = read_json(tmp_path / "grown" / "growth.json")
+    assert growth["units"] == ["cells.0", "cells.1", "cells.2"]
+    assert growth["widths"] == {"before": [4, 8, 16], "after": [4, 8, 16]}
+    assert len(growth["importance"]["before"]) == 3
+
+
 def test_the_size_of_the_batches_decides_nothing(tmp_path: Path, data: Data) -> None:
     scores = []
     for size in (16, 64):
