@@ -170,8 +170,10 @@ def _item(annotation: Any) -> tuple[Any, bool]:
 
 
 def _is_simple(item: Any, many: bool) -> bool:
-    # several numbers are YAML, so that they can be given as in a recipe too: [2, 1]
-    return (item in TYPED or get_origin(item) is Literal) and not (many and item in NUMBERS)
+    # several numbers or words are YAML, so that they can be given as in a recipe too: [2, 1]
+    if get_origin(item) is Literal:
+        return not many
+    return item in TYPED and not (many and item in NUMBERS)
 
 
 def _plain(value: Any) -> Any:

@@ -14,6 +14,7 @@ from nasdistill.errors import UserError, written_at
 from nasdistill.models.base import NetworkSpec
 from nasdistill.models.inspection import blank_image
 from nasdistill.training.modes import in_evaluation_mode
+from nasdistill.training.resizing import train_at
 
 _checked: set[tuple[str, str | None]] = set()
 """Specs, as JSON, and their pretrained weights: seeds and points of a sweep have the same networks."""
@@ -37,17 +38,39 @@ def check_logits(spec: NetworkSpec, network: nn.Module) -> None:
     Raises:
         UserError: that fails, or what comes out are not the logits of two images.
     """
-    who = f"the model {spec.model.registered_name!r} ({written_at(type(spec.model))})"
     images = blank_image(network, spec.shape).repeat(2, 1, 1, 1)
-    try:
-        with in_evaluation_mode(network), torch.no_grad():
-            logits = network(images)
-    except (RuntimeError, TypeError, ValueError, LookupError, AttributeError) as error:
-        why = f"{type(error).__name__}: {error}".splitlines()[0]
-        raise UserError(f"{who} fails on images {list(images.shape)}: {why}") from error
+    with in_evaluation_mode(network), _naming(spec, f"images {list(images.shape)}") as who:
+        logits = network(images)
     got = list(logits.shape) if isinstance(logits, torch.Tensor) else type(logits).__name__
     if got != [2, spec.classes]:
         raise UserError(f"{who} must return logits [N, {spec.classes}], got {got} for images {list(images.shape)}")
+
+
+@contextmanager
+def _naming(spec: NetworkSpec, what: str) -> Iterator[str]:
+    """A model that fails in this block is named, and what on; what it is called."""
+    who = f"the model {spec.model.registered_name!r} ({written_at(type(spec.model))})"
+    try:
+        with torch.no_grad():
+            yield who
+    except (RuntimeError, TypeError, ValueError, LookupError, AttributeError) as error:
+        why = f"{type(error).__name__}: {error}".splitlines()[0]
+        raise UserError(f"{who} fails on {what}: {why}") from error
+
+
+@functools.lru_cache(maxsize=1024)
+def check_scale(spec: str, scale: float) -> None:
+    """Run two black images through the network of a spec, as JSON, which reads them at a scale in training mode.
+
+    Raises:
+        UserError: that fails.
+    """
+    with tentatively():
+        parsed = NetworkSpec.model_validate_json(spec)
+        network = parsed.build().train()
+        train_at(network, scale)
+        with _naming(parsed, f"images at the scale {scale:g}"):
+            network(blank_image(network, parsed.shape).repeat(2, 1, 1, 1))
 
 
 @functools.lru_cache(maxsize=1024)

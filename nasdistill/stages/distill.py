@@ -14,12 +14,13 @@ from nasdistill.data.augmentations import mixing
 from nasdistill.errors import SpecError
 from nasdistill.registry import ComponentOf
 from nasdistill.stages.base import STAGES, Context, Inputs, Outcome, Place, Reference, Specs, path_of
-from nasdistill.stages.networks import network_for_data, spec_for_data, trained_on
+from nasdistill.stages.networks import network_for_data, spec_for_data
 from nasdistill.stages.teaching import FreshOptions, FromAnyWeights, TaughtBy, TeachingOptions
 from nasdistill.stages.training import (
     ShownOptions,
     TrainsOnLabels,
     batches_to_train_on,
+    foreseen,
     train_task,
     training_data,
     validation_score,
@@ -150,7 +151,7 @@ class Teaches(TaughtBy, TaughtOptions, TrainsOnLabels):
                 self.classes,
             ),
         )
-        return spec and trained_on(spec, training_data(self, context))
+        return foreseen(self, spec, context)
 
     def run(self, inputs: Inputs, context: Context) -> Outcome:
         from nasdistill.data.base import has_labels

@@ -11,13 +11,13 @@ from nasdistill.errors import SpecError, found_at
 from nasdistill.registry import ComponentOf
 from nasdistill.stages.base import STAGES, Context, Inputs, Outcome, Reference, Specs
 from nasdistill.stages.class_names import MatchesClasses
-from nasdistill.stages.networks import network_for_data, spec_for_data, trained_on
+from nasdistill.stages.networks import network_for_data, spec_for_data
 from nasdistill.stages.training import (
     ShownOptions,
     TrainsOnLabels,
     batches_to_train_on,
+    foreseen,
     train_task,
-    training_data,
     write_attention,
 )
 from nasdistill.training.settings import TrainingSettings
@@ -97,7 +97,7 @@ class FineTune(FineTuneOptions, TrainsOnLabels):
         if spec is not None:
             with tentatively():
                 self._factors(spec, spec.build())
-        return spec and trained_on(spec, training_data(self, context))
+        return foreseen(self, spec, context)
 
     def run(self, inputs: Inputs, context: Context) -> Outcome:
         from nasdistill.distill.attention_maps import images_to_show

@@ -11,7 +11,7 @@ from nasdistill.errors import SpecError, found_at
 from nasdistill.stages.base import STAGES, Context, Inputs, Outcome, Reference, Specs, Stage
 from nasdistill.stages.class_names import MatchesClasses
 from nasdistill.stages.networks import network_for_data, spec_for_data, trained_on
-from nasdistill.stages.training import HISTORY, batches_to_train_on, training_data
+from nasdistill.stages.training import HISTORY, batches_to_train_on, foreseen
 from nasdistill.storage import write_json
 from nasdistill.training.settings import LoopSettings
 
@@ -53,7 +53,7 @@ class HintStage(MatchesClasses, HintOptions, LoopSettings, Stage):
         if teacher and student:
             with found_at("pair"):
                 check_pair([self._hints], student, [teacher])
-        return student and trained_on(student, training_data(self, context))
+        return foreseen(self, student, context)
 
     @property
     def _hints(self) -> Hints:

@@ -10,8 +10,15 @@ from nasdistill.errors import SpecError, found_at
 from nasdistill.stages.base import STAGES, Context, Foreseen, Inputs, Like, Outcome, Reference, Specs
 from nasdistill.stages.class_names import MatchesClasses
 from nasdistill.stages.growing import GrowthOptions, measured_images
-from nasdistill.stages.networks import Weights, network_for_data, spec_for_data, trained_on
-from nasdistill.stages.training import ShownOptions, TrainsOnLabels, train_task, training_data, write_attention
+from nasdistill.stages.networks import Weights, network_for_data, spec_for_data
+from nasdistill.stages.training import (
+    ShownOptions,
+    TrainsOnLabels,
+    foreseen,
+    train_task,
+    training_data,
+    write_attention,
+)
 from nasdistill.training.settings import TrainingSettings
 
 if TYPE_CHECKING:
@@ -100,8 +107,8 @@ class Train(TrainOptions, TrainsOnLabels):
         if spec is not None and self.grow is not None:
             with found_at("grow"):
                 self.grow.method.while_training(self.grow.after, spec)
-            return Like(trained_on(spec, training_data(self, context)))
-        return spec and trained_on(spec, training_data(self, context))
+        found = foreseen(self, spec, context)
+        return Like(found) if found is not None and self.grow is not None else found
 
     def _check_points(self, network: nn.Module) -> None:
         from nasdistill.distill.taps import Taps

@@ -82,6 +82,22 @@ def training_data(settings: LoopSettings, context: Context) -> Data:
         return with_few_images(context.data, settings.images_per_class, context.seed)
 
 
+def foreseen(settings: LoopSettings, spec: NetworkSpec | None, context: Context) -> NetworkSpec | None:
+    """The spec of what a training will write, told from that of the network; None where only the run will know.
+
+    Raises:
+        SpecError: at `scales`: the network cannot read images of such a size.
+    """
+    from nasdistill.models.foresight import check_scale
+
+    if spec is None:
+        return None
+    for scale in settings.scales or ():
+        with found_at("scales"):
+            check_scale(spec.model_dump_json(), scale)
+    return trained_on(spec, training_data(settings, context))
+
+
 def batches_to_train_on(
     settings: LoopSettings,
     context: Context,

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import torch
 from torch import nn
+from torch.nn.modules.batchnorm import _BatchNorm
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from nasdistill.training.batches import Batches
@@ -17,8 +18,9 @@ from nasdistill.training.checkpoints import Checkpoints
 from nasdistill.training.history import History
 from nasdistill.training.loop import Course, Fields, Resumable, Stateful
 from nasdistill.training.losses import RunningLosses, checked_loss, naming_the_last_good, refuse_broken_weights
-from nasdistill.training.optimizers import scale_rates
+from nasdistill.training.optimizers import quicken, scale_rates
 from nasdistill.training.records import Records
+from nasdistill.training.resizing import train_at
 from nasdistill.training.settings import LoopSettings, Select
 from nasdistill.training.tasks import Task
 
@@ -128,6 +130,7 @@ def fit(
     engine.place(task)
     optimizer = settings.optimizer.build(parameter for parameter in task.parameters() if parameter.requires_grad)
     scale_rates(optimizer, task.rate_factors())
+    quicken(optimizer, norm_biases(task.network), settings.norm_bias_rate)
     average = _average_of(task.network, settings.ema) if settings.ema is not None else None
     if growth is not None:
         growth.begin(task, optimizer, average, settings.optimizer.state_degrees or {}, engine)
@@ -160,6 +163,7 @@ def fit(
         while course.epoch < settings.epochs and (stopped := _reason_to_stop(task, history, settings)) is None:
             module.train()
             task.begin_epoch(course.epoch, settings.epochs)
+            train_at(task.network, settings.scale_in(course.epoch))
             clock = time.perf_counter()
             for batch in batches.epoch(course.epoch, course.position):
                 rate = settings.learning_rate(course.done, course.steps_per_epoch)
@@ -206,6 +210,7 @@ def fit(
                 module, stepper = engine.setup(task, optimizer)
             state.step(course.done, course.number)
 
+    train_at(task.network, 1.0)
     task.network.load_state_dict(course.kept or scored().state_dict())
     if stopped is not None:
         log.info("training ends after epoch %d: %s", course.epoch, stopped)
@@ -227,6 +232,11 @@ def _reason_to_stop(task: Task, history: History, settings: LoopSettings) -> str
         better = "lower validation loss" if history.select == "loss" else "better validation score"
         return f"{settings.patience} evaluations without a {better}"
     return task.stop_reason()
+
+
+def norm_biases(network: nn.Module) -> list[nn.Parameter]:
+    """Those of batch norms."""
+    return [part.bias for part in network.modules() if isinstance(part, _BatchNorm) and part.affine]
 
 
 def _average_of(network: nn.Module, decay: float) -> AveragedModel:

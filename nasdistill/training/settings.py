@@ -33,7 +33,18 @@ class LoopSettings(Options):
     warmup: float = Field(
         0.0, ge=0, description="epochs in which the learning rate rises linearly, multiplying the schedule"
     )
+    norm_bias_rate: float = Field(
+        1.0,
+        gt=0,
+        description="what the learning rate of batch norms' biases is multiplied by; their weight decay stays as it is",
+    )
     clip: float | None = Field(5.0, gt=0, description="largest norm of all gradients together; longer ones are scaled")
+    scales: list[Annotated[float, Field(gt=0)]] | None = Field(
+        None,
+        min_length=1,
+        description="scales at which the network reads the images while it trains, each for an equal share of the "
+        "epochs, e.g. [0.6, 0.8, 1]: small images take less time. It is evaluated at 1",
+    )
     augment: bool = Field(True, description="augment the training images as the data set says")
     images_per_class: int | None = Field(
         None,
@@ -60,6 +71,8 @@ class LoopSettings(Options):
 
     @model_validator(mode="after")
     def _check(self) -> LoopSettings:
+        if self.scales is not None and len(self.scales) > self.epochs:
+            raise SpecError(f"{len(self.scales)} scales are more than the {self.epochs} epochs", ("scales",))
         if self.warmup > self.epochs:
             raise SpecError(f"the warm-up of {self.warmup:g} epochs exceeds the {self.epochs} epochs", ("warmup",))
         try:
@@ -78,6 +91,10 @@ class LoopSettings(Options):
                 yield name, "it is for `images_per_class`, which is not given"
         elif facts.training and self.images_per_class == max(facts.training):
             yield "images_per_class", "each class has so many images to train on"
+
+    def scale_in(self, epoch: int) -> float:
+        """The scale at which the network reads images in an epoch, counted from 0."""
+        return 1.0 if self.scales is None else self.scales[epoch * len(self.scales) // self.epochs]
 
     def learning_rate(self, step: int, steps_per_epoch: int) -> float:
         """The learning rate of a step, counted from 0, as a pure function: peak * schedule * warm-up."""

@@ -139,6 +139,15 @@ def test_an_architecture_for_other_images_is_refused(tmp_path: Path, data: Data)
 GROWING = {"grow": {"after": [1, 2], "method": {"name": "random", "ratio": 2.5}}, "epochs": 4, "ema": 0.9}
 
 
+def test_a_network_that_cannot_read_small_images_is_named_before_training(tmp_path: Path, data: Data) -> None:
+    stage = build(STAGES.get("train"), {"model": "mlp-8", **SMALL, "scales": [0.5, 1]})
+    with pytest.raises(SpecError, match=r"the model 'mlp' .* fails on images at the scale 0\.5") as caught:
+        stage.foresee({}, context_in(tmp_path, data))
+    assert caught.value.path == ("scales",)
+    with pytest.raises(SpecError, match="3 scales are more than the 2 epochs"):
+        build(STAGES.get("train"), {"model": "wrn-10-1", **SMALL, "scales": [0.5, 0.7, 1]})
+
+
 def test_a_network_grows_while_it_trains(tmp_path: Path, data: Data) -> None:
     context = context_in(tmp_path, data)
     metrics = train(context, {"name": "mlp", "hidden": [12, 8]}, **GROWING)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import math
 from pathlib import Path
 
@@ -173,6 +174,42 @@ def test_drop_path_rises_linearly_with_the_epochs(tmp_path: Path) -> None:
     network = Dropping()
     run(tmp_path, Supervised(network), settings(epochs=4))
     assert network.probabilities == pytest.approx([0.0, 0.075, 0.15, 0.225])
+
+
+class Pooling(nn.Sequential):
+    """Reads images of any size, and notes which."""
+
+    def __init__(self) -> None:
+        super().__init__(nn.Conv2d(1, 4, 1), nn.BatchNorm2d(4), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, 3))
+        self.seen: list[tuple[bool, int]] = []
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        self.seen.append((self.training, images.shape[-1]))
+        found: torch.Tensor = super().forward(images)
+        return found
+
+
+def test_images_grow_while_a_network_trains_and_are_whole_when_it_is_scored(tmp_path: Path) -> None:
+    network = Pooling()
+    run(tmp_path, Supervised(network), settings(epochs=5, scales=[0.5, 2, 1]))
+    trained = [side for training, side in network.seen if training]
+    assert trained[:: len(TRAIN)] == [1, 1, 4, 4, 2]
+    assert {side for training, side in network.seen if not training} == {2}
+    network.train()(blobs(2)[0])
+    assert network.seen[-1] == (True, 2)
+
+
+def test_biases_of_batch_norms_learn_at_a_rate_of_their_own(tmp_path: Path) -> None:
+    moved = []
+    for rate in (1.0, 16.0):
+        torch.manual_seed(0)
+        network, first = Pooling(), FixedBatches(*blobs(20), batch_size=20)
+        before = copy.deepcopy(network.state_dict())
+        options = settings(epochs=1, norm_bias_rate=rate, optimizer=PLAIN, schedule="constant", keep="last")
+        fit(Supervised(network), first, VALIDATION, TEST, options, engine(), *surroundings(tmp_path / str(rate)))
+        moved.append({name: value - before[name] for name, value in network.state_dict().items() if value.ndim})
+    assert {name for name in moved[0] if not torch.allclose(*(each[name] for each in moved))} == {"1.bias"}
+    torch.testing.assert_close(moved[1]["1.bias"], 16 * moved[0]["1.bias"])
 
 
 class Breaking(Supervised):

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from nasdistill.registry import registry
-from nasdistill.training.optimizers import can_fuse
+from nasdistill.training.optimizers import can_fuse, quicken
 
 
 def three_steps(spec: dict[str, Any]) -> tuple[torch.Tensor, torch.Tensor, list[torch.Tensor]]:
@@ -66,3 +66,26 @@ def test_adam_and_adamw(decoupled: bool) -> None:
 def test_only_devices_with_fused_kernels_are_fused() -> None:
     assert can_fuse([torch.nn.Parameter(torch.zeros(1))])
     assert not can_fuse([torch.nn.Parameter(torch.zeros(1, device="meta"))])
+
+
+def test_what_is_quickened_moves_faster_and_decays_as_before() -> None:
+    slow, fast, single = (torch.nn.Parameter(torch.ones(3)) for _ in range(3))
+    plain = {"name": "sgd", "lr": 0.1, "weight_decay": 0.3, "momentum": 0, "nesterov": False}
+    optimizer = registry("optimizers").parse(plain).build([slow, fast])
+    optimizer.add_param_group({"params": [single], "factor": 0.5})
+    quicken(optimizer, [fast, single], by=8)
+    assert [group.get("factor", 1) for group in optimizer.param_groups] == [1, 8, 4]
+    for group in optimizer.param_groups:
+        group["lr"] = 0.1 * group.get("factor", 1)
+    (2 * (slow + fast + single)).sum().backward()  # type: ignore[no-untyped-call]
+    optimizer.step()
+    torch.testing.assert_close(slow.data, torch.full((3,), 1 - 0.1 * (2 + 0.3)))
+    torch.testing.assert_close(fast.data, torch.full((3,), 1 - 0.1 * (8 * 2 + 0.3)))
+    torch.testing.assert_close(single.data, torch.full((3,), 1 - 0.05 * (8 * 2 + 0.3)))
+
+
+def test_nothing_is_split_at_the_same_rate() -> None:
+    parameter = torch.nn.Parameter(torch.ones(3))
+    optimizer = registry("optimizers").parse("sgd").build([parameter])
+    quicken(optimizer, [parameter], by=1)
+    assert [len(group["params"]) for group in optimizer.param_groups] == [1]

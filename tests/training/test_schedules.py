@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given
@@ -79,3 +80,10 @@ def test_wrong_settings_are_told_in_a_sentence(options: dict[str, object], path:
     with pytest.raises(SpecError, match=words) as caught:
         build(TrainingSettings, {"epochs": EPOCHS, **options})
     assert caught.value.path == path
+
+
+def test_triangular_is_two_straight_lines() -> None:
+    done = np.arange(EPOCHS * STEPS) / (EPOCHS * STEPS)
+    expected = 0.4 * np.interp(done, [0, 0.25, 1], [0.1, 1, 0.05])
+    schedule = {"name": "triangular", "peak": 0.25, "start": 0.1, "end": 0.05}
+    assert learning_rates(schedule=schedule) == pytest.approx(expected.tolist())

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from typing import TYPE_CHECKING, Annotated, ClassVar
 
 from pydantic import Field
@@ -51,6 +51,25 @@ def scale_rates(optimizer: torch.optim.Optimizer, factors: Mapping[torch.nn.Para
             alike[factors.get(parameter, 1.0)].append(parameter)
         groups += [{**group, "params": members, "factor": factor} for factor, members in alike.items()]
     optimizer.param_groups[:] = sorted(groups, key=lambda group: -group["factor"])
+
+
+def quicken(optimizer: torch.optim.Optimizer, parameters: Collection[torch.nn.Parameter], by: float) -> None:
+    """Split groups of their own off for some parameters: `by` times the learning rate, and as much weight decay a step.
+
+    They come last.
+    """
+    if by == 1:
+        return
+    chosen, rest, quick = set(parameters), [], []
+    for group in optimizer.param_groups:
+        slow = [parameter for parameter in group["params"] if parameter not in chosen]
+        fast = [parameter for parameter in group["params"] if parameter in chosen]
+        if slow:
+            rest.append({**group, "params": slow})
+        if fast:
+            factor, decay = by * group.get("factor", 1.0), group["weight_decay"] / by
+            quick.append({**group, "params": fast, "factor": factor, "weight_decay": decay})
+    optimizer.param_groups[:] = rest + quick
 
 
 OPTIMIZERS: Registry[Optimizer] = Registry("optimizers", Optimizer, "nasdistill.training.optimizers")
