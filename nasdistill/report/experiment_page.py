@@ -27,7 +27,7 @@ def write_experiment(experiment: Experiment, folder: Path, page: Path | None = N
         page: where the page goes instead, without the tables; the folder stays as it is.
     """
     best, trials = _best(experiment), _trials(experiment)
-    parts = [best, _pictures(experiment), _importance(experiment), trials]
+    parts = [best, _front(experiment), _pictures(experiment), _importance(experiment), trials]
     write_page(
         page or folder / REPORT,
         render(
@@ -39,6 +39,8 @@ def write_experiment(experiment: Experiment, folder: Path, page: Path | None = N
                 ("score", f"{experiment.metric}; the {_wanted(experiment)} is best"),
                 ("tuner", experiment.tuner),
                 *([("assessor", experiment.assessor)] if experiment.assessor else []),
+                *([("beside it", f"{', '.join(experiment.objectives)}, low")] if experiment.objectives else []),
+                *([("limits", ", ".join(experiment.constraints))] if experiment.constraints else []),
             ),
             parts=list(filter(None, parts)),
         ),
@@ -73,7 +75,10 @@ def _wanted(experiment: Experiment) -> str:
 def _best(experiment: Experiment) -> Part:
     best, groups = experiment.best_trial, (Group("", table=trial_tables.settings(experiment)),)
     if best is None:
-        return Part("Settings", "No trial succeeded.", groups)
+        kept = "No trial succeeded."
+        if any(trial.violated for trial in experiment.trials):
+            kept = f"No trial keeps {' and '.join(experiment.constraints)}."
+        return Part("Settings", kept, groups)
     lead = f"Trial {best.number} has the {_wanted(experiment)} score of the trials that succeeded"
     lead += f"; its run is in {best.folder}." if best.folder else "."
     done = (trial for trial in experiment.trials if trial.state == "succeeded" and trial is not best)
@@ -82,7 +87,22 @@ def _best(experiment: Experiment) -> Part:
         lead += (
             f" Of equal scores ({', '.join(equals)} {'have' if len(equals) > 1 else 'has'} it too) the first counts."
         )
-    return Part("The best trial", lead, groups)
+    if experiment.constraints:
+        lead += f" It keeps {' and '.join(experiment.constraints)}."
+    return Part("The trial with the best score" if experiment.front else "The best trial", lead, groups)
+
+
+def _front(experiment: Experiment) -> Part | None:
+    """The trials that no other beats in score and costs, over each of the costs."""
+    if not experiment.front:
+        return None
+    lead = (
+        f"No other trial beats one of these in score and {' and '.join(experiment.objectives)}: "
+        f"{', '.join(map(str, experiment.front))}. The recipe of trial {experiment.front[0]} is "
+        f"best-{experiment.front[0]}.yaml, and so on."
+    )
+    pictures = tuple(trial_plots.front(experiment, cost) for cost in experiment.objectives)
+    return Part("The Pareto front", lead, (Group("", pictures),))
 
 
 def _pictures(experiment: Experiment) -> Part | None:

@@ -32,6 +32,8 @@ class Trial:
         seconds: wall time.
         folder: of its run, relative to the experiment's.
         problem: why it failed.
+        costs: of its network, by name, e.g. `latency_ms`.
+        violated: the constraints that it does not keep, as they were written.
     """
 
     number: int
@@ -44,6 +46,8 @@ class Trial:
     seconds: float | None = None
     folder: str | None = None
     problem: str | None = None
+    costs: Mapping[str, float] = dataclasses.field(default_factory=dict)
+    violated: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -78,6 +82,9 @@ class Experiment(Trials):
         device: the machine in words.
         started: when, as ISO 8601 with a time zone.
         seconds: wall time of the experiment.
+        objectives: costs that count beside the score, the lower the better.
+        constraints: as they were written, e.g. `parameters<=300k`.
+        front: the numbers of the trials that no other beats in score and objectives, best scores first, as in `best`.
     """
 
     name: str
@@ -89,6 +96,9 @@ class Experiment(Trials):
     device: str
     started: str
     seconds: float
+    objectives: tuple[str, ...] = ()
+    constraints: tuple[str, ...] = ()
+    front: tuple[int, ...] = ()
 
     @property
     def best_trial(self) -> Trial | None:

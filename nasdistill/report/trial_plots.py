@@ -11,7 +11,7 @@ from typing import Any
 from matplotlib.axes import Axes
 from matplotlib.ticker import MaxNLocator
 
-from nasdistill.report.experiments import State, Trial, Trials
+from nasdistill.report.experiments import Experiment, State, Trial, Trials
 from nasdistill.report.importance import Importance
 from nasdistill.report.plots import GRID, INK, PAPER, SCALE, SERIES, legend, picture, scale_upright, shortened, wide
 from nasdistill.report.trial_axes import Axis, axes_of, axis
@@ -120,6 +120,22 @@ def curves(experiment: Trials) -> str:
         _legend_of_states(axes, trials)
 
     return picture("Intermediate scores", draw)
+
+
+def front(experiment: Experiment, cost: str) -> str:
+    """The score over one of the costs; a line joins the trials on the front, which may be there for another cost."""
+    trials = [trial for trial in drawn(experiment) if trial.score is not None and cost in trial.costs]
+    chosen = sorted((trial.costs[cost], trial.score) for trial in trials if trial.number in experiment.front)
+
+    def draw(axes: Axes) -> None:
+        axes.plot(*zip(*chosen, strict=True), color=INK, linewidth=1, linestyle=":")
+        _score_points(axes, experiment, trials, [trial.costs[cost] for trial in trials])
+        for trial in trials:
+            if trial.number in experiment.front:
+                axes.annotate(str(trial.number), (trial.costs[cost], trial.score), (4, 4), textcoords="offset points")
+        axes.set_xlabel(cost.replace("_", " "))
+
+    return picture(f"Score and {cost.replace('_', ' ')}", draw)
 
 
 def bars(found: Importance, names: Sequence[str]) -> str:

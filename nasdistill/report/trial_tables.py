@@ -14,12 +14,14 @@ ORDER: tuple[State, ...] = ("succeeded", "stopped early", "running", "waiting", 
 
 
 def ranked(experiment: Experiment) -> list[Trial]:
-    """The best trial, the others that succeeded by their scores, those stopped early, then those without a score."""
+    """The best trial or the front, the others that succeeded by their scores, those that were stopped early or have no
+    score, and at last those that miss a limit."""
     sign = -1 if experiment.higher_is_better else 1
 
-    def place(trial: Trial) -> tuple[bool, int, bool, float, int]:
+    def place(trial: Trial) -> tuple[bool, bool, int, bool, float, int]:
         of_score = (trial.score is None, 0.0 if trial.score is None else sign * trial.score)
-        return trial.number != experiment.best, ORDER.index(trial.state), *of_score, trial.number
+        first = trial.number not in (experiment.front or (experiment.best,))
+        return first, bool(trial.violated), ORDER.index(trial.state), *of_score, trial.number
 
     return sorted(experiment.trials, key=place)
 
@@ -28,12 +30,14 @@ def trials(experiment: Experiment) -> Table:
     """A line per trial: its values, its score, its accuracies and costs where any trial has them."""
     kinds = [kind for kind in SHOWN if any(kind in trial.accuracy for trial in experiment.trials)]
     sized = any(trial.parameters is not None for trial in experiment.trials)
+    costs = counted(experiment)
     header = (
         "trial",
         "score",
         *experiment.varied,
         *(f"accuracy %, {kind}" for kind in kinds),
         *(["parameters"] if sized else []),
+        *costs,
         "time",
     )
     rows = tuple(
@@ -43,6 +47,7 @@ def trials(experiment: Experiment) -> Table:
             *(Cell(value_shown(trial.values[key]) if key in trial.values else NONE) for key in experiment.varied),
             *(Cell(f"{trial.accuracy[kind]:.2f}" if kind in trial.accuracy else NONE) for kind in kinds),
             *([Cell(whole(trial.parameters))] if sized else []),
+            *(Cell(value_shown(trial.costs[cost]) if cost in trial.costs else NONE) for cost in costs),
             Cell(duration(trial.seconds)),
         )
         for trial in ranked(experiment)
@@ -50,9 +55,20 @@ def trials(experiment: Experiment) -> Table:
     return Table(header, rows)
 
 
+def counted(experiment: Experiment) -> list[str]:
+    """The costs on which the experiment depends, but parameters, which are always shown."""
+    asked = " ".join([*experiment.objectives, *experiment.constraints])
+    known = dict.fromkeys(cost for trial in experiment.trials for cost in trial.costs)
+    return [cost for cost in known if cost in asked and cost != "parameters"]
+
+
 def _name(trial: Trial, experiment: Experiment) -> str:
-    """`7`, `7, best` or `7, stopped early`."""
-    state = BEST if trial.number == experiment.best else trial.state
+    """`7`, `7, best`, `7, on the front`, `7, stopped early` or `7, not parameters<=300k`."""
+    if trial.number == experiment.best and not experiment.front:
+        return f"{trial.number}, {BEST}"
+    if trial.number in experiment.front:
+        return f"{trial.number}, on the front"
+    state = f"not {' and '.join(trial.violated)}" if trial.violated else trial.state
     return str(trial.number) if state == "succeeded" else f"{trial.number}, {state}"
 
 

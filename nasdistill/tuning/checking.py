@@ -75,6 +75,9 @@ def load_tuned(
             "trials of several processes each run one at a time, as one would wait for an artifact while its fellows "
             "wait for it; leave concurrency or devices at 1",
         )
+    for name, asked in (("objectives", settings.objectives), ("constraints", settings.constraints)):
+        if asked and settings.engine == "nni":
+            raise recipe.source.error(("tune", name), "nni has one objective and no constraints; optuna has both")
     stage = scored_stage(recipe, settings)
     if settings.assessor is not None and curve_of(recipe.stages[stage], settings.metric) is None:
         raise recipe.source.error(

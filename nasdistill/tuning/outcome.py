@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 import math
+import operator
 import os
 from collections.abc import Mapping, Sequence
+from fnmatch import fnmatch
+from itertools import product
 from pathlib import Path
 from typing import Any
 
 from nasdistill.errors import DamagedFile
 from nasdistill.ledger import Ledger
 from nasdistill.recipes.source import dump
-from nasdistill.report.experiments import State, Trial
+from nasdistill.report.experiments import Experiment, State, Trial
 from nasdistill.storage import read_sealed
 from nasdistill.tuning.checking import recipe_at
 from nasdistill.tuning.manager import Job
-from nasdistill.tuning.plan import Plan, digest_of
+from nasdistill.tuning.plan import PLAN_FOLDER, Plan, digest_of
 from nasdistill.tuning.trial import NOTE
 
 STATES: Mapping[str, State] = {
@@ -29,6 +32,7 @@ STATES: Mapping[str, State] = {
 }
 """nni's words; all others mean a failure."""
 BEST = "best.yaml"
+FINISHED: tuple[State, ...] = ("succeeded", "stopped early", "failed")
 
 
 def trials_of(jobs: Sequence[Job], plan: Plan, out: Path) -> tuple[Trial, ...]:
@@ -49,18 +53,50 @@ def trials_of(jobs: Sequence[Job], plan: Plan, out: Path) -> tuple[Trial, ...]:
 
 
 def best_of(trials: Sequence[Trial], higher_is_better: bool) -> int | None:
-    """The number of the best trial that succeeded, of equals the first."""
-    done = [trial for trial in trials if trial.state == "succeeded" and trial.score is not None]
+    """The number of the best trial that succeeded and keeps all limits, of equals the first."""
     sign = 1 if higher_is_better else -1
-    return max(done, key=lambda trial: sign * (trial.score or 0.0)).number if done else None
+    return max(_counting(trials), key=lambda trial: sign * (trial.score or 0.0)).number if _counting(trials) else None
 
 
-def write_best(folder: Path, out: Path, trial: Trial, metric: str) -> Path:
-    """Write the recipe at the values of the best trial, ready to run.
+def front_of(trials: Sequence[Trial], higher_is_better: bool, objectives: Sequence[str]) -> tuple[int, ...]:
+    """The numbers of those that no other is as good as in score and objectives and better in one, best scores first.
 
-    Args:
-        folder: of the plan, below `out`.
+    Nothing without objectives beside the score. Of trials that are equal in all of it the first stands for all.
     """
+    sign = -1 if higher_is_better else 1
+
+    def lows(trial: Trial) -> tuple[float, ...]:
+        return (sign * (trial.score or 0.0), *(trial.costs[objective] for objective in objectives))
+
+    places = {lows(trial): trial.number for trial in reversed(_counting(trials)) if objectives}
+    beaten = {
+        place for place, other in product(places, places) if place != other and all(map(operator.ge, place, other))
+    }
+    return tuple(places[place] for place in sorted(places.keys() - beaten))
+
+
+def _counting(trials: Sequence[Trial]) -> list[Trial]:
+    return [each for each in trials if each.state == "succeeded" and each.score is not None and not each.violated]
+
+
+def write_best(experiment: Experiment, out: Path) -> None:
+    """Write the recipe at the values of the best trial, ready to run; with several objectives of each on the front.
+
+    That of trial 7 on the front is `best-7.yaml`. Recipes of trials that other ones have beaten since are removed.
+    """
+    names = {f"best-{number}.yaml": number for number in experiment.front}
+    if experiment.best is not None and not names:
+        names = {BEST: experiment.best}
+    trials = {trial.number: trial for trial in experiment.trials}
+    ledger = Ledger(out)
+    for name in [name for name in ledger.hashes if fnmatch(name, "best*.yaml") and name not in names]:
+        ledger.remove(name)
+    for name, number in names.items():
+        ledger.write(name, _recipe_text(out, trials[number], experiment.metric))
+
+
+def _recipe_text(out: Path, trial: Trial, metric: str) -> str:
+    folder = out / PLAN_FOLDER
     recipe = recipe_at(folder, trial.values)
     data = {key: value for key, value in recipe.data.items() if key != "tune"}
     if "plugins" in data:  # those in the plan move with the experiment's folder
@@ -68,8 +104,7 @@ def write_best(folder: Path, out: Path, trial: Trial, metric: str) -> Path:
     head = f"# The best of the trials of {recipe.settings.name}: trial {trial.number}, {metric}: {trial.score:.6g}\n"
     if trial.folder is not None:
         head += f"# Its run, with all that it made: {trial.folder}\n"
-    Ledger(out).write(BEST, head + dump(data))
-    return out / BEST
+    return head + dump(data)
 
 
 def _notes(out: Path) -> dict[str, Mapping[str, Any]]:

@@ -16,6 +16,8 @@ from nasdistill.recipes.source import dump
 from nasdistill.recipes.varied import Varied
 from nasdistill.storage import read_sealed, sealed, sha256_of_json
 
+PLAN_FOLDER = "plan"
+"""Below the experiment's."""
 RECIPE = "recipe.yaml"
 PLAN = "plan.json"
 BY = "--vary"
@@ -35,6 +37,7 @@ class Plan(BaseModel):
         stage: the stage whose metric counts.
         budget_key: takes the budget of a trial.
         threads: per trial on this machine; None leaves it to torch.
+        until: in seconds since 1970, when no trial begins any more.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -49,6 +52,7 @@ class Plan(BaseModel):
     budget_key: str | None
     attempts: int
     threads: int | None
+    until: float | None = None
 
     def values(self, given: Mapping[str, Any]) -> dict[str, Any]:
         """The values for the recipe from the parameters that nni hands a trial."""

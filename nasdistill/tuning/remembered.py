@@ -28,6 +28,7 @@ class Remembered:
         experiment: its name for nni.
         started: when, in ISO 8601.
         seconds: that all calls took so far.
+        running: whether trials may be left from a call that did not come to its end.
         manager: the `port` and the `process` of nni's manager; None before it first started, and when all has ended.
     """
 
@@ -35,17 +36,18 @@ class Remembered:
     experiment: str = field(default_factory=new_experiment_name)
     started: str = field(default_factory=lambda: datetime.now(timezone.utc).isoformat(timespec="seconds"))
     seconds: float = 0.0
+    running: bool = False
     manager: dict[str, int] | None = None
 
     @classmethod
-    def of(cls, recipe: Recipe, out: Path) -> Remembered:
+    def of(cls, recipe: Recipe, engine: str, out: Path) -> Remembered:
         """What an earlier call left in `out`, or a new experiment.
 
         Raises:
             UserError: it was for another experiment.
             DamagedFile: it is something else.
         """
-        lasting = _lasting(recipe)
+        lasting = _lasting(recipe, engine)
         if not (out / FILE).is_file():
             return cls(lasting)
         Ledger(out).check(FILE)
@@ -66,9 +68,10 @@ class Remembered:
         Ledger(out).write(FILE, json_text(asdict(self)))
 
 
-def _lasting(recipe: Recipe) -> dict[str, Any]:
+def _lasting(recipe: Recipe, engine: str) -> dict[str, Any]:
     data: dict[str, Any] = dict(recipe.source.data)  # as it is written: a folder may be moved
-    data["tune"] = {key: value for key, value in (data.get("tune") or {}).items() if key not in FREE}
+    kept = {key: value for key, value in (data.get("tune") or {}).items() if key not in FREE}
+    data["tune"] = {**kept, "engine": engine}  # also where it is the default, which may change
     return data
 
 

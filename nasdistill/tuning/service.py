@@ -18,6 +18,14 @@ KEYS = ("trainingService", "sharedStorage", "nniManagerIp", "trialGpuNumber", "t
 
 
 @dataclass(frozen=True)
+class Portal:
+    """Where nni's web page is served: to this machine alone unless the user says otherwise."""
+
+    host: str = "127.0.0.1"
+    port: int | None = None
+
+
+@dataclass(frozen=True)
 class Service:
     """Where and how trials run.
 

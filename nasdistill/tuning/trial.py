@@ -1,7 +1,7 @@
-"""One trial, as nni starts it: gets its values, has them worked on, hands the numbers to tuner and assessor.
+"""One trial: its values are worked on, its numbers told to whoever chose them; and as nni starts it.
 
 The work is a process of its own. Where the system kills that (for memory, say), it is started again and goes on from
-its last checkpoint, without nni's knowing; where nni's manager is killed, the work stops at its next step and is saved.
+its last checkpoint, without the tuner's knowing; where its supervisor is killed, it saves and stops at its next step.
 """
 
 from __future__ import annotations
@@ -14,8 +14,9 @@ import sys
 import threading
 import time
 from collections.abc import Mapping
+from contextlib import nullcontext
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from filelock import FileLock, Timeout
 
@@ -57,7 +58,11 @@ def main(plan_folder: Path) -> int:
         except Timeout:
             if _deserted():
                 return 128 + signal.SIGTERM
-    return TrialRun(plan, plan_folder, place, values).run(nni)
+    run = TrialRun(plan, plan_folder, place, values)
+    for number in STOPS:
+        signal.signal(number, lambda number, _frame: run.stop(number))
+    threading.Thread(target=_stop_with_manager, args=(run,), daemon=True).start()
+    return run.run(nni)
 
 
 def place_of(plan: Plan) -> Path:
@@ -70,41 +75,68 @@ def place_of(plan: Plan) -> Path:
     return out if seen else Path.home() / plan.remote
 
 
+class Hearer(Protocol):
+    """Who chose a trial's values and hears its numbers: `default`, with the `values` that they are of."""
+
+    def report_intermediate_result(self, metric: dict[str, Any]) -> None: ...
+
+    def report_final_result(self, metric: dict[str, Any]) -> None:
+        """The score, with the `record` of the trial; see `nasdistill.tuning.worker.summary`."""
+
+
 class TrialRun:
     """A trial at its values.
 
     Attributes:
         told: what the assessor was told, with the seed and step that it is of; on disk, so that a trial that starts
             anew under another manager tells it all again, and nothing twice.
-        asked: the signal by which nni asked it to stop.
+        asked: the signal by which somebody asked it to stop.
+
+    Args:
+        place: the experiment's folder as this machine sees it, or what stands for it here.
+        log: takes what the work writes beside its numbers; where this process writes if None.
     """
 
-    def __init__(self, plan: Plan, plan_folder: Path, place: Path, values: Mapping[str, Any]) -> None:
+    def __init__(
+        self, plan: Plan, plan_folder: Path, place: Path, values: Mapping[str, Any], log: Path | None = None
+    ) -> None:
         self.plan = plan
         self.plan_folder = plan_folder
         self.place = place
         self.values = values
+        self.log = log
         self.digest = digest_of(values)
         self.file = place / "trials" / self.digest / TOLD
         self.told: list[dict[str, Any]] = _told_in(self.file)
         self.record: dict[str, Any] | None = None
         self.problem: str | None = None
         self.asked: int | None = None
+        self._work: subprocess.Popen[str] | None = None
 
-    def run(self, nni: Any) -> int:
-        """Work until there is a result, the work fails, or somebody stops it."""
+    def stop(self, number: int) -> None:
+        """Let the work save and stop, asked to by this signal; from a signal's handler or another thread."""
+        self.asked = number
+        if self._work is not None:
+            self._work.send_signal(signal.SIGTERM)
+
+    def run(self, hearer: Hearer) -> int:
+        """Work until there is a result, the work fails, or somebody stops it.
+
+        Returns:
+            the exit status of the work; negative where it was asked to stop, by that signal.
+        """
         self._note()
         for entry in self.told:
-            nni.report_intermediate_result(self._named(entry["value"]))
+            hearer.report_intermediate_result(self._named(entry["value"]))
         status = 0
         for attempt in range(self.plan.attempts):
             if attempt:
                 print(f"{_death(status)}; attempt {attempt + 1} goes on from the last checkpoint", flush=True)
-            status = self._attempt(nni)
+            status = self._attempt(hearer)
             if not self._killed(status):
                 break
         if self.record is not None:
-            nni.report_final_result(self._named(self.record["score"]) | {"record": self.record})
+            hearer.report_final_result(self._named(self.record["score"]) | {"record": self.record})
             return 0
         if self._killed(status):
             self.problem = f"{_death(status)} in each of {self.plan.attempts} attempts"
@@ -126,7 +158,7 @@ class TrialRun:
         """A metric as nni takes it, with the values that it belongs to: nni itself may mix up whose they were."""
         return {"default": value, "values": dict(self.values)}
 
-    def _attempt(self, nni: Any) -> int:
+    def _attempt(self, hearer: Hearer) -> int:
         """Start the work and listen; the exit status, negative where a signal that nobody here sent ended it."""
         command = [
             sys.executable,
@@ -139,39 +171,34 @@ class TrialRun:
         environment = dict(os.environ)
         if self.plan.threads is not None:
             environment.setdefault("OMP_NUM_THREADS", str(self.plan.threads))
-        work = subprocess.Popen(  # noqa: S603 - this very Python, with arguments that the plan has checked
-            [*command, json.dumps(self.values)],
-            stdout=subprocess.PIPE,
-            text=True,
-            env=environment,
-            start_new_session=True,
-        )
-        stopped = threading.Event()
-
-        def stop(number: int, _frame: object) -> None:
-            self.asked = number
-            stopped.set()
-            work.send_signal(signal.SIGTERM)
-
-        for number in STOPS:
-            signal.signal(number, stop)
-        threading.Thread(target=_leave_with_manager, args=(work, stopped), daemon=True).start()
+        with open(self.log, "a") if self.log else nullcontext() as log:
+            self._work = work = subprocess.Popen(  # noqa: S603 - this very Python, with arguments that the plan has checked
+                [*command, json.dumps(self.values)],
+                stdin=subprocess.PIPE,  # whose end tells the work that this process is gone
+                stdout=subprocess.PIPE,
+                stderr=log,
+                text=True,
+                env=environment,
+                start_new_session=True,
+            )
+        if self.asked is not None:  # while it started
+            self.stop(self.asked)
         assert work.stdout is not None
         try:
             for line in work.stdout:
-                self._hear(json.loads(line), nni)
+                self._hear(json.loads(line), hearer)
         except BaseException:  # nobody hears the numbers any more
             work.send_signal(signal.SIGTERM)
             raise
         finally:
             status = work.wait()
-        return 128 + signal.SIGTERM if stopped.is_set() and self._killed(status) else status
+        return 128 + signal.SIGTERM if self.asked is not None and self._killed(status) else status
 
-    def _hear(self, content: Mapping[str, Any], nni: Any) -> None:
+    def _hear(self, content: Mapping[str, Any], hearer: Hearer) -> None:
         if "at" in content and content["at"] not in [entry["at"] for entry in self.told]:
             self.told.append(dict(content))
             write_sealed(self.file, {"told": self.told})
-            nni.report_intermediate_result(self._named(content["value"]))
+            hearer.report_intermediate_result(self._named(content["value"]))
         self.record = content.get("record", self.record)
         self.problem = content.get("problem", self.problem)
 
@@ -197,14 +224,11 @@ def _deserted() -> bool:
     return os.getppid() != _parent
 
 
-def _leave_with_manager(work: subprocess.Popen[str], stopped: threading.Event) -> None:
+def _stop_with_manager(run: TrialRun) -> None:
     """Ask the work to save and stop when the manager that started the trial is gone."""
-    while work.poll() is None:
-        if _deserted():
-            stopped.set()
-            work.send_signal(signal.SIGTERM)
-            return
+    while not _deserted():
         time.sleep(POLL_SECONDS)
+    run.stop(signal.SIGTERM)
 
 
 def leave(status: int) -> None:

@@ -8,8 +8,10 @@ from __future__ import annotations
 import json
 import logging
 import os
+import signal
 import socket
 import sys
+import threading
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from statistics import fmean
@@ -18,6 +20,8 @@ from typing import Any
 from nasdistill.errors import Interrupted, ProcessLost, UserError
 from nasdistill.interrupts import polite_stops
 from nasdistill.recipes import runner
+from nasdistill.recipes.constraint import COSTS
+from nasdistill.recipes.lock import stage_lock
 from nasdistill.report.records import ACCURACIES, Row, RunRecord
 from nasdistill.training.launch import LOST, is_first_process
 from nasdistill.tuning.checking import curve_of, recipe_at
@@ -67,7 +71,8 @@ def _work(plan_folder: Path, place: Path, digest: str, values: Mapping[str, Any]
         if not is_first_process():
             runner.follow(recipe, folder)
             return
-        record = runner.run(recipe, folder, f"a trial of {plan.experiment}", listen)
+        with stage_lock(folder.parent, digest, "the trial"):  # the work of a killed supervisor may still be saving
+            record = runner.run(recipe, folder, f"a trial of {plan.experiment}", listen)
     _tell(
         {"record": summary(record, plan) | {"folder": str(folder.relative_to(place)), "machine": socket.gethostname()}}
     )
@@ -85,7 +90,9 @@ def trial_folder(place: Path, digest: str) -> Path:
 
 
 def summary(record: RunRecord, plan: Plan) -> dict[str, Any]:
-    """What an experiment keeps of a finished trial: `score`, test `accuracy`, `parameters`, `seconds`.
+    """What an experiment keeps of a finished trial: `score`, test `accuracy`, `parameters`, `seconds`, and `costs`.
+
+    Costs are those of `COSTS` that the stage whose metric counts tells, in the mean over the seeds.
 
     Raises:
         UserError: the stage whose metric counts was left out.
@@ -99,7 +106,12 @@ def summary(record: RunRecord, plan: Plan) -> dict[str, Any]:
         "accuracy": {kind: mean for kind in ACCURACIES if (mean := _mean_accuracy(rows, kind)) is not None},
         "parameters": rows[0].parameters,
         "seconds": record.seconds,
+        "costs": {cost: fmean(told) for cost in COSTS if (told := _told(rows, cost))},
     }
+
+
+def _told(rows: Sequence[Row], cost: str) -> list[float]:
+    return [value for row in rows if (value := getattr(row, cost)) is not None]
 
 
 def _mean_accuracy(rows: Sequence[Row], kind: str) -> float | None:
@@ -111,5 +123,12 @@ def _tell(content: Mapping[str, Any]) -> None:
     print(json.dumps(content), flush=True)
 
 
+def _leave_with_supervisor() -> None:
+    """Save and stop where the process that started this one, and holds the other end of its input, is gone."""
+    sys.stdin.read()
+    os.kill(os.getpid(), signal.SIGTERM)
+
+
 if __name__ == "__main__":
+    threading.Thread(target=_leave_with_supervisor, daemon=True).start()
     sys.exit(main(*sys.argv[1:]))

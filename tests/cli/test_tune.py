@@ -14,8 +14,6 @@ from nasdistill.tuning import experiment
 from tests.cli.conftest import Command
 from tests.report.fake_experiments import fake_experiment
 
-pytest.importorskip("nni")
-
 RECIPE = """\
 name: echoes
 data: digits
@@ -49,7 +47,7 @@ def test_the_recipe_decides_what_no_option_does(nasdistill: Command, called: Sim
     assert (settings.trials, settings.tuner, settings.metric) == (9, "Random", "validation.score")
     assert (called.tuned.stage, called.tuned.recipe.seeds) == ("net", (4,))
     assert called.out == Path("runs/echoes-tune")
-    assert (called.service, called.portal.host, called.portal.port) == (None, "127.0.0.1", None)
+    assert (settings.engine, called.service, called.portal) == ("optuna", None, None)
 
 
 def test_options_come_first(nasdistill: Command, called: SimpleNamespace, tmp_path: Path) -> None:
@@ -57,6 +55,16 @@ def test_options_come_first(nasdistill: Command, called: SimpleNamespace, tmp_pa
     vary = "stages.net.optimizer.lr=loguniform(1e-3, 0.1)"
     done = nasdistill(
         *("tune", "echoes.yaml", "stages.net.batch_size=32", "--vary", vary, "--trials", "3", "--concurrency", "2"),
+        *(
+            "--engine",
+            "nni",
+            "--objective",
+            "latency_ms",
+            "--constraint",
+            "parameters<=300k",
+            "--constraint",
+            "bytes<=1MB",
+        ),
         *("--tuner", "{name: TPE, seed: 8}", "--assessor", "Medianstop", "--metric", "validation.loss"),
         *("--seeds", "1,2", "--accelerator", "cpu", "--duration", "8h", "--out", "there"),
         *("--service", "ssh.yaml", "--portal", "0.0.0.0", "--port", "8081"),  # noqa: S104
@@ -68,6 +76,8 @@ def test_options_come_first(nasdistill: Command, called: SimpleNamespace, tmp_pa
     assert (settings.trials, settings.concurrency, settings.duration) == (3, 2, "8h")
     assert (settings.tuner, settings.assessor) == ({"name": "TPE", "seed": 8}, "Medianstop")
     assert settings.metric == "validation.loss"
+    assert (settings.engine, settings.objectives) == ("nni", ("latency_ms",))
+    assert settings.constraints == ("parameters<=300k", "bytes<=1MB")
     assert (recipe.seeds, recipe.settings.engine.accelerator) == ((1, 2), "cpu")
     assert recipe.stages["net"].batch_size == 32
     assert called.out == Path("there")
@@ -101,9 +111,9 @@ def test_a_dry_run_checks_all_and_runs_nothing(nasdistill: Command, called: Simp
     )
     assert planned.returncode == 2
     assert "stages.net.model: torchvision:vit_b_16 does not exist for images of 1x8x8" in planned.stderr
-    wrong = nasdistill("tune", "echoes.yaml", "--dry-run", "--tuner", "{name: Evolution, population_size: abc}")
+    wrong = nasdistill("tune", "echoes.yaml", "--dry-run", "--tuner", "{name: TPE, n_startup_trials: abc}")
     assert (wrong.returncode, wrong.stdout) == (2, "")
-    assert "tune.tuner: Evolution does not take this: " in wrong.stderr
+    assert "tune.tuner: TPE does not take this: " in wrong.stderr
     assert not hasattr(called, "tuned")
     assert not (tmp_path / "runs").exists()
 
@@ -118,6 +128,9 @@ def test_a_dry_run_checks_all_and_runs_nothing(nasdistill: Command, called: Simp
         (["--metric", "accuracy.best"], "--metric"),
         (["--trials", "0"], "greater than 0"),
         (["--service", "nowhere.yaml"], "nowhere.yaml"),
+        (["--constraint", "parameters<300k"], "is no constraint: write it as parameters<=300k"),
+        (["--constraint", "latency<=3"], "unknown cost 'latency'; did you mean 'latency_ms'"),
+        (["--objective", "size"], "parameters"),
     ],
 )
 def test_mistakes_are_told_before_anything_runs(

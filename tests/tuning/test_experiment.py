@@ -64,7 +64,7 @@ def addresses(process):
 
 @pytest.mark.timeout(900)
 def test_an_experiment_survives_the_death_of_its_manager_and_of_itself_and_ends_with_the_best_recipe(tmp_path):
-    settings = {"tuner": "TPE", "trials": 2, "concurrency": 2}
+    settings = {"engine": "nni", "tuner": "TPE", "trials": 2, "concurrency": 2}
     write_recipe(tmp_path, tune=settings, seconds=2)
     service = tmp_path / "here.yaml"
     service.write_text(f"trainingService: {{platform: local}}\nnniManagerIp: {ADDRESS}\n")
@@ -123,7 +123,7 @@ def test_an_experiment_survives_the_death_of_its_manager_and_of_itself_and_ends_
 
 @pytest.mark.timeout(900)
 def test_an_assessor_stops_a_trial_that_lags_behind(tmp_path):
-    tune = {"tuner": "GridSearch", "trials": 2, "assessor": {"name": "Medianstop", "start_step": 1}}
+    tune = {"engine": "nni", "tuner": "GridSearch", "trials": 2, "assessor": {"name": "Medianstop", "start_step": 1}}
     write_recipe(tmp_path, {KEY: "choice(3, 9)"}, tune, seconds=2)
 
     told, _ = start(tmp_path).communicate(timeout=300)

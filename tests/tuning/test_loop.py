@@ -14,12 +14,13 @@ from nasdistill.interrupts import polite_stops
 from nasdistill.recipes.source import RecipeError
 from nasdistill.recipes.trust import run_all
 from nasdistill.report.experiments import load_experiment
-from nasdistill.tuning import experiment
+from nasdistill.tuning import nni_engine
+from nasdistill.tuning import run as runs
 from nasdistill.tuning.checking import load_tuned
-from nasdistill.tuning.experiment import Portal, tune
+from nasdistill.tuning.experiment import tune
 from nasdistill.tuning.manager import ManagerGone
 from nasdistill.tuning.plan import read_plan
-from nasdistill.tuning.service import Service
+from nasdistill.tuning.service import Portal, Service
 from tests.tuning.parts import KEY, job, record, told, write_recipe
 
 nni = pytest.importorskip("nni.experiment")
@@ -79,13 +80,13 @@ class Scripted:
 @pytest.fixture(autouse=True)
 def quick(monkeypatch):
     """No waiting, and no page, which has tests of its own."""
-    monkeypatch.setattr(experiment, "POLL_SECONDS", 0.0)
-    monkeypatch.setattr(experiment, "write_experiment", lambda *_: None)
+    monkeypatch.setattr(nni_engine, "POLL_SECONDS", 0.0)
+    monkeypatch.setattr(runs, "write_experiment", lambda *_: None)
 
 
 def run(folder, manager, monkeypatch, service=None, portal=None, vary=None, **settings):
-    monkeypatch.setattr(experiment, "Manager", manager)
-    tuned = load_tuned(str(write_recipe(folder, vary, settings)), (), (), {}, run_all)
+    monkeypatch.setattr(nni_engine, "Manager", manager)
+    tuned = load_tuned(str(write_recipe(folder, vary, {"engine": "nni", **settings})), (), (), {}, run_all)
     return tune(tuned, folder / "out", "nasdistill tune toy.yaml", service, portal)
 
 

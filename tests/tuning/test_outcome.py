@@ -1,11 +1,15 @@
 """From nni's jobs to trials, where nni itself may be mistaken about whose values are whose."""
 
+from dataclasses import replace
+
 import pytest
 
 from nasdistill.recipes.loading import load_recipe
+from nasdistill.report.experiments import Trial
 from nasdistill.storage import write_sealed
-from nasdistill.tuning.outcome import BEST, best_of, trials_of, write_best
+from nasdistill.tuning.outcome import BEST, best_of, front_of, trials_of, write_best
 from nasdistill.tuning.plan import digest_of
+from tests.report.fake_experiments import fake_experiment
 from tests.tuning.parts import KEY, job, record, told, write_plan
 
 NAN = float("nan")
@@ -106,13 +110,38 @@ def test_states(plan, tmp_path):
 
 def test_the_best_recipe_is_the_recipe_at_the_best_values_and_runs(plan, tmp_path):
     jobs = [job("a", "SUCCEEDED", 1.0, 1.0, told(1.25, 86.9, record=record(86.9)))]
-    (trial,) = trials_of(jobs, plan, tmp_path / "out")
+    experiment = replace(fake_experiment(0), trials=trials_of(jobs, plan, tmp_path / "out"), best=0)
     (tmp_path / "plan").rename(tmp_path / "out" / "plan")
 
-    path = write_best(tmp_path / "out" / "plan", tmp_path / "out", trial, "validation score of score, %")
+    write_best(experiment, tmp_path / "out")
 
-    assert path == tmp_path / "out" / BEST
+    path = tmp_path / "out" / BEST
     recipe = load_recipe(str(path))
     assert recipe.stages["score"].x == 1.25
     assert recipe.settings.tune is None
-    assert "trial 0, validation score of score, %: 86.9" in path.read_text()
+    assert "trial 0, validation score of student, %: 86.9" in path.read_text()
+
+
+def test_the_front_has_a_recipe_for_each_of_its_trials_and_none_for_others(plan, tmp_path):
+    def trial(number, score, latency, violated=()):
+        costs = {"latency_ms": latency, "bytes": 1.0}
+        return Trial(number, {KEY: float(number)}, "succeeded", score, costs=costs, violated=violated)
+
+    trials = [
+        trial(0, 80.0, 1.0),
+        trial(1, 90.0, 5.0),
+        trial(2, 85.0, 5.0),  # slower than 0 and as slow as 1, which is better
+        trial(3, 85.0, 2.0),
+        trial(4, 85.0, 2.0),  # as 3
+        trial(5, 99.0, 1.0, ("bytes<=0.5",)),
+    ]
+    assert front_of(trials, True, ["latency_ms"]) == (1, 3, 0)
+    assert front_of(trials, False, ["latency_ms"]) == (0,)
+    assert front_of(trials, True, []) == ()
+    assert best_of(trials, True) == 1
+    (tmp_path / "plan").rename(tmp_path / "out" / "plan")
+    experiment = replace(fake_experiment(0), trials=tuple(trials), best=1)
+    for front, names in (((1, 3), ["best-1.yaml", "best-3.yaml"]), ((1, 0), ["best-0.yaml", "best-1.yaml"])):
+        write_best(replace(experiment, front=front), tmp_path / "out")
+        assert sorted(path.name for path in (tmp_path / "out").glob("best*")) == names
+    assert load_recipe(str(tmp_path / "out" / "best-0.yaml")).stages["score"].x == 0

@@ -158,10 +158,11 @@ def test_a_stop_lets_the_work_save_and_is_no_failure(tmp_path):
     class Stopping(FakeNni):
         def report_intermediate_result(self, metric):
             super().report_intermediate_result(metric)
-            os.kill(os.getpid(), signal.SIGINT)  # as nni stops a trial
+            asked.stop(signal.SIGINT)
 
     nni = Stopping(**{KEY: 1.0})
-    status = TrialRun(plan, tmp_path / "plan", place_of(plan), {KEY: 1.0}).run(nni)
+    asked = TrialRun(plan, tmp_path / "plan", place_of(plan), {KEY: 1.0})
+    status = asked.run(nni)
 
     assert status == -signal.SIGINT
     assert len(nni.intermediate) == 1
@@ -195,15 +196,14 @@ def test_work_ends_when_nobody_hears_it(tmp_path, monkeypatch):
     assert [work.returncode for work in started] == [128 + signal.SIGTERM]
 
 
-def test_work_ends_when_the_manager_that_started_the_trial_is_gone(monkeypatch):
-    stopped = threading.Event()
-    work = subprocess.Popen(["sleep", "60"])
+def test_a_trial_stops_when_the_manager_that_started_it_is_gone(tmp_path, monkeypatch):
+    plan = write_plan(tmp_path)
+    run = TrialRun(plan, tmp_path / "plan", place_of(plan), {KEY: 1.0})
     threading.Timer(0.1, monkeypatch.setattr, (os, "getppid", lambda: 1)).start()
 
-    trial._leave_with_manager(work, stopped)
+    trial._stop_with_manager(run)
 
-    assert work.wait() == -signal.SIGTERM
-    assert stopped.is_set()
+    assert run.asked == signal.SIGTERM
 
 
 def test_trials_with_equal_values_run_one_after_the_other(tmp_path, monkeypatch):
