@@ -29,6 +29,11 @@ OF_RECIPES = {
         "tune",
         "tune quickstart --vary 'stages.student.objectives.1.beta=loguniform(10,3000)' --trials 12",
     ),
+    "submit": (
+        "submitting",
+        "submit",
+        "submit quickstart --sweep stages.teacher.epochs=10,20 --partition gpu --gpus 1 --time 4:00:00",
+    ),
     "clean": ("cleaning", "clean", "clean runs/quickstart --dry-run"),
     "report": ("runs", "report", "report runs/fisher runs/uniform --out comparison.html"),
 }

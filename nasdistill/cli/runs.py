@@ -35,6 +35,13 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 RUNS = Path("runs")
+OUT = optional("out", Path, "folder of the run; runs/<name> if left out")
+SWEEP = optional(
+    "sweep",
+    list[str],
+    "run with each of these values, e.g. stages.teacher.epochs=10,20; may be repeated for a grid",
+    metavar="<key=value,...>",
+)
 
 
 def run_command() -> Callable[..., None]:
@@ -46,14 +53,9 @@ def run_command() -> Callable[..., None]:
     options = [
         TRUST,
         dry_run_option("print the plan: stages, inputs, what is done"),
-        optional("out", Path, "folder of the run; runs/<name> if left out"),
+        OUT,
         seed_option("instead of the recipe's; several as 0,1,2"),
-        optional(
-            "sweep",
-            list[str],
-            "run with each of these values, e.g. stages.teacher.epochs=10,20; may be repeated for a grid",
-            metavar="<key=value,...>",
-        ),
+        SWEEP,
     ]
     return with_parameters(call, [CONTEXT, *RECIPE, *options, *engine_parameters(show_default=False)], run.__doc__)
 
