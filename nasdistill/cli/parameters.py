@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, Union, get_args, get_origin
@@ -127,11 +128,27 @@ def given_in(context: typer.Context, values: Mapping[str, Any]) -> dict[str, Any
     return {name: value for name, value in values.items() if (at := sources[name]) and at.name == "COMMANDLINE"}
 
 
+def loggers_option() -> inspect.Parameter:
+    return optional(
+        "loggers",
+        list[str],
+        "where the curves of stages go, e.g. csv or '{name: mlflow, tracking_uri: mlruns}'; may be repeated",
+        metavar="<name|mapping>",
+        autocompletion=completing("loggers"),
+    )
+
+
+def loggers_in(given: Mapping[str, Any]) -> list[Any] | None:
+    """The recipe's `loggers`; None where none were given."""
+    return [parse_value(text, "--loggers") for text in given["loggers"]] if "loggers" in given else None
+
+
 def overrides_in(given: Mapping[str, Any]) -> list[str]:
     """All that a command line sets in a recipe."""
     engine = [f"engine.{name}={value}" for name, value in engine_given(given).items()]
     seeds = ["seed=null", f"seeds={seeds_in(given['seed'])}"] if "seed" in given else []
-    return [*given.get("overrides", ()), *engine, *seeds]
+    loggers = [f"loggers={json.dumps(loggers_in(given))}"] if "loggers" in given else []
+    return [*given.get("overrides", ()), *engine, *seeds, *loggers]
 
 
 def engine_parameters(show_default: bool = True) -> list[inspect.Parameter]:

@@ -20,6 +20,7 @@ from nasdistill.cli.parameters import (
     dry_run_option,
     engine_parameters,
     given_in,
+    loggers_option,
     optional,
     overrides_in,
     seed_option,
@@ -55,6 +56,7 @@ def run_command() -> Callable[..., None]:
         dry_run_option("print the plan: stages, inputs, what is done"),
         OUT,
         seed_option("instead of the recipe's; several as 0,1,2"),
+        loggers_option(),
         SWEEP,
     ]
     return with_parameters(call, [CONTEXT, *RECIPE, *options, *engine_parameters(show_default=False)], run.__doc__)

@@ -19,6 +19,8 @@ from nasdistill.cli.parameters import (
     engine_given,
     engine_parameters,
     given_in,
+    loggers_in,
+    loggers_option,
     optional,
     parameter,
     parse_value,
@@ -51,6 +53,7 @@ SHARED = (
     optional("data_root", Path, "folder of the data set"),
     seed_option("seed of all random numbers; several as 0,1,2 repeat the work and report the spread"),
     optional("out", Path, "folder of the run; runs/<name> if left out"),
+    loggers_option(),
     optional(
         "assignments",
         list[str],
@@ -108,6 +111,7 @@ def _run(name: str, config: dict[str, Any], options: Sequence[Option], given: di
         "data": _data(given, STAGES.get(name).default_data),
         "engine": engine_given(given) or None,
         "seeds": seeds_in(given["seed"]) if "seed" in given else None,
+        "loggers": loggers_in(given),
     }
     given_settings = {key: value for key, value in settings.items() if value is not None}
     if config.get(RESUME_FROM) is not None:

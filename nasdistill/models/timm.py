@@ -13,8 +13,8 @@ from torch.nn import functional
 from nasdistill.data.base import Normalisation, Shape
 from nasdistill.depthwise.convolution import depthwise_conv2d
 from nasdistill.errors import SpecError, nearest
+from nasdistill.extras import require_extra
 from nasdistill.models.base import MODELS
-from nasdistill.models.extras import require_extra
 from nasdistill.models.inspection import feature_points, maps_among
 from nasdistill.models.pretrained import LibraryModel, Published
 

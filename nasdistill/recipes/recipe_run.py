@@ -10,6 +10,7 @@ import shutil
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -34,7 +35,7 @@ from nasdistill.recipes.provenance import (
     versions,
 )
 from nasdistill.stages import Context, Stage
-from nasdistill.stages.base import Foreseen, Place, Shared, in_words, path_of, references_in
+from nasdistill.stages.base import Foreseen, Outcome, Place, Shared, in_words, path_of, references_in
 from nasdistill.stages.networks import untrained
 from nasdistill.training.engine import resolve
 from nasdistill.training.processes import world_size
@@ -260,6 +261,7 @@ class RecipeRun:
                 name,
                 listen=None if self.listen is None else functools.partial(self.listen, name, planned.seed),
                 loggers=self.recipe.settings.loggers,
+                config=self.config(planned),
             ),
             seed=planned.seed,
             replicate=stage.replicate_number(),
@@ -270,6 +272,21 @@ class RecipeRun:
             data_identity=self.data_identity() if stage.reads_data else {},
             shared=self.shared,
         )
+
+    def config(self, planned: PlannedStage) -> dict[str, Any]:
+        """What loggers are told of a stage."""
+        stage = self.recipe.stages[planned.name]
+        return {
+            "recipe": self.recipe.settings.name,
+            "stage": planned.name,
+            "uses": planned.uses,
+            "seed": planned.seed,
+            "options": stage.model_dump(mode="json"),
+            "data": self.dataset.spec() if stage.reads_data else None,
+            "engine": self.engine,
+            "commit": git_commit(),
+            "key": planned.key,
+        }
 
     def accompany(self, planned: PlannedStage, done: Mapping[str, Artifact]) -> Artifact:
         """Compute a stage along with the first process, which publishes it."""
@@ -307,35 +324,47 @@ class RecipeRun:
         context = self.context(planned, payload)
         log.info("%s: %s (seed %d)", name, planned.uses, seed)
         meter = Meter(work / "attempts.json")
-        try:
-            with blaming_plugins(name, stage):
-                outcome = checked(stage.run(inputs, context), name, stage)
-        except Interrupted as stop:
-            raise Interrupted(stop.signal_number, f"stage {name!r}, seed {seed}") from None
-        except SpecError as error:
-            raise self.recipe.error(name, error) from None
-        finally:
-            context.records.close()
-        if not whole.is_file():
-            raise UserError(
-                f"{payload} was removed while the stage {name!r} ran, and with it what it had written; "
-                "the same command runs this stage again"
-            )
-        whole.unlink()
-        metrics = {name: value for name, value in outcome.metrics.items() if name not in COSTS}
-        costs = {name: value for name, value in outcome.metrics.items() if name in COSTS}
-        artifact = publish(
+        with closing(context.records):
+            try:
+                with blaming_plugins(name, stage):
+                    outcome = checked(stage.run(inputs, context), name, stage)
+            except Interrupted as stop:
+                raise Interrupted(stop.signal_number, f"stage {name!r}, seed {seed}") from None
+            except SpecError as error:
+                raise self.recipe.error(name, error) from None
+            if not whole.is_file():
+                raise UserError(
+                    f"{payload} was removed while the stage {name!r} ran, and with it what it had written; "
+                    "the same command runs this stage again"
+                )
+            whole.unlink()
+            artifact = self._publish(planned, key, inputs, payload, outcome, meter.read())
+            context.records.artifact(artifact)
+        shutil.rmtree(work)
+        return artifact
+
+    def _publish(
+        self,
+        planned: PlannedStage,
+        key: str,
+        inputs: Mapping[Place, Artifact],
+        payload: Path,
+        outcome: Outcome,
+        cost: Mapping[str, Any],
+    ) -> Artifact:
+        stage = self.recipe.stages[planned.name]
+        return publish(
             payload,
-            self.out / "artifacts" / f"{name}-{key[:12]}",
+            self.out / "artifacts" / f"{planned.name}-{key[:12]}",
             kind=stage.makes,
-            stage=name,
+            stage=planned.name,
             uses=planned.uses,
             key=key,
             config=stage.model_dump(mode="json"),
             inputs={in_words(field): found.content for field, found in inputs.items()},
-            seed=seed,
-            metrics=metrics,
-            cost={**meter.read(), **costs},
+            seed=planned.seed,
+            metrics={name: value for name, value in outcome.metrics.items() if name not in COSTS},
+            cost={**cost, **{name: value for name, value in outcome.metrics.items() if name in COSTS}},
             provenance={
                 "versions": versions(),
                 "git": git_commit(),
@@ -346,8 +375,6 @@ class RecipeRun:
                 "plugins": origins([*classes_of(stage, inputs), *classes_in(self.dataset), *_model_in(payload)]),
             },
         )
-        shutil.rmtree(work)
-        return artifact
 
 
 def _known_of(field: Place, found: Artifact | PlannedStage) -> Foreseen:

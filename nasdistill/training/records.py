@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from nasdistill.errors import written_at
 from nasdistill.training.launch import is_first_process
@@ -18,6 +18,8 @@ from nasdistill.words import duration
 
 if TYPE_CHECKING:
     import torch
+
+    from nasdistill.artifacts import Artifact
 
 log = logging.getLogger(__name__)
 SECONDS_BETWEEN_LINES = 10.0
@@ -64,6 +66,7 @@ class Records:
         quiet: no bar, plain lines in the log only; by default that of a log which does not show these lines either.
         listen: is told all scalars too.
         loggers: TensorBoard by default.
+        config: what loggers get as the stage's, see `Logger.open`.
     """
 
     def __init__(
@@ -73,6 +76,7 @@ class Records:
         quiet: bool | None = None,
         listen: Listener | None = None,
         loggers: Iterable[Logger] | None = None,
+        config: Mapping[str, Any] | None = None,
     ) -> None:
         self.folder = folder
         self.title = title
@@ -81,11 +85,13 @@ class Records:
         self.writes = is_first_process()
         self._loggers: list[Logger] = [TensorBoard()] if loggers is None else list(loggers)
         self._logs: dict[int, Log] = {}
+        self._config = dict(config or {})
+        self._step = 0
 
     def part(self, name: str) -> Records:
         """The record of one of several trainings that the stage is made of, e.g. `trial 3`."""
         folder = None if self.folder is None else self.folder / name.replace(" ", "-")
-        part = Records(folder, f"{self.title} {name}", self.quiet)
+        part = Records(folder, f"{self.title} {name}", self.quiet, config={**self._config, "part": name})
         part._loggers = self._loggers  # the very list, so that one that fails is left out of all parts
         return part
 
@@ -103,14 +109,20 @@ class Records:
         """Tell how often each of the numbers 0, 1, ..., e.g. of classes, was seen, at `step`."""
         self._tell(step, lambda log: log.histogram(tag, counts, step))
 
-    def _tell(self, step: int, tell: Callable[[Log], None]) -> None:
-        """Tell every logger, which begins at the first step that it is told of."""
+    def artifact(self, artifact: Artifact) -> None:
+        """Tell what the stage wrote, once it is done."""
+        wanted = [each for each in self._loggers if id(each) in self._logs or each.logs_all_stages]
+        self._tell(self._step, lambda log: log.artifact(artifact, self._step), wanted)
+
+    def _tell(self, step: int, tell: Callable[[Log], None], loggers: Sequence[Logger] | None = None) -> None:
+        """Tell these loggers, or all; each begins at the first step that it is told of."""
         if not self.writes or self.folder is None:
             return
-        for logger in list(self._loggers):
+        self._step = step
+        for logger in list(self._loggers if loggers is None else loggers):
             with self._leaving_out(logger):
                 if id(logger) not in self._logs:
-                    self._logs[id(logger)] = logger.open(self.folder, step)
+                    self._logs[id(logger)] = logger.open(self.folder, step, self._config)
                 tell(self._logs[id(logger)])
 
     def close(self) -> None:

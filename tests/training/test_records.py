@@ -6,7 +6,9 @@ import io
 import json
 import logging
 import re
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -54,7 +56,7 @@ def test_lines_of_json_go_on_after_a_kill(tmp_path: Path) -> None:
 
 
 class Failing(Logger):
-    def open(self, place: Path, step: int) -> Log:
+    def open(self, place: Path, step: int, config: Mapping[str, Any]) -> Log:
         raise ConnectionError("nobody is there")
 
 

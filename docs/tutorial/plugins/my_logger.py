@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from pydantic import Field
 
@@ -31,9 +32,9 @@ class Table(Log):
 
 @LOGGERS.register("curve")
 class Curve(Logger):
-    """One curve as CSV: `tensorboard/STAGE.csv`, a row of step and value for each point."""
+    """One curve: `tensorboard/STAGE.curve`, a row of step and value for each point."""
 
     curve: str = Field("validation/accuracy", description="name of the curve, as TensorBoard has it")
 
-    def open(self, place: Path, step: int) -> Log:
-        return Table(Path(f"{place}.csv"), self.curve, step)
+    def open(self, place: Path, step: int, config: Mapping[str, Any]) -> Log:
+        return Table(Path(f"{place}.curve"), self.curve, step)

@@ -9,9 +9,9 @@ import torch
 from pydantic import Field, model_validator
 from torch import nn
 
+from nasdistill.extras import require_extra
 from nasdistill.models.base import NetworkSpec
 from nasdistill.models.exporters import EXPORTERS, Exporter
-from nasdistill.models.extras import require_extra
 from nasdistill.models.portable import alone, check, metadata
 from nasdistill.storage import write_bytes
 

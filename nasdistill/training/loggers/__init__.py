@@ -1,15 +1,17 @@
-"""Loggers: where the numbers and pictures of a stage go while it runs."""
+"""Loggers: where the numbers and pictures of a stage go while it runs, and in the end what it came to."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from nasdistill.registry import Component, Registry
 
 if TYPE_CHECKING:
     import torch
+
+    from nasdistill.artifacts import Artifact
 
 
 class Log:
@@ -24,6 +26,9 @@ class Log:
     def histogram(self, tag: str, counts: Sequence[int], step: int) -> None:
         """How often each of the numbers 0, 1, ..., e.g. of classes, was seen."""
 
+    def artifact(self, artifact: Artifact, step: int) -> None:
+        """The stage is done: the folder that it wrote, with hashes, metrics and cost in its manifest."""
+
     def close(self) -> None:
         """The stage is done or stops."""
 
@@ -31,13 +36,19 @@ class Log:
 class Logger(Component):
     """Base of all loggers. One that raises is left out from there on, with a warning."""
 
-    def open(self, place: Path, step: int) -> Log:
+    logs_all_stages: ClassVar[bool] = False
+    """Whether stages that tell no numbers have a log too, for their artifact."""
+
+    def open(self, place: Path, step: int, config: Mapping[str, Any]) -> Log:
         """Begin the log of a stage, or go on with it after a stop.
 
         Args:
             place: a path of the stage's own in `tensorboard/` of the run, for a folder or for a file of that name with
                 a suffix. Nothing there is made yet.
             step: of what is told first; what an earlier log holds from it on is told again, and must be replaced.
+            config: plain data: `recipe`, `stage`, `uses`, `seed`, `options`, `data`, `engine`, `commit`, and `key`,
+                which differs where a result may. Of one of several trainings in a stage, `part` too. Empty in
+                notebooks.
         """
         raise NotImplementedError(type(self).__name__)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from nasdistill.storage import write_text
 from nasdistill.training.loggers import LOGGERS, Log, Logger
@@ -14,7 +15,7 @@ from nasdistill.training.loggers import LOGGERS, Log, Logger
 class JsonLines(Logger):
     """Scalars and histograms as JSON lines: `tensorboard/STAGE.jsonl`, one object with its `step` a line."""
 
-    def open(self, place: Path, step: int) -> Log:
+    def open(self, place: Path, step: int, config: Mapping[str, Any]) -> Log:
         return Lines(Path(f"{place}.jsonl"), step)
 
 

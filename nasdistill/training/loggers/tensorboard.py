@@ -4,20 +4,26 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+from nasdistill.storage import json_text
 from nasdistill.training.loggers import LOGGERS, Log, Logger
 
 if TYPE_CHECKING:
     import torch
 
+    from nasdistill.artifacts import Artifact
+
 
 @LOGGERS.register("tensorboard")
 class TensorBoard(Logger):
-    """Scalars, images and histograms, a folder a stage, for `tensorboard --logdir`."""
+    """Scalars, images, histograms, and config and artifact as texts, a folder a stage, for `tensorboard --logdir`."""
 
-    def open(self, place: Path, step: int) -> Log:
-        return Events(place, step)
+    def open(self, place: Path, step: int, config: Mapping[str, Any]) -> Log:
+        events = Events(place, step)
+        if config:
+            events.text("config", config, step)
+        return events
 
 
 class Events(Log):
@@ -55,16 +61,9 @@ class Events(Log):
             self.writer.add_scalar(tag, value, step)
 
     def images(self, tag: str, pixels: torch.Tensor, step: int) -> None:
-        """A grid; images of one row as waves. Neither grey nor of three colours, the first channel is shown."""
-        import torch
-        from torchvision.utils import make_grid
+        from nasdistill.training.pictures import grid
 
-        from nasdistill.training.waves import traced
-
-        if pixels.shape[2] == 1:
-            pixels = torch.from_numpy(traced(pixels.numpy()))
-        shown = pixels if pixels.shape[1] == 3 else pixels[:, :1]
-        self.writer.add_image(tag, make_grid(shown), step)
+        self.writer.add_image(tag, grid(pixels), step)
 
     def histogram(self, tag: str, counts: Sequence[int], step: int) -> None:
         numbered = list(enumerate(counts))
@@ -79,6 +78,13 @@ class Events(Log):
             bucket_counts=list(counts),
             global_step=step,
         )
+
+    def artifact(self, artifact: Artifact, step: int) -> None:
+        self.text("artifact", artifact.manifest.model_dump(include={"metrics", "cost", "files"}), step)
+
+    def text(self, tag: str, values: Mapping[str, Any], step: int) -> None:
+        """Plain data, for TensorBoard's page of texts."""
+        self.writer.add_text(tag, f"```json\n{json_text(values)}```", step)
 
     def close(self) -> None:
         self.writer.close()
