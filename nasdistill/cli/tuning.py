@@ -51,12 +51,16 @@ LISTS = {
         "objective",
         list[str],
         "a cost to keep low beside the metric, e.g. latency_ms; may be repeated",
+        "--objective",
+        "--objectives",
         metavar="<cost>",
     ),
     "constraint": optional(
         "constraint",
         list[str],
         "a limit that the best trial keeps, e.g. 'parameters<=300k'; may be repeated",
+        "--constraint",
+        "--constraints",
         metavar="<cost<=limit>",
     ),
 }

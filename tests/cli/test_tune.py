@@ -55,16 +55,7 @@ def test_options_come_first(nasdistill: Command, called: SimpleNamespace, tmp_pa
     vary = "stages.net.optimizer.lr=loguniform(1e-3, 0.1)"
     done = nasdistill(
         *("tune", "echoes.yaml", "stages.net.batch_size=32", "--vary", vary, "--trials", "3", "--concurrency", "2"),
-        *(
-            "--engine",
-            "nni",
-            "--objective",
-            "latency_ms",
-            "--constraint",
-            "parameters<=300k",
-            "--constraint",
-            "bytes<=1MB",
-        ),
+        *("--engine", "nni"),
         *("--tuner", "{name: TPE, seed: 8}", "--assessor", "Medianstop", "--metric", "validation.loss"),
         *("--seeds", "1,2", "--accelerator", "cpu", "--duration", "8h", "--out", "there"),
         *("--service", "ssh.yaml", "--portal", "0.0.0.0", "--port", "8081"),  # noqa: S104
@@ -76,14 +67,20 @@ def test_options_come_first(nasdistill: Command, called: SimpleNamespace, tmp_pa
     assert (settings.trials, settings.concurrency, settings.duration) == (3, 2, "8h")
     assert (settings.tuner, settings.assessor) == ({"name": "TPE", "seed": 8}, "Medianstop")
     assert settings.metric == "validation.loss"
-    assert (settings.engine, settings.objectives) == ("nni", ("latency_ms",))
-    assert settings.constraints == ("parameters<=300k", "bytes<=1MB")
+    assert settings.engine == "nni"
     assert (recipe.seeds, recipe.settings.engine.accelerator) == ((1, 2), "cpu")
     assert recipe.stages["net"].batch_size == 32
     assert called.out == Path("there")
     assert (called.service.platform, called.service.folder) == ("remote", "there")
     assert (called.portal.host, called.portal.port) == ("0.0.0.0", 8081)  # noqa: S104
     assert called.command.startswith(f"nasdistill tune echoes.yaml stages.net.batch_size=32 --vary '{vary}' --trials 3")
+
+
+def test_limits_and_objectives_are_given_one_by_one(nasdistill: Command, called: SimpleNamespace) -> None:
+    limits = ("--constraint", "parameters<=300k", "--constraint", "bytes<=1MB")
+    assert nasdistill("tune", "echoes.yaml", "--objective", "latency_ms", *limits).returncode == 0
+    settings = called.tuned.settings
+    assert (settings.objectives, settings.constraints) == (("latency_ms",), ("parameters<=300k", "bytes<=1MB"))
 
 
 def test_the_table_the_best_recipe_and_the_report_are_told(nasdistill: Command, called: SimpleNamespace) -> None:
