@@ -9,7 +9,6 @@ each seed one number, so that seeds remain what is drawn.
 from __future__ import annotations
 
 import argparse
-import csv
 import json
 import statistics
 from collections import defaultdict
@@ -22,6 +21,8 @@ from rich.console import Console
 from rich.table import Table
 
 from nasdistill.report.points import in_words, value_in_words
+from nasdistill.report.results import load_run
+from nasdistill.report.rows import write_rows
 from nasdistill.report.summaries import Difference, paired_difference
 from nasdistill.report.words import interval
 
@@ -65,19 +66,6 @@ def _means(points: Iterable[BySeed]) -> dict[int, float]:
     return {seed: statistics.fmean(by_seed[seed] for by_seed in each) for seed in sorted(shared)}
 
 
-def write_csv(rows: Rows, file: Path) -> None:
-    """A line for each stage, point and seed."""
-    keys = list(dict.fromkeys(key for row in rows for key in row["point"]))
-    with file.open("w", encoding="utf-8", newline="") as opened:
-        writer = csv.writer(opened, lineterminator="\n")
-        writer.writerow(["stage", *keys, "seed", "selected", "last", "best", "parameters", "multiply_adds", "seconds"])
-        for row in rows:
-            point = [value_in_words(row["point"][key]) if key in row["point"] else "" for key in keys]
-            accuracies = [row["accuracy"][kind] for kind in ("selected", "last", "best")]
-            counts = [row["parameters"], row["multiply_adds"], f"{row['seconds']:.1f}"]
-            writer.writerow([row["stage"], *point, row["seed"], *accuracies, *counts])
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description="paired differences of a sweep")
     parser.add_argument("folder", type=Path, help="of the run")
@@ -87,7 +75,7 @@ def main() -> None:
     options = parser.parse_args()
     rows = rows_of(options.folder)
     if options.csv is not None:
-        write_csv(rows, options.csv)
+        write_rows([load_run(options.folder)], options.csv)
     console = Console()
     for stage in options.stages:
         table = Table(f"{stage}, at", "value", "over", "points", "95 %", "seeds", title=f"{options.key}: {stage}")

@@ -13,6 +13,7 @@ import pytest
 import typer
 
 import nasdistill.api
+from docs import tables
 from nasdistill.cli.app import build_app
 from nasdistill.cli.general import general_in
 from nasdistill.cli.stage_commands import example_of
@@ -20,7 +21,7 @@ from nasdistill.recipes.loading import load_recipe
 from nasdistill.stages import STAGES
 
 ROOT = Path(__file__).parents[1]
-PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")), *sorted((ROOT / "docs").glob("[ht]*/*.md"))]
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")), *sorted((ROOT / "docs").glob("[hrt]*/*.md"))]
 
 
 def blocks(page: Path, language: str) -> list[str]:
@@ -104,3 +105,31 @@ def test_make_targets_of_the_readme_exist() -> None:
             if word in ("it", "what", "them"):
                 break
             assert word in targets, line
+
+
+def test_tables_of_results_are_those_of_their_rows() -> None:
+    asked = [found for page in tables.pages() for found in tables.TABLE.finditer(page.read_text())]
+    assert len(asked) >= 5
+    for page in tables.pages():
+        assert tables.rendered(page.read_text()) == page.read_text(), "python -m docs.tables writes them anew"
+
+
+def test_a_table_has_means_and_paired_intervals(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Differences 1 and 3: their mean is 2, half the interval t(0.975, 1) * sqrt(2) / sqrt(2) = 12.706."""
+    monkeypatch.setattr(tables, "FOLDER", tmp_path)
+    (tmp_path / "results").mkdir()
+    rows = [("alone", 0, 80), ("alone", 1, 82), ("taught", 0, 81), ("taught", 1, 85)]
+    header = "recipe,stage,uses,seed,last,best,selected,validation,parameters,multiply_adds,latency_ms,seconds\n"
+    lines = [f"small,{stage},train,{seed},,,{value},,1200,,,3\n" for stage, seed, value in rows]
+    (tmp_path / "results/two.csv").write_text(header + "".join(lines))
+    asked = "rows: two\ntitle: network\nstages: {alone: alone, small/taught: taught}\n"
+    page = f"<!-- table:\n{asked}columns: [parameters, selected, each seed, over alone]\n-->\nold\n<!-- end -->\n"
+    assert tables.rendered(page).splitlines()[6:] == [
+        "",
+        "| network | parameters | selected | each seed | over alone |",
+        "| --- | ---: | ---: | ---: | ---: |",
+        "| alone | 1,200 | 81.00 ± 1.41 | 80.00, 82.00 |  |",
+        "| taught | 1,200 | 83.00 ± 2.83 | 81.00, 85.00 | +2.00 (-10.71 to +14.71) |",
+        "",
+        "<!-- end -->",
+    ]

@@ -140,6 +140,9 @@ def report(
     out: Annotated[
         Path | None, typer.Option(help="the page to write; RUN/report.html or comparison.html if left out")
     ] = None,
+    csv: Annotated[
+        Path | None, typer.Option(help="a file for all results as CSV, a row for each stage and seed, with its origin")
+    ] = None,
 ) -> None:
     """Join runs into one comparison, as a page and a table.
 
@@ -153,6 +156,7 @@ def report(
     from nasdistill.report.page import write_comparison, write_report
     from nasdistill.report.page_file import REPORT, check_page
     from nasdistill.report.results import load_run, warn_of_damage
+    from nasdistill.report.rows import write_rows
     from nasdistill.report.sweeps import write_sweep
 
     once = list({folder.resolve(): folder for folder in runs}.values())
@@ -162,6 +166,10 @@ def report(
     experiments = [folder for folder in runs if (folder / EXPERIMENT).is_file()]
     if experiments and len(runs) > 1:
         raise UserError(f"{experiments[0]} is an experiment, which has a report of its own: runs alone are compared")
+    if experiments and csv is not None:
+        raise UserError(
+            f"{experiments[0]} is an experiment, whose trials are rows in its trials.csv; --csv is for runs"
+        )
     page = out or (runs[0] / REPORT if len(runs) == 1 else Path("comparison.html"))
     check_page(page)
     # A page elsewhere needs nothing of the run's folder but to be read.
@@ -184,6 +192,8 @@ def report(
             write_report(records[0], page)
             if out is None:
                 write_sweep(records[0], runs[0])
+    if csv is not None:
+        write_rows(records, csv)
     for folder, record in zip(runs, records, strict=True):
         show(f"{record.name}, in {folder}")
         show_results(record.rows)

@@ -49,13 +49,13 @@ def lines(record: RunRecord) -> list[Line]:
     found = []
     for summary in by_stage(record.rows):
         first = summary.rows[0]
-        scores = {row.seed: score for row in summary.rows if (score := _validation(row)) is not None}
+        scores = {row.seed: score for row in summary.rows if (score := validation_of(row)) is not None}
         found.append(Line(first.point, first.stage, summary, scores))
     stages = list(dict.fromkeys(line.stage for line in found))
     return _marked(sorted(found, key=lambda line: stages.index(line.stage)), record.sweep)
 
 
-def _validation(row: Row) -> float | None:
+def validation_of(row: Row) -> float | None:
     """The validation score that selects, of the kept weights; else the highest validation accuracy, if there is any."""
     if (selected := row.metrics.get("validation")) is not None:
         return float(selected["score"])

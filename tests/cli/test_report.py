@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 from pathlib import Path
 
 from nasdistill.report.experiments import save_experiment
@@ -40,3 +41,25 @@ def test_experiments_are_compared_with_nothing(nasdistill: Command, tmp_path: Pa
     done = nasdistill("report", str(tmp_path), "elsewhere")
     assert done.returncode == 2
     assert "is an experiment, which has a report of its own" in done.stderr
+
+
+def test_results_are_rows_with_their_origin(nasdistill: Command, tmp_path: Path) -> None:
+    run = fake_run(tmp_path / "run")
+    save_run(run, tmp_path / "run")
+    table = tmp_path / "rows.csv"
+    command = ("report", str(tmp_path / "run"), "--out", str(tmp_path / "page.html"), "--csv", str(table))
+    for _ in range(2):  # such a table is replaced
+        done = nasdistill(*command)
+        assert done.returncode == 0, done.stderr
+    with table.open(newline="") as file:
+        lines = list(csv.DictReader(file))
+    assert [(line["stage"], int(line["seed"])) for line in lines] == [(row.stage, row.seed) for row in run.rows]
+    line, row = next((line, row) for line, row in zip(lines, run.rows, strict=True) if row.accuracy and row.latency_ms)
+    assert row.accuracy is not None
+    measured = (row.accuracy["selected"], row.parameters, row.latency_ms, row.seconds)
+    assert tuple(float(line[name]) for name in ("selected", "parameters", "latency_ms", "seconds")) == measured
+    assert (line["recipe"], line["uses"], bool(line["machine"])) == (run.name, row.uses, True)
+    table.write_text("of the user")
+    done = nasdistill(*command)
+    assert (done.returncode, table.read_text()) == (2, "of the user")
+    assert "holds no rows of runs" in done.stderr

@@ -1,0 +1,1 @@
+"""What makes the docs: the reference from the code, tables of results from their rows."""

@@ -1,0 +1,124 @@
+"""Write the tables of the pages of results anew, from the rows in `docs/results/*.csv`: `python -m docs.tables`.
+
+A table stands between a comment that says what it shows and `<!-- end -->`:
+
+    <!-- table:
+    rows: flowers                   # of docs/results/flowers.csv, as `nasdistill report RUN... --csv` writes it
+    title: network                  # above the first column
+    stages: {alone: WRN alone, other-recipe/by32: WRN taught}   # a line for each, and what it is called
+    columns: [parameters, selected, each seed, over alone]
+    -->
+"""
+
+from __future__ import annotations
+
+import csv
+import re
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from nasdistill.report import words
+from nasdistill.report.records import ACCURACIES, Row
+from nasdistill.report.summaries import StageSummary, summary_of
+from nasdistill.words import NONE, short, whole
+
+FOLDER = Path(__file__).parent
+TABLE = re.compile(r"(<!-- table:\n(.*?)-->\n).*?(<!-- end -->)", re.DOTALL)
+OVER = "over "
+"""Begins a column of paired differences, and is followed by the stage that they are to."""
+
+COLUMNS: Mapping[str, Callable[[StageSummary], str]] = {
+    **{kind: lambda stage, kind=kind: words.spread(stage.accuracy(kind)) for kind in ACCURACIES},
+    "each seed": lambda stage: words.each(stage.accuracy()),
+    "validation": lambda stage: words.spread(summary_of(row.metrics["validation"] for row in stage.rows)),
+    "parameters": lambda stage: words.counted(stage.numbers("parameters")),
+    "multiply-adds": lambda stage: short(stage.mean("multiply_adds")),
+    "latency, ms": lambda stage: words.spread(stage.numbers("latency_ms")),
+    "seconds": lambda stage: NONE if (mean := stage.mean("seconds")) is None else whole(mean),
+    "seeds": lambda stage: str(len(stage.rows)),
+}
+
+
+def pages() -> list[Path]:
+    """All that may have such tables."""
+    return [FOLDER / "results.md", *sorted((FOLDER / "results").glob("*.md"))]
+
+
+def rendered(page: str) -> str:
+    """The text of a page with its tables written anew."""
+    return TABLE.sub(lambda found: f"{found[1]}\n{table(yaml.safe_load(found[2]))}\n{found[3]}", page)
+
+
+def table(asked: Mapping[str, Any]) -> str:
+    """A table in Markdown.
+
+    Args:
+        asked: `rows`, `title`, `stages` and `columns`, as in the comment above it.
+    """
+    stages = read(FOLDER / "results" / f"{asked['rows']}.csv")
+    lines = [
+        (name, *(_cell(stages[stage], column, stages) for column in asked["columns"]))
+        for stage, name in asked["stages"].items()
+    ]
+    names = [
+        OVER + asked["stages"][column.removeprefix(OVER)] if column.startswith(OVER) else column
+        for column in asked["columns"]
+    ]
+    return _markdown((asked["title"], *names), lines)
+
+
+def _cell(stage: StageSummary, column: str, stages: Mapping[str, StageSummary]) -> str:
+    if not column.startswith(OVER):
+        return COLUMNS[column](stage)
+    other = stages[column.removeprefix(OVER)]
+    if other is stage:
+        return ""
+    difference = stage.over(other)
+    return NONE if difference is None else f"{round(difference.mean, 2) + 0.0:+.2f} ({words.interval(difference)})"
+
+
+def _markdown(header: Sequence[str], lines: Sequence[Sequence[str]]) -> str:
+    rule = ("---", *("---:" for _ in header[1:]))
+    return "".join("| " + " | ".join(line) + " |\n" for line in (header, rule, *lines))
+
+
+def read(path: Path) -> dict[str, StageSummary]:
+    """The seeds of each stage in a file of rows, by `stage` and by `recipe/stage`."""
+    found: dict[str, list[Row]] = {}
+    with path.open(encoding="utf-8", newline="") as file:
+        for line in csv.DictReader(file):
+            for name in (line["stage"], f"{line['recipe']}/{line['stage']}"):
+                found.setdefault(name, []).append(_row(line))
+    return {name: StageSummary(name, rows[0].uses, tuple(rows)) for name, rows in found.items()}
+
+
+def _row(line: Mapping[str, str]) -> Row:
+    number = {
+        name: float(line[name]) if line[name] else None for name in ("seconds", "latency_ms", "validation", *ACCURACIES)
+    }
+    return Row(
+        stage=line["stage"],
+        uses=line["uses"],
+        seed=int(line["seed"]),
+        parameters=int(line["parameters"]) if line["parameters"] else None,
+        multiply_adds=int(line["multiply_adds"]) if line["multiply_adds"] else None,
+        accuracy={kind: number[kind] for kind in ACCURACIES},
+        seconds=number["seconds"],
+        latency_ms=number["latency_ms"],
+        metrics={"validation": number["validation"]},
+    )
+
+
+def main() -> None:
+    for page in pages():
+        text = page.read_text(encoding="utf-8")
+        new = rendered(text)
+        if new != text:
+            page.write_text(new, encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()
