@@ -26,6 +26,7 @@ from torch.nn import functional
 
 from benchmarks.common import Turn, arguments, by_torch, compare, show, timed
 from benchmarks.images import CLASSES, SHAPE, random_data
+from nasdistill.cli.parameters import parse_value
 from nasdistill.search.spaces import SPACES
 from nasdistill.search.spaces.darts_cells import DartsSpace
 from nasdistill.search.strategies.darts import DartsSearch
@@ -109,9 +110,11 @@ def nni(space: DartsSpace, device: torch.device) -> Turn | None:
 
 def main() -> None:
     parser = arguments("first-order search steps beside plain torch and nni")
-    parser.add_argument("--space", default="darts", help="search space of DARTS cells (default darts)")
+    parser.add_argument(
+        "--space", default="darts", help="search space of DARTS cells, as a recipe has it (default darts)"
+    )
     options = parser.parse_args()
-    space = SPACES.parse(options.space)
+    space = SPACES.parse(parse_value(options.space, "--space"))
     if not isinstance(space, DartsSpace):
         parser.error(f"{options.space} has no cells of DARTS, whose plain supernet stands beside ours")
     engine = Engine(EngineSettings())

@@ -13,6 +13,7 @@ import contextlib
 import math
 import tempfile
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch.nn import functional
@@ -34,10 +35,14 @@ BATCH = 128
 BASELINE = "plain, fp32, contiguous"
 
 
-def plain(model: str, device: torch.device, channels_last: bool, bf16: bool) -> Turn:
-    """The loop that everybody writes."""
+def plain(
+    model: str, device: torch.device, channels_last: bool, bf16: bool, compiled: dict[str, Any] | None = None
+) -> Turn:
+    """The loop that everybody writes; `compiled` are options of `torch.compile`, where it is."""
     layout = torch.channels_last if channels_last else torch.contiguous_format
     network = MODELS.parse(model).build(SHAPE, CLASSES).to(device).to(memory_format=layout)
+    if compiled is not None:
+        network.compile(**compiled)
     optimizer = torch.optim.SGD(network.parameters(), lr=0.1, momentum=0.9, weight_decay=5e-4, nesterov=True)
     images = torch.randn(BATCH, *SHAPE, device=device).to(memory_format=layout)
     labels = torch.randint(0, CLASSES, (BATCH,), device=device)
