@@ -85,6 +85,7 @@ class Records:
         self.writes = is_first_process()
         self._loggers: list[Logger] = [TensorBoard()] if loggers is None else list(loggers)
         self._logs: dict[int, Log] = {}
+        self._parts: list[Records] = []
         self._config = dict(config or {})
         self._step = 0
 
@@ -93,6 +94,7 @@ class Records:
         folder = None if self.folder is None else self.folder / name.replace(" ", "-")
         part = Records(folder, f"{self.title} {name}", self.quiet, config={**self._config, "part": name})
         part._loggers = self._loggers  # the very list, so that one that fails is left out of all parts
+        self._parts.append(part)
         return part
 
     def scalars(self, values: Mapping[str, float], step: int) -> None:
@@ -126,6 +128,9 @@ class Records:
                 tell(self._logs[id(logger)])
 
     def close(self) -> None:
+        """Close the logs of the stage and of its parts."""
+        for part in self._parts:
+            part.close()
         for logger in list(self._loggers):
             with self._leaving_out(logger):
                 if id(logger) in self._logs:

@@ -40,11 +40,13 @@ class Memory:
         if found != self._belongs:
             self.run, self.since = None, -1
         self._last = self.since
+        if self.run is not None:
+            self.begin(self.run)
 
     def begin(self, run: str) -> None:
         self.run = run
         self.path.parent.mkdir(parents=True, exist_ok=True)
-        write_text(self.path, json.dumps({**self._belongs, "run": run}) + "\n")
+        write_text(self.path, json.dumps({**self._belongs, "run": run}) + f"\n{self.since}\n")
 
     def is_new(self, step: int) -> bool:
         """Whether the run lacks this step; noted before it is told, so that a kill may lose it but not double it."""

@@ -18,6 +18,7 @@ from nasdistill.cli.main import main
 from nasdistill.errors import SpecError
 from nasdistill.training.loggers import LOGGERS, Logger
 from nasdistill.training.records import Records
+from nasdistill.training.services import Memory
 
 CONFIG = {"recipe": "small", "stage": "one", "seed": 3, "options": {"epochs": 2, "rates": [1, 2]}, "key": "abc"}
 FILES = {"spec.json": "12ab", "weights.safetensors": "34cd"}
@@ -122,6 +123,21 @@ def test_loggers_are_chosen_on_the_command_line(tmp_path: Path) -> None:
     command = ["train", "mlp-8", "--epochs", "1", "--data", "{name: digits, limit: 60}", "--out", str(tmp_path)]
     assert main([*command, "--loggers", "csv", "--loggers", "{name: jsonl}"]) == 0
     assert sorted(path.name for path in (tmp_path / "tensorboard").iterdir()) == ["train.csv", "train.jsonl"]
+
+
+def test_a_service_is_told_on_from_the_last_step_and_other_work_is_another_run(tmp_path: Path) -> None:
+    logger, place = LOGGERS.parse("csv"), tmp_path / "one"
+    memory = Memory(logger, place, {"key": "a"})
+    assert memory.run is None
+    memory.begin("first")
+    assert [memory.is_new(step) for step in (5, 5, 12)] == [True, True, True]
+    with memory.path.open("a") as file:
+        file.write("12")  # cut off by a kill
+    again = Memory(logger, place, {"key": "a"})
+    assert (again.run, again.is_new(12), again.is_new(13)) == ("first", False, True)
+    assert Memory(logger, place, {"key": "a"}).since == 13
+    assert Memory(logger, place, {"key": "b"}).run is None
+    assert Memory(LOGGERS.parse("jsonl"), place, {"key": "a"}).run is None
 
 
 @pytest.mark.parametrize("name", ["mlflow", "wandb", "trackio"])

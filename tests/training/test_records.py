@@ -75,6 +75,31 @@ def test_a_logger_that_fails_is_named_once_and_the_others_go_on(
     assert (tmp_path / "stage/trial-1.jsonl").read_text() == '{"step": 5, "train/loss": 1.0}\n'
 
 
+class Telling(Log):
+    """Tells a list which logs were closed."""
+
+    def __init__(self, closed: list[str], part: str) -> None:
+        self.closed, self.part = closed, part
+
+    def close(self) -> None:
+        self.closed.append(self.part)
+
+
+def test_parts_have_the_stages_config_and_are_closed_with_it(tmp_path: Path) -> None:
+    closed: list[str] = []
+
+    class Noting(Logger):
+        def open(self, place: Path, step: int, config: Mapping[str, Any]) -> Log:
+            assert config["stage"] == "search"
+            return Telling(closed, config.get("part", "whole"))
+
+    records = Records(tmp_path / "search", "search", quiet=True, loggers=[Noting()], config={"stage": "search"})
+    for each in (records, records.part("trial 1"), records.part("trial 2")):
+        each.scalars({"train/loss": 1.0}, 1)
+    records.close()
+    assert sorted(closed) == ["trial 1", "trial 2", "whole"]
+
+
 def test_images_of_one_row_are_drawn_as_waveforms(tmp_path: Path) -> None:
     """What lies between two pixels of TensorBoard's grid is black, and so is all of a wave but its line."""
     records = Records(tmp_path, "zero-shot", quiet=True)

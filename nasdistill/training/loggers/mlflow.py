@@ -75,7 +75,7 @@ class Run(Log):
 
         self.memory = memory
         self.client = MlflowClient(logger.uri)
-        self.status = "KILLED"
+        self.status = "FINISHED" if "part" in config else "KILLED"  # a part ends without an artifact
         if memory.run is None:
             experiment = logger.experiment or config.get("recipe", "nasdistill")
             found = self.client.get_experiment_by_name(experiment)

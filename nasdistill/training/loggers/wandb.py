@@ -54,7 +54,7 @@ class Run(ServiceLog):
             raise UserError("nobody is logged in: run `wandb login`, or leave runs offline")
         if memory.run is None:
             memory.begin(uuid.uuid4().hex)
-        self.failed = 1
+        self.failed = 0 if "part" in config else 1  # a part ends without an artifact
         self.run = wandb.init(
             project=logger.project or config.get("recipe", "nasdistill"),
             entity=logger.entity,
