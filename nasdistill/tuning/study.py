@@ -22,8 +22,8 @@ if TYPE_CHECKING:
 
 JOURNAL = "journal.log"
 TURN = "turn.lock"
-RECORD, PROBLEM, AGAIN = "record", "problem", "again"
-"""Attributes of a trial: what it came to; why it failed; that it is none of its own, as its values were tried."""
+RECORD, PROBLEM = "record", "problem"
+"""Attributes of a trial: what it came to, and why it failed."""
 
 
 class Study:
@@ -68,10 +68,12 @@ class Study:
         return tuple(self._shown(number, trial) for number, trial in enumerate(self._begun()))
 
     def _begun(self) -> list[FrozenTrial]:
-        """All trials but those whose values were tried before; or were never drawn to the end, because of a kill."""
-        keys = self.sampling.distributions.keys()
-        trials = self.optuna.get_trials(deepcopy=False)
-        return [trial for trial in trials if AGAIN not in trial.user_attrs and trial.params.keys() == keys]
+        """The first trial with each of the values; of one that was killed while it was drawn some are missing."""
+        found: dict[str, FrozenTrial] = {}
+        for trial in self.optuna.get_trials(deepcopy=False):
+            if trial.params.keys() == self.sampling.distributions.keys():
+                found.setdefault(self.sampling.digest(trial.params), trial)
+        return list(found.values())
 
     def _wants_more(self) -> bool:
         begun = len(self._begun())
@@ -89,7 +91,6 @@ class Study:
             trial: FrozenTrial = self.optuna.get_trials(deepcopy=False)[number]
             if self.sampling.digest(trial.params) not in tried:
                 return trial
-            self.storage.set_trial_user_attr(trial._trial_id, AGAIN, True)
             self.optuna.tell(number, state=_states().FAIL)
             redraws += 1
 
