@@ -175,7 +175,7 @@ def test_executorch_runs_alone_and_says_how_to_feed_it(tmp_path: Path) -> None:
 def test_a_format_whose_library_is_not_there_names_the_extra(
     monkeypatch: pytest.MonkeyPatch, name: str, called: str
 ) -> None:
-    monkeypatch.setattr("nasdistill.models.extras.find_spec", lambda _name: None)
+    monkeypatch.setattr("nasdistill.extras.find_spec", lambda _name: None)
     with pytest.raises(UserError, match=rf'the format {name!r} needs {called}: pip install "nasdistill\[{name}\]"'):
         EXPORTERS.parse(name)
 

@@ -23,7 +23,7 @@ def photos(tmp_path: Path) -> Path:
 
 @pytest.mark.parametrize("name", ["photos", "photos-quick", "photos-compared"])
 def test_they_need_nothing_that_an_extra_brings(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("nasdistill.models.extras.find_spec", lambda _name: None)
+    monkeypatch.setattr("nasdistill.extras.find_spec", lambda _name: None)
     assert "tuned" in load_recipe(name).stages
 
 
