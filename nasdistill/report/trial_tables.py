@@ -58,8 +58,11 @@ def trials(experiment: Experiment) -> Table:
 def counted(experiment: Experiment) -> list[str]:
     """The costs on which the experiment depends, but parameters, which are always shown."""
     asked = " ".join([*experiment.objectives, *experiment.constraints])
-    known = dict.fromkeys(cost for trial in experiment.trials for cost in trial.costs)
-    return [cost for cost in known if cost in asked and cost != "parameters"]
+    return [cost for cost in _costs(experiment) if cost in asked and cost != "parameters"]
+
+
+def _costs(experiment: Experiment) -> list[str]:
+    return list(dict.fromkeys(cost for trial in experiment.trials for cost in trial.costs))
 
 
 def _name(trial: Trial, experiment: Experiment) -> str:
@@ -104,9 +107,10 @@ def failures(experiment: Experiment) -> Table | None:
 
 def numbers(experiment: Experiment) -> Table:
     """For programs: every trial in the order of submission, every number as it is."""
+    costs = [cost for cost in _costs(experiment) if cost not in ("parameters", "seconds")]
     header = (
         "trial", "state", BEST, *experiment.varied, "score", "intermediate", *(f"accuracy_{kind}" for kind in SHOWN),
-        "parameters", "seconds", "folder", "problem",
+        "parameters", *costs, "seconds", "folder", "problem",
     )  # fmt: skip
     rows = (
         (
@@ -118,6 +122,7 @@ def numbers(experiment: Experiment) -> Table:
             " ".join(map(str, trial.intermediate)),
             *(trial.accuracy.get(kind) for kind in SHOWN),
             trial.parameters,
+            *(trial.costs.get(cost) for cost in costs),
             trial.seconds,
             trial.folder,
             trial.problem,

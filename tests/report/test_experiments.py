@@ -178,6 +178,33 @@ def test_trials_that_wait_run_or_failed_alone(tmp_path: Path) -> None:
     assert "assessor" not in page.reads
 
 
+def test_limits_and_a_front_have_their_words_their_column_and_their_picture(tmp_path: Path) -> None:
+    def trial(number: int, score: float, latency: float, violated: tuple[str, ...] = ()) -> Trial:
+        costs = {"latency_ms": latency, "parameters": 7.0}
+        return Trial(number, {BETA: 10.0}, "succeeded", score, costs=costs, violated=violated)
+
+    limits = ("parameters<=5",)
+    trials = (trial(0, 80.0, 1.5), trial(1, 90.0, 5.0), trial(2, 70.0, 5.0), trial(3, 99.0, 1.0, limits))
+    plain = replace(fake_experiment(0, keys=1), trials=trials, best=1, constraints=limits)
+    fronted = replace(plain, objectives=("latency_ms",), front=(1, 0))
+
+    page = page_of(fronted, tmp_path)
+
+    assert (
+        "No other trial beats one of these in score and latency_ms: 1, 0. The recipe of trial 1 is best-1.yaml"
+        in page.reads
+    )
+    assert "It keeps parameters<=5." in page.reads
+    assert "Score and latency ms" in (tmp_path / "report.html").read_text()
+    names = [row[0].text for row in trial_tables.trials(fronted).rows]
+    assert names == ["1, on the front", "0, on the front", "2", "3, not parameters<=5"]
+    assert trial_tables.trials(fronted).header[-2:] == ("latency_ms", "time")
+    assert "latency_ms" not in trial_tables.trials(plain).header
+    assert list(csv.DictReader(io.StringIO((tmp_path / "trials.csv").read_text())))[1]["latency_ms"] == "5.0"
+    none = replace(plain, trials=trials[3:], best=None)
+    assert "No trial keeps parameters<=5." in page_of(none, tmp_path).reads
+
+
 def test_scores_that_settings_do_not_explain_or_that_are_all_the_same(tmp_path: Path) -> None:
     experiment = fake_experiment(12, keys=2, troubles=False)
     # Neighbours in the one setting that varies differ most: unseen trials are told worse than by the mean.
