@@ -133,6 +133,8 @@ def front(experiment: Experiment, cost: str) -> str:
         for trial in trials:
             if trial.number in experiment.front:
                 axes.annotate(str(trial.number), (trial.costs[cost], trial.score), (4, 4), textcoords="offset points")
+        if wide([trial.costs[cost] for trial in trials]):
+            axes.set_xscale("log")
         axes.set_xlabel(cost.replace("_", " "))
 
     return picture(f"Score and {cost.replace('_', ' ')}", draw)

@@ -116,6 +116,7 @@ class Run:
         self.remember()
         settings = self.settings
         unit = ", %" if settings.metric == "validation.score" else ""
+        front = front_of(trials, settings.higher_is_better, settings.objectives)
         experiment = Experiment(
             name=self.recipe.settings.name,
             recipe=self.recipe.text(),
@@ -127,8 +128,8 @@ class Run:
             tuner=value_in_words(settings.tuner),
             assessor=None if settings.assessor is None else value_in_words(settings.assessor),
             trials=trials,
-            best=best_of(trials, settings.higher_is_better),
-            front=front_of(trials, settings.higher_is_better, settings.objectives),
+            best=front[0] if front else best_of(trials, settings.higher_is_better),
+            front=front,
             objectives=settings.objectives,
             constraints=settings.constraints,
             versions=versions(settings.engine),

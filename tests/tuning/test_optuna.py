@@ -198,11 +198,11 @@ def test_the_best_trial_keeps_the_limits_and_samplers_look_for_such(tuner, tmp_p
 
 
 def test_of_several_objectives_comes_a_front(tmp_path):
-    found = run(tmp_path, {KEY: "[1, 2, 3, 4]"}, objectives=["latency_ms"], tuner="GridSearch")
+    found = run(tmp_path, {KEY: "[4, 3.5, 2.5, 1]"}, objectives=["latency_ms"], tuner="GridSearch")
 
-    assert found.front == (2, 1, 0)  # 4 is slower than 3, and worse
+    assert found.front == (2, 3)  # 3.5 scores as 2.5 does, and is slower
     assert found.best == 2
-    assert sorted(path.name for path in (tmp_path / "out").glob("best*")) == [f"best-{n}.yaml" for n in (0, 1, 2)]
+    assert sorted(path.name for path in (tmp_path / "out").glob("best*")) == ["best-2.yaml", "best-3.yaml"]
 
 
 def test_a_lease_ends_with_its_holder_or_with_its_machine(tmp_path, monkeypatch):
