@@ -16,9 +16,10 @@ from sklearn.datasets import load_sample_image
 from torch.nn import functional
 from torchvision.models import GoogLeNet
 
+from nasdistill import extras
 from nasdistill.data.base import Normalisation, Shape
 from nasdistill.errors import SpecError, UserError
-from nasdistill.models import extras, timm
+from nasdistill.models import timm
 from nasdistill.models.base import MODELS, NetworkSpec
 from nasdistill.models.foreign import load_foreign
 from nasdistill.models.pretrained import Published, weights_file
