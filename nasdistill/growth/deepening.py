@@ -17,22 +17,19 @@ from torch import nn
 
 from nasdistill.errors import UserError
 from nasdistill.growth.coupling import groups_of
-from nasdistill.growth.plan import growable, with_model
+from nasdistill.growth.plan import as_deep_as, growable
 from nasdistill.models.base import NetworkSpec
 from nasdistill.models.channels import Place
 
 
-def as_deep_as(other: NetworkSpec, spec: NetworkSpec, network: nn.Module) -> tuple[NetworkSpec, nn.Module]:
+def deepened_to(other: NetworkSpec, spec: NetworkSpec, network: nn.Module) -> tuple[NetworkSpec, nn.Module]:
     """The network with as many blocks as that of `other` has, see `deepened`; itself if it has.
 
     Raises:
         UserError: blocks of the model cannot pass on what they read.
     """
-    blocks = growable(other).blocks()
-    if blocks is None or blocks == growable(spec).blocks():
-        return spec, network
-    deeper = with_model(spec, growable(spec).with_blocks(blocks))
-    return deeper, deepened(spec, network, deeper)
+    deeper = as_deep_as(other, spec)
+    return deeper, network if deeper is spec else deepened(spec, network, deeper)
 
 
 def deepened(spec: NetworkSpec, network: nn.Module, deeper: NetworkSpec) -> nn.Module:

@@ -16,7 +16,7 @@ from torch.nn import functional
 
 from nasdistill.errors import UserError
 from nasdistill.growth.coupling import groups_of
-from nasdistill.growth.deepening import as_deep_as
+from nasdistill.growth.deepening import deepened_to
 from nasdistill.growth.student import LabelledImages, Student
 from nasdistill.growth.widening import SYMMETRY, by_dimension, carried, changes_between
 from nasdistill.models.base import NetworkSpec
@@ -45,7 +45,7 @@ def widened(student: Student, spec: NetworkSpec, new: NewChannels, generator: to
     Raises:
         UserError: channels cannot be copied, or not be added without effect, or gradients cannot be sent through them.
     """
-    deep, network = as_deep_as(spec, student.spec, student.network)
+    deep, network = deepened_to(spec, student.spec, student.network)
     if new == "copies":
         return carried(deep, network, spec, noise=SYMMETRY, generator=generator)
     network, added = with_zeros(deep, network, spec)

@@ -180,7 +180,7 @@ class Target:
 
         if self.measure == "latency":
             return estimated_costs(spec)[1]
-        return bytes_like(spec, _as_deep(self.student, spec))
+        return bytes_like(spec, as_deep_as(spec, self.student))
 
     def ratio_of(self, spec: NetworkSpec) -> float:
         """Size of `spec` over that of the student."""
@@ -227,12 +227,12 @@ class Target:
         return min(specs, key=self.distance)
 
 
-def _as_deep(student: NetworkSpec, spec: NetworkSpec) -> NetworkSpec:
-    """The student's network with the depth of `spec`, and so with its layers."""
-    model, other = scalable(student), scalable(spec)
-    if model is None or other is None or (blocks := other.blocks()) in (None, model.blocks()):
-        return student
-    return with_model(student, model.with_blocks(blocks))
+def as_deep_as(other: NetworkSpec, spec: NetworkSpec) -> NetworkSpec:
+    """`spec` with as many blocks as `other` has, and so with its layers; itself where it has them or cannot change."""
+    model, theirs = scalable(spec), scalable(other)
+    if model is None or theirs is None or (blocks := theirs.blocks()) in (None, model.blocks()):
+        return spec
+    return with_model(spec, model.with_blocks(blocks))
 
 
 def fitted(spec: NetworkSpec, target: Target) -> NetworkSpec:

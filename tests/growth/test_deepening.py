@@ -10,10 +10,11 @@ import torch
 from torch import nn
 
 from nasdistill.errors import UserError
-from nasdistill.growth.deepening import as_deep_as, deepened
+from nasdistill.growth.deepening import deepened, deepened_to
 from nasdistill.growth.plan import growable, with_model
 from nasdistill.growth.widening import carried
 from nasdistill.models.base import MODELS, NetworkSpec
+from tests.growth.parts import draw_norms
 
 MOBILE = {
     "name": "mobilenet",
@@ -30,12 +31,7 @@ def drawn(model: Any) -> tuple[NetworkSpec, nn.Module]:
     spec = NetworkSpec(model=MODELS.parse(model), shape=(3, 8, 8), classes=5)
     torch.manual_seed(0)
     network = spec.build().double().eval()
-    for norm in network.modules():
-        if isinstance(norm, nn.BatchNorm2d):
-            nn.init.uniform_(norm.running_mean, -1, 1)
-            nn.init.uniform_(norm.running_var, 0.5, 2)
-            nn.init.uniform_(norm.weight, 0.5, 2)
-            nn.init.uniform_(norm.bias, -1, 1)
+    draw_norms(network)
     return spec, network
 
 
@@ -71,7 +67,7 @@ def test_deeper_and_wider_at_once() -> None:
         shape=(3, 8, 8),
         classes=5,
     )
-    grown = carried(*as_deep_as(other, spec, network), other)
+    grown = carried(*deepened_to(other, spec, network), other)
     images = torch.randn(4, 3, 8, 8, dtype=torch.float64)
     torch.testing.assert_close(grown(images), network(images), rtol=1e-9, atol=1e-9)
 

@@ -15,6 +15,7 @@ from nasdistill.growth.plan import with_model, with_units
 from nasdistill.growth.student import Student
 from nasdistill.models.base import MODELS, NetworkSpec
 from nasdistill.training.engine import Engine, EngineSettings
+from tests.growth.parts import draw_norms
 
 ENGINE = Engine(EngineSettings(accelerator="cpu", precision="32"))
 
@@ -24,12 +25,7 @@ def student(model: Any, size: int = 8, images: int = 12) -> Student:
     torch.manual_seed(0)
     spec = with_units(NetworkSpec(model=MODELS.parse(model), shape=(3, size, size), classes=3))
     network = spec.build().double().eval()
-    for norm in network.modules():
-        if isinstance(norm, nn.BatchNorm2d):
-            nn.init.uniform_(norm.running_mean, -0.5, 0.5)
-            nn.init.uniform_(norm.running_var, 0.5, 2)
-            nn.init.uniform_(norm.weight, 0.5, 2)
-            nn.init.uniform_(norm.bias, -0.5, 0.5)
+    draw_norms(network, bound=0.5)
     labels = torch.arange(images) % 3
     batches = [(torch.randn(images, 3, size, size, dtype=torch.float64) + labels.view(-1, 1, 1, 1), labels)]
     return Student(spec, network, batches, ENGINE)

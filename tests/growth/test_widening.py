@@ -9,6 +9,7 @@ from torch import nn
 from nasdistill.growth.widening import widen
 from nasdistill.models.base import MODELS, NetworkSpec
 from nasdistill.models.operations import OPERATIONS
+from tests.growth.parts import draw_norms
 
 
 def darts(**options: object) -> tuple[NetworkSpec, nn.Module]:
@@ -17,12 +18,7 @@ def darts(**options: object) -> tuple[NetworkSpec, nn.Module]:
     spec = NetworkSpec(model=model, shape=(3, 9, 9), classes=5)
     torch.manual_seed(0)
     network = spec.build().double().eval()
-    for norm in network.modules():
-        if isinstance(norm, nn.BatchNorm2d):
-            nn.init.uniform_(norm.running_mean, -1, 1)
-            nn.init.uniform_(norm.running_var, 0.5, 2)
-            nn.init.uniform_(norm.weight, 0.5, 2)
-            nn.init.uniform_(norm.bias, -1, 1)
+    draw_norms(network)
     return spec, network
 
 
