@@ -1,4 +1,4 @@
-"""From what nni knows of its trials to what came out of an experiment."""
+"""From what an engine knows of its trials to what came out of an experiment."""
 
 from __future__ import annotations
 
@@ -50,6 +50,30 @@ def trials_of(jobs: Sequence[Job], plan: Plan, out: Path) -> tuple[Trial, ...]:
         if digest not in found or _worth(trial) >= _worth(found[digest]):
             found[digest] = trial
     return tuple(found.values())
+
+
+def trial_of(
+    record: Mapping[str, Any], told: Sequence[float], seconds: float | None, *, state: State, **known: Any
+) -> Trial:
+    """A trial as the experiment shows it.
+
+    Args:
+        record: what it came to, see `nasdistill.tuning.worker.summary`; empty where it did not end.
+        told: the scores on its way.
+        seconds: that it took, as the engine measured them.
+        known: other fields of it.
+    """
+    score = record.get("score", told[-1] if told and state == "stopped early" else None)
+    return Trial(
+        state=state,
+        score=score if score is not None and math.isfinite(score) else None,
+        intermediate=tuple(value for value in told if math.isfinite(value)),
+        accuracy=record.get("accuracy", {}),
+        parameters=record.get("parameters"),
+        seconds=record.get("seconds", seconds),
+        folder=record.get("folder"),
+        **known,
+    )
 
 
 def best_of(trials: Sequence[Trial], higher_is_better: bool) -> int | None:
@@ -138,22 +162,10 @@ def _trial(job: Job, values: Mapping[str, Any], note: Mapping[str, Any], number:
     record: Mapping[str, Any] = final[-1] if final else {}
     state = STATES.get(job.status, "failed")
     seconds = job.ended - job.started if job.started is not None and job.ended is not None else None
-    score = record.get("score", told[-1] if told and state == "stopped early" else None)
     problem = None
     if state == "failed":
         problem = note.get("problem") or f"nni says {job.status}; its output is in {job.log}"
-    return Trial(
-        number=number,
-        values=values,
-        state=state,
-        score=score if score is not None and math.isfinite(score) else None,
-        intermediate=tuple(value for value in told if math.isfinite(value)),
-        accuracy=record.get("accuracy", {}),
-        parameters=record.get("parameters"),
-        seconds=record.get("seconds", seconds),
-        folder=record.get("folder"),
-        problem=problem,
-    )
+    return trial_of(record, told, seconds, number=number, values=values, state=state, problem=problem)
 
 
 def _worth(trial: Trial) -> int:

@@ -14,6 +14,7 @@ from nasdistill.recipes.constraint import Constraint
 from nasdistill.recipes.lock import LOCK_MODE
 from nasdistill.report.experiments import State, Trial
 from nasdistill.tuning.lease import Lease
+from nasdistill.tuning.outcome import trial_of
 from nasdistill.tuning.plan import Plan
 from nasdistill.tuning.sampling import Sampling
 
@@ -110,19 +111,15 @@ class Study:
         state: State = "running"
         if trial.state.is_finished():
             state = "succeeded" if record else "stopped early" if trial.state == _states().PRUNED else "failed"
-        score = record.get("score", told[-1] if told and state == "stopped early" else None)
         took = trial.duration.total_seconds() if trial.duration is not None else None
         costs = record.get("costs", {})
-        return Trial(
+        return trial_of(
+            record,
+            told,
+            took,
             number=number,
             values=self.sampling.values(trial.params),
             state=state,
-            score=score if score is not None and math.isfinite(score) else None,
-            intermediate=tuple(told),
-            accuracy=record.get("accuracy", {}),
-            parameters=record.get("parameters"),
-            seconds=record.get("seconds", took),
-            folder=record.get("folder"),
             problem=trial.user_attrs.get(PROBLEM),
             costs=costs,
             violated=tuple(text for text, by in self.missed(costs).items() if by > 0) if record else (),
