@@ -58,21 +58,19 @@ class Memory:
 
 
 class ServiceLog(Log):
-    """Base of the logs of a service that takes numbers, pictures and the like by name."""
+    """Base of the logs of Weights & Biases and of libraries with its interface.
 
-    def __init__(self, memory: Memory) -> None:
-        self.memory = memory
+    Attributes:
+        run: the library's own, set by a subclass.
+    """
+
+    run: Any
+
+    def __init__(self, memory: Memory, library: Any) -> None:
+        self.memory, self.library = memory, library
 
     def tell(self, values: Mapping[str, Any], step: int) -> None:
-        raise NotImplementedError(type(self).__name__)
-
-    def picture(self, pixels: torch.Tensor) -> Any:
-        """What the service takes a picture as, uint8 [3, H, W]."""
-        raise NotImplementedError(type(self).__name__)
-
-    def bars(self, counts: Sequence[int]) -> Any:
-        """What the service takes a histogram over the numbers 0, 1, ... as."""
-        raise NotImplementedError(type(self).__name__)
+        self.run.log(dict(values), step=step)
 
     def scalars(self, values: Mapping[str, float], step: int) -> None:
         if self.memory.is_new(step):
@@ -82,11 +80,14 @@ class ServiceLog(Log):
         from nasdistill.training.pictures import grid
 
         if self.memory.is_new(step):
-            self.tell({tag: self.picture(grid(pixels))}, step)
+            self.tell({tag: self.library.Image(grid(pixels).permute(1, 2, 0).numpy())}, step)
 
     def histogram(self, tag: str, counts: Sequence[int], step: int) -> None:
+        import numpy as np
+
         if self.memory.is_new(step):
-            self.tell({tag: self.bars(counts)}, step)
+            bars = np.array(counts), np.arange(len(counts) + 1) - 0.5
+            self.tell({tag: self.library.Histogram(np_histogram=bars)}, step)
 
 
 def name_of(place: Path, config: Config) -> str:
@@ -107,3 +108,8 @@ def final_numbers(artifact: Artifact) -> dict[str, float]:
     """All numbers among an artifact's metrics and its cost, by names with dots."""
     told = {"final": artifact.manifest.metrics, "cost": artifact.manifest.cost}
     return {name: value for name, value in flat(told) if isinstance(value, int | float) and not isinstance(value, bool)}
+
+
+def hashes(artifact: Artifact) -> dict[str, str]:
+    """Of an artifact's content, and of each of its files."""
+    return {"content": artifact.content, **artifact.manifest.files}

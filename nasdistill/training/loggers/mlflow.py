@@ -16,7 +16,7 @@ from pydantic import Field, model_validator
 from nasdistill.errors import SpecError
 from nasdistill.extras import require_extra
 from nasdistill.training.loggers import LOGGERS, Log, Logger
-from nasdistill.training.services import Memory, final_numbers, flat, name_of
+from nasdistill.training.services import Memory, final_numbers, flat, hashes, name_of
 
 if TYPE_CHECKING:
     import torch
@@ -105,8 +105,7 @@ class Run(Log):
         from mlflow.entities import RunTag
 
         self._numbers(final_numbers(artifact), step)
-        hashes = {"content": artifact.content, **artifact.manifest.files}
-        for some in _batches((f"sha256.{name}", digest) for name, digest in hashes.items()):
+        for some in _batches((f"sha256.{name}", digest) for name, digest in hashes(artifact).items()):
             self.client.log_batch(self.id, tags=[RunTag(name, text) for name, text in some])
         self.status = "FINISHED"
 

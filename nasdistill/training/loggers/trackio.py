@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -11,11 +11,9 @@ from pydantic import Field, model_validator
 
 from nasdistill.extras import require_extra
 from nasdistill.training.loggers import LOGGERS, Log, Logger
-from nasdistill.training.services import Memory, ServiceLog, final_numbers, name_of
+from nasdistill.training.services import Memory, ServiceLog, final_numbers, hashes, name_of
 
 if TYPE_CHECKING:
-    import torch
-
     from nasdistill.artifacts import Artifact
 
 
@@ -44,7 +42,7 @@ class Run(ServiceLog):
     def __init__(self, logger: Trackio, memory: Memory, name: str, config: Mapping[str, Any]) -> None:
         import trackio
 
-        super().__init__(memory)
+        super().__init__(memory, trackio)
         if memory.run is None:
             memory.begin(uuid.uuid4().hex)
         # not `trackio.init`, which ends the run before: parts of a stage have logs of their own beside the stage's
@@ -57,23 +55,10 @@ class Run(ServiceLog):
             config=dict(config),
         )
 
-    def tell(self, values: Mapping[str, Any], step: int) -> None:
-        self.run.log(dict(values), step=step)
-
-    def picture(self, pixels: torch.Tensor) -> Any:
-        import trackio
-
-        return trackio.Image(pixels.permute(1, 2, 0).numpy())
-
-    def bars(self, counts: Sequence[int]) -> Any:
-        import numpy as np
-        import trackio
-
-        return trackio.Histogram(np_histogram=(np.array(counts), np.arange(len(counts) + 1) - 0.5))
-
     def artifact(self, artifact: Artifact, step: int) -> None:
-        hashes = {"content": artifact.content, **artifact.manifest.files}
-        self.tell({**final_numbers(artifact), **{f"sha256.{name}": digest for name, digest in hashes.items()}}, step)
+        self.tell(
+            {**final_numbers(artifact), **{f"sha256.{name}": digest for name, digest in hashes(artifact).items()}}, step
+        )
 
     def close(self) -> None:
         self.run.finish()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
@@ -12,11 +12,9 @@ from pydantic import Field, model_validator
 from nasdistill.errors import UserError
 from nasdistill.extras import require_extra
 from nasdistill.training.loggers import LOGGERS, Log, Logger
-from nasdistill.training.services import Memory, ServiceLog, final_numbers, name_of
+from nasdistill.training.services import Memory, ServiceLog, final_numbers, hashes, name_of
 
 if TYPE_CHECKING:
-    import torch
-
     from nasdistill.artifacts import Artifact
 
 
@@ -49,7 +47,7 @@ class Run(ServiceLog):
     def __init__(self, logger: WeightsAndBiases, memory: Memory, place: Path, config: Mapping[str, Any]) -> None:
         import wandb
 
-        super().__init__(memory)
+        super().__init__(memory, wandb)
         if logger.mode == "online" and not wandb.login(prompt=False):  # `init` would ask, and the stage wait
             raise UserError("nobody is logged in: run `wandb login`, or leave runs offline")
         if memory.run is None:
@@ -68,23 +66,8 @@ class Run(ServiceLog):
             settings=wandb.Settings(silent=True, console="off", disable_git=True, x_disable_stats=True),
         )
 
-    def tell(self, values: Mapping[str, Any], step: int) -> None:
-        self.run.log(dict(values), step=step)
-
-    def picture(self, pixels: torch.Tensor) -> Any:
-        import wandb
-
-        return wandb.Image(pixels.permute(1, 2, 0).numpy())
-
-    def bars(self, counts: Sequence[int]) -> Any:
-        import numpy as np
-        import wandb
-
-        return wandb.Histogram(np_histogram=(np.array(counts), np.arange(len(counts) + 1) - 0.5))
-
     def artifact(self, artifact: Artifact, step: int) -> None:
-        hashes = {"content": artifact.content, **artifact.manifest.files}
-        self.run.summary.update({**final_numbers(artifact), "sha256": hashes})
+        self.run.summary.update({**final_numbers(artifact), "sha256": hashes(artifact)})
         self.failed = 0
 
     def close(self) -> None:
