@@ -88,7 +88,8 @@ def type_in_words(annotation: Any) -> str:
     origin, arguments = get_origin(annotation), get_args(annotation)
     if origin is Annotated:
         kind = next((part.kind for part in arguments[1:] if isinstance(part, ComponentOf)), None)
-        return f"name or mapping, of {kind}" if kind else type_in_words(arguments[0])
+        title = next((part.title for part in arguments[1:] if isinstance(part, FieldInfo) and part.title), None)
+        return f"name or mapping, of {kind}" if kind else title or type_in_words(arguments[0])
     if origin is Literal:
         return " or ".join(str(value) for value in arguments)
     if origin in (Union, types.UnionType):

@@ -35,13 +35,16 @@ def _size(value: Any) -> Any:
     if isinstance(value, str):
         sides = re.fullmatch(r"([0-9]{1,6})x([0-9]{1,6})", value)
         if sides is None or min(map(int, sides.groups())) < 1:
-            raise SpecError(f"a size is height x width such as 32x32, or one number for both, got {value!r}")
+            raise ValueError("must be height x width such as 32x32, or one number for both")
         return int(sides[1]), int(sides[2])
     return value
 
 
 Size = Annotated[
-    tuple[int, int], BeforeValidator(_size), PlainSerializer(lambda size: f"{size[0]}x{size[1]}", return_type=str)
+    tuple[int, int],
+    BeforeValidator(_size),
+    PlainSerializer(lambda size: f"{size[0]}x{size[1]}", return_type=str),
+    Field(title="height x width"),
 ]
 """Height and width in pixels, written `32x48`, or `32` for both."""
 

@@ -84,10 +84,9 @@ def growable(spec: NetworkSpec) -> Scalable:
     Raises:
         UserError: it cannot.
     """
-    reason, model = reason_not_to_grow(spec), scalable(spec)
-    if reason is not None:
-        raise UserError(reason)
-    assert model is not None
+    model = scalable(spec) if reason_not_to_rebuild(spec, "grow") is None else None
+    if model is None:
+        raise UserError(reason_not_to_grow(spec))
     return model
 
 

@@ -292,7 +292,9 @@ def _set_up(source: Source, name: str, setting: Any) -> None:
     if name == "vary":
         setting = {**(varied if isinstance(varied, dict) else {}), **setting}
     section[name] = starting_at(Path.cwd(), setting)
-    source.set(("tune", name), f"--{name.replace('_', '-')}")
+    # an option that is repeated has the name of one of its values
+    option = name.removesuffix("s") if isinstance(setting, list) else name
+    source.set(("tune", name), f"--{option.replace('_', '-')}")
 
 
 def each_path(dotted: str) -> list[str]:

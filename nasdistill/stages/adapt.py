@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 from pydantic import Field
 
+from nasdistill.data.base import Size
 from nasdistill.errors import SpecError, found_at
 from nasdistill.stages.base import STAGES, Context, Inputs, Outcome, Reference, Specs, Stage
 from nasdistill.stages.class_names import ClassMatch, MatchesClasses, match_classes, names_in_words, places_of
@@ -41,10 +42,10 @@ class Adapt(MatchesClasses, Stage):
         "the data's classes and without those that the data has not",
     )
 
-    size: Literal["data", "own"] = Field(
+    size: Literal["data", "own"] | Size = Field(
         "data",
         description="own: it goes on reading images of the size that it was made for, to which it resizes the data's; "
-        "data: it reads the data's as they are",
+        "data: it reads the data's as they are; 64 or 64x48: it resizes them to that",
     )
 
     def foresee(self, specs: Specs, context: Context) -> NetworkSpec | None:
@@ -82,7 +83,8 @@ class Adapt(MatchesClasses, Stage):
         """The spec of the network as it reads images that need not be of its own size."""
         if self.size == "data":
             return spec
-        return spec.model_copy(update={"model": spec.model.model_copy(update={"size": spec.reads[1:]})})
+        size = spec.reads[1:] if self.size == "own" else self.size
+        return spec.model_copy(update={"model": spec.model.model_copy(update={"size": size})})
 
     def _kept(self, spec: NetworkSpec, data: Data) -> ClassMatch:
         """Which of the head's outputs stay.

@@ -11,7 +11,7 @@ import pytest
 import torch
 from torch.nn.functional import interpolate
 
-from nasdistill.data.base import Data
+from nasdistill.data.base import Data, Shape
 from nasdistill.data.preparation import at_size
 from nasdistill.distill.task import Distillation
 from nasdistill.distill.teacher import Teacher
@@ -22,6 +22,7 @@ from nasdistill.models.inspection import multiply_adds
 from nasdistill.registry import build, registry
 from nasdistill.stages import STAGES
 from nasdistill.training.batches import Batch
+from nasdistill.training.resizing import Resizing
 from nasdistill.training.tasks import logits_with_auxiliary
 from tests.stages.parts import context_in, few_digits, network_artifact
 
@@ -103,16 +104,20 @@ def test_a_search_in_a_space_with_a_size_finds_a_network_with_it(tmp_path: Path,
     assert found.model.size == (8, 8)
 
 
-def test_a_trained_network_is_adapted_to_read_larger_images_at_its_own_size(tmp_path: Path, data: Data) -> None:
+@pytest.mark.parametrize(("wanted", "reads"), [("own", (1, 8, 8)), (6, (1, 6, 6)), ("6x8", (1, 6, 8))])
+def test_a_trained_network_is_adapted_to_read_larger_images_at_its_own_size_or_another(
+    tmp_path: Path, data: Data, wanted: object, reads: Shape
+) -> None:
     given = network_artifact(tmp_path / "given", few_digits(), "wrn-10-1")
     context = context_in(tmp_path, data)
     evaluate = build(STAGES.get("evaluate"), {"network": "given"})
     with pytest.raises(SpecError, match="`size: own`"):
         evaluate.run({"network": given}, context)
-    build(STAGES.get("adapt"), {"network": "given", "size": "own"}).run({"network": given}, context)
+    build(STAGES.get("adapt"), {"network": "given", "size": wanted}).run({"network": given}, context)
     written, network = load_network(context.folder)
-    assert (written.shape, written.reads) == (data.shape, (1, 8, 8))
-    torch.testing.assert_close(network(images()), load_network(given.folder)[1](small(images())), rtol=0, atol=0)
+    assert (written.shape, written.reads) == (data.shape, reads)
+    resized = Resizing(reads[1:]).resized(images())
+    torch.testing.assert_close(network(images()), load_network(given.folder)[1](resized), rtol=0, atol=0)
 
 
 def test_an_export_reads_images_of_the_networks_own_size(tmp_path: Path, data: Data) -> None:
