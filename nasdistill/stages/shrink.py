@@ -168,7 +168,7 @@ class Shrink(ShrinkOptions, Stage):
         with found_at("network"):
             spec = with_groups(spec)
         smallest = with_model(spec, spec.model.with_widths(narrowest(spec, self.least)))
-        self._check(spec, smallest, f"with {self.least:.0%} of the channels of each group left")
+        self._check(spec, smallest, f"with {self.least:.0%} of the channels of each group left (`least`)")
         return spec
 
     def _check(self, spec: NetworkSpec, found: NetworkSpec, how: str) -> None:

@@ -10,6 +10,7 @@ import torch
 from nasdistill.cli.main import main
 from nasdistill.models.base import MODELS
 from nasdistill.recipes.loading import load_recipe
+from nasdistill.storage import read_json
 from tests.data.fakes import write_picture
 
 
@@ -38,15 +39,28 @@ def test_the_plan_goes_with_and_without_pretrained_weights(
     assert main(begin) == 0
     assert "3 of 3 stages to do" in capsys.readouterr().out
     assert main([*begin, model]) == 0
-    assert "6 of 6 stages to do" in capsys.readouterr().out
+    assert "7 of 7 stages to do" in capsys.readouterr().out
 
 
 @pytest.mark.slow
-def test_photos_from_the_folder_to_the_file(photos: Path, tmp_path: Path) -> None:
+def test_the_student_is_cut_out_of_the_fine_tuned_network(photos: Path, tmp_path: Path) -> None:
+    weights, out = tmp_path / "shufflenet_v2_x0_5.pth", tmp_path / "out"
+    torch.save(MODELS.parse("torchvision:shufflenet_v2_x0_5").build((3, 32, 32), 7).state_dict(), weights)
+    small = ["data.size=32", "stages.arch.network=wrn-10-1@16", "budget.parameters=60k"]
+    small += [f"stages.tuned.model={{name: torchvision, architecture: shufflenet_v2_x0_5, pretrained: {weights}}}"]
+    small += ["stages.tuned,student,plain.epochs=1", "stages.product.format=onnx"]  # 8 bits are too few for noise
+    assert main(["run", "photos", f"data.root={photos}", "--out", str(out), *small]) == 0
+    kept = read_json(out / "stages" / "student" / "artifact.json")["metrics"]["parameters"]
+    assert 50_000 < kept <= 60_000
+    assert (out / "stages" / "product" / "network.onnx").is_file()
+
+
+@pytest.mark.slow
+def test_photos_from_scratch_from_the_folder_to_the_file(photos: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
     small = ["data.size=24", "stages.arch.network=wrn-10-1@16", "budget.parameters=15k"]
-    short = [f"stages.{name}.epochs=1" for name in ("grown", "plain", "alone", "student")]
-    assert main(["run", "photos", f"data.root={photos}", "--out", str(out), *small, *short]) == 0
+    short = ["stages.grown,plain,alone,student.epochs=1"]
+    assert main(["run", "photos-from-scratch", f"data.root={photos}", "--out", str(out), *small, *short]) == 0
     assert {path.name for path in (out / "stages" / "product").iterdir()} >= {"network.onnx", "network-int8.onnx"}
     page = (out / "report.html").read_text()
     assert "Worst mistakes" in page
