@@ -160,9 +160,16 @@ class RecipeRun:
             done: what was left out is not among them.
         """
         stage = self.recipe.stages[name]
-        for _field, reference, value in references_in(stage):
-            if isinstance(value, str) and value in self.recipe.stages and value not in done and not reference.if_made:
+        there: dict[str, bool] = {}
+        for place, reference, value in references_in(stage):
+            made = not isinstance(value, str) or value not in self.recipe.stages or value in done
+            if not made and not reference.if_made:
                 return f"{value!r}, which it reads, was left out"
+            field = str(path_of(place)[0])
+            there[field] = there.get(field, False) or made
+        for field, some in there.items():
+            if not some and type(stage).model_fields[field].is_required():
+                return f"all {field} that it reads were left out"
         inputs = self.inputs(stage, done)
         artifacts = {field: found for field, found in inputs.items() if isinstance(found, Artifact)}
         try:
