@@ -160,17 +160,15 @@ class RecipeRun:
             done: what was left out is not among them.
         """
         stage = self.recipe.stages[name]
-        there: dict[str, bool] = {}
-        for place, reference, value in references_in(stage):
-            made = not isinstance(value, str) or value not in self.recipe.stages or value in done
-            if not made and not reference.if_made:
-                return f"{value!r}, which it reads, was left out"
-            field = str(path_of(place)[0])
-            there[field] = there.get(field, False) or made
-        for field, some in there.items():
-            if not some and type(stage).model_fields[field].is_required():
-                return f"all {field} that it reads were left out"
         inputs = self.inputs(stage, done)
+        there = {path_of(place)[0] for place in inputs}
+        for place, reference, value in references_in(stage):
+            if isinstance(value, str) and value in self.recipe.stages and value not in done:
+                field = str(path_of(place)[0])
+                if not reference.if_made:
+                    return f"{value!r}, which it reads, was left out"
+                if field not in there and type(stage).model_fields[field].is_required():
+                    return f"all {field} that it reads were left out"
         artifacts = {field: found for field, found in inputs.items() if isinstance(found, Artifact)}
         try:
             return stage.reason_to_leave_out(artifacts) if len(artifacts) == len(inputs) else None

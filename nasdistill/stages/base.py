@@ -45,7 +45,8 @@ class Reference:
 
     Attributes:
         condition: what is read decides whether the stage runs, not what it makes, so that it is no part of its key.
-        if_made: the stage can do without one of a list, where that was left out; otherwise it is left out as well.
+        if_made: the stage can do without those of a list that were left out, and without all where the list may be
+            empty; otherwise it is left out as well.
     """
 
     kind: str

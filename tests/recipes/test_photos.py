@@ -22,6 +22,14 @@ def photos(tmp_path: Path) -> Path:
     return tmp_path / "photos"
 
 
+@pytest.fixture
+def pretrained(tmp_path: Path) -> str:
+    """Gives the recipes a pretrained network: a small one of torchvision, with weights that were only drawn."""
+    weights = tmp_path / "shufflenet_v2_x0_5.pth"
+    torch.save(MODELS.parse("torchvision:shufflenet_v2_x0_5").build((3, 32, 32), 7).state_dict(), weights)
+    return f"stages.tuned.model={{name: torchvision, architecture: shufflenet_v2_x0_5, pretrained: {weights}}}"
+
+
 @pytest.mark.parametrize("name", ["photos", "photos-quick", "photos-compared"])
 def test_they_need_nothing_that_an_extra_brings(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("nasdistill.extras.find_spec", lambda _name: None)
@@ -30,24 +38,19 @@ def test_they_need_nothing_that_an_extra_brings(name: str, monkeypatch: pytest.M
 
 @pytest.mark.slow
 def test_the_plan_goes_with_and_without_pretrained_weights(
-    photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    photos: Path, pretrained: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    weights = tmp_path / "shufflenet_v2_x0_5.pth"
-    torch.save(MODELS.parse("torchvision:shufflenet_v2_x0_5").build((3, 32, 32), 7).state_dict(), weights)
-    model = f"stages.tuned.model={{name: torchvision, architecture: shufflenet_v2_x0_5, pretrained: {weights}}}"
     begin = ["run", "photos-quick", f"data.root={photos}", "data.size=32", "--out", str(tmp_path / "run"), "--dry-run"]
     assert main(begin) == 0
     assert "3 of 3 stages to do" in capsys.readouterr().out
-    assert main([*begin, model]) == 0
+    assert main([*begin, pretrained]) == 0
     assert "7 of 7 stages to do" in capsys.readouterr().out
 
 
 @pytest.mark.slow
-def test_the_student_is_cut_out_of_the_fine_tuned_network(photos: Path, tmp_path: Path) -> None:
-    weights, out = tmp_path / "shufflenet_v2_x0_5.pth", tmp_path / "out"
-    torch.save(MODELS.parse("torchvision:shufflenet_v2_x0_5").build((3, 32, 32), 7).state_dict(), weights)
-    small = ["data.size=32", "stages.arch.network=wrn-10-1@16", "budget.parameters=60k"]
-    small += [f"stages.tuned.model={{name: torchvision, architecture: shufflenet_v2_x0_5, pretrained: {weights}}}"]
+def test_the_student_is_cut_out_of_the_fine_tuned_network(photos: Path, pretrained: str, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    small = [pretrained, "data.size=32", "stages.arch.network=wrn-10-1@16", "budget.parameters=60k"]
     small += ["stages.tuned,student,plain.epochs=1", "stages.product.format=onnx"]  # 8 bits are too few for noise
     assert main(["run", "photos", f"data.root={photos}", "--out", str(out), *small]) == 0
     kept = read_json(out / "stages" / "student" / "artifact.json")["metrics"]["parameters"]

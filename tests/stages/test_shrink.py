@@ -144,7 +144,12 @@ def test_wrong_options_are_told(options: dict[str, Any], path: tuple[str, ...], 
 @pytest.mark.parametrize(
     ("model", "options", "path", "sentence"),
     [
-        ("wrn-10-1", {"ratio": 0.001}, ("ratio",), r"10% of the channels of each group left .`least`. the network is"),
+        (
+            "wrn-10-1",
+            {"ratio": 0.001},
+            ("ratio",),
+            r"with 10% of the channels of each group left \(`least`\) the network is",
+        ),
         ("wrn-10-1", {"budget": 500}, ("budget",), r"is 2.34 times as large as the budget allows"),
         ({"name": "wrn-10-1", "binary": "xnor"}, {}, ("network",), "a binary network cannot shrink"),
         (
