@@ -107,10 +107,11 @@ def _network_to_take(run: Path) -> Path:
     from nasdistill.models.base import WEIGHTS
     from nasdistill.report.results import load_run
     from nasdistill.report.summaries import by_stage, shipped
+    from nasdistill.report.sweeps import preferred
 
     record = load_run(run)
     rows = [row for row in reversed(record.rows) if row.seed == record.seeds[0]]
-    best = shipped(by_stage(rows[::-1]))
+    best = preferred(record) or shipped(by_stage(rows[::-1]))
     if best is not None:
         taken = best.rows[0]
         exports = [row for row in rows if taken.content is not None and taken.content in row.inputs.values()]

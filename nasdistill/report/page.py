@@ -50,7 +50,7 @@ def write_report(record: RunRecord, path: Path) -> None:
             differences=tables.differences(pairs) if pairs else None,
             exports=exports.table(stages),
             how_to_ask=exports.how_to_ask(stages, preferred),
-            parts=[*([sweeps.part(record)] if record.sweep else []), *_overview(stages), *sections(stages)],
+            parts=[*([sweeps.part(record)] if record.sweep else []), *_overview(stages), *sections(stages, preferred)],
             provenance=_provenance(stages),
         ),
     )

@@ -175,13 +175,16 @@ def by_stage(rows: Sequence[Row]) -> list[StageSummary]:
 
 
 def candidates(stages: Sequence[StageSummary]) -> list[StageSummary]:
-    """The networks that may be taken: those with a validation score that are no larger than the last trained one.
+    """The networks that may be taken: those with a validation score that are small enough.
 
-    Others may be teachers, or be too large.
+    That is no larger than the largest that is exported, or than the last trained one where none is; others may be
+    teachers, or be too large.
     """
-    limit = next((stage.mean("parameters") for stage in reversed(stages) if stage.accuracies()), None)
+    trained = [stage for stage in stages if stage.accuracies()]
+    wanted = [stage for stage in trained if stage.form] or trained[-1:]
+    limit = max((size for stage in wanted if (size := stage.mean("parameters")) is not None), default=-math.inf)
     sizes = [(stage, stage.mean("parameters")) for stage in stages if stage.validation() is not None]
-    return [stage for stage, size in sizes if limit is not None and size is not None and size <= limit]
+    return [stage for stage, size in sizes if size is not None and size <= limit]
 
 
 def shipped(stages: Sequence[StageSummary]) -> StageSummary | None:

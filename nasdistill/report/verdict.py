@@ -69,18 +69,18 @@ def _figures(stage: StageSummary, exported: StageSummary | None, images: int | N
 
 def _why(stage: StageSummary, stages: Sequence[StageSummary]) -> str:
     """Beside which others the network was chosen; nothing where there is no other of its size."""
-    others = [other for other in candidates(stages) if other.stage != stage.stage]
+    beside = candidates(stages)
+    others = [other for other in beside if other.stage != stage.stage]
     score = stage.validation()
     if not others or score is None:
         return ""
     best = max(others, key=lambda other: other.validation() or 0.0)
     why = f"Take {stage.stage}: it recognises {score:.1f} % of the validation images"
+    most = max(size for each in beside if (size := each.mean("parameters")) is not None)
+    compared = f"{len(beside)} networks of at most {most:,.0f} parameters"
     if best.validation() == score:
-        return f"{why}, as does {best.stage}, and none of {len(others) + 1} networks of at most its size more."
-    return (
-        f"{why}, the most of {len(others) + 1} networks of at most its size; next is {best.stage} with "
-        f"{best.validation():.1f} %."
-    )
+        return f"{why}, as does {best.stage}, and none of {compared} more."
+    return f"{why}, the most of {compared}; next is {best.stage} with {best.validation():.1f} %."
 
 
 def _wrong(confusion: ConfusionPayload | None) -> str:

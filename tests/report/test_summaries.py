@@ -164,3 +164,17 @@ def test_the_network_to_ship_is_the_best_by_validation_of_those_no_larger_than_t
     assert name(teacher, alone, trained("student", 300, 91.0)) == "student"
     assert name(teacher, trained("student", 300, None)) == "student"
     assert name(row("arch", 0, None)) is None
+
+
+def test_what_is_exported_tells_how_large_a_network_may_be() -> None:
+    def trained(stage: str, parameters: int, score: float) -> Row:
+        return row(stage, 0, 50.0, parameters, metrics={"validation": {"score": score, "loss": 1.0}})
+
+    teacher, student, plain = trained("teacher", 900, 99.0), trained("student", 300, 91.0), trained("plain", 299, 80.0)
+    told = {"exports": {"onnx": {"file": "network.onnx", "bytes": 1}}}
+    product = row("product", 0, 50.0, 300, metrics=told)
+    plain_product = row("plain-product", 0, 50.0, 299, metrics=told)
+    for rows in ([teacher, student, product, plain, plain_product], [teacher, plain, plain_product, student, product]):
+        found = shipped(by_stage(rows))
+        assert found is not None
+        assert found.stage == "student"

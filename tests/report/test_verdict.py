@@ -53,7 +53,7 @@ def test_it_says_that_another_network_is_as_good(tmp_path: Path) -> None:
     found = verdict([stage(tmp_path, name, 80.0, [[8, 2, 0], [0, 4, 0], [0, 0, 4]]) for name in ("alone", "student")])
     assert found.sentences[0] == (
         "Take student: it recognises 80.0 % of the validation images, as does alone, and none of 2 networks of at most "
-        "its size more."
+        "300 parameters more."
     )
 
 

@@ -11,7 +11,7 @@ from nasdistill.registry import Component, Registry
 from nasdistill.report.parts import Group, Part
 from nasdistill.report.payloads import Payload, by_seed
 from nasdistill.report.records import Row
-from nasdistill.report.summaries import StageSummary
+from nasdistill.report.summaries import StageSummary, shipped
 
 log = logging.getLogger(__name__)
 
@@ -20,10 +20,15 @@ P = TypeVar("P", bound=Payload)
 
 @dataclass(frozen=True)
 class Found(Generic[P]):
-    """A stage that left a payload, with at least one seed."""
+    """A stage that left a payload, with at least one seed.
+
+    Attributes:
+        to_take: whether its network is the one to take.
+    """
 
     stage: StageSummary
     by_seed: Mapping[int, P]
+    to_take: bool = False
 
 
 class Section(Component):
@@ -64,17 +69,22 @@ class Section(Component):
 SECTIONS: Registry[Section] = Registry("sections", Section, "nasdistill.report.sections")
 
 
-def sections(stages: Sequence[StageSummary]) -> list[Part]:
-    """Every section that has something to show. One that fails is a sentence on the page, and costs no other."""
-    parts = [_part(name, stages) for name in SECTIONS.names()]
+def sections(stages: Sequence[StageSummary], preferred: StageSummary | None = None) -> list[Part]:
+    """Every section that has something to show. One that fails is a sentence on the page, and costs no other.
+
+    Args:
+        preferred: the stage whose network is to be taken where that is known, as in a sweep.
+    """
+    take = preferred or shipped(stages)
+    parts = [_part(name, stages, take) for name in SECTIONS.names()]
     return [part for _place, part in sorted(parts, key=lambda placed: placed[0]) if part.groups or part.problems]
 
 
-def _part(name: str, stages: Sequence[StageSummary]) -> tuple[int, Part]:
+def _part(name: str, stages: Sequence[StageSummary], take: StageSummary | None) -> tuple[int, Part]:
     problems: list[str] = []
     try:
         section = SECTIONS.parse(name)
-        found = [Found(stage, by_seed(section.payload, stage.rows, problems)) for stage in stages]
+        found = [Found(stage, by_seed(section.payload, stage.rows, problems), stage == take) for stage in stages]
         found = [each for each in found if each.by_seed]
         groups = tuple(section.groups(found)) if found else ()
         return section.place, Part(section.title, section.lead if groups else "", groups, tuple(problems))

@@ -10,7 +10,7 @@ from nasdistill.report import answer_plots, words
 from nasdistill.report.parts import Group
 from nasdistill.report.payloads import NotNegative, Payload
 from nasdistill.report.sections import SECTIONS, Found, Section
-from nasdistill.report.summaries import shipped, summary_of
+from nasdistill.report.summaries import summary_of
 
 MOST_CLASSES = 40
 """Whose accuracies one picture can show."""
@@ -53,17 +53,16 @@ class Confusions(Section):
     title = "Classes"
     lead = (
         "Test images by true and predicted class: blue is right, orange is wrong, stronger is a larger share. Beside "
-        "the network to ship: how often it is right in each class, and how often where it is so sure; dots below the "
+        "the network to take: how often it is right in each class, and how often where it is so sure; dots below the "
         "dashed line are surer than right."
     )
     payload = ConfusionPayload
     place = 8
 
     def groups(self, found: Sequence[Found[ConfusionPayload]]) -> list[Group]:
-        """The network to ship with all that is known of it; of the others the matrices."""
-        first = shipped([each.stage for each in found])
-        groups = [_all_of(each) for each in found if first is not None and each.stage.stage == first.stage]
-        others = [each for each in found if first is None or each.stage.stage != first.stage]
+        """The network to take with all that is known of it; of the others the matrices."""
+        groups = [_all_of(each) for each in found if each.to_take]
+        others = [each for each in found if not each.to_take]
         if others:
             groups.append(Group("Other networks" if groups else "", tuple(map(_matrix, others))))
         return groups

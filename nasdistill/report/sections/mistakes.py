@@ -13,7 +13,6 @@ from nasdistill.report.parts import Group
 from nasdistill.report.payloads import Payload
 from nasdistill.report.plots import shortened
 from nasdistill.report.sections import SECTIONS, Found, Section
-from nasdistill.report.summaries import shipped
 from nasdistill.report.svg import Grid, image, pixels_of, svg, text, tiles
 from nasdistill.words import whole
 
@@ -55,9 +54,8 @@ class Mistakes(Section):
     place = 7
 
     def groups(self, found: Sequence[Found[MistakesPayload]]) -> list[Group]:
-        """The network to ship first; the others are folded."""
-        first = shipped([each.stage for each in found])
-        ordered = sorted(found, key=lambda each: first is None or each.stage.stage != first.stage)
+        """The network to take first; the others are folded."""
+        ordered = sorted(found, key=lambda each: not each.to_take)
         groups = [
             group
             for each in ordered
