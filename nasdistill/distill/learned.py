@@ -37,6 +37,9 @@ class LearnedLoss(nn.Module):
     def prepare(self, preview: Preview) -> None:
         """Called once before training, on the device; also before training goes on from a checkpoint."""
 
+    def begin_epoch(self, epoch: int) -> None:
+        """Called before the first step of an epoch, counted from 0, also where training goes on in the middle of it."""
+
     def end_epoch(self) -> dict[str, float]:
         """Called at an epoch's end; returns what else there is to tell of it, by name."""
         return {}

@@ -1,4 +1,4 @@
-"""What losses on logits share: the softened divergence, and logits that are standardised first."""
+"""What losses on logits share: the softened divergence, logits that are standardised first, one class and the rest."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 class LogitObjective(Objective):
-    """Base of losses that compare the logits of student and teacher; a subclass defines `distance`."""
+    """Base of losses that compare the logits of student and teacher; a subclass defines `distance`, or `bind`."""
 
     weighs_images = True
 
@@ -62,7 +62,9 @@ def standardised(logits: torch.Tensor) -> torch.Tensor:
     return (logits - mean) / (deviation + 1e-7)
 
 
-def softened_divergence(student: torch.Tensor, teacher: torch.Tensor, temperature: float = 1.0) -> torch.Tensor:
+def softened_divergence(
+    student: torch.Tensor, teacher: torch.Tensor, temperature: float | torch.Tensor = 1.0
+) -> torch.Tensor:
     """KL(softmax(t/T) || softmax(s/T)) of each image: logits [N, C] to nats [N].
 
     Papers write the cross-entropy of the two. It is larger by the entropy of the teacher's probabilities, which no
@@ -74,3 +76,18 @@ def softened_divergence(student: torch.Tensor, teacher: torch.Tensor, temperatur
 
     ours, theirs = (functional.log_softmax(logits / temperature, dim=1) for logits in (student, teacher))
     return functional.kl_div(ours, theirs, reduction="none", log_target=True).sum(dim=1)
+
+
+def target_and_others(logits: torch.Tensor, labels: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Logits of a class against the rest, [N, 2], and of the rest among themselves, [N, C - 1].
+
+    Args:
+        logits: [N, C].
+        labels: the class of each image, int64, [N].
+    """
+    import torch
+
+    target = labels.unsqueeze(1)
+    others = torch.arange(logits.shape[1] - 1, device=logits.device)
+    rest = logits.gather(1, others + (others >= target))
+    return torch.cat([logits.gather(1, target), rest.logsumexp(dim=1, keepdim=True)], dim=1), rest

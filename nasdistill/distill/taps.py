@@ -127,6 +127,12 @@ def output_shapes(
     return {point: tuple(feature.shape[1:]) for point, feature in features.items()}
 
 
+def count_classes(network: nn.Module, shape: Shape) -> int:
+    """How many logits a network has for an image of this shape."""
+    with in_evaluation_mode(network), torch.no_grad():
+        return int(network(blank_image(network, shape)).shape[1])
+
+
 def _no_such_module(path: str, modules: Iterable[str], whose: str) -> str:
     """One sentence with the nearest path and the modules inside the deepest one that `path` does reach."""
     known = [name for name in modules if name]

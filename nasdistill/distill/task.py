@@ -150,6 +150,8 @@ class Distillation(Task):
         for part in self.terms.values():
             warmup = part.objective.warmup
             part.rise = min(1.0, (epoch + 1) / warmup) if warmup else 1.0
+        for _name, loss in self.learned_losses():
+            loss.begin_epoch(epoch)
 
     def end_epoch(self) -> dict[str, float]:
         return {

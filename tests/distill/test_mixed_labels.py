@@ -9,7 +9,7 @@ from torch.nn import functional
 from nasdistill.distill.objectives import OBJECTIVES, Objective
 from tests.distill.losses import logits, loss_of
 
-NEED_CLASSES = {"crd", "dkd"}
+NEED_CLASSES = {"crd", "dkd", "ofa", "rld"}
 ON_LOGITS = [name for name in OBJECTIVES.names() if OBJECTIVES.get(name).bind is Objective.bind]
 
 

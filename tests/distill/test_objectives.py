@@ -97,7 +97,8 @@ def test_kd_is_no_squared_error_of_probabilities_and_vanishes_with_the_teacher()
 
 def test_what_takes_its_weight_from_the_labels() -> None:
     """The Hinton form is (1-a)*CE + a*KD; the others are published beside a label term of 1."""
-    replacing = {"kd": True, "kd-mean": True, "logits-mse": True, "kd-lambda": False, "dkd": False, "dist": False}
+    replacing = dict.fromkeys(("kd", "kd-mean", "logits-mse", "mlkd", "ctkd"), True)
+    replacing |= dict.fromkeys(("kd-lambda", "dkd", "dist", "ttm", "wttm", "rld", "review", "ofa"), False)
     assert {name: OBJECTIVES.get(name).replaces_labels for name in replacing} == replacing
 
 
@@ -196,7 +197,9 @@ def test_gradients_of_attention_agree_with_finite_differences(form: str, power: 
     assert torch.autograd.gradgradcheck(distance, (student,))
 
 
-@pytest.mark.parametrize("name", ["kd", "kd-mean", "kd-lambda", "logits-mse", "dkd", "dist"])
+@pytest.mark.parametrize(
+    "name", ["kd", "kd-mean", "kd-lambda", "logits-mse", "dkd", "dist", "ttm", "wttm", "mlkd", "rld"]
+)
 def test_gradients_of_losses_on_logits_agree_with_finite_differences(name: str) -> None:
     student, teacher, labels = logits(0, 3, 4).requires_grad_(), logits(1, 3, 4), torch.tensor([0, 3, 1])
     for standardise in (False, True):

@@ -49,6 +49,14 @@ def stage_of(uses: str, **options: Any) -> Options:
     [
         ("distill", {"objectives": ["dkd"]}, TWO, ["objectives.0.beta"]),
         ("distill", {"objectives": ["dist"]}, TWO, ["objectives.0.beta"]),
+        ("distill", {"objectives": ["rld"]}, TWO, ["objectives.0.beta"]),
+        (
+            "distill",
+            {"objectives": [{"name": "rld", "alpha": 0, "alpha_temperature": 2}]},
+            TEN,
+            ["objectives.0.alpha_temperature"],
+        ),
+        ("distill", {"objectives": [{"name": "rld", "beta": 0, "temperature": 2}]}, TEN, ["objectives.0.temperature"]),
         ("distill", {"objectives": ["dkpp"]}, TWO, ["objectives.0.the shuffling of dkpp"]),
         ("distill", {"objectives": [{"name": "kd", "standardise": True}]}, TWO, ["objectives.0.weight"]),
         ("distill", {"objectives": ["kd", {"name": "attention", "weight": 0}]}, TEN, ["objectives.1.weight"]),

@@ -61,7 +61,7 @@ def test_what_is_kept_of_teachers_is_of_the_mixed_images(
             torch.testing.assert_close(batch.taught["0/logits"], network(batch.images), rtol=1e-2, atol=1e-2)
 
 
-@pytest.mark.parametrize("name", ["crd", "dkd"])
+@pytest.mark.parametrize("name", ["crd", "dkd", "ofa"])
 @pytest.mark.parametrize("uses", ["distill", "born-again"])
 def test_objectives_that_need_classes_are_refused_where_they_are_listed(name: str, uses: str, tmp_path: Path) -> None:
     networks = {"student": "mlp-16", "teacher": "teacher"} if uses == "distill" else {"model": "mlp-16"}

@@ -21,10 +21,9 @@ from nasdistill.distill.discriminator import (
 )
 from nasdistill.distill.learned import LearnedLoss, Preview
 from nasdistill.distill.objectives import OBJECTIVES, Objective, Outputs, Term
+from nasdistill.distill.taps import count_classes
 from nasdistill.errors import UserError
-from nasdistill.models.inspection import blank_image
 from nasdistill.training.batches import Batch
-from nasdistill.training.modes import in_evaluation_mode
 
 log = logging.getLogger(__name__)
 
@@ -77,7 +76,7 @@ class Adversarial(Objective):
         )
 
     def bind(self, student: nn.Module, teacher: nn.Module, shape: Shape) -> Term:
-        return Term(Adversary(self, _classes(student, shape)))
+        return Term(Adversary(self, count_classes(student, shape)))
 
 
 class Adversary(LearnedLoss):
@@ -166,11 +165,6 @@ class Adversary(LearnedLoss):
             f"the discriminator is right about {100 * float(self.accuracy):.1f} % of student's and teacher's outputs "
             f"(50 % is chance), less than stop_below {self.settings.stop_below:g} asks for"
         )
-
-
-def _classes(network: nn.Module, shape: Shape) -> int:
-    with in_evaluation_mode(network), torch.no_grad():
-        return int(network(blank_image(network, shape)).shape[1])
 
 
 def _warn_if_untrained(accuracy: float, labels: torch.Tensor) -> None:

@@ -8,7 +8,7 @@ import torch
 from pydantic import Field
 
 from nasdistill.component import Facts
-from nasdistill.distill.logits import LogitObjective, softened_divergence
+from nasdistill.distill.logits import LogitObjective, softened_divergence, target_and_others
 from nasdistill.distill.objectives import OBJECTIVES, Outputs
 from nasdistill.training.batches import Batch
 
@@ -26,17 +26,9 @@ def decoupled_divergence(
     Source: Zhao et al., Decoupled Knowledge Distillation (2022), section 3.
     """
     (ours, ours_others), (theirs, theirs_others) = (
-        _target_and_others(logits / temperature, labels) for logits in (student, teacher)
+        target_and_others(logits / temperature, labels) for logits in (student, teacher)
     )
     return softened_divergence(ours, theirs), softened_divergence(ours_others, theirs_others)
-
-
-def _target_and_others(logits: torch.Tensor, labels: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """Logits of the label against the rest, [N, 2], and of the rest among themselves, [N, C - 1]."""
-    target = labels.unsqueeze(1)
-    others = torch.arange(logits.shape[1] - 1, device=logits.device)
-    rest = logits.gather(1, others + (others >= target))
-    return torch.cat([logits.gather(1, target), rest.logsumexp(dim=1, keepdim=True)], dim=1), rest
 
 
 @OBJECTIVES.register("dkd")
