@@ -130,6 +130,7 @@ def test_training_goes_on_from_a_checkpoint_with_the_same_bits() -> None:
     other = optimizer_of(resumed)
     other.load_state_dict(saved_optimizer)
     assert epochs(resumed, other, 3, 6) == epochs(unbroken, optimizer, 3, 6)
+    assert resumed.learned["ctkd"].strength == cosine_rise(5, 10)  # the epoch was told
     for name, value in unbroken.state_dict().items():
         assert torch.equal(value, resumed.state_dict()[name])
 
