@@ -125,10 +125,14 @@ class Component(Options):
 
     @classmethod
     def parse_shorthand(cls, text: str) -> dict[str, Any] | None:
-        """The options that a shorthand such as `wrn-40-2` stands for, or None if `text` is none of this component's."""
+        """The options that a shorthand such as `wrn-40-2` stands for, or None if `text` is none of this component's.
+
+        What `text` leaves out keeps its default.
+        """
         match = re.fullmatch(cls.shorthand, text, re.IGNORECASE | re.ASCII) if cls.shorthand else None
-        numbers = {name: whole_number(digits) for name, digits in match.groupdict().items()} if match else None
-        return None if numbers is None or None in numbers.values() else numbers
+        given = {name: digits for name, digits in match.groupdict().items() if digits} if match else {}
+        numbers = {name: whole_number(digits) for name, digits in given.items()}
+        return None if match is None or None in numbers.values() else numbers
 
     def spec(self) -> dict[str, Any]:
         """Plain data (JSON) from which this component is rebuilt: its name and its options."""

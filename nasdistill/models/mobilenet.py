@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
-from typing import Annotated, ClassVar
+from typing import Annotated, Any, ClassVar
 
 import torch
 from pydantic import AfterValidator, Field
@@ -15,6 +16,12 @@ from nasdistill.models.base import MODELS
 from nasdistill.models.layers import Depthwise, draw_weights
 from nasdistill.models.limits import MOST_CELLS, odd, require_images
 from nasdistill.models.scalable import Scalable, Unit
+
+_V2 = re.compile(r"mobilenet-v2-(\d+(?:\.\d+)?)", re.IGNORECASE | re.ASCII)
+_V2_STAGES = ((1, 16, 1, 1), (6, 24, 2, 1), (6, 32, 3, 2), (6, 64, 4, 2), (6, 96, 3, 1), (6, 160, 3, 2), (6, 320, 1, 1))
+"""Expansion, channels, blocks, stride."""
+MOST_TIMES = 100.0
+"""The published widths that a network is scaled to."""
 
 
 class MobileStage(Options):
@@ -31,7 +38,11 @@ class MobileStage(Options):
 
 @MODELS.register("mobilenet")
 class MobileNet(Scalable):
-    """Stages of inverted residual blocks, each with a kernel, an expansion, a width and a depth of its own."""
+    """Stages of inverted residual blocks, each with a kernel, an expansion, a width and a depth of its own.
+
+    Shorthand: `mobilenet-v2-WIDTH`, e.g. `mobilenet-v2-0.5`: MobileNetV2 as in tables of teachers and students of 32
+    pixels, whose resolution halves four times instead of five.
+    """
 
     source: ClassVar[str] = "Sandler et al. 2018, MobileNetV2 (arXiv:1801.04381), section 4"
 
@@ -40,6 +51,18 @@ class MobileNet(Scalable):
     stages: tuple[MobileStage, ...] = Field(min_length=1, description="the blocks")
     head: int = Field(1280, gt=0, description="channels of the last convolution, which the classifier reads")
     dropout: float = Field(0.2, ge=0, lt=1, description="probability of dropping a value before the classifier")
+
+    @classmethod
+    def parse_shorthand(cls, text: str) -> dict[str, Any] | None:
+        match = _V2.fullmatch(text)
+        width = float(match[1]) if match else 0.0
+        if not 0 < width <= MOST_TIMES:
+            return None
+        stages = [
+            {"expansion": expansion, "width": max(1, int(width * channels)), "depth": depth, "stride": stride}
+            for expansion, channels, depth, stride in _V2_STAGES
+        ]
+        return {"stem": max(1, int(32 * width)), "stages": stages, "head": int(1280 * max(1.0, width)), "dropout": 0.0}
 
     def build(self, shape: Shape, classes: int) -> nn.Module:
         require_images("MobileNet", shape)

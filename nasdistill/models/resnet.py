@@ -22,18 +22,28 @@ Shortcut = Literal["pad", "project"]
 
 @MODELS.register("resnet")
 class ResNet(GroupedModel):
-    """A residual network with three groups of 16, 32 and 64 channels. Shorthand: `resnet-DEPTH`, e.g. `resnet-56`."""
+    """A residual network with three groups of 16, 32 and 64 channels, or times as many.
+
+    Shorthand: `resnet-DEPTH` or `resnet-DEPTHxWIDTH`, e.g. `resnet-56`, `resnet-8x4`.
+    """
 
     source: ClassVar[str] = "He et al. 2016, Deep Residual Learning for Image Recognition, section 4.2"
-    shorthand: ClassVar[str] = r"resnet-(?P<depth>\d+)"
+    shorthand: ClassVar[str] = r"resnet-(?P<depth>\d+)(?:x(?P<width>\d+))?"
     other_layers: ClassVar[int] = 2
 
     depth: Annotated[int, one_of_depths(_FAMILY, layers=6, fixed=2)] = Field(
         20, description="layers, 6n+2 for n blocks in each of the three groups"
     )
+    width: int = Field(
+        1,
+        gt=0,
+        description="channels of the three groups, as a multiple of 16, 32 and 64; the stem of a widened network has "
+        "half as many as its first group, at least 16",
+    )
     shortcut: Shortcut = Field(
         "pad",
-        description="where channels double: pad with zeros (option A, as published for CIFAR) or project (option B)",
+        description="where channels double: pad with zeros (option A, as published for CIFAR) or project (option B, "
+        "as in tables of teachers and students)",
     )
 
     def build(self, shape: Shape, classes: int) -> nn.Module:
@@ -44,7 +54,7 @@ class ResNet(GroupedModel):
         return ("groups.*.norm2.weight",)
 
     def published_widths(self) -> Widths:
-        return (16, 16, 32, 64)
+        return (max(16, 8 * self.width), 16 * self.width, 32 * self.width, 64 * self.width)
 
 
 class PadShortcut(nn.Module):

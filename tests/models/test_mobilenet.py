@@ -39,6 +39,14 @@ def test_mobilenet_v2_is_torchvisions() -> None:
     }
 
 
+def test_the_form_of_the_tables_has_their_parameters_but_for_a_convolution_that_the_paper_has_not() -> None:
+    network = MODELS.parse("mobilenet-v2-0.5").build((3, 32, 32), 100)
+    # In the tables' code the first block, whose expansion is 1, has a 1x1 convolution of 16 channels too.
+    assert count_parameters(network) == 812_836 - (16 * 16 + 2 * 16)
+    assert network(torch.randn(2, 3, 32, 32)).shape == (2, 100)
+    assert not MODELS.recognises("mobilenet-v2-0")
+
+
 def test_a_kernel_has_the_side_that_it_says_and_keeps_the_size() -> None:
     stages = [{"kernel": 7, "expansion": 3, "width": 8, "depth": 2}]
     network = MODELS.parse({"name": "mobilenet", "stem": 8, "stem_stride": 1, "stages": stages, "head": 16})

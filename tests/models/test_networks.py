@@ -13,11 +13,16 @@ from nasdistill.models.inspection import count_parameters
 from nasdistill.models.scalable import Scalable
 
 SHAPES: list[Shape] = [(1, 8, 8), (3, 32, 32), (1, 28, 28)]
-NAMES = ["wrn-10-1", "resnet-8", "densenet-10-4", "mlp-16-8", "torchvision:resnet18", "torchvision:mobilenet_v3_small"]
+NAMES = [
+    *("wrn-10-1", "resnet-8", "resnet-8x2", "densenet-10-4", "mlp-16-8", "vgg-8", "shufflenet"),
+    *("torchvision:resnet18", "torchvision:mobilenet_v3_small"),
+]
+OF_PATCHES = ["vit-48-3", "mixer-32-2"]
+"""Whose maps are all of one resolution."""
 
 
 @pytest.mark.parametrize("shape", SHAPES)
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", [*NAMES, *OF_PATCHES])
 def test_maps_images_of_any_shape_to_logits_and_learns_from_them(name: str, shape: Shape) -> None:
     network = MODELS.parse(name).build(shape, 7)
     logits = network(torch.randn(3, *shape))
@@ -76,7 +81,7 @@ def test_shorthands_are_read_in_either_case(text: str) -> None:
     assert MODELS.parse(text).spec() == {"name": "wrn", "depth": 40, "width": 2, "widths": None, "dropout": 0.0}
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", [*NAMES, *OF_PATCHES])
 def test_rebuilt_from_its_spec(name: str) -> None:
     model = MODELS.parse(name)
     assert MODELS.parse(model.spec()) == model

@@ -11,18 +11,23 @@ from nasdistill.models.resnet import PadShortcut
 
 
 @pytest.mark.parametrize(
-    ("depth", "shortcut", "parameters"),
+    ("name", "shortcut", "classes", "parameters"),
     [
-        (20, "pad", 269_722),
-        (56, "pad", 853_018),
-        (110, "pad", 1_727_962),
-        (20, "project", 272_474),
-        (56, "project", 855_770),
+        ("resnet-20", "pad", 10, 269_722),
+        ("resnet-56", "pad", 10, 853_018),
+        ("resnet-110", "pad", 10, 1_727_962),
+        ("resnet-20", "project", 10, 272_474),
+        ("resnet-56", "project", 10, 855_770),
+        ("resnet-20", "project", 100, 278_324),
+        ("resnet-56", "project", 100, 861_620),
+        ("resnet-110", "project", 100, 1_736_564),
+        ("resnet-8x4", "project", 100, 1_233_540),
+        ("resnet-32x4", "project", 100, 7_433_860),
     ],
 )
-def test_published_parameter_counts(depth: int, shortcut: str, parameters: int) -> None:
-    model = MODELS.parse({"name": f"resnet-{depth}", "shortcut": shortcut})
-    assert count_parameters(model.build((3, 32, 32), 10)) == parameters
+def test_published_parameter_counts(name: str, shortcut: str, classes: int, parameters: int) -> None:
+    model = MODELS.parse({"name": name, "shortcut": shortcut})
+    assert count_parameters(model.build((3, 32, 32), classes)) == parameters
 
 
 def test_the_padded_shortcut_keeps_every_second_pixel_and_adds_empty_channels_on_both_sides() -> None:

@@ -54,6 +54,28 @@ def test_mobilenets_exist_in_any_width() -> None:
         MODELS.parse({**options, "pretrained": True})
 
 
+@pytest.mark.parametrize(
+    ("name", "stem", "parameters"), [("resnet50", 3, 23_705_252), ("shufflenet_v2_x1_0", 1, 1_355_528)]
+)
+def test_a_stem_for_small_images_keeps_the_resolution(name: str, stem: int, parameters: int) -> None:
+    model = MODELS.parse({"name": "torchvision", "architecture": name, "stem": stem})
+    network = model.build((3, 32, 32), 100)
+    assert count_parameters(network) == parameters
+    sides = []
+    network.get_submodule("maxpool").register_forward_hook(lambda _m, _i, output: sides.append(output.shape[2:]))
+    network.eval()(torch.zeros(1, 3, 32, 32))
+    assert sides == [(32, 32)]
+
+
+@pytest.mark.parametrize(
+    ("architecture", "stem", "why"),
+    [("vgg11_bn", 3, "no stem of convolution and pooling"), ("resnet18", 4, "an odd side, not 4")],
+)
+def test_a_stem_that_there_is_not_is_refused(architecture: str, stem: int, why: str) -> None:
+    with pytest.raises(SpecError, match=why):
+        MODELS.parse({"name": "torchvision", "architecture": architecture, "stem": stem})
+
+
 def test_an_unknown_name_gives_the_nearest() -> None:
     with pytest.raises(SpecError, match="no classifier 'resnet81'; did you mean 'resnet18'"):
         MODELS.parse("torchvision:resnet81")

@@ -1,0 +1,66 @@
+"""Networks of patches: their blocks against torch's and against the papers' formulas, and sizes."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import nn
+
+from nasdistill.errors import SpecError, UserError
+from nasdistill.models.base import MODELS
+from nasdistill.models.inspection import count_parameters
+from nasdistill.models.patches import AttentionBlock, MixerBlock
+
+
+def test_the_transformer_has_the_size_of_deit_tiny() -> None:
+    # Embedding, 64 positions, twelve blocks of 12 w^2 + 13 w, the last norm, and the head.
+    block = 12 * 192**2 + 13 * 192
+    counted = (3 * 16 + 1) * 192 + 64 * 192 + 12 * block + 2 * 192 + 193 * 10
+    assert count_parameters(MODELS.parse("vit").build((3, 32, 32), 10)) == counted
+    assert MODELS.parse("vit-192-12") == MODELS.parse("vit")
+
+
+def test_an_attention_block_is_torchs() -> None:
+    ours = AttentionBlock(12, 3, 4)
+    theirs = nn.TransformerEncoderLayer(12, 3, 48, 0.0, "gelu", 1e-6, batch_first=True, norm_first=True)
+    order = ("self_attn.in_proj_", "self_attn.out_proj.", "linear1.", "linear2.", "norm1.", "norm2.")
+    names = ("queries_keys_values.", "projection.", "perceptron.0.", "perceptron.2.", "norm1.", "norm2.")
+    for parameter in theirs.parameters():
+        nn.init.normal_(parameter, std=0.5)
+    state = {
+        our + kind: theirs.state_dict()[their + kind]
+        for our, their in zip(names, order, strict=True)
+        for kind in ("weight", "bias")
+    }
+    ours.load_state_dict(state)
+    patches = torch.randn(2, 5, 12)
+    torch.testing.assert_close(ours(patches), theirs(patches))
+
+
+def test_a_mixer_block_mixes_patches_and_then_channels() -> None:
+    block = MixerBlock(6, 4, 3, 8)
+    x = torch.randn(2, 4, 6)
+    normed = block.norm1(x)
+    over_patches = torch.stack([block.over_patches(normed[:, :, channel]) for channel in range(6)], dim=2)
+    mixed = x + over_patches
+    torch.testing.assert_close(block(x), mixed + block.over_channels(block.norm2(mixed)))
+
+
+@pytest.mark.parametrize(("name", "points"), [("vit-12-6", (1, 3, 5)), ("mixer-8-2", (0, 1))])
+def test_feature_points_are_maps_of_the_patches_where_they_lie(name: str, points: tuple[int, ...]) -> None:
+    network = MODELS.parse(name).build((1, 8, 16), 3)
+    assert network.feature_points == tuple(f"blocks.{number}" for number in points)
+    seen = []
+    network.blocks[0].block = nn.Identity()
+    network.blocks[0].register_forward_hook(lambda _m, inputs, output: seen.append((inputs[0], output)))
+    network(torch.randn(2, 1, 8, 16))
+    ((read, given),) = seen
+    assert given.shape[2:] == (2, 4)
+    assert torch.equal(read, given)
+
+
+def test_what_does_not_divide_is_refused() -> None:
+    with pytest.raises(UserError, match="patches of 4x4, which 30x32 is no multiple of"):
+        MODELS.parse("vit").build((3, 30, 32), 10)
+    with pytest.raises(SpecError, match="5 heads cannot share a width of 192 evenly"):
+        MODELS.parse({"name": "vit", "heads": 5})
