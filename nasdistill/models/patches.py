@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import ClassVar
 
 import torch
@@ -110,7 +111,7 @@ class AttentionBlock(nn.Module):
         self.perceptron = Perceptron(width, expansion * width)
 
     def forward(self, patches: torch.Tensor) -> torch.Tensor:
-        read = self.queries_keys_values(self.norm1(patches)).unflatten(2, (3, self.heads, -1))
+        read = torch.unflatten(self.queries_keys_values(self.norm1(patches)), 2, (3, self.heads, -1))
         queries, keys, values = read.permute(2, 0, 3, 1, 4)  # each [N, heads, patches, width / heads]
         attended = functional.scaled_dot_product_attention(queries, keys, values)
         patches = patches + self.projection(attended.transpose(1, 2).flatten(2))
@@ -146,7 +147,7 @@ class OnMaps(nn.Module):
 
     def forward(self, maps: torch.Tensor) -> torch.Tensor:
         outputs: torch.Tensor = self.block(maps.flatten(2).transpose(1, 2))
-        return outputs.transpose(1, 2).unflatten(2, maps.shape[2:])
+        return torch.unflatten(outputs.transpose(1, 2), 2, maps.shape[2:])
 
 
 class PatchNetwork(nn.Module):
@@ -157,7 +158,7 @@ class PatchNetwork(nn.Module):
 
     def __init__(
         self,
-        blocks: list[nn.Module],
+        blocks: Sequence[nn.Module],
         patch: int,
         width: int,
         grid: tuple[int, int],

@@ -55,7 +55,7 @@ class Block(nn.Module):
 
     def forward(self, inputs: torch.Tensor) -> torch.Tensor:
         branch = functional.relu(self.norm1(self.conv1(inputs)))
-        branch = branch.unflatten(1, (self.groups, -1)).transpose(1, 2).flatten(1, 2)  # each group reads of all
+        branch = torch.unflatten(branch, 1, (self.groups, -1)).transpose(1, 2).flatten(1, 2)  # each group reads of all
         branch = functional.relu(self.norm2(self.conv2(branch)))
         branch = self.norm3(self.conv3(branch))
         if self.pool is None:
