@@ -44,6 +44,13 @@ SWEEP = optional(
     metavar="<key=value,...>",
 )
 
+ONLY = optional(
+    "only",
+    list[str],
+    "of a recipe that sweeps by itself, these values of one of its axes, e.g. loss=kd,dkd; may be repeated",
+    metavar="<name=value,...>",
+)
+
 
 def run_command() -> Callable[..., None]:
     """The command `run`, ready for typer."""
@@ -58,6 +65,7 @@ def run_command() -> Callable[..., None]:
         seed_option("instead of the recipe's; several as 0,1,2"),
         loggers_option(),
         SWEEP,
+        ONLY,
     ]
     return with_parameters(call, [CONTEXT, *RECIPE, *options, *engine_parameters(show_default=False)], run.__doc__)
 
@@ -69,8 +77,8 @@ def run(given: dict[str, Any], general: General) -> None:
     """
     from nasdistill.recipes.sweep import load_sweep
 
-    trust = trust_of(given)
-    loaded = load_sweep(given["recipe"], overrides_in(given), general.plugins, given.get("sweep", ()), trust)
+    swept, only = given.get("sweep", ()), given.get("only", ())
+    loaded = load_sweep(given["recipe"], overrides_in(given), general.plugins, swept, trust_of(given), only)
     if "dry_run" in given:
         show_plan(loaded, given.get("out") or default_folder(loaded.recipe))
     else:

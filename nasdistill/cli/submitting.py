@@ -27,7 +27,7 @@ from nasdistill.cli.parameters import (
     plain_value,
     seed_option,
 )
-from nasdistill.cli.runs import OUT, SWEEP, default_folder
+from nasdistill.cli.runs import ONLY, OUT, SWEEP, default_folder
 from nasdistill.errors import UserError
 
 
@@ -43,7 +43,7 @@ def submit_command() -> Callable[..., None]:
         submit(given, asked, context.obj)
 
     asked = [parameter(option, optional=True) for option in options]
-    places = [TRUST, dry_run_option("print the script, and submit nothing"), OUT, seed_option(OF_SEEDS), SWEEP]
+    places = [TRUST, dry_run_option("print the script, and submit nothing"), OUT, seed_option(OF_SEEDS), SWEEP, ONLY]
     return with_parameters(call, [CONTEXT, *RECIPE, *asked, *places, *engine_parameters(False)], submit.__doc__)
 
 
@@ -69,19 +69,20 @@ def submit(given: dict[str, Any], asked: dict[str, Any], general: General) -> No
     except SpecError as error:
         raise UserError(f"--{error.path[0]}: {error.problem}") from None
     overrides = overrides_in(given)
-    sweep = load_sweep(given["recipe"], overrides, general.plugins, given.get("sweep", ()), trust_of(given))
+    swept, only = given.get("sweep", ()), given.get("only", ())
+    sweep = load_sweep(given["recipe"], overrides, general.plugins, swept, trust_of(given), only)
     out: Path = (given.get("out") or default_folder(sweep.recipe)).absolute()
     check_run(sweep, out)
 
     program = [sys.executable, "-m", "nasdistill", *(f"--plugin={plugin}" for plugin in general.plugins), "run"]
     program += [given["recipe"], *(["--trust"] if "trust" in given else []), *overrides]
-    swept = [f"--sweep={text}" for text in given.get("sweep", ())]
+    again = [*(f"--sweep={text}" for text in swept), *(f"--only={text}" for text in only)]
     tasks = tasks_of(sweep) if len(sweep.points) * len(sweep.recipe.seeds) > 1 else {}
     commands = {
         str(number): [*program, *values, f"--out={out / 'trials' / name}"]
         for number, (name, values) in enumerate(tasks.items())
     }
-    commands[ALL] = [*program, *swept, f"--out={out}"]
+    commands[ALL] = [*program, *again, f"--out={out}"]
     script = script_of(sweep.recipe.settings.name, commands, settings, Path.cwd())
     array = [f"--array=0-{len(tasks) - 1}", f"--output={out}/logs/%A_%a.log"]
     last = [f"--output={out}/logs/%j.log"]

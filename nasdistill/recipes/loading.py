@@ -92,6 +92,15 @@ def find_recipe(name: str) -> Path:
     raise RecipeError(f"there is no recipe file {name!r}, and " + unknown("recipe", name, shipped))
 
 
+def read_recipe(name: str) -> tuple[Source, Path]:
+    """The text of a recipe, whose paths know where they start, and the folder of its file; see `find_recipe`."""
+    path = find_recipe(name)
+    source, folder = read_source(path), path.parent.resolve()
+    # one that comes along lies inside the package
+    source.data = starting_at(folder if path == Path(name) else Path.cwd(), source.data)
+    return source, folder
+
+
 def load_recipe(
     name: str | Source,
     overrides: Iterable[str] = (),
@@ -115,14 +124,8 @@ def load_recipe(
     Raises:
         RecipeError: one sentence with file, line, key, what was allowed and what was probably meant.
     """
-    if isinstance(name, Source):
-        source, start, folder = name, Path.cwd(), None
-    else:
-        path = find_recipe(name)
-        source, folder = read_source(path), path.parent.resolve()
-        # one that comes along lies inside the package
-        start = folder if path == Path(name) else Path.cwd()
-    source.data = starting_at(start, source.data)
+    source, folder = (name, None) if isinstance(name, Source) else read_recipe(name)
+    source.data = starting_at(Path.cwd(), source.data)
     for plugin in plugins:
         load_plugin(plugin)
     about_plugins = [text for text in overrides if text.startswith("plugins")]

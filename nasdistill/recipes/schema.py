@@ -5,9 +5,10 @@ from __future__ import annotations
 import re
 from typing import Annotated, Any
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
 from nasdistill.component import LARGEST_SEED
+from nasdistill.errors import SpecError, found_at
 from nasdistill.growth.budget import Budget
 from nasdistill.paths import located
 from nasdistill.recipes.experiment import TuneSettings
@@ -54,7 +55,60 @@ class StageEntry(BaseModel):
     options: dict[str, Any] = Field(default_factory=dict, alias="with", description="the stage's options")
 
 
-class RecipeFile(BaseModel):
+def _name_of_a_value(text: str) -> str:
+    if not text or set(text) & set(",= "):
+        raise ValueError("what is chosen by name has no ',', '=' or space in it")
+    return text
+
+
+def _of_stages(key: str) -> str:
+    if not key.startswith("stages.") or "=" in key:
+        raise ValueError("an axis sets options of stages, stages.STAGE.OPTION; `--sweep` takes any key")
+    return key
+
+
+class Axis(BaseModel):
+    """Options of stages that a recipe varies together, and named values for them."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    keys: tuple[Annotated[str, AfterValidator(_of_stages)], ...] = Field(
+        min_length=1, description="what is set, e.g. [stages.teacher.model, stages.student.student]"
+    )
+    values: dict[Annotated[str, AfterValidator(_name_of_a_value)], Any] = Field(
+        min_length=1, description="by name a list with a value for each key; for a single key the value itself"
+    )
+
+    @model_validator(mode="after")
+    def _one_for_each_key(self) -> Axis:
+        for name, value in self.values.items():
+            with found_at("values", name):
+                self.settings(value)
+        return self
+
+    def settings(self, value: Any) -> dict[str, Any]:
+        """What a value sets, by key.
+
+        Raises:
+            SpecError: it has not one value for each key.
+        """
+        values = value if len(self.keys) > 1 else [value]
+        if not (isinstance(values, list) and len(values) == len(self.keys)):
+            raise SpecError(f"write a list of {len(self.keys)}: a value for each of {', '.join(self.keys)}")
+        return dict(zip(self.keys, values, strict=True))
+
+
+class Axes(BaseModel):
+    """A recipe's section `sweep`."""
+
+    sweep: dict[Name, Axis] = Field(
+        {},
+        description="what `nasdistill run` varies: every combination of the named values, or of those that `--only` "
+        "names; `nasdistill tune` ignores it",
+    )
+
+
+class RecipeFile(Axes):
     """A recipe, as written."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import shlex
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -70,10 +69,10 @@ class ClusterSettings(Options):
 
 
 def tasks_of(sweep: Sweep) -> dict[str, list[str]]:
-    """What each task of an array runs, by a name for its folder, as overrides: a point of the sweep with a seed."""
+    """What each task of an array runs, by a name for its folder, as arguments: a point of the sweep with a seed."""
     return {
         folder_name(f"seed-{seed}", point.values): [
-            *(f"{key}={json.dumps(value, ensure_ascii=False)}" for key, value in point.values.items()),
+            *point.arguments,
             "seed=null",
             f"seeds=[{seed}]",
         ]

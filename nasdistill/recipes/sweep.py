@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
-import functools
 import itertools
+import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from nasdistill.recipes.loading import Recipe, each_path, load_recipe
+from nasdistill.errors import SpecError, unknown
+from nasdistill.recipes.loading import Recipe, each_path, load_recipe, read_recipe
+from nasdistill.recipes.schema import Axes
 from nasdistill.recipes.source import RecipeError, parse
 from nasdistill.recipes.trust import Trust, refuse
 from nasdistill.report.points import value_in_words
 from nasdistill.report.records import Row
+from nasdistill.validation import build
 
 Made = tuple[str, int, Mapping[str, Any], Any]
 """Stage, seed, point, and something that is equal where the same artifact is made."""
@@ -20,10 +23,16 @@ Made = tuple[str, int, Mapping[str, Any], Any]
 
 @dataclass(frozen=True)
 class Point:
-    """The recipe with one combination of the swept values, by key."""
+    """The recipe with one combination of the swept values.
+
+    Attributes:
+        values: by key; of an axis of the recipe the value's name.
+        arguments: of `nasdistill run`, which make it run this point alone.
+    """
 
     values: Mapping[str, Any]
     recipe: Recipe
+    arguments: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -31,7 +40,7 @@ class Sweep:
     """A recipe at every point of a grid; without swept keys it has one point.
 
     Attributes:
-        grid: the values of each swept key.
+        grid: the values of each swept key, and their names of each axis of the recipe.
         points: every combination of them, the last key changing fastest.
     """
 
@@ -55,24 +64,78 @@ def load_sweep(
     plugins: Sequence[str] = (),
     swept: Iterable[str] = (),
     trust: Trust = refuse,
+    only: Iterable[str] = (),
 ) -> Sweep:
     """Read and check a recipe at every point of a grid; see `load_recipe`.
 
     Args:
         swept: keys with their values, e.g. `stages.teacher.epochs=10,20`, `stages.s.objectives=[kd],[kd, attention]`,
             or `stages.a,b.epochs=10,20` for stages that share each value.
+        only: values of the recipe's own axes by name, or as the recipe would write them, e.g. `loss=kd,[kd, mine]`;
+            of an axis that is not named all are taken.
 
     Raises:
         RecipeError: the grid or the recipe at one of its points is wrong.
     """
-    grid = grid_of(swept)
+    axes, grid = axes_of(name, only), grid_of(swept)
     paths = {path for key in grid for path in each_path(key)}
     for override in overrides:
         if not paths.isdisjoint(each_path(override.partition("=")[0])):
             raise RecipeError(f"override {override!r}: this key is swept as well; leave one of them out")
-    combinations = [dict(zip(grid, values, strict=True)) for values in itertools.product(*grid.values())]
-    load = functools.partial(load_recipe, name, overrides, plugins, trust=trust)
-    return Sweep(grid, tuple(Point(values, load(values)) for values in combinations))
+    for axis, named in axes.items():
+        of_axis = {path for settings in named.values() for key in settings for path in each_path(key)}
+        for text in (*overrides, *swept):
+            if not of_axis.isdisjoint(each_path(text.partition("=")[0])):
+                raise RecipeError(f"{text!r}: the recipe's sweep sets this key; choose with --only {axis}=...")
+    grid = {**{axis: list(named) for axis, named in axes.items()}, **grid}
+    points = []
+    for chosen in itertools.product(*grid.values()):
+        point = dict(zip(grid, chosen, strict=True))
+        settings: dict[str, Any] = {}
+        for key, value in point.items():
+            settings |= axes[key][value] if key in axes else {key: value}
+        arguments = tuple(
+            f"--only={key}={value}" if key in axes else f"{key}={json.dumps(value, ensure_ascii=False)}"
+            for key, value in point.items()
+        )
+        by = "the recipe's sweep" if axes else "--sweep"
+        points.append(Point(point, load_recipe(name, overrides, plugins, settings, by, trust=trust), arguments))
+    return Sweep(grid, tuple(points))
+
+
+def axes_of(name: str, only: Iterable[str] = ()) -> dict[str, dict[str, dict[str, Any]]]:
+    """Of each axis of a recipe's `sweep` the settings by the names of its values.
+
+    Args:
+        only: see `load_sweep`; a value that has no name goes by its own text.
+
+    Raises:
+        RecipeError: the section is wrong, or `only` names what is not there.
+    """
+    source, _folder = read_recipe(name)
+    written = source.data if isinstance(source.data, dict) else {}
+    try:
+        axes = build(Axes, {"sweep": written.get("sweep", {})}).sweep
+    except SpecError as error:
+        raise source.wrong(error) from None
+    found = {name: {word: axis.settings(value) for word, value in axis.values.items()} for name, axis in axes.items()}
+    for text in only:
+        name, equals, listed = text.partition("=")
+        shown = f"--only {text!r}"
+        if not equals:
+            raise RecipeError(f"{shown}: write it as name=value,value,...")
+        if name not in axes:
+            raise RecipeError(f"{shown}: " + (unknown("axis", name, axes) if axes else "the recipe has no `sweep`"))
+        axis, found[name] = axes[name], {}
+        for value in parse(f"[{listed}]", shown).data:
+            word = value_in_words(value)
+            if word not in axis.values and isinstance(value, str):
+                raise RecipeError(f"{shown}: {unknown(name, word, axis.values)}")
+            try:
+                found[name][word] = axis.settings(axis.values.get(word, value))
+            except SpecError as error:
+                raise RecipeError(f"{shown}: {error.problem}") from None
+    return found
 
 
 def grid_of(swept: Iterable[str]) -> dict[str, list[Any]]:

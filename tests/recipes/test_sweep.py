@@ -12,6 +12,7 @@ import pytest
 from nasdistill.artifacts import open_artifact
 from nasdistill.errors import UserError
 from nasdistill.recipes.runner import plan, run
+from nasdistill.recipes.source import RecipeError
 from nasdistill.recipes.sweep import Sweep, grid_of, load_sweep, reached
 from nasdistill.report.records import RunRecord
 from tests.children import POINTS, InAChild, killed_at
@@ -227,3 +228,90 @@ def test_a_sweep_killed_at_every_named_point_goes_on_and_ends_the_same(in_a_chil
         assert without_seconds(out / "sweep.csv") == table
         call += 5
     assert kills > 15
+
+
+AXES = """
+name: pairs
+sweep:
+  pair:
+    keys: [stages.teacher.model, stages.student.student]
+    values:
+      "big:small": [mlp-32, mlp-8]
+      "wide:small": [mlp-64, mlp-8]
+  loss:
+    keys: [stages.student.objectives]
+    values: {kd: [kd], dkd: [{name: dkd, beta: 2}]}
+stages:
+  - {name: teacher, uses: train, with: {model: mlp-16}}
+  - {name: student, uses: distill, with: {student: mlp-4, teacher: teacher}}
+"""
+
+
+@pytest.fixture
+def of_axes(tmp_path: Path) -> str:
+    path = tmp_path / "pairs.yaml"
+    path.write_text(AXES, encoding="utf-8")
+    return str(path)
+
+
+def test_a_recipe_sweeps_its_own_axes_by_name(of_axes: str) -> None:
+    sweep = load_sweep(of_axes)
+    assert sweep.grid == {"pair": ["big:small", "wide:small"], "loss": ["kd", "dkd"]}
+    point = sweep.points[3]
+    assert point.values == {"pair": "wide:small", "loss": "dkd"}
+    assert point.arguments == ("--only=pair=wide:small", "--only=loss=dkd")
+    teacher, student = (stage.model_dump() for stage in point.recipe.stages.values())
+    assert teacher["model"] == "mlp-64"
+    assert (student["student"], student["objectives"][0]["beta"]) == ("mlp-8", 2)
+
+
+def test_some_of_them_and_others_are_chosen(of_axes: str) -> None:
+    swept = ["stages.student.epochs=1,2"]
+    sweep = load_sweep(of_axes, swept=swept, only=["loss=dkd,[logits-mse]", "pair=[mlp-9, mlp-8]"])
+    assert sweep.grid == {
+        "pair": ["[mlp-9, mlp-8]"],
+        "loss": ["dkd", "[logits-mse]"],
+        "stages.student.epochs": [1, 2],
+    }
+    last = sweep.points[-1]
+    assert last.recipe.stages["teacher"].model_dump()["model"] == "mlp-9"
+    assert last.arguments == ("--only=pair=[mlp-9, mlp-8]", "--only=loss=[logits-mse]", "stages.student.epochs=2")
+    (again,) = load_sweep(
+        of_axes, last.arguments[2:], only=[text.removeprefix("--only=") for text in last.arguments[:2]]
+    ).points
+    assert again.recipe.stages == last.recipe.stages
+
+
+@pytest.mark.parametrize(
+    ("only", "told"),
+    [
+        ("loss=kdd", "unknown loss 'kdd'; did you mean 'kd'"),
+        ("los=kd", "unknown axis 'los'; did you mean 'loss'"),
+        ("loss", "write it as name=value,value"),
+        ("pair=[mlp-9]", "write a list of 2: a value for each of stages.teacher.model, stages.student.student"),
+    ],
+)
+def test_what_no_axis_has_is_named(of_axes: str, only: str, told: str) -> None:
+    with pytest.raises(RecipeError, match=told):
+        load_sweep(of_axes, only=[only])
+
+
+def test_a_key_of_an_axis_is_set_by_it_alone(of_axes: str) -> None:
+    for wrong in ({"overrides": ["stages.student.objectives=[kd]"]}, {"swept": ["stages.teacher.model=mlp-9"]}):
+        with pytest.raises(RecipeError, match="the recipe's sweep sets this key; choose with --only"):
+            load_sweep(of_axes, **wrong)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("right", "wrong", "told"),
+    [
+        ("[mlp-64, mlp-8]", "[mlp-64]", r"pairs.yaml:8: sweep.pair.values.wide:small: write a list of 2"),
+        ("stages.teacher.model, ", "data.limit, ", r"pairs.yaml:5: sweep.pair.keys.0: .* sets options of stages"),
+        ("{kd: [kd]", "{'k d': [kd]", "has no ',', '=' or space in it"),
+        ("name: dkd,", "name: dkdd,", "unknown objective 'dkdd'"),
+    ],
+)
+def test_a_wrong_axis_is_told_with_its_line(of_axes: str, right: str, wrong: str, told: str) -> None:
+    Path(of_axes).write_text(AXES.replace(right, wrong), encoding="utf-8")
+    with pytest.raises(RecipeError, match=told):
+        load_sweep(of_axes)
