@@ -23,6 +23,7 @@ from nasdistill.recipes.lock import run_lock
 from nasdistill.recipes.place import RECIPE, UNFINISHED, check_run, is_link
 from nasdistill.recipes.provenance import device_in_words, versions
 from nasdistill.recipes.recipe_run import PlannedStage, RecipeRun, StageListener, engine_of
+from nasdistill.recipes.schema import RecipeFile
 from nasdistill.recipes.sweep import Point, Sweep, joined, reached
 from nasdistill.report.page_file import REPORT
 from nasdistill.report.points import folder_name, in_words
@@ -155,6 +156,7 @@ def run(recipe: Recipe | Sweep, out: Path, command: str, listen: StageListener |
             started=began,
             seconds=time.monotonic() - started,
             sweep=sweep.grid,
+            published=_published(sweep.recipe.settings),
             left_out=tuple(left_out),
         )
         link_stages(record.rows, record.seeds, out)
@@ -167,6 +169,12 @@ def run(recipe: Recipe | Sweep, out: Path, command: str, listen: StageListener |
             write_report(record, out / REPORT)
         Ledger(out).remove(UNFINISHED)
     return record
+
+
+def _published(settings: RecipeFile) -> Mapping[str, Any]:
+    """What others report for this recipe on its data, see `RunRecord.published`."""
+    told = settings.published
+    return told.accuracy if told is not None and told.data == settings.data.registered_name else {}
 
 
 def _shown_already(record: RunRecord, out: Path) -> bool:

@@ -42,6 +42,9 @@ Seeds = Annotated[
     AfterValidator(_each_once),
 ]
 
+Percent = float | dict[str, float]
+"""Of a stage, or by the name of a value that reaches it."""
+
 Plugin = Annotated[str, BeforeValidator(file_or_module)]
 
 
@@ -108,6 +111,18 @@ class Axes(BaseModel):
     )
 
 
+class Published(BaseModel):
+    """What others report for a recipe, to be shown beside what it reaches."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    data: str = Field(description="the data set; on another one nothing is shown")
+    accuracy: dict[str, Percent | dict[str, Percent]] = Field(
+        description="test accuracy in percent by stage; of those that axes of the sweep reach, by the names of "
+        "their values, in the order of the axes"
+    )
+
+
 class RecipeFile(Axes):
     """A recipe, as written."""
 
@@ -131,4 +146,5 @@ class RecipeFile(Axes):
     )
     plugins: tuple[Plugin, ...] = Field((), description="Python files or modules that add components")
     tune: TuneSettings | None = Field(None, description="what `nasdistill tune` varies; `nasdistill run` ignores it")
+    published: Published | None = Field(None, description="what others report, shown beside the outcome of the sweep")
     stages: tuple[StageEntry, ...] = Field(min_length=1, description="the stages, in any order")

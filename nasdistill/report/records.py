@@ -125,6 +125,8 @@ class RunRecord:
         started: when, as ISO 8601 with a time zone.
         seconds: wall time of this run.
         sweep: the swept keys, each with its values.
+        published: test accuracy in percent that others report, by stage, and then by the values of the swept keys that
+            reach it.
         left_out: the stages that were not run.
     """
 
@@ -138,4 +140,5 @@ class RunRecord:
     started: str
     seconds: float
     sweep: Mapping[str, list[Any]] = field(default_factory=dict)
+    published: Mapping[str, Any] = field(default_factory=dict)
     left_out: tuple[LeftOut, ...] = ()

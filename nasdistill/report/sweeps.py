@@ -94,6 +94,15 @@ def preferred(record: RunRecord) -> StageSummary | None:
     return next((line.summary for line in lines(record) if line.best), None) if record.sweep else None
 
 
+def published(record: RunRecord, stage: str, point: Mapping[str, Any]) -> float | None:
+    """What others report for a stage at a point, in percent; None where nothing is known."""
+    found = record.published.get(stage)
+    for key in record.sweep:
+        if key in point:
+            found = found.get(value_in_words(point[key])) if isinstance(found, Mapping) else None
+    return found if isinstance(found, int | float) else None
+
+
 def outcome(record: RunRecord) -> Table:
     """For people: the swept keys, the stage, its scores as mean ± sample deviation with each seed's, its costs."""
     found = lines(record)
@@ -103,6 +112,7 @@ def outcome(record: RunRecord) -> Table:
         "stage",
         "validation",
         *(f"accuracy %, {kind}" for kind in SHOWN),
+        *(["published %"] if record.published else []),
         *test,
         "parameters",
         "size",
@@ -115,6 +125,7 @@ def outcome(record: RunRecord) -> Table:
             Cell(line.stage),
             Cell(BEST if line.best else ""),
             *(over_seeds(line.summary.accuracy(kind)) for kind in SHOWN),
+            *([_percent(published(record, line.stage, line.point))] if record.published else []),
             *tables.cells_on_test(line.summary, test),
             Cell(words.counted(line.summary.numbers("parameters"))),
             Cell(size(line.summary.mean("bytes"))),
@@ -127,7 +138,10 @@ def outcome(record: RunRecord) -> Table:
 
 
 def grid(record: RunRecord) -> Group | None:
-    """With two swept keys: accuracy of the last stage they reach, a row per value of the first key."""
+    """With two swept keys: accuracy of the last stage they reach, a row per value of the first key.
+
+    Beneath a row stands what others report, where that is known.
+    """
     found = lines(record)
     last = final_stage(found)
     if len(record.sweep) != 2 or last is None:
@@ -141,12 +155,20 @@ def grid(record: RunRecord) -> Group | None:
                 return replace(accuracy, text=f"{accuracy.text} ({BEST})") if line.best else accuracy
         return Cell(NONE)
 
+    cells = []
+    for row in rows:
+        points = [{down: row, across: column} for column in columns]
+        cells.append((Cell(value_in_words(row)), *map(cell, points)))
+        reported = [published(record, last, point) for point in points]
+        if any(value is not None for value in reported):
+            cells.append((Cell("published"), *map(_percent, reported)))
     kind = next(line.summary.counts for line in found if line.stage == last)
-    table = Table(
-        (f"{down} / {across}", *map(value_in_words, columns)),
-        tuple((Cell(value_in_words(row)), *(cell({down: row, across: column}) for column in columns)) for row in rows),
-    )
+    table = Table((f"{down} / {across}", *map(value_in_words, columns)), tuple(cells))
     return Group(f"{kind.capitalize()} test accuracy of {last}, %", table=table)
+
+
+def _percent(value: float | None) -> Cell:
+    return Cell(NONE if value is None else f"{value:.2f}")
 
 
 def numbers(record: RunRecord) -> Table:

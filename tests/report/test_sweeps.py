@@ -159,6 +159,22 @@ def test_two_keys_make_a_grid(record: RunRecord) -> None:
     assert sweeps.grid(replace(record, sweep={MODEL: GRID[MODEL]})) is None
 
 
+def test_what_others_report_stands_beneath_and_beside(record: RunRecord) -> None:
+    reported = {"alone": 80, "teacher": {"mlp-8": 90.5}, "student": {"mlp-16": {"[kd]": 96.25}}}
+    told = replace(record, published=reported)
+    group = sweeps.grid(told)
+    assert group is not None
+    assert group.table is not None
+    assert [[cell.text for cell in line] for line in group.table.rows][1:] == [
+        ["mlp-16", "95.00 ± 1.41", "89.50 ± 0.71"],
+        ["published", "96.25", "–"],
+    ]
+    table = sweeps.outcome(told)
+    at = table.header.index("published %")
+    assert [line[at].text for line in table.rows] == ["80.00", "90.50", "-", "-", "-", "96.25", "–"]
+    assert "published %" not in sweeps.outcome(record).header
+
+
 def test_a_grid_of_networks_that_select_nothing_shows_their_last_accuracy(record: RunRecord) -> None:
     rows = tuple(
         replace(row, accuracy={"last": 50.0, "best": 60.0}) if row.stage == "student" else row for row in record.rows
