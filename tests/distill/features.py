@@ -6,6 +6,7 @@ import torch
 from torch import nn
 
 from nasdistill.data.base import Shape
+from nasdistill.distill.objectives import OBJECTIVES, Outputs, Term
 from nasdistill.distill.task import Distillation
 from nasdistill.registry import registry
 from nasdistill.training.batches import Batch
@@ -17,6 +18,24 @@ def network(name: str, shape: Shape, seed: int = 0) -> nn.Module:
     built = registry("models").parse(name).build(shape, 3)
     assert isinstance(built, nn.Module)
     return built
+
+
+def drawn(seed: int, *shape: int) -> torch.Tensor:
+    """Normal values in double precision."""
+    return torch.randn(*shape, dtype=torch.float64, generator=torch.Generator().manual_seed(seed))
+
+
+def bound(spec: object, student: nn.Module, teacher: nn.Module, shape: Shape) -> Term:
+    term: Term = OBJECTIVES.parse(spec).bind(student, teacher, shape)
+    return term
+
+
+def loss_of(term: Term, student: list[torch.Tensor], teacher: list[torch.Tensor]) -> torch.Tensor:
+    """The unweighted loss where these are at the points that a term reads, in their order."""
+    none = torch.empty(0)
+    ours = Outputs(none, dict(zip(term.student_points, student, strict=True)))
+    theirs = Outputs(none, dict(zip(term.teacher_points, teacher, strict=True)))
+    return term.loss(ours, theirs, Batch(none, none, none))
 
 
 def batches(shape: Shape, count: int = 24, size: int = 12) -> FixedBatches:

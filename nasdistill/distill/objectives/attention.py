@@ -2,23 +2,18 @@
 
 from __future__ import annotations
 
-import logging
-from collections.abc import Mapping
 from typing import TYPE_CHECKING, Literal
 
 from pydantic import Field
 
 from nasdistill.data.base import Shape
 from nasdistill.distill.objectives import OBJECTIVES, Objective, Outputs, Term
-from nasdistill.errors import UserError
 
 if TYPE_CHECKING:
     import torch
     from torch import nn
 
     from nasdistill.training.batches import Batch
-
-log = logging.getLogger(__name__)
 
 Form = Literal["code", "paper"]
 
@@ -47,22 +42,9 @@ class Attention(Objective):
         import torch
 
         from nasdistill.distill.attention import TeacherMap, attention_distance, attention_map
-        from nasdistill.distill.matching import match_points
-        from nasdistill.distill.taps import output_shapes
+        from nasdistill.distill.maps import map_pairs
 
-        pairs = self.pairs or match_points(student, teacher, shape)
-        student_points = tuple(pair[0] for pair in pairs)
-        teacher_points = tuple(pair[1] for pair in pairs)
-        student_shapes = _spatial(output_shapes(student, student_points, shape, "student"), "student")
-        teacher_shapes = _spatial(output_shapes(teacher, teacher_points, shape, "teacher"), "teacher")
-        for student_point, teacher_point in pairs:
-            ours, theirs = student_shapes[student_point][1:], teacher_shapes[teacher_point][1:]
-            if ours != theirs:
-                log.info(
-                    "attention: the student's %s is %dx%d, the teacher's %s %dx%d; the larger is pooled to the smaller",
-                    *(student_point, *ours, teacher_point, *theirs),
-                )
-
+        pairs = [(pair.ours, pair.theirs) for pair in map_pairs("attention", self.pairs, student, teacher, shape)]
         looked = [TeacherMap(self.power) for _pair in pairs]
 
         def loss(student: Outputs, teacher: Outputs, batch: Batch) -> torch.Tensor:
@@ -74,14 +56,4 @@ class Attention(Objective):
             ]
             return self.beta * torch.stack(distances).sum()
 
-        return Term(loss, student_points, teacher_points)
-
-
-def _spatial(shapes: Mapping[str, tuple[int, ...]], whose: str) -> Mapping[str, tuple[int, ...]]:
-    for path, shape in shapes.items():
-        if len(shape) != 3:
-            raise UserError(
-                f"attention transfer needs maps of channels, height and width, "
-                f"but the {whose}'s module {path!r} puts out {list(shape)} per image"
-            )
-    return shapes
+        return Term(loss, tuple(ours for ours, _ in pairs), tuple(theirs for _, theirs in pairs))
