@@ -20,6 +20,9 @@ LEARNED: list[dict[str, object]] = [
     {"name": "vid"},
     {"name": "cc", "dimensions": 8},
     {"name": "cc", "dimensions": 8, "form": "paper"},
+    {"name": "ab"},
+    {"name": "ft", "epochs": 1},
+    {"name": "ofd"},
 ]
 every_loss = pytest.mark.parametrize("spec", LEARNED, ids=lambda spec: "-".join(map(str, spec.values())))
 

@@ -1,0 +1,96 @@
+"""What a rectifier reads: the points in front of it, and connectors from a student's to its teacher's."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+
+import torch
+from torch import nn
+from torch.nn import functional
+
+from nasdistill.data.base import Shape
+from nasdistill.distill.maps import MapPair, map_pairs
+from nasdistill.distill.matching import Pairs
+from nasdistill.models.inspection import blank_image
+from nasdistill.training.modes import in_evaluation_mode
+
+log = logging.getLogger(__name__)
+
+
+def preactivation_pairs(
+    objective: str, pairs: Pairs, student: nn.Module, teacher: nn.Module, shape: Shape
+) -> tuple[MapPair, ...]:
+    """The pairs that were asked for, or those of the networks' feature points, each in front of its rectifier.
+
+    A feature point gives way to the batch norm that `norms_before_rectifiers` finds, and stays where there is none.
+
+    Raises:
+        UserError: see `map_pairs`.
+    """
+    if not pairs:
+        found = map_pairs(objective, (), student, teacher, shape, pooled=False)
+        ours = norms_before_rectifiers(student, [pair.ours for pair in found], shape)
+        theirs = norms_before_rectifiers(teacher, [pair.theirs for pair in found], shape)
+        pairs = tuple((ours.get(pair.ours, pair.ours), theirs.get(pair.theirs, pair.theirs)) for pair in found)
+        reads = ", ".join(f"the student's {one} with the teacher's {other}" for one, other in pairs)
+        log.info("%s: compares %s", objective, reads)
+    return map_pairs(objective, pairs, student, teacher, shape)
+
+
+def norms_before_rectifiers(network: nn.Module, points: Sequence[str], shape: Shape) -> dict[str, str]:
+    """The batch norms whose outputs are rectified at some points, by point, for those points that have one.
+
+    It is the batch norm that reads what the point's module puts out (pre-activated networks), or the last one inside
+    that module, if its output, rectified, is the module's own. A sum of branches that is rectified has none.
+    """
+    modules = dict(network.named_modules())
+    outputs: dict[str, torch.Tensor] = {}
+    copies: dict[str, torch.Tensor] = {}  # an in-place rectifier would change the outputs
+    readers: dict[str, str] = {}
+
+    def after(path: str, inputs: tuple[object, ...], output: object) -> None:
+        if isinstance(modules[path], nn.BatchNorm2d):
+            read = (point for point, found in outputs.items() if point in points and inputs and found is inputs[0])
+            readers.update({point: path for point in read if point not in readers})
+        if isinstance(output, torch.Tensor):
+            outputs[path], copies[path] = output, output.clone()
+
+    handles = [
+        module.register_forward_hook(lambda _module, inputs, output, path=path: after(path, inputs, output))
+        for path, module in modules.items()
+        if path in points or isinstance(module, nn.BatchNorm2d)
+    ]
+    # Not of zeros, which are the same before and behind a rectifier.
+    images = torch.randn(2, *shape, generator=torch.Generator().manual_seed(0)).to(blank_image(network, shape))
+    try:
+        with in_evaluation_mode(network), torch.no_grad():
+            network(images)
+    finally:
+        for handle in handles:
+            handle.remove()
+    for point in points:
+        inside = [path for path in copies if path.startswith(f"{point}.")]
+        if point not in readers and inside and _rectified(copies[inside[-1]], copies[point]):
+            readers[point] = inside[-1]
+    return readers
+
+
+def _rectified(before: torch.Tensor, behind: torch.Tensor) -> bool:
+    return any(torch.equal(rectifier(before), behind) for rectifier in (functional.relu, functional.relu6))
+
+
+def connectors(pairs: Sequence[MapPair]) -> nn.ModuleList:
+    """For each pair a 1x1 convolution and a batch norm, from the student's channels to the teacher's.
+
+    Source: Heo et al., A Comprehensive Overhaul of Feature Distillation (2019), section 3, and its released code.
+    """
+    return nn.ModuleList(
+        nn.Sequential(nn.Conv2d(pair.student[0], pair.teacher[0], 1, bias=False), nn.BatchNorm2d(pair.teacher[0]))
+        for pair in pairs
+    )
+
+
+def share(number: int, count: int) -> float:
+    """The factor of layer `number` of `count`: 1 for the last, half of the next one's for each before it."""
+    return 2.0 ** (number + 1 - count)
