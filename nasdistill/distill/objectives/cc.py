@@ -111,5 +111,5 @@ class Congruence(LearnedLoss):
             of_teacher = self.teacher_embedding(vectors(teacher.features[theirs]))
             if settings.form == "code":
                 return neighbouring_errors(of_student, of_teacher)
-            kernels = (correlations(each, settings.gamma, settings.order) for each in (of_student, of_teacher))
-            return functional.mse_loss(*kernels)
+            said, taught = (correlations(each, settings.gamma, settings.order) for each in (of_student, of_teacher))
+            return functional.mse_loss(said, taught)

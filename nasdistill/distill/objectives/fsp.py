@@ -49,10 +49,10 @@ class FlowOfSolutionProcedure(Objective):
     source = "Yim et al., A Gift from Knowledge Distillation (2017), equations 1 and 2"
 
     weight: float = Field(
-        50.0,
+        1.0,
         ge=0,
-        description="what the sum over flow matrices is multiplied by; none is published beside labels, 50 is what the "
-        "script of a common benchmark names",
+        description="what the sum over flow matrices is multiplied by; 1 is that of the published stage, and "
+        "none is published beside labels",
     )
     pairs: tuple[tuple[str, str], ...] = Field(
         (),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 from itertools import pairwise
 
 import torch
@@ -113,7 +114,7 @@ class Factors(LearnedLoss):
         self.paraphraser.requires_grad_(False)
         error = float(total / images)
         log.info("ft: the paraphraser's factors restore the teacher's map with a mean error of %.3g", error)
-        if not torch.tensor(error).isfinite():
+        if not math.isfinite(error):
             raise UserError(f"the paraphraser of ft diverged with the learning rate {self.settings.lr:g}; lower `lr`")
 
     def forward(self, student: Outputs, teacher: Outputs, batch: Batch) -> torch.Tensor:

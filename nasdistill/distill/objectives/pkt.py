@@ -26,7 +26,7 @@ def neighbours(embeddings: torch.Tensor) -> torch.Tensor:
     points = vectors(embeddings)
     # Autocast would multiply in half precision.
     with torch.autocast(points.device.type, enabled=False):
-        lengths = torch.linalg.vector_norm(points, dim=1, keepdim=True)
+        lengths: torch.Tensor = torch.linalg.vector_norm(points, dim=1, keepdim=True)
         # Not divided by zero: embeddings of a student whose rectifiers are dead have finite gradients.
         units = points / lengths.where(lengths > 0, 1.0)
         kernel = (units @ units.T + 1) / 2
