@@ -38,7 +38,7 @@ def map_pairs(
     """The pairs that were asked for, or those of the networks' feature points, with their shapes.
 
     Args:
-        objective: names itself in errors and in the log.
+        objective: names itself in the log.
         pairs: points, [student's, teacher's]; none for the networks' feature points, see `match_points`.
         pooled: whether the objective pools the larger map of a pair, so that the log says so.
 
@@ -46,8 +46,8 @@ def map_pairs(
         UserError: a point is no map, or the networks' points do not match by themselves.
     """
     chosen = pairs or match_points(student, teacher, shape)
-    ours = _shapes_of_maps(objective, student, [pair[0] for pair in chosen], shape, "student")
-    theirs = _shapes_of_maps(objective, teacher, [pair[1] for pair in chosen], shape, "teacher")
+    ours = _shapes_of_maps(student, [pair[0] for pair in chosen], shape, "student")
+    theirs = _shapes_of_maps(teacher, [pair[1] for pair in chosen], shape, "teacher")
     found = tuple(MapPair(one, other, ours[one], theirs[other]) for one, other in chosen)
     for pair in found:
         if pooled and pair.student[1:] != pair.teacher[1:]:
@@ -70,14 +70,12 @@ def _pooled(maps: torch.Tensor, size: tuple[int, int]) -> torch.Tensor:
     return maps if maps.shape[2:] == size else functional.adaptive_avg_pool2d(maps, size)
 
 
-def _shapes_of_maps(
-    objective: str, network: nn.Module, points: list[str], shape: Shape, whose: str
-) -> dict[str, tuple[int, ...]]:
+def _shapes_of_maps(network: nn.Module, points: list[str], shape: Shape, whose: str) -> dict[str, tuple[int, ...]]:
     shapes = output_shapes(network, points, shape, whose)
     for point, found in shapes.items():
         if len(found) != 3:
             raise UserError(
-                f"{objective} needs maps of channels, height and width, "
+                "it compares maps of channels, height and width, "
                 f"but the {whose}'s module {point!r} puts out {list(found)} per image"
             )
     return shapes

@@ -41,20 +41,26 @@ def preactivation_pairs(
 def norms_before_rectifiers(network: nn.Module, points: Sequence[str], shape: Shape) -> dict[str, str]:
     """The batch norms whose outputs are rectified at some points, by point, for those points that have one.
 
-    It is the batch norm that reads what the point's module puts out (pre-activated networks), or the last one inside
-    that module, if its output, rectified, is the module's own. A sum of branches that is rectified has none.
+    It is the last one that has run when a point's module ends, if its output, rectified, is the module's own; else the
+    one that reads what the module puts out (pre-activated networks). A sum of branches that is rectified has none.
     """
-    modules = dict(network.named_modules())
-    outputs: dict[str, torch.Tensor] = {}
-    copies: dict[str, torch.Tensor] = {}  # an in-place rectifier would change the outputs
-    readers: dict[str, str] = {}
+    modules = dict(network.named_modules(remove_duplicate=False))
+    found: dict[str, str] = {}
+    open_points: dict[str, torch.Tensor] = {}
+    last: dict[str, torch.Tensor] = {}  # a copy, which an in-place rectifier does not change
 
-    def after(path: str, inputs: tuple[object, ...], output: object) -> None:
+    def after(path: str, inputs: tuple[torch.Tensor, ...], output: torch.Tensor) -> None:
+        if path in points:
+            rectified = [norm for norm, before in last.items() if _rectified(before, output)]
+            if rectified:
+                found[path] = rectified[0]
+            else:
+                open_points[path] = output
         if isinstance(modules[path], nn.BatchNorm2d):
-            read = (point for point, found in outputs.items() if point in points and inputs and found is inputs[0])
-            readers.update({point: path for point in read if point not in readers})
-        if isinstance(output, torch.Tensor):
-            outputs[path], copies[path] = output, output.clone()
+            read = (point for point, put_out in open_points.items() if any(put_out is given for given in inputs))
+            found.update({point: path for point in read if point not in found})
+            last.clear()
+            last[path] = output.clone()
 
     handles = [
         module.register_forward_hook(lambda _module, inputs, output, path=path: after(path, inputs, output))
@@ -69,11 +75,7 @@ def norms_before_rectifiers(network: nn.Module, points: Sequence[str], shape: Sh
     finally:
         for handle in handles:
             handle.remove()
-    for point in points:
-        inside = [path for path in copies if path.startswith(f"{point}.")]
-        if point not in readers and inside and _rectified(copies[inside[-1]], copies[point]):
-            readers[point] = inside[-1]
-    return readers
+    return found
 
 
 def _rectified(before: torch.Tensor, behind: torch.Tensor) -> bool:

@@ -63,5 +63,5 @@ def test_a_teachers_boundary_is_the_same_behind_its_rectifier() -> None:
 
 
 def test_vectors_are_no_maps() -> None:
-    with pytest.raises(UserError, match=r"ab needs maps .*, but the teacher's module 'classifier' puts out \[3\]"):
+    with pytest.raises(UserError, match=r"it compares maps .*, but the teacher's module 'classifier' puts out \[3\]"):
         bound({"name": "ab", "pairs": [["first", "classifier"]]}, TwoMaps(), TwoMaps(), SHAPE)

@@ -107,5 +107,5 @@ def test_a_paraphraser_that_diverges_is_told() -> None:
 def test_networks_without_maps_need_a_pair() -> None:
     with pytest.raises(UserError, match="the teacher has no feature points of its own; give the pair of points"):
         bound("ft", TwoMaps(), network("mlp-8", SHAPE), SHAPE)
-    with pytest.raises(UserError, match=r"ft needs maps .*, but the student's module 'classifier' puts out \[3\]"):
+    with pytest.raises(UserError, match=r"it compares maps .*, but the student's module 'classifier' puts out \[3\]"):
         bound({"name": "ft", "pair": ["classifier", "second"]}, TwoMaps(), TwoMaps(), SHAPE)

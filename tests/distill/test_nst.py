@@ -75,7 +75,7 @@ def test_half_precision_is_computed_in_single() -> None:
 
 
 def test_vectors_have_no_places() -> None:
-    with pytest.raises(UserError, match=r"nst needs maps of channels, height and width, but the teacher's module"):
+    with pytest.raises(UserError, match=r"it compares maps of channels, height and width, but the teacher's module"):
         bound(
             {"name": "nst", "pairs": [["groups.2", "classifier"]]},
             *(network("wrn-10-1", SHAPE), network("wrn-10-1", SHAPE), SHAPE),

@@ -33,13 +33,15 @@ def test_it_is_the_norm_behind_a_point_or_the_last_one_in_it(name: str, expected
 
 
 @pytest.mark.parametrize(
-    ("rectifier", "expected"),
-    [(nn.ReLU(inplace=True), {"0": "0.1"}), (nn.ReLU6(), {"0": "0.1"}), (nn.Identity(), {}), (nn.GELU(), {})],
+    ("rectifier", "norm"),
+    [(nn.ReLU(inplace=True), "0.1"), (nn.ReLU6(), "0.1"), (nn.Identity(), None), (nn.GELU(), None)],
 )
-def test_the_last_norm_counts_if_its_output_is_rectified(rectifier: nn.Module, expected: dict[str, str]) -> None:
+def test_the_last_norm_counts_if_its_output_is_rectified(rectifier: nn.Module, norm: str | None) -> None:
+    """At the end of the chain, and at the rectifier itself, as in VGGs."""
     chain = nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), rectifier)
     whole = nn.Sequential(chain, nn.Conv2d(4, 2, 3), nn.Flatten())
-    assert norms_before_rectifiers(whole, ["0"], SHAPE) == expected
+    for point in ("0", "0.2"):
+        assert norms_before_rectifiers(whole, [point], SHAPE) == ({point: norm} if norm else {})
 
 
 def test_the_default_pairs_are_told_and_others_are_taken_as_they_are(caplog: pytest.LogCaptureFixture) -> None:

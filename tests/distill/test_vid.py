@@ -74,5 +74,5 @@ def test_the_best_variance_is_that_of_the_errors() -> None:
 def test_vectors_are_no_maps() -> None:
     with pytest.raises(UserError, match="the student has no feature points of its own; give the pairs of points"):
         bound("vid", network("mlp-8", SHAPE), TwoMaps(), SHAPE)
-    with pytest.raises(UserError, match=r"vid needs maps .*, but the student's module 'classifier' puts out \[3\]"):
+    with pytest.raises(UserError, match=r"it compares maps .*, but the student's module 'classifier' puts out \[3\]"):
         information({"name": "vid", "pairs": [["classifier", "second"]]})

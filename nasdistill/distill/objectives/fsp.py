@@ -80,12 +80,12 @@ class FlowOfSolutionProcedure(Objective):
 def _check(pairs: tuple[MapPair, ...]) -> None:
     if len(pairs) < 2:
         raise UserError(
-            "fsp compares how one layer flows to the next, and there is only one pair of layers "
+            "it compares how one layer flows to the next, and there is only one pair of layers "
             f"({pairs[0].ours}, {pairs[0].theirs}); give two at least, `pairs: [[student's, teacher's], ...]`"
         )
     for pair in pairs:
         if pair.student[0] != pair.teacher[0]:
             raise UserError(
-                f"fsp needs layers of equally many channels in both networks, but the student's {pair.ours} has "
+                f"it compares layers of equally many channels in both networks, but the student's {pair.ours} has "
                 f"{pair.student[0]} and the teacher's {pair.theirs} {pair.teacher[0]}; name others in `pairs`"
             )

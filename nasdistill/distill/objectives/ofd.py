@@ -106,7 +106,7 @@ def _norm(teacher: nn.Module, point: str) -> nn.BatchNorm2d:
     module = dict(teacher.named_modules()).get(point)
     if not isinstance(module, nn.BatchNorm2d):
         raise UserError(
-            f"ofd reads what a batch norm of the teacher hands to a rectifier, and {point!r} has none; name such batch "
+            f"it reads what a batch norm of the teacher hands to a rectifier, and {point!r} has none; name such batch "
             "norms, `pairs: [[student's, teacher's], ...]`, or leave the objective out"
         )
     return module
