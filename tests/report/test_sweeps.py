@@ -18,6 +18,7 @@ from nasdistill.report.points import folder_name, in_words, value_in_words
 from nasdistill.report.records import Row, RunRecord
 from nasdistill.report.results import load_run, save_run
 from nasdistill.storage import write_json
+from nasdistill.words import NONE
 from tests.report.fakes import resealed
 
 MODEL, LOSS = "stages.teacher.model", "stages.student.objectives"
@@ -167,11 +168,11 @@ def test_what_others_report_stands_beneath_and_beside(record: RunRecord) -> None
     assert group.table is not None
     assert [[cell.text for cell in line] for line in group.table.rows][1:] == [
         ["mlp-16", "95.00 ± 1.41", "89.50 ± 0.71"],
-        ["published", "96.25", "–"],
+        ["published", "96.25", NONE],
     ]
     table = sweeps.outcome(told)
     at = table.header.index("published %")
-    assert [line[at].text for line in table.rows] == ["80.00", "90.50", "-", "-", "-", "96.25", "–"]
+    assert [line[at].text for line in table.rows] == ["80.00", "90.50", NONE, NONE, NONE, "96.25", NONE]
     assert "published %" not in sweeps.outcome(record).header
 
 
