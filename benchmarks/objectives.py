@@ -1,0 +1,109 @@
+"""What each loss of `cifar100-pairs` costs: the time of a step beside KD's in one run, and what it adds to learn.
+
+    python -m benchmarks.objectives --threads 2
+
+A step is one of `fit`, as in `benchmarks.distill`, in batches of 64. Beside its rate stand the parameters that the loss
+learns with the student, and how much more memory than with KD a process needs at its peak, each in one of its own.
+"""
+
+from __future__ import annotations
+
+import argparse
+import functools
+import resource
+from collections.abc import Callable
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from benchmarks.common import Turn, apart, arguments, compare, show
+from benchmarks.distill import network
+from benchmarks.images import SHAPE, random_data
+from benchmarks.training import trained
+from nasdistill.data.loaders import evaluation_batches, training_batches
+from nasdistill.distill.objectives.cross_entropy import with_label_term
+from nasdistill.distill.task import Distillation
+from nasdistill.distill.teacher import Teacher
+from nasdistill.models.inspection import count_parameters
+from nasdistill.recipes.sweep import axes_of
+from nasdistill.registry import registry
+from nasdistill.training.engine import Engine, EngineSettings
+from nasdistill.training.settings import TrainingSettings
+
+BATCH = 64
+RECIPE = "cifar100-pairs"
+BASELINE = "kd"
+
+
+def losses() -> dict[str, list[Any]]:
+    """The objectives of each loss of the recipe."""
+    return {name: settings["stages.student.objectives"] for name, settings in axes_of(RECIPE)["loss"].items()}
+
+
+def distillation(objectives: list[Any], options: argparse.Namespace) -> Distillation:
+    """Student and teacher of the options with these objectives."""
+    listed = with_label_term([registry("objectives").parse(each) for each in objectives])
+    return Distillation(network(options.student), [Teacher(network(options.teacher))], listed, SHAPE)
+
+
+def ours(task: Distillation, engine: Engine) -> Turn:
+    """One epoch of `fit` on random images, behind what the losses look at beforehand."""
+    prepared = False
+
+    def turn(steps: int) -> float:
+        nonlocal prepared
+        data = random_data(steps * BATCH)
+        if not prepared:
+            engine.place(task)
+            task.prepare(evaluation_batches(data.train, data, engine), seed=0)
+            prepared = True
+        batches = training_batches(data, BATCH, 0, engine)
+        fitted = trained(task, batches, data, TrainingSettings(epochs=1, batch_size=BATCH), engine)
+        return steps * BATCH / fitted.cost["samples_per_second"]
+
+    return turn
+
+
+def peak(name: str, options: argparse.Namespace) -> Callable[[int], float]:
+    """A turn that takes some steps and tells the process's peak of memory, in megabytes."""
+
+    def turn(steps: int) -> float:
+        ours(distillation(losses()[name], options), Engine(EngineSettings(accelerator="cpu")))(steps)
+        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+
+    return turn
+
+
+def main() -> None:
+    parser = arguments("losses of distillation beside KD")
+    parser.add_argument("--student", default="wrn-16-2", help="who learns (default wrn-16-2)")
+    parser.add_argument("--teacher", default="wrn-40-2", help="who teaches (default wrn-40-2)")
+    options = parser.parse_args()
+    engine = Engine(EngineSettings(accelerator="cpu"))
+    tasks = {name: distillation(objectives, options) for name, objectives in losses().items()}
+    comparison = compare(
+        f"{options.teacher} to {options.student}, batch {BATCH}",
+        {name: ours(task, engine) for name, task in tasks.items()},
+        work=BATCH,
+        baseline=BASELINE,
+        options=options,
+    )
+    show([comparison], options.json)
+    peaks = {}
+    for name in tasks:
+        with apart(functools.partial(peak, name), options) as turn:
+            peaks[name] = turn(2)
+    table = Table("loss", "time of a step, times kd's", "parameters it learns", "memory beside kd, MB")
+    for name, task in tasks.items():
+        table.add_row(
+            name,
+            f"{1 / comparison.ratio(name):.2f}",
+            f"{count_parameters(task.learned):,}",
+            f"{peaks[name] - peaks[BASELINE]:+.0f}",
+        )
+    Console().print(table)
+
+
+if __name__ == "__main__":
+    main()
