@@ -8,6 +8,15 @@ A table stands between a comment that says what it shows and `<!-- end -->`:
     stages: {alone: WRN alone, other-recipe/by32: WRN taught}   # a line for each, and what it is called
     columns: [parameters, selected, each seed, over alone]
     -->
+
+or, of a sweep, what a swept value is worth, see `benchmarks.paired_points`:
+
+    <!-- table:
+    rows: growth
+    paired: stages.arch.method      # the swept key whose values are compared
+    stage: student                  # whose accuracy
+    names: {stages.arch.ratio: ratio, '{name: fisher, per: unit}': Fisher}      # of keys and values
+    -->
 """
 
 from __future__ import annotations
@@ -20,6 +29,7 @@ from typing import Any
 
 import yaml
 
+from benchmarks.paired_points import ALL, differences
 from nasdistill.report import words
 from nasdistill.report.records import ACCURACIES, Row
 from nasdistill.report.summaries import StageSummary, summary_of
@@ -56,9 +66,11 @@ def table(asked: Mapping[str, Any]) -> str:
     """A table in Markdown.
 
     Args:
-        asked: `rows`, `title`, `stages` and `columns`, as in the comment above it.
+        asked: what stands in the comment above it.
     """
-    stages = read(FOLDER / "results" / f"{asked['rows']}.csv")
+    if "paired" in asked:
+        return _paired(asked["rows"], asked["paired"], asked["stage"], asked.get("names", {}))
+    stages = read(asked["rows"])
     lines = [
         (name, *(_cell(stages[stage], column, stages) for column in asked["columns"]))
         for stage, name in asked["stages"].items()
@@ -80,18 +92,48 @@ def _cell(stage: StageSummary, column: str, stages: Mapping[str, StageSummary]) 
     return NONE if difference is None else f"{round(difference.mean, 2) + 0.0:+.2f} ({words.interval(difference)})"
 
 
+def _paired(rows: str, key: str, stage: str, names: Mapping[str, str]) -> str:
+    """By how much one value of a swept key is over another, seed by seed, at each point of the other keys."""
+    found = [
+        {
+            "stage": line["stage"],
+            "seed": int(line["seed"]),
+            "point": {name: value for name, value in line.items() if name.startswith("stages.") and value},
+            "accuracy": {"selected": float(line["selected"])},
+        }
+        for line in _lines(rows)
+        if line["selected"]
+    ]
+    lines = [
+        ("all" if rest == ALL else _named(rest, names), f"{_named(value, names)} over {_named(other, names)}",
+         f"{difference.mean:+.2f}", words.interval(difference), str(difference.pairs))
+        for rest, value, other, difference in differences(found, stage, key)
+    ]  # fmt: skip
+    return _markdown(("at", f"the {stage}'s accuracy", "points", "95 %", "seeds"), lines)
+
+
+def _named(text: str, names: Mapping[str, str]) -> str:
+    for word, name in names.items():
+        text = text.replace(word, name)
+    return text
+
+
 def _markdown(header: Sequence[str], lines: Sequence[Sequence[str]]) -> str:
     rule = ("---", *("---:" for _ in header[1:]))
     return "".join("| " + " | ".join(line) + " |\n" for line in (header, rule, *lines))
 
 
-def read(path: Path) -> dict[str, StageSummary]:
+def _lines(rows: str) -> list[dict[str, str]]:
+    with (FOLDER / "results" / f"{rows}.csv").open(encoding="utf-8", newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def read(rows: str) -> dict[str, StageSummary]:
     """The seeds of each stage in a file of rows, by `stage` and by `recipe/stage`."""
     found: dict[str, list[Row]] = {}
-    with path.open(encoding="utf-8", newline="") as file:
-        for line in csv.DictReader(file):
-            for name in (line["stage"], f"{line['recipe']}/{line['stage']}"):
-                found.setdefault(name, []).append(_row(line))
+    for line in _lines(rows):
+        for name in (line["stage"], f"{line['recipe']}/{line['stage']}"):
+            found.setdefault(name, []).append(_row(line))
     return {name: StageSummary(name, rows[0].uses, tuple(rows)) for name, rows in found.items()}
 
 

@@ -133,3 +133,20 @@ def test_a_table_has_means_and_paired_intervals(tmp_path: Path, monkeypatch: pyt
         "",
         "<!-- end -->",
     ]
+
+
+def test_a_table_of_paired_points_pairs_seeds(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    header = "recipe,stage,uses,stages.arch.method,stages.arch.ratio,seed,last,best,selected"
+    scores = {("{name: fisher, per: unit}", "2"): (81, 83), ("uniform", "2"): (80, 80), ("uniform", "3"): (70, 70)}
+    rows = [
+        f'r,student,distill,"{method}",{ratio},{seed},,,{score}'
+        for (method, ratio), by_seed in scores.items()
+        for seed, score in enumerate(by_seed)
+    ]
+    (tmp_path / "results").mkdir()
+    (tmp_path / "results" / "growth.csv").write_text("\n".join([header, "r,arch,grow-teacher,uniform,2,0,,,", *rows]))
+    monkeypatch.setattr(tables, "FOLDER", tmp_path)
+    names = {"arch.ratio=": "ratio ", "{name: fisher, per: unit}": "Fisher"}
+    asked = {"rows": "growth", "paired": "stages.arch.method", "stage": "student", "names": names}
+    # differences 1 and 3: mean 2, s = sqrt(2), t(0.975, 1) = 12.706
+    assert tables.table(asked).splitlines()[2:] == ["| ratio 2 | Fisher over uniform | +2.00 | -10.71 to +14.71 | 2 |"]
