@@ -158,6 +158,7 @@ class ZeroShot(FromAnyWeights, ZeroShotOptions, Stage):
             first.classes,
             normalisation=first.normalisation,
             average=self.average,
+            augmentations=self.augmentations,
         )
         test = self._test_images(first, context)
         course = transfer(task, generation, self, engine, context.seed, test, context.checkpoints(), context.records)

@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from nasdistill.data.augmentations import Augmentation
 from nasdistill.data.base import Normalisation, Shape
 from nasdistill.data.seeds import derived_seed, generator_for
 from nasdistill.distill.teacher import Teacher, TeacherEnsemble, bindings
@@ -34,6 +35,7 @@ class Generation(nn.Module):
         classes: of the networks.
         normalisation: of the images; None where it is not known.
         average: of several teachers, see `nasdistill.models.ensemble.average_logits`.
+        augmentations: of the images, drawn anew each time; of the kind that needs neither bytes, epochs nor labels.
 
     Raises:
         UserError: the generator makes no such images, or a loss does not apply to a teacher.
@@ -51,6 +53,7 @@ class Generation(nn.Module):
         *,
         normalisation: Normalisation | None = None,
         average: Average = "probabilities",
+        augmentations: Sequence[Augmentation] = (),
     ) -> None:
         super().__init__()
         self.component = generator
@@ -58,6 +61,7 @@ class Generation(nn.Module):
         self.shape = shape
         self.classes = classes
         self.normalisation = normalisation
+        self.augmentations = tuple(augmentations)
         self.generator = generator.build(shape, batch_size)
         self._student = (student,)  # in a tuple, so that it does not become a module of this one
 
@@ -93,9 +97,19 @@ class Generation(nn.Module):
             torch.default_generator.manual_seed(derived_seed("generator", *place))
             self.generator.load_state_dict(self.component.build(self.shape, self.batch_size).state_dict())
 
+    def augmented(self, images: torch.Tensor) -> torch.Tensor:
+        """Images, [N, C, H, W], as networks are to see them; those that were given where nothing augments them.
+
+        Drawn on the CPU from the generator that checkpoints hold.
+        """
+        for augmentation in self.augmentations:
+            drawn = augmentation.sample(len(images), self.shape[1:], torch.default_generator)
+            images = augmentation.apply(images, drawn)
+        return images
+
     def forward(self, latents: torch.Tensor, targets: torch.Tensor) -> dict[str, torch.Tensor]:
         """The named losses of the images that latents [N, latent] become, each weighted already."""
-        images = self.generator(latents).float()
+        images = self.augmented(self.generator(latents).float())
         teacher_outputs = self.teacher_ensemble(images)
         student = self._student[0](images).float() if self._asks_student else None
         named: dict[str, torch.Tensor] = {}

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from nasdistill.component import Facts, Options
+from nasdistill.data.augmentations import BatchAugmentation, EpochAugmentation, PixelAugmentation
 from nasdistill.errors import SpecError
 from nasdistill.registry import ComponentOf
 
@@ -51,6 +52,22 @@ class TransferSettings(Options):
     clip: float | None = Field(
         5.0, gt=0, description="largest norm of the gradients of each network; longer ones are scaled"
     )
+    bank: int = Field(
+        0,
+        ge=0,
+        description="pseudo-images that are remembered, the latest, in 8 bits; the student's steps draw from them, but "
+        "for the first of each iteration, which sees the images just made. 0 remembers none, as published in 2019",
+    )
+    bank_every: int = Field(1, gt=0, description="iterations between pseudo-batches that the bank takes in")
+    bank_share: float = Field(
+        1.0, gt=0, le=1, description="share of a batch that comes from the bank; the rest are images just made"
+    )
+    augmentations: list[Annotated[Any, ComponentOf("augmentations")]] = Field(
+        [],
+        validate_default=True,
+        description="what becomes of pseudo-images in each step of generator and student before the networks see them, "
+        "e.g. [{name: crop, padding: 4}, flip] as in CMI, Fast and NAYER; published in 2019: nothing",
+    )
     evaluate_every: int = Field(
         1000,
         gt=0,
@@ -72,11 +89,23 @@ class TransferSettings(Options):
     )
     pictures: int = Field(8, ge=0, le=50, description="grids of pseudo-images over the run, for the report")
 
+    @field_validator("augmentations")
+    @classmethod
+    def _of_single_normalised_images(cls, augmentations: list[Any]) -> list[Any]:
+        for number, each in enumerate(augmentations):
+            for kind, why in (
+                (PixelAugmentation, "changes colours of 8 bits, and pseudo-images are no such images"),
+                (EpochAugmentation, "counts epochs, and here are none"),
+                (BatchAugmentation, "mixes labels, and pseudo-images have none"),
+            ):
+                if isinstance(each, kind):
+                    raise SpecError(f"{each.registered_name!r} {why}", (number,))
+        return augmentations
+
     @model_validator(mode="after")
     def _steps_make_sense(self) -> TransferSettings:
         for name in ("generator_steps", "student_steps"):
-            given = getattr(self, name)
-            steps = given if isinstance(given, dict) else {0.0: given}
+            steps = _by_fraction(getattr(self, name))
             if 0 not in steps:
                 raise SpecError("the steps from the start on are missing; write {0: 1, 0.5: 2} or the like", (name,))
             if not all(0 <= fraction < 1 for fraction in steps):
@@ -88,6 +117,9 @@ class TransferSettings(Options):
             if getattr(self, name) < least:
                 problem = f"curves of at most {MOST_WINDOWS} points are kept; for {self.pseudo_batches} pseudo-batches"
                 raise SpecError(f"{problem} at least {least}, got {getattr(self, name)}", (name,))
+        if 0 < self.bank < self.batch_size:
+            problem = f"a bank of {self.bank} images holds no pseudo-batch of {self.batch_size}"
+            raise SpecError(problem, ("bank",))
         for name in ("schedule", "generator_schedule"):
             try:
                 getattr(self, name).check(self.pseudo_batches)
@@ -103,6 +135,11 @@ class TransferSettings(Options):
         if not facts.images:
             for name in self.differs("evaluate_every"):
                 yield name, "there are no test images"
+        if not self.bank:
+            for name in self.differs("bank_every", "bank_share"):
+                yield name, "with `bank: 0` nothing is remembered"
+        elif set(_by_fraction(self.student_steps).values()) == {1}:
+            yield "bank", "the student takes one step in an iteration, which sees the images just made"
 
     def steps_at(self, done: int) -> tuple[int, int]:
         """Steps of generator and student in the iteration that comes after `done` ones."""
@@ -125,7 +162,10 @@ class TransferSettings(Options):
         return done * self.pictures // self.pseudo_batches > (done - 1) * self.pictures // self.pseudo_batches
 
 
-def _at(steps: int | dict[float, int], fraction: float) -> int:
-    if isinstance(steps, int):
-        return steps
+def _by_fraction(steps: StepsOverTime) -> dict[float, int]:
+    return steps if isinstance(steps, dict) else {0.0: steps}
+
+
+def _at(steps: StepsOverTime, fraction: float) -> int:
+    steps = _by_fraction(steps)
     return steps[max(start for start in steps if start <= fraction)]

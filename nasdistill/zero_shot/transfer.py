@@ -5,14 +5,16 @@ from __future__ import annotations
 import logging
 import math
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from itertools import chain, repeat
 from typing import TYPE_CHECKING, Any
 
 import torch
 
 from nasdistill.distill.task import Distillation
 from nasdistill.distill.teacher import packed
+from nasdistill.errors import found_at
 from nasdistill.training.batches import Batch, Batches
 from nasdistill.training.checkpoints import Checkpoints
 from nasdistill.training.loop import Fields, Resumable
@@ -20,6 +22,7 @@ from nasdistill.training.losses import RunningLosses, naming_the_last_good, refu
 from nasdistill.training.metrics import evaluate
 from nasdistill.training.modes import frozen
 from nasdistill.training.records import Records
+from nasdistill.zero_shot.bank import Bank
 from nasdistill.zero_shot.collapse import AGREEMENT, Watch, Window
 from nasdistill.zero_shot.generation import Generation
 from nasdistill.zero_shot.pictures import as_pixels
@@ -86,9 +89,9 @@ def transfer(
     """Teach `task.network` on pseudo-images alone; afterwards it holds the last weights.
 
     In each iteration latents are drawn once. The generator takes its steps on them, through both networks; then the
-    student takes its steps on the images of the updated generator, about which the teachers are asked once. The student
-    is in training mode throughout. A transfer that was killed goes on from its last checkpoint and ends, on a CPU, with
-    the same bits as an unbroken one.
+    student takes its steps on the images of the updated generator, about which the teachers are asked once, or after
+    the first step on what a bank remembers. The student is in training mode throughout. A transfer that was killed goes
+    on from its last checkpoint and ends, on a CPU, with the same bits as an unbroken one.
 
     Source: Micaelli, Storkey, Zero-shot Knowledge Transfer via Adversarial Belief Matching (2019), algorithm 1, with
     the order of steps of its released code.
@@ -114,6 +117,8 @@ def transfer(
     clip = math.inf if settings.clip is None else settings.clip  # the norms are curves, clipped or not
     watch = Watch(generation.classes)
     engine.place(watch)
+    with found_at("bank"):
+        bank = Bank(settings.bank, settings.bank_share, generation, engine, checkpoints) if settings.bank else None
     state = Resumable(
         checkpoints,
         losses=losses,
@@ -123,6 +128,7 @@ def transfer(
         generator_optimizer=generator_optimizer,
         watch=watch,
         course=Fields(course),
+        bank=bank,
     )
     state.resume()
     engine.diversify_random_state()
@@ -158,12 +164,13 @@ def transfer(
                         generator_norm = engine.optimizer_step(generator_losses, making, generator_stepper, clip)
             with torch.no_grad(), engine.autocast():
                 images = generation.generator(latents).float()
-                teacher_outputs = task.teacher_ensemble(images)
-            batch = Batch(images, teacher_outputs[0].logits.argmax(dim=1), torch.empty(0), packed(teacher_outputs))
-            for step in range(student_steps):
+            if bank is not None and course.done % settings.bank_every == 0:
+                bank.admit(images)
+            place = (seed, course.done, engine.fabric.global_rank)
+            for step, batch in enumerate(_lessons(images, student_steps, bank, task, generation, engine, *place)):
                 student_losses = learning(batch)
                 if step == 0:
-                    watch.add(task.answers, teacher_outputs[0].logits)
+                    watch.add(task.answers, batch.taught["0/logits"])
                 student_norm = engine.optimizer_step(student_losses, learning, student_stepper, clip)
 
             course.done += 1
@@ -201,6 +208,30 @@ def transfer(
             state.step(course.done)
             progress.step(course.summary)
     return course
+
+
+def _lessons(
+    images: torch.Tensor,
+    steps: int,
+    bank: Bank | None,
+    task: Distillation,
+    generation: Generation,
+    engine: Engine,
+    *place: int,
+) -> Iterator[Batch]:
+    """What the student learns from, step by step: first the images just made, then these again or what the bank mixes.
+
+    The teachers are asked anew where a step sees other images than the one before.
+    """
+    others = bank.mixed(images, steps - 1, *place) if bank is not None else repeat(images, steps - 1)
+    batch = None
+    for next_images in chain([images], others):
+        seen = generation.augmented(next_images)
+        if batch is None or seen is not batch.images:
+            with torch.no_grad(), engine.autocast():
+                outputs = task.teacher_ensemble(seen)
+            batch = Batch(seen, outputs[0].logits.argmax(dim=1), torch.empty(0), packed(outputs))
+        yield batch
 
 
 def _act_on_collapse(

@@ -117,6 +117,9 @@ def stage_of(uses: str, **options: Any) -> Options:
         ("zero-shot", {"evaluate_every": 500}, Facts(10, images=False), ["evaluate_every"]),
         ("zero-shot", {"evaluate_every": 500}, TEN, []),
         ("zero-shot", {"collapse_below": 0, "on_collapse": "stop"}, TEN, ["on_collapse"]),
+        ("zero-shot", {"bank_every": 2, "bank_share": 0.5}, TEN, ["bank_every", "bank_share"]),
+        ("zero-shot", {"bank": 1000, "bank_every": 2}, TEN, []),
+        ("zero-shot", {"bank": 1000, "student_steps": {0: 1, 0.5: 1}}, TEN, ["bank"]),
         (
             "zero-shot",
             {"generator_losses": ["adversarial", {"name": "one-hot", "weight": 0}]},

@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from nasdistill.data.base import Normalisation
 from nasdistill.distill.objectives import OBJECTIVES
 from nasdistill.distill.task import Distillation
 from nasdistill.distill.teacher import Teacher
@@ -70,6 +71,7 @@ def loop(
     losses: Sequence[object] = ("adversarial",),
     objectives: Sequence[object] = PUBLISHED,
     classes: int = CLASSES,
+    normalisation: Normalisation | None = None,
     **settings: Any,
 ) -> Loop:
     """The loop of a student and its teachers; the settings are small ones unless given.
@@ -83,7 +85,11 @@ def loop(
     torch.manual_seed(SEED)
     made = GENERATORS.parse(generator)
     terms = [each if isinstance(each, GeneratorLoss) else GENERATOR_LOSSES.parse(each) for each in losses]
-    generation = Generation(made, resolved.batch_size, student, listed, terms, SHAPE, classes)
+    generation = Generation(
+        *(made, resolved.batch_size, student, listed, terms, SHAPE, classes),
+        normalisation=normalisation,
+        augmentations=resolved.augmentations,
+    )
     return Loop(task, generation, resolved)
 
 

@@ -28,6 +28,8 @@ OPTIONS = {
     "generator": "{name: convolutional, latents: 8, channels: 4}",
     "collapse-below": 0.999,
     "on-collapse": "restart",
+    "bank": 32,
+    "augmentations": "flip",
     "data": "digits",
     "accelerator": "cpu",
     "precision": "32",

@@ -11,6 +11,7 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
+from nasdistill.data.base import Normalisation
 from nasdistill.training.engine import Engine, EngineSettings
 from nasdistill.zero_shot.transfer import transfer
 from tests.training.parts import engine, surroundings
@@ -19,6 +20,7 @@ from tests.zero_shot.parts import SEED, Loop, loop, network
 ITERATIONS = 4
 READERS = ("item", "tolist", "numpy", "cpu", "__bool__", "__int__", "__float__", "__index__")
 """What hands a tensor's values to Python."""
+KNOWN = {"normalisation": Normalisation(mean=(0.4,), std=(0.3,))}
 WAITING_OPERATORS = {"_local_scalar_dense", "is_nonzero", "nonzero", "equal", "masked_select", "_unique2"}
 """Operators of ATen whose caller needs values to go on: as a number or as the size of what is returned."""
 
@@ -40,7 +42,7 @@ class Waits(TorchDispatchMode):
         return func(*args, **(kwargs or {}))
 
 
-def made(teachers: int) -> Loop:
+def made(teachers: int, **options: Any) -> Loop:
     return loop(
         network(1),
         *(network(2 + number, channels=6) for number in range(teachers)),
@@ -48,6 +50,7 @@ def made(teachers: int) -> Loop:
         pseudo_batches=ITERATIONS,
         watch_every=ITERATIONS,
         pictures=0,
+        **options,
     )
 
 
@@ -61,11 +64,13 @@ def each_iteration_starts_with(action: Callable[[int], None], of: Loop, monkeypa
     monkeypatch.setattr(of.generation, "sample", drawn)
 
 
-@pytest.mark.parametrize("teachers", [1, 2])
+@pytest.mark.parametrize(
+    ("teachers", "options"), [(1, {}), (2, {}), (1, {"bank": 20, "augmentations": ["crop", "flip"], **KNOWN})]
+)
 def test_numbers_are_read_only_where_curves_are_told(
-    teachers: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    teachers: int, options: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    trial = made(teachers)
+    trial = made(teachers, **options)
     reads: list[tuple[int, str]] = []
     at = [-1]
     each_iteration_starts_with(lambda number: at.__setitem__(0, number), trial, monkeypatch)
