@@ -99,7 +99,7 @@ class Split:
 def networks(options: argparse.Namespace) -> tuple[nn.Module, nn.Module, nn.Module]:
     """Generator, teacher and student, the same for all sides."""
     torch.manual_seed(0)
-    generator: nn.Module = registry("generators").parse("convolutional").build(SHAPE, options.batch)
+    generator: nn.Module = registry("generators").parse("convolutional").build(SHAPE, options.batch, CLASSES)
     return generator, network(options.teacher), network(options.student)
 
 

@@ -224,14 +224,14 @@ def test_the_export_holds_the_weights_in_half_precision(examples: Path) -> None:
 
 def test_the_generator_makes_normalised_images(examples: Path) -> None:
     generator = registry("generators").parse({"name": "transposed", "channels": 8})
-    network = generator.build((1, 8, 12), 64)
+    network = generator.build((1, 8, 12), 64, 2)
     assert count_parameters(network) == 101 * 8 * 2 * 3 + 2 * 8 + (8 * 16 + 1) * 4 + 2 * 4 + 4 * 16 + 1
     images = network(torch.randn(64, generator.latent((1, 8, 12))))
     assert images.shape == (64, 1, 8, 12)
     assert images.mean().item() == pytest.approx(0, abs=1e-5)
     assert images.var(unbiased=False).item() == pytest.approx(1, abs=1e-3)
     with pytest.raises(UserError, match="multiples of 4, not 30x32"):
-        generator.build((3, 30, 32), 1)
+        generator.build((3, 30, 32), 1, 2)
     assert metrics(examples, "student")["parameters"] == 65 * 8 + 9 * 2
     pictures = json.loads((examples / "stages/student/pseudo.json").read_text())["pictures"]
     assert len(pictures[0]["images"][0][0]) == 8

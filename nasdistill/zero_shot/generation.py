@@ -12,8 +12,9 @@ from nasdistill.data.augmentations import Augmentation
 from nasdistill.data.base import Normalisation, Shape
 from nasdistill.data.seeds import derived_seed, generator_for
 from nasdistill.distill.teacher import Teacher, TeacherEnsemble, bindings
-from nasdistill.errors import found_at
+from nasdistill.errors import UserError, found_at
 from nasdistill.models.ensemble import Average
+from nasdistill.models.renormalisation import renormalisation
 from nasdistill.training.losses import checked_loss
 from nasdistill.zero_shot.generator_losses import GeneratorLoss, GeneratorTerm, Pseudo
 from nasdistill.zero_shot.generators import Generator
@@ -38,7 +39,8 @@ class Generation(nn.Module):
         augmentations: of the images, drawn anew each time; of the kind that needs neither bytes, epochs nor labels.
 
     Raises:
-        UserError: the generator makes no such images, or a loss does not apply to a teacher.
+        UserError: the generator makes no such images, or nobody knows how to normalise them, or a loss does not apply
+            to a teacher.
     """
 
     def __init__(
@@ -62,7 +64,14 @@ class Generation(nn.Module):
         self.classes = classes
         self.normalisation = normalisation
         self.augmentations = tuple(augmentations)
-        self.generator = generator.build(shape, batch_size)
+        self.generator = generator.build(shape, batch_size, classes)
+        if generator.makes_pixels and normalisation is None:
+            raise UserError(
+                "the generator makes pixels, and nobody knows what the teacher's images were normalised with; "
+                "import it with its normalisation"
+            )
+        pixels = Normalisation(mean=(0.0,) * shape[0], std=(1.0,) * shape[0])
+        self._normalise = renormalisation(pixels if generator.makes_pixels else None, normalisation)
         self._student = (student,)  # in a tuple, so that it does not become a module of this one
 
         total = sum(teacher.weight for teacher in teachers)
@@ -95,7 +104,13 @@ class Generation(nn.Module):
         with torch.random.fork_rng(devices=[]):
             # Weights are drawn on the CPU. To seed GPUs as well would be to wake all of them and to restore them.
             torch.default_generator.manual_seed(derived_seed("generator", *place))
-            self.generator.load_state_dict(self.component.build(self.shape, self.batch_size).state_dict())
+            self.generator.load_state_dict(self.component.build(self.shape, self.batch_size, self.classes).state_dict())
+
+    def images(self, latents: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+        """What the generator makes: float, [N, C, H, W], normalised."""
+        made = self.generator(latents, targets) if self.component.told_classes else self.generator(latents)
+        normalised: torch.Tensor = self._normalise(made.float())
+        return normalised
 
     def augmented(self, images: torch.Tensor) -> torch.Tensor:
         """Images, [N, C, H, W], as networks are to see them; those that were given where nothing augments them.
@@ -109,7 +124,7 @@ class Generation(nn.Module):
 
     def forward(self, latents: torch.Tensor, targets: torch.Tensor) -> dict[str, torch.Tensor]:
         """The named losses of the images that latents [N, latent] become, each weighted already."""
-        images = self.augmented(self.generator(latents).float())
+        images = self.augmented(self.images(latents, targets))
         teacher_outputs = self.teacher_ensemble(images)
         student = self._student[0](images).float() if self._asks_student else None
         named: dict[str, torch.Tensor] = {}

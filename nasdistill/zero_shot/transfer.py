@@ -163,7 +163,7 @@ def transfer(
                         generator_losses = making(latents, targets)
                         generator_norm = engine.optimizer_step(generator_losses, making, generator_stepper, clip)
             with torch.no_grad(), engine.autocast():
-                images = generation.generator(latents).float()
+                images = generation.images(latents, targets)
             if bank is not None and course.done % settings.bank_every == 0:
                 bank.admit(images)
             place = (seed, course.done, engine.fabric.global_rank)

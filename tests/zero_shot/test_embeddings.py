@@ -29,7 +29,7 @@ def text_network(embedding: int = 8, **options: object) -> nn.Module:
 @pytest.mark.parametrize("length", [1, 2, 10, 13])
 def test_it_makes_embeddings_of_the_asked_length(length: int) -> None:
     generator = GENERATORS.parse({"name": "embeddings", "width": 8, "channels": 4, "latents": 5})
-    made = generator.build((1, 1, length), 6)(torch.randn(6, generator.latent(SHAPE)))
+    made = generator.build((1, 1, length), 6, 2)(torch.randn(6, generator.latent(SHAPE)))
     assert made.shape == (6, 8, 1, length)
 
 

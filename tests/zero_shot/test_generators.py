@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file
@@ -12,13 +13,13 @@ from torch import nn
 from torch.nn import functional
 
 from nasdistill import interrupts
-from nasdistill.data.base import Shape
-from nasdistill.errors import Interrupted, SpecError
+from nasdistill.data.base import Normalisation, Shape
+from nasdistill.errors import Interrupted, SpecError, UserError
 from nasdistill.zero_shot.generation import Generation
 from nasdistill.zero_shot.generators import GENERATORS
 from nasdistill.zero_shot.generators.pixels import PixelGenerator
 from tests.together import torchrun
-from tests.zero_shot.parts import GENERATOR, SEED, SHAPE, Loop, loop, network
+from tests.zero_shot.parts import CLASSES, GENERATOR, SEED, SHAPE, Loop, loop, network
 from tests.zero_shot.pixels_apart import pixels_loop
 
 CIFAR: Shape = (3, 32, 32)
@@ -26,7 +27,7 @@ CIFAR: Shape = (3, 32, 32)
 
 def built(shape: Shape, images: int = 4, **options: Any) -> nn.Module:
     torch.manual_seed(0)
-    made: nn.Module = GENERATORS.parse({"name": "convolutional", **options}).build(shape, images)
+    made: nn.Module = GENERATORS.parse({"name": "convolutional", **options}).build(shape, images, classes=3)
     return made
 
 
@@ -177,12 +178,80 @@ def test_starting_over_draws_every_weight_by_its_place(options: dict[str, Any]) 
     assert all(not torch.equal(after[name], other.state_dict()[name]) for name in drawn)
 
 
+KNOWN = Normalisation(mean=(0.4,), std=(0.25,))
+
+
+def test_a_sigmoid_ends_in_pixels_which_are_normalised(tmp_path: Path) -> None:
+    """Black is -0.4 / 0.25, white 0.6 / 0.25, and the last convolution has the values in between."""
+    generator = {**GENERATOR, "sigmoid": True}
+    made = loop(network(1), network(2), generator=generator, normalisation=KNOWN).generation
+    assert isinstance(made.generator[-1], nn.Sigmoid)  # type: ignore[index]
+    latents, targets = made.sample(SEED)
+    with torch.no_grad():
+        convolved = nn.Sequential(*list(made.generator.children())[:-1])(latents)
+        images = made.images(latents, targets)
+    expected = (1 / (1 + np.exp(-convolved.double().numpy())) - 0.4) / 0.25
+    np.testing.assert_allclose(images.numpy(), expected, atol=1e-5)
+    with pytest.raises(UserError, match="makes pixels, and nobody knows what the teacher's images were normalised"):
+        loop(network(1), network(2), generator=generator)
+    for wrong in ({"tanh": True}, {"last_affine": False}):
+        with pytest.raises(SpecError, match="ends with it, and has no last batch norm") as error:
+            GENERATORS.parse({"name": "convolutional", "sigmoid": True, **wrong})
+        assert error.value.path == tuple(wrong)
+
+
+@pytest.mark.parametrize("embedding", [None, 2])
+def test_a_conditional_generator_reads_the_class_behind_the_latents(embedding: int | None) -> None:
+    """Its first layer is one of latents and one of classes; other classes make other images of the same latents."""
+    torch.manual_seed(0)
+    component = GENERATORS.parse({**GENERATOR, "name": "conditional", "embedding": embedding})
+    generator = component.build(SHAPE, 4, CLASSES)
+    latents, targets = torch.randn(4, component.latent(SHAPE)), torch.tensor([0, 2, 1, 2])
+    first, *others = generator.layers
+    table = torch.eye(CLASSES) if embedding is None else generator.table
+    linear = latents @ first.weight[:, :5].T + table[targets] @ first.weight[:, 5:].T + first.bias
+    torch.testing.assert_close(generator(latents, targets), nn.Sequential(*others)(linear))
+    assert not torch.allclose(generator(latents, targets)[0], generator(latents, targets + (targets == 0).int())[0])
+    plain = parameters(GENERATORS.parse(GENERATOR).build(SHAPE, 4, CLASSES))
+    inputs, learned = (CLASSES, 0) if embedding is None else (embedding, CLASSES * embedding)
+    assert parameters(generator) == plain + inputs * 4 * 2 * 2 + learned
+
+
+def test_it_learns_to_make_the_classes_that_are_drawn(tmp_path: Path) -> None:
+    """Asked with latents and classes of iterations that it never saw, where `convolutional` cannot know."""
+    asked = {}
+    torch.manual_seed(0)
+    teacher = nn.Sequential(nn.Flatten(), nn.Linear(8 * 8, CLASSES))
+    for name in ("convolutional", "conditional"):
+        made = loop(
+            *(network(1), teacher),
+            generator={**GENERATOR, "name": name},
+            losses=["class-prior"],
+            objectives=["divergence"],
+            batch_size=64,
+            pseudo_batches=60,
+            student_steps=1,
+            generator_optimizer={"name": "adam", "lr": 0.02},
+        )
+        made.run(tmp_path / name)
+        latents, targets = made.generation.sample(SEED, 1000)
+        with torch.no_grad():
+            said = made.generation.teacher_ensemble(made.generation.images(latents, targets))[0].logits
+        asked[name] = float((said.argmax(1) == targets).float().mean())
+    assert asked["conditional"] > 0.7 > 0.5 > asked["convolutional"]
+
+
 def pixel_loop(**settings: Any) -> Loop:
     generator = {"name": "pixels", "jitter": 2, "flip": True}
     return loop(network(1), network(2), generator=generator, losses=["class-prior", "batch-norm"], **settings)
 
 
-@pytest.mark.parametrize("start", [spectral_loop, pixel_loop])
+def conditional_loop(**settings: Any) -> Loop:
+    generator = {**GENERATOR, "name": "conditional", "embedding": 2}
+    return loop(network(1), network(2), generator=generator, losses=["class-prior"], **settings)
+
+
+@pytest.mark.parametrize("start", [spectral_loop, pixel_loop, conditional_loop])
 def test_one_that_is_stopped_ends_with_the_same_bits(
     start: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -214,7 +283,7 @@ def test_one_that_is_stopped_ends_with_the_same_bits(
 def test_pixels_are_their_latents_and_what_was_learned() -> None:
     component = GENERATORS.parse("pixels")
     assert component.latent((3, 4, 5)) == 60
-    generator = component.build((3, 4, 5), 2)
+    generator = component.build((3, 4, 5), 2, 3)
     assert parameters(generator) == 2 * 60
     latents = torch.randn(2, 60)
     assert torch.equal(generator(latents), latents.view(2, 3, 4, 5))

@@ -53,7 +53,7 @@ def test_what_each_network_reads_in_an_iteration(tmp_path: Path) -> None:
     def make_once_more(*_: object) -> None:
         """Before the first student step: what the generator, as it is now, makes of the latents in training mode."""
         if len(of_student) % (GENERATOR_STEPS + STUDENT_STEPS) == GENERATOR_STEPS + 1:
-            again = GENERATORS.parse(GENERATOR).build(SHAPE, images=16).train()
+            again = GENERATORS.parse(GENERATOR).build(SHAPE, 16, CLASSES).train()
             again.load_state_dict(generator.state_dict())
             with torch.no_grad():
                 expected.append(again(drawn[-1]))
@@ -292,7 +292,7 @@ def test_whole_iterations_are_those_of_the_algorithm_in_plain_torch(tmp_path: Pa
     student, teacher = network(1), network(2, channels=6)
     made = loop(student, teacher, **{**STEPS, "pseudo_batches": 3})
     generator = made.generation.generator
-    other, another = network(1), GENERATORS.parse(GENERATOR).build(SHAPE, images=16)
+    other, another = network(1), GENERATORS.parse(GENERATOR).build(SHAPE, 16, CLASSES)
     another.load_state_dict(generator.state_dict())
     by_hand(other, another, teacher, [made.generation.sample(SEED, done)[0] for done in range(3)])
     made.run(tmp_path)

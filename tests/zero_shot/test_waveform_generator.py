@@ -16,7 +16,7 @@ from nasdistill.zero_shot.generators import GENERATORS
 
 def built(shape: Shape, **options: object) -> nn.Module:
     torch.manual_seed(0)
-    return GENERATORS.parse({"name": "waveform", **options}).build(shape, images=4)
+    return GENERATORS.parse({"name": "waveform", **options}).build(shape, 4, 3)
 
 
 @pytest.mark.parametrize(("channels", "kernel", "latents"), [(128, 25, 100), (8, 3, 5)])

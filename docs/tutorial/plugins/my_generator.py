@@ -18,7 +18,7 @@ class Transposed(Generator):
 
     channels: int = Field(128, gt=1, description="of the first map; the second has half as many")
 
-    def build(self, shape: Shape, images: int) -> nn.Module:
+    def build(self, shape: Shape, images: int, classes: int) -> nn.Module:
         depth, height, width = shape
         if height % 4 or width % 4:
             raise UserError(

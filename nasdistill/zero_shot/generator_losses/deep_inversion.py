@@ -20,8 +20,8 @@ from nasdistill.zero_shot.generator_losses import GENERATOR_LOSSES, GeneratorLos
 class ClassPrior(GeneratorLoss):
     """The teacher's cross-entropy with classes drawn evenly for the pseudo-batch, mean over images.
 
-    Published weight: 1. It is for generators that start over for each pseudo-batch: one that learns over all of them
-    does not know the classes.
+    Published weight: 1. It is for generators that are told the classes, or are drawn anew or adapted for each
+    pseudo-batch: one that only learns over all of them does not know the classes.
     """
 
     source = "Yin et al., Dreaming to Distill: Data-Free Knowledge Transfer via DeepInversion (2020), equation 2"

@@ -16,11 +16,14 @@ class Generator(Component):
     """Base of all generators.
 
     What `build` returns maps latents [N, latent(shape)], drawn from N(0, 1), to pseudo-images [N, C, H, W] in the
-    normalised space in which the teacher reads images.
+    normalised space in which the teacher reads images, or to pixels, see `makes_pixels`.
     """
 
     starts_over: ClassVar[bool] = False
     """Whether it is drawn anew for each pseudo-batch; else it learns over all of them."""
+
+    told_classes: ClassVar[bool] = False
+    """Whether it reads the class that each image should have, int64, [N], after the latents."""
 
     makes_embeddings: ClassVar[bool] = False
     """Whether it makes embeddings of texts in place of images; nothing else teaches a network that reads texts."""
@@ -29,6 +32,11 @@ class Generator(Component):
         """Numbers that each pseudo-image is made from."""
         return 100
 
+    @property
+    def makes_pixels(self) -> bool:
+        """Whether its values are pixels, black 0 and white 1, which are normalised for the teacher afterwards."""
+        return False
+
     def share(self, student: nn.Module, teachers: Sequence[nn.Module]) -> None:
         """Give the student what it must have of its teachers to read what this makes; by default nothing.
 
@@ -36,12 +44,13 @@ class Generator(Component):
             UserError: these networks cannot read it.
         """
 
-    def build(self, shape: Shape, images: int) -> nn.Module:
+    def build(self, shape: Shape, images: int, classes: int) -> nn.Module:
         """The network with freshly drawn weights from torch's global generator.
 
         Args:
             shape: of a pseudo-image: channels, height and width.
             images: of a pseudo-batch, on this process.
+            classes: how many the networks tell apart.
 
         Raises:
             UserError: it makes no images of this shape.

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import ClassVar
 
-from pydantic import Field, field_validator
+from pydantic import Field, field_validator, model_validator
 from torch import nn
 
 from nasdistill.data.base import Shape
@@ -40,13 +40,32 @@ class Convolutional(Generator):
         description="divide the weights of the linear layer and of all convolutions by their largest singular "
         "value (Miyato et al. 2018)",
     )
+    sigmoid: bool = Field(
+        False,
+        description="in place of the last batch norm squash values to pixels from black to white, as the generators of "
+        "CMI, Fast and NAYER do; needs a teacher whose normalisation is known",
+    )
+
+    @model_validator(mode="after")
+    def _one_end(self) -> Convolutional:
+        for name in self.differs("tanh", "last_affine") if self.sigmoid else ():
+            raise SpecError("a generator with a sigmoid ends with it, and has no last batch norm", (name,))
+        return self
+
+    @property
+    def makes_pixels(self) -> bool:
+        return self.sigmoid
 
     def latent(self, shape: Shape) -> int:
         return self.latents
 
-    def build(self, shape: Shape, images: int) -> nn.Module:
+    def build(self, shape: Shape, images: int, classes: int) -> nn.Module:
+        return self._layers(self.latents, shape)
+
+    def _layers(self, numbers: int, shape: Shape) -> nn.Module:
+        """From so many numbers of each image to images of this shape."""
         network = ConvolutionalGenerator(
-            self.latents,
+            numbers,
             self.channels,
             [(-(-shape[1] // by), -(-shape[2] // by)) for by in (4, 2, 1)],
             shape[0],
@@ -54,6 +73,7 @@ class Convolutional(Generator):
             kernel=(3, 3),
             tanh=self.tanh,
             last_affine=self.last_affine,
+            sigmoid=self.sigmoid,
         )
         if self.spectral_norm:
             for module in list(network.modules()):
@@ -90,7 +110,7 @@ class Waveform(Generator):
     def latent(self, shape: Shape) -> int:
         return self.latents
 
-    def build(self, shape: Shape, images: int) -> nn.Module:
+    def build(self, shape: Shape, images: int, classes: int) -> nn.Module:
         require_waveforms("generator of waveforms", shape, shortest=1)
         middle = -(-shape[2] // 4)
         return ConvolutionalGenerator(
@@ -146,7 +166,7 @@ class Embeddings(Generator):
         tables[0].load_state_dict(tables[1].state_dict())
         tables[0].requires_grad_(False)
 
-    def build(self, shape: Shape, images: int) -> nn.Module:
+    def build(self, shape: Shape, images: int, classes: int) -> nn.Module:
         return ConvolutionalGenerator(
             self.latents,
             self.channels,
@@ -158,7 +178,7 @@ class Embeddings(Generator):
 
 
 class ConvolutionalGenerator(nn.Sequential):
-    """Linear, BN, up, conv, BN, leaky ReLU, up, conv, BN, leaky ReLU, conv, (tanh,) BN.
+    """Linear, BN, up, conv, BN, leaky ReLU, up, conv, BN, leaky ReLU, conv, (tanh,) BN; or a sigmoid in place of these.
 
     Maps are enlarged to the nearest neighbour.
 
@@ -179,6 +199,7 @@ class ConvolutionalGenerator(nn.Sequential):
         kernel: tuple[int, int],
         tanh: bool = False,
         last_affine: bool = True,
+        sigmoid: bool = False,
     ) -> None:
         first, middle, last = sizes
         half = channels // 2
@@ -197,5 +218,5 @@ class ConvolutionalGenerator(nn.Sequential):
             nn.LeakyReLU(slope),
             nn.Conv2d(half, colours, kernel, padding=padding),
             *([nn.Tanh()] if tanh else []),
-            nn.BatchNorm2d(colours, affine=last_affine),
+            nn.Sigmoid() if sigmoid else nn.BatchNorm2d(colours, affine=last_affine),
         )

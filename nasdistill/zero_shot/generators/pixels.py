@@ -36,7 +36,7 @@ class Pixels(Generator):
     def latent(self, shape: Shape) -> int:
         return math.prod(shape)
 
-    def build(self, shape: Shape, images: int) -> nn.Module:
+    def build(self, shape: Shape, images: int, classes: int) -> nn.Module:
         return PixelGenerator(images, shape, self.jitter, self.flip)
 
 
