@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
 from pydantic import Field, model_validator
 
+from nasdistill.component import Facts
 from nasdistill.errors import SpecError, UserError, found_at
 from nasdistill.registry import ComponentOf
 from nasdistill.stages.base import STAGES, Context, Inputs, Outcome, Place, Specs, Stage, path_of
@@ -59,6 +60,9 @@ class ZeroShotOptions(FreshOptions, TeachingOptions, TransferSettings):
         for name in ("generator_losses", "objectives"):
             if not any(part.weight for part in getattr(self, name)):
                 raise SpecError("at least one must have a weight over 0", (name,))
+        if self.adapt != "none" and self.generator.starts_over:
+            name = self.generator.registered_name
+            raise SpecError(f"{name!r} starts over for each pseudo-batch, and has no common weights", ("adapt",))
         for number, objective in enumerate(self.objectives):
             if objective.needs_training_set:
                 problem = f"{objective.registered_name!r} looks at all training images, and here are none"
@@ -67,6 +71,12 @@ class ZeroShotOptions(FreshOptions, TeachingOptions, TransferSettings):
                 problem = "a warm-up counts epochs, and here are none"
                 raise SpecError(problem, ("objectives", number, "warmup"))
         return self
+
+    def without_effect(self, facts: Facts) -> Iterator[tuple[str, str]]:
+        yield from super().without_effect(facts)
+        if self.generator.starts_over:
+            for name in self.differs("start_over_every"):
+                yield name, f"{self.generator.registered_name!r} starts over for each pseudo-batch anyway"
 
 
 @STAGES.register("zero-shot")
@@ -159,6 +169,7 @@ class ZeroShot(FromAnyWeights, ZeroShotOptions, Stage):
             normalisation=first.normalisation,
             average=self.average,
             augmentations=self.augmentations,
+            latent_speed=self.latent_speed,
         )
         test = self._test_images(first, context)
         course = transfer(task, generation, self, engine, context.seed, test, context.checkpoints(), context.records)

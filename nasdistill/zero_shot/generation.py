@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import abc
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -16,8 +17,38 @@ from nasdistill.errors import UserError, found_at
 from nasdistill.models.ensemble import Average
 from nasdistill.models.renormalisation import renormalisation
 from nasdistill.training.losses import checked_loss
-from nasdistill.zero_shot.generator_losses import GeneratorLoss, GeneratorTerm, Pseudo
+from nasdistill.zero_shot.generator_losses import GeneratorLoss, GeneratorTerm, Pseudo, Remembering
 from nasdistill.zero_shot.generators import Generator
+
+
+class OfOneBatch(nn.Module, abc.ABC):
+    """A part of a generator that belongs to one pseudo-batch: it begins anew with each, and learns in its steps alone.
+
+    What it learns is of one process.
+    """
+
+    @abc.abstractmethod
+    def renew(self, chance: torch.Generator) -> None:
+        """Set the parameters anew; `chance`, on the CPU, is the only source of randomness."""
+
+
+class LearnedLatents(OfOneBatch):
+    """Latents, [images, latents], plus `speed` times what was learned of them.
+
+    Adam's steps are as long whatever a gradient is multiplied by, so that latents learn `speed` times as fast as the
+    weights beside them.
+    """
+
+    def __init__(self, images: int, latents: int, speed: float) -> None:
+        super().__init__()
+        self.offset = nn.Parameter(torch.zeros(images, latents))
+        self.speed = speed
+
+    def renew(self, chance: torch.Generator) -> None:
+        nn.init.zeros_(self.offset)
+
+    def forward(self, latents: torch.Tensor) -> torch.Tensor:
+        return latents + self.speed * self.offset
 
 
 class Generation(nn.Module):
@@ -37,6 +68,7 @@ class Generation(nn.Module):
         normalisation: of the images; None where it is not known.
         average: of several teachers, see `nasdistill.models.ensemble.average_logits`.
         augmentations: of the images, drawn anew each time; of the kind that needs neither bytes, epochs nor labels.
+        latent_speed: see `LearnedLatents`; 0 leaves latents as they are drawn.
 
     Raises:
         UserError: the generator makes no such images, or nobody knows how to normalise them, or a loss does not apply
@@ -56,6 +88,7 @@ class Generation(nn.Module):
         normalisation: Normalisation | None = None,
         average: Average = "probabilities",
         augmentations: Sequence[Augmentation] = (),
+        latent_speed: float = 0.0,
     ) -> None:
         super().__init__()
         self.component = generator
@@ -65,6 +98,8 @@ class Generation(nn.Module):
         self.normalisation = normalisation
         self.augmentations = tuple(augmentations)
         self.generator = generator.build(shape, batch_size, classes)
+        numbers = generator.latent(shape)
+        self._learned = LearnedLatents(batch_size, numbers, latent_speed) if latent_speed else nn.Identity()
         if generator.makes_pixels and normalisation is None:
             raise UserError(
                 "the generator makes pixels, and nobody knows what the teacher's images were normalised with; "
@@ -106,8 +141,15 @@ class Generation(nn.Module):
             torch.default_generator.manual_seed(derived_seed("generator", *place))
             self.generator.load_state_dict(self.component.build(self.shape, self.batch_size, self.classes).state_dict())
 
+    def remember(self) -> None:
+        """Let losses that remember do so, after the generator's steps on a pseudo-batch."""
+        for loss in self._remembering:
+            if isinstance(loss, Remembering):
+                loss.remember()
+
     def images(self, latents: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
         """What the generator makes: float, [N, C, H, W], normalised."""
+        latents = self._learned(latents)
         made = self.generator(latents, targets) if self.component.told_classes else self.generator(latents)
         normalised: torch.Tensor = self._normalise(made.float())
         return normalised

@@ -10,10 +10,13 @@ from pydantic import Field, field_validator, model_validator
 from nasdistill.component import Facts, Options
 from nasdistill.data.augmentations import BatchAugmentation, EpochAugmentation, PixelAugmentation
 from nasdistill.errors import SpecError
-from nasdistill.registry import ComponentOf
+from nasdistill.registry import ComponentOf, registry
 
 StepsOverTime = int | dict[float, int]
 """A number of steps, or numbers by the fraction of the run from which on they hold."""
+
+FASTS = {"name": "adam", "lr": 0.02, "betas": (0.5, 0.999)}
+"""The optimizer of common weights."""
 
 MOST_WINDOWS = 10_000
 """Each of them is a point of every curve, in each checkpoint and in the report."""
@@ -51,6 +54,30 @@ class TransferSettings(Options):
     )
     clip: float | None = Field(
         5.0, gt=0, description="largest norm of the gradients of each network; longer ones are scaled"
+    )
+    start_over_every: int = Field(
+        0,
+        ge=0,
+        description="iterations after which the generator is drawn anew: 1 for each pseudo-batch, as in CMI; 0 lets it "
+        "learn over all of them, as published in 2019",
+    )
+    adapt: Literal["none", "fomaml", "reptile"] = Field(
+        "none",
+        description="where the generator's steps on a pseudo-batch start: where the last ones ended (none), or at "
+        "common weights, which learn by the steps' gradients (fomaml, the default of Fast's code) or by how far these "
+        "went (reptile)",
+    )
+    adapt_optimizer: Annotated[Any, ComponentOf("optimizers")] = Field(
+        FASTS,
+        validate_default=True,
+        description="what updates the common weights, its rate by `generator_schedule`; in Fast's code Adam, with the "
+        "generator's rate times its steps: 0.002 times 10",
+    )
+    latent_speed: float = Field(
+        0,
+        ge=0,
+        description="let the latents of a pseudo-batch learn beside the generator, under Adam this many times as fast; "
+        "5 in Fast with 10 steps, 1 in CMI; 0 leaves them as they were drawn, as published in 2019",
     )
     bank: int = Field(
         0,
@@ -135,6 +162,8 @@ class TransferSettings(Options):
         if not facts.images:
             for name in self.differs("evaluate_every"):
                 yield name, "there are no test images"
+        if self.adapt == "none" and self.adapt_optimizer != registry("optimizers").parse(FASTS):
+            yield "adapt_optimizer", "with `adapt: none` there are no common weights"
         if not self.bank:
             for name in self.differs("bank_every", "bank_share"):
                 yield name, "with `bank: 0` nothing is remembered"

@@ -25,6 +25,7 @@ from nasdistill.training.records import Records
 from nasdistill.zero_shot.bank import Bank
 from nasdistill.zero_shot.collapse import AGREEMENT, Watch, Window
 from nasdistill.zero_shot.generation import Generation
+from nasdistill.zero_shot.life import Life
 from nasdistill.zero_shot.pictures import as_pixels
 from nasdistill.zero_shot.settings import TransferSettings
 
@@ -117,6 +118,7 @@ def transfer(
     clip = math.inf if settings.clip is None else settings.clip  # the norms are curves, clipped or not
     watch = Watch(generation.classes)
     engine.place(watch)
+    life = Life(generation, generator_optimizer, settings, seed, engine.processes)
     with found_at("bank"):
         bank = Bank(settings.bank, settings.bank_share, generation, engine, checkpoints) if settings.bank else None
     state = Resumable(
@@ -128,6 +130,7 @@ def transfer(
         generator_optimizer=generator_optimizer,
         watch=watch,
         course=Fields(course),
+        life=life,
         bank=bank,
     )
     state.resume()
@@ -152,9 +155,7 @@ def transfer(
             learning.train()
             making.train()
             task.begin_epoch(course.done, settings.pseudo_batches)  # drop path rises with the iterations
-            if generation.component.starts_over:
-                generation.start_over(seed, course.done)
-                generator_optimizer.state.clear()
+            life.begin(course.done)
 
             with frozen(task):
                 for _ in range(generator_steps):
@@ -162,6 +163,7 @@ def transfer(
                     with engine.fabric.no_backward_sync(making, enabled=generation.component.starts_over):
                         generator_losses = making(latents, targets)
                         generator_norm = engine.optimizer_step(generator_losses, making, generator_stepper, clip)
+            life.end(course.done)
             with torch.no_grad(), engine.autocast():
                 images = generation.images(latents, targets)
             if bank is not None and course.done % settings.bank_every == 0:
@@ -191,7 +193,7 @@ def transfer(
                 window = watch.window()
                 named_rates = dict(zip(("learning rate/generator", "learning rate/student"), rates, strict=True))
                 course.tell({**losses.take_means(), **window.figures, **named_rates}, records)
-                _act_on_collapse(window, course, generation, generator_optimizer, settings, seed)
+                _act_on_collapse(window, course, life, settings)
                 over = over or course.stopped is not None
             course.seconds += time.perf_counter() - clock
             if settings.pictured(course.done):
@@ -237,10 +239,8 @@ def _lessons(
 def _act_on_collapse(
     window: Window,
     course: Course,
-    generation: Generation,
-    generator_optimizer: torch.optim.Optimizer,
+    life: Life,
     settings: TransferSettings,
-    seed: int,
 ) -> None:
     """Name a collapse when it starts, and do what the settings say."""
     reason = window.collapsed(settings.collapse_below)
@@ -257,5 +257,4 @@ def _act_on_collapse(
     if settings.on_collapse == "stop":
         course.stopped = problem
     elif settings.on_collapse == "restart":
-        generation.start_over(seed, course.done)
-        generator_optimizer.state.clear()
+        life.start_over(course.done)

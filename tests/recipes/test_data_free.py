@@ -12,7 +12,7 @@ import pytest
 from nasdistill.recipes.loading import find_recipe, load_recipe
 from nasdistill.recipes.runner import run
 
-RECIPES = ("zero-shot-dafl", "zero-shot-dfad", "zero-shot-deep-inversion")
+RECIPES = ("zero-shot-dafl", "zero-shot-dfad", "zero-shot-deep-inversion", "zero-shot-fast")
 TINY = [
     "data={name: digits, limit: 200}",
     "engine.accelerator=cpu",
@@ -35,6 +35,7 @@ def settings(recipe: str) -> Any:
         ("zero-shot-dafl", {"one-hot": 1, "activation": 0.1, "information-entropy": 5}),
         ("zero-shot-dfad", {"adversarial": 1}),
         ("zero-shot-deep-inversion", {"class-prior": 1, "batch-norm": 10, "total-variation": 2.5e-5}),
+        ("zero-shot-fast", {"class-prior": 0.4, "batch-norm": 10, "adversarial": 1.1}),
     ],
 )
 def test_the_generators_losses_have_their_published_weights(recipe: str, expected: dict[str, float]) -> None:
@@ -66,6 +67,16 @@ def test_deep_inversion_optimises_2000_steps_at_one_rate() -> None:
     inversion = settings("zero-shot-deep-inversion")
     assert [inversion.steps_at(done)[0] for done in (0, 999)] == [2000, 2000]
     assert [inversion.rates_at(done)[0] for done in (0, 999)] == [0.05, 0.05]
+
+
+def test_fasts_run_is_20_epochs_of_the_generator_and_200_of_both() -> None:
+    fast = settings("zero-shot-fast")
+    assert [fast.steps_at(done) for done in (0, 19, 20, 219)] == [(10, 1), (10, 1), (10, 400), (10, 400)]
+    assert fast.rates_at(0) == (0.002, 0.2)
+    assert fast.adapt_optimizer.lr == pytest.approx(0.002 * 10)
+    assert fast.latent_speed == pytest.approx(0.01 / 0.002)
+    assert fast.schedule.factor(1, 220) * 0.2 == pytest.approx(2e-4)
+    assert fast.bank == fast.pseudo_batches * fast.batch_size, "nothing is forgotten"
 
 
 def test_the_adaptive_form_of_the_docs_is_understood(tmp_path: Path) -> None:

@@ -117,6 +117,8 @@ def stage_of(uses: str, **options: Any) -> Options:
         ("zero-shot", {"evaluate_every": 500}, Facts(10, images=False), ["evaluate_every"]),
         ("zero-shot", {"evaluate_every": 500}, TEN, []),
         ("zero-shot", {"collapse_below": 0, "on_collapse": "stop"}, TEN, ["on_collapse"]),
+        ("zero-shot", {"adapt_optimizer": "sgd"}, TEN, ["adapt_optimizer"]),
+        ("zero-shot", {"generator": "pixels", "start_over_every": 5}, TEN, ["start_over_every"]),
         ("zero-shot", {"bank_every": 2, "bank_share": 0.5}, TEN, ["bank_every", "bank_share"]),
         ("zero-shot", {"bank": 1000, "bank_every": 2}, TEN, []),
         ("zero-shot", {"bank": 1000, "student_steps": {0: 1, 0.5: 1}}, TEN, ["bank"]),

@@ -89,6 +89,7 @@ def loop(
         *(made, resolved.batch_size, student, listed, terms, SHAPE, classes),
         normalisation=normalisation,
         augmentations=resolved.augmentations,
+        latent_speed=resolved.latent_speed,
     )
     return Loop(task, generation, resolved)
 

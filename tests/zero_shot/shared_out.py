@@ -28,6 +28,7 @@ OPTIONS = {
     "generator": "{name: convolutional, latents: 8, channels: 4}",
     "collapse-below": 0.999,
     "on-collapse": "restart",
+    "adapt": "fomaml",
     "bank": 32,
     "augmentations": "flip",
     "data": "digits",

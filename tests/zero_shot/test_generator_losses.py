@@ -18,7 +18,7 @@ from nasdistill.distill.teacher import FrozenTeacher, Teacher
 from nasdistill.errors import UserError
 from nasdistill.registry import registry
 from nasdistill.zero_shot.generation import Generation
-from nasdistill.zero_shot.generator_losses import GENERATOR_LOSSES, Pseudo
+from nasdistill.zero_shot.generator_losses import GENERATOR_LOSSES, Pseudo, Remembering
 from nasdistill.zero_shot.generators import GENERATORS
 from tests.distill.losses import DOUBLE, logits
 
@@ -110,6 +110,23 @@ def test_the_adversary_of_dfad() -> None:
     assert loss_of(spec, pseudo(teacher, student)).item() == pytest.approx(-distance)
     with_logarithm = loss_of({**spec, "logarithm": True}, pseudo(teacher, student)).item()
     assert with_logarithm == pytest.approx(-math.log(1 + distance))
+
+
+def test_the_adversary_of_images_that_are_agreed_on() -> None:
+    """Others count nothing, and get no gradient, in a mean over all."""
+    teacher = logits(1)
+    student = torch.where(torch.arange(len(teacher))[:, None] < 2, teacher + 0.1 * logits(0), logits(0))
+    agreed = (student.argmax(1) == teacher.argmax(1)).numpy()
+    assert 0 < agreed.sum() < len(agreed)
+    theirs, ours = (log_softmax(each.numpy(), axis=1) for each in (teacher, student))
+    expected = -(np.exp(theirs) * (theirs - ours)).sum(axis=1) @ agreed / len(agreed)
+    student.requires_grad_()
+    spec = {"name": "adversarial", "agreed": True, "divergence": {"name": "kl", "reduction": "batchmean"}}
+    found = loss_of(spec, pseudo(teacher, student))
+    assert found.item() == pytest.approx(expected)
+    found.backward()  # type: ignore[no-untyped-call]
+    assert student.grad is not None
+    assert (student.grad.abs().sum(1).numpy() > 0).tolist() == agreed.tolist()
 
 
 def test_total_variation_pixel_by_pixel() -> None:
@@ -206,6 +223,27 @@ def test_batch_norm_loss_is_0_for_images_with_the_very_statistics() -> None:
     # Shifted by 3: means 3 and -2 * 3 / deviation away, variances where they were.
     shifted = 3 + 6 / variance.sqrt()
     assert float(features_loss("batch-norm", teacher, made + 3, shape)) == pytest.approx(float(shifted))
+
+
+def test_statistics_with_momentum_are_those_of_a_running_mean() -> None:
+    """Of one norm that reads the images, against numpy: the first pseudo-batch alone, then 0.9 of those before."""
+    norm = nn.BatchNorm2d(1)
+    teacher = nn.Sequential(norm, nn.Flatten(), nn.Linear(16, CLASSES)).eval()
+    shape: Shape = (1, 4, 4)
+    spec = {"name": "batch-norm", "momentum": 0.9}
+    term = GENERATOR_LOSSES.parse(spec).bind(teacher, shape)
+    frozen = FrozenTeacher(Teacher(teacher), shape, term.teacher_points, None)
+    running = np.zeros(0)
+    for number in range(3):
+        for step in range(2):  # what is remembered is of the last
+            made = (number + 2) * images(5, seed=10 * number + step, shape=shape) + step
+            own = np.array([made.double().mean(), made.double().var(correction=0)])
+            blended = 0.1 * own + 0.9 * running if number else own
+            found = term.loss(Pseudo(made, TARGETS, None, frozen(made)))
+            assert found.item() == pytest.approx(abs(blended[0]) + abs(blended[1] - 1), rel=1e-5)
+        assert isinstance(term.loss, Remembering)
+        term.loss.remember()
+        running = blended
 
 
 def test_vectors_have_batch_norms_too() -> None:

@@ -54,6 +54,14 @@ WAYS: dict[str, dict[str, Any]] = {
         "bank_share": 0.5,
         "augmentations": [{"name": "crop", "padding": 1}, "flip"],
     },
+    # Common weights with moments, latents, running statistics, and a generator that starts over on its own as well.
+    "common weights": {
+        "generator": {**GENERATOR, "name": "conditional", "embedding": 2, "sigmoid": True},
+        "losses": ["adversarial", "class-prior", {"name": "batch-norm", "momentum": 0.9}],
+        "adapt": "fomaml",
+        "latent_speed": 2,
+        "start_over_every": 7,
+    },
 }
 
 

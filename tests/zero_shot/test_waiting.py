@@ -15,12 +15,19 @@ from nasdistill.data.base import Normalisation
 from nasdistill.training.engine import Engine, EngineSettings
 from nasdistill.zero_shot.transfer import transfer
 from tests.training.parts import engine, surroundings
-from tests.zero_shot.parts import SEED, Loop, loop, network
+from tests.zero_shot.parts import GENERATOR, SEED, Loop, loop, network
 
 ITERATIONS = 4
 READERS = ("item", "tolist", "numpy", "cpu", "__bool__", "__int__", "__float__", "__index__")
 """What hands a tensor's values to Python."""
-KNOWN = {"normalisation": Normalisation(mean=(0.4,), std=(0.3,))}
+LATER = {
+    "normalisation": Normalisation(mean=(0.4,), std=(0.3,)),
+    "generator": {**GENERATOR, "name": "conditional"},
+    "bank": 20,
+    "augmentations": ["crop", "flip"],
+    "adapt": "fomaml",
+    "latent_speed": 1,
+}
 WAITING_OPERATORS = {"_local_scalar_dense", "is_nonzero", "nonzero", "equal", "masked_select", "_unique2"}
 """Operators of ATen whose caller needs values to go on: as a number or as the size of what is returned."""
 
@@ -64,9 +71,7 @@ def each_iteration_starts_with(action: Callable[[int], None], of: Loop, monkeypa
     monkeypatch.setattr(of.generation, "sample", drawn)
 
 
-@pytest.mark.parametrize(
-    ("teachers", "options"), [(1, {}), (2, {}), (1, {"bank": 20, "augmentations": ["crop", "flip"], **KNOWN})]
-)
+@pytest.mark.parametrize(("teachers", "options"), [(1, {}), (2, {}), (1, LATER)])
 def test_numbers_are_read_only_where_curves_are_told(
     teachers: int, options: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -24,15 +24,17 @@ class Divergence(Component):
         "have it; batchmean: over images alone, which is `classes` times as large",
     )
 
-    def between(self, student: torch.Tensor, teacher: torch.Tensor) -> torch.Tensor:
+    def between(self, student: torch.Tensor, teacher: torch.Tensor, counts: torch.Tensor | None = None) -> torch.Tensor:
         """The divergence of a batch, reduced to a scalar.
 
         Args:
             student: logits, [N, classes], in single precision.
             teacher: the same.
+            counts: bool, [N]: images that count, in a mean over all; None for all.
         """
-        each = self.of_images(student, teacher).mean()
-        return each if self.reduction == "batchmean" else each / student.shape[1]
+        each = self.of_images(student, teacher)
+        mean = (each if counts is None else each * counts).mean()
+        return mean if self.reduction == "batchmean" else mean / student.shape[1]
 
     def of_images(self, student: torch.Tensor, teacher: torch.Tensor) -> torch.Tensor:
         """The divergence of each image, [N], a sum over the classes, from logits [N, classes]."""

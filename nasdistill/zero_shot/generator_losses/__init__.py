@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, ClassVar, Protocol, runtime_checkable
 
 from pydantic import Field
 
@@ -37,13 +37,22 @@ class Pseudo:
     teacher: Outputs
 
 
+@runtime_checkable
+class Remembering(Protocol):
+    """A loss, as a module, that remembers something of each pseudo-batch."""
+
+    def remember(self) -> None:
+        """Take in what it saw last: the generator's steps on a pseudo-batch are over."""
+        ...
+
+
 @dataclass(frozen=True)
 class GeneratorTerm:
     """A generator loss bound to one teacher.
 
     Attributes:
         loss: the unweighted loss, a scalar. One that remembers tensors is a module, whose buffers move with the
-            generator.
+            generator; its parameters learn as the generator's do. See `Remembering` too.
         teacher_points: points in the teacher whose tensors `loss` reads, see `nasdistill.distill.taps`.
     """
 
