@@ -85,7 +85,7 @@ class Bank:
         drawn = max(1, round(self.share * len(images)))
         rounds = -(-batches * drawn // len(self))
         order = [torch.randperm(len(self), generator=chance) for _ in range(rounds)]
-        for old in torch.cat(order).split(drawn)[:batches] if order else ():
+        for old in torch.split(torch.cat(order), drawn)[:batches] if order else ():
             fresh = torch.randperm(len(images), generator=chance)[drawn:]
             fresh, old = (chosen.to(images.device, non_blocking=True) for chosen in (fresh, old))
             pixels = self._pixels.index_select(0, old).to(torch.float32, memory_format=self._memory_format)

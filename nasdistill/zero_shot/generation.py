@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import abc
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 import torch
@@ -12,6 +12,7 @@ from torch import nn
 from nasdistill.data.augmentations import Augmentation
 from nasdistill.data.base import Normalisation, Shape
 from nasdistill.data.seeds import derived_seed, generator_for
+from nasdistill.distill.objectives import Outputs
 from nasdistill.distill.teacher import Teacher, TeacherEnsemble, bindings
 from nasdistill.errors import UserError, found_at
 from nasdistill.models.ensemble import Average
@@ -19,36 +20,7 @@ from nasdistill.models.renormalisation import renormalisation
 from nasdistill.training.losses import checked_loss
 from nasdistill.zero_shot.generator_losses import GeneratorLoss, GeneratorTerm, Pseudo, Remembering
 from nasdistill.zero_shot.generators import Generator
-
-
-class OfOneBatch(nn.Module, abc.ABC):
-    """A part of a generator that belongs to one pseudo-batch: it begins anew with each, and learns in its steps alone.
-
-    What it learns is of one process.
-    """
-
-    @abc.abstractmethod
-    def renew(self, chance: torch.Generator) -> None:
-        """Set the parameters anew; `chance`, on the CPU, is the only source of randomness."""
-
-
-class LearnedLatents(OfOneBatch):
-    """Latents, [images, latents], plus `speed` times what was learned of them.
-
-    Adam's steps are as long whatever a gradient is multiplied by, so that latents learn `speed` times as fast as the
-    weights beside them.
-    """
-
-    def __init__(self, images: int, latents: int, speed: float) -> None:
-        super().__init__()
-        self.offset = nn.Parameter(torch.zeros(images, latents))
-        self.speed = speed
-
-    def renew(self, chance: torch.Generator) -> None:
-        nn.init.zeros_(self.offset)
-
-    def forward(self, latents: torch.Tensor) -> torch.Tensor:
-        return latents + self.speed * self.offset
+from nasdistill.zero_shot.of_one_batch import LearnedLatents
 
 
 class Generation(nn.Module):
@@ -99,6 +71,8 @@ class Generation(nn.Module):
         self.augmentations = tuple(augmentations)
         self.generator = generator.build(shape, batch_size, classes)
         numbers = generator.latent(shape)
+        if latent_speed and not numbers:
+            raise UserError(f"the generator {generator.registered_name!r} has no latents that could learn")
         self._learned = LearnedLatents(batch_size, numbers, latent_speed) if latent_speed else nn.Identity()
         if generator.makes_pixels and normalisation is None:
             raise UserError(
@@ -126,12 +100,17 @@ class Generation(nn.Module):
     def sample(self, *place: int, rank: int = 0, processes: int = 1) -> tuple[torch.Tensor, torch.Tensor]:
         """Latents, [batch_size, latent], and target classes, int64, [batch_size]: a function of the place alone.
 
-        They are drawn for all processes together; this is the share of one.
+        They are drawn for all processes together; this is the share of one. Classes are drawn one by one, or, for a
+        generator of `even_classes`, round by round.
         """
         chance = generator_for("pseudo-batch", *place)
         together = self.batch_size * processes
         latents = torch.randn(together, self.component.latent(self.shape), generator=chance)
-        targets = torch.randint(self.classes, (together,), generator=chance)
+        if self.component.even_classes:
+            rounds = range(-(-together // self.classes))
+            targets = torch.cat([torch.randperm(self.classes, generator=chance) for _ in rounds])[:together]
+        else:
+            targets = torch.randint(self.classes, (together,), generator=chance)
         return latents[rank::processes], targets[rank::processes]
 
     def start_over(self, *place: int) -> None:
@@ -172,10 +151,14 @@ class Generation(nn.Module):
         named: dict[str, torch.Tensor] = {}
         for loss, term, place, weight in self._terms:
             name = loss.registered_name
-            found = term.loss(Pseudo(images, targets, student, teacher_outputs[place]))
+            pseudo = Pseudo(images, targets, student, teacher_outputs[place], partial(self._ask, place))
+            found = term.loss(pseudo)
             value = weight * checked_loss(found, f"generator loss {name!r}", type(loss))
             named[name] = named[name] + value if name in named else value
         return named
+
+    def _ask(self, place: int, images: torch.Tensor) -> Outputs:
+        return self.teacher_ensemble(images)[place]
 
     def _apply(self, fn: Callable[[torch.Tensor], torch.Tensor], recurse: bool = True) -> Any:
         """Device, precision and memory format: the teachers go along."""

@@ -11,7 +11,8 @@ from torch import nn
 from nasdistill.data.seeds import generator_for
 from nasdistill.errors import UserError
 from nasdistill.training.checkpoints import load_optimizer
-from nasdistill.zero_shot.generation import Generation, OfOneBatch
+from nasdistill.zero_shot.generation import Generation
+from nasdistill.zero_shot.of_one_batch import OfOneBatch
 from nasdistill.zero_shot.settings import TransferSettings
 
 
@@ -52,7 +53,8 @@ class Life:
                 "what a generator learns for one pseudo-batch alone (`latent_speed`, a noisy layer) belongs to one "
                 f"process, and here are {processes}; compute with `devices: 1`"
             )
-        passing = {id(parameter) for part in self._parts for parameter in part.parameters()}
+        self._passing = [parameter for part in self._parts for parameter in part.parameters()]
+        passing = {id(parameter) for parameter in self._passing}
         self._weights = [each for each in generation.generator.parameters() if id(each) not in passing]
         self._common = [nn.Parameter(each.detach().clone()) for each in self._weights if settings.adapt != "none"]
         self._learner = settings.adapt_optimizer.build(self._common) if self._common else None
@@ -70,7 +72,7 @@ class Life:
         chance = generator_for("of one pseudo-batch", self._seed, done)
         for part in self._parts:
             part.renew(chance)
-        self._optimizer.state.clear()
+        self._forget()
 
     def end(self, done: int) -> None:
         """After these steps."""
@@ -90,7 +92,7 @@ class Life:
     def start_over(self, done: int) -> None:
         """Draw the generator's weights anew, common ones too."""
         self._generation.start_over(self._seed, done)
-        self._optimizer.state.clear()
+        self._forget()
         if self._learner is not None:
             _copy(self._weights, self._common)
             self._learner.state.clear()
@@ -104,6 +106,11 @@ class Life:
         if self._learner is not None:
             _copy(state_dict["common"], self._common)
             load_optimizer(self._learner, state_dict["learner"])
+
+    def _forget(self) -> None:
+        """What the optimizer knows of the generator; losses that learn go on."""
+        for parameter in (*self._weights, *self._passing):
+            self._optimizer.state.pop(parameter, None)
 
     def _add_gradients(self) -> None:
         for common, adapted in zip(self._common, self._weights, strict=True):

@@ -12,7 +12,14 @@ import pytest
 from nasdistill.recipes.loading import find_recipe, load_recipe
 from nasdistill.recipes.runner import run
 
-RECIPES = ("zero-shot-dafl", "zero-shot-dfad", "zero-shot-deep-inversion", "zero-shot-fast")
+RECIPES = (
+    "zero-shot-dafl",
+    "zero-shot-dfad",
+    "zero-shot-deep-inversion",
+    "zero-shot-fast",
+    "zero-shot-nayer",
+    "zero-shot-cmi",
+)
 TINY = [
     "data={name: digits, limit: 200}",
     "engine.accelerator=cpu",
@@ -36,6 +43,8 @@ def settings(recipe: str) -> Any:
         ("zero-shot-dfad", {"adversarial": 1}),
         ("zero-shot-deep-inversion", {"class-prior": 1, "batch-norm": 10, "total-variation": 2.5e-5}),
         ("zero-shot-fast", {"class-prior": 0.4, "batch-norm": 10, "adversarial": 1.1}),
+        ("zero-shot-nayer", {"class-prior": 0.5, "batch-norm": 10, "adversarial": 1.33}),
+        ("zero-shot-cmi", {"class-prior": 1, "batch-norm": 1, "adversarial": 0.5, "contrastive": 0.8}),
     ],
 )
 def test_the_generators_losses_have_their_published_weights(recipe: str, expected: dict[str, float]) -> None:
@@ -77,6 +86,23 @@ def test_fasts_run_is_20_epochs_of_the_generator_and_200_of_both() -> None:
     assert fast.latent_speed == pytest.approx(0.01 / 0.002)
     assert fast.schedule.factor(1, 220) * 0.2 == pytest.approx(2e-4)
     assert fast.bank == fast.pseudo_batches * fast.batch_size, "nothing is forgotten"
+
+
+def test_nayers_run_is_20_epochs_of_ten_batches_and_300_of_two() -> None:
+    nayer = settings("zero-shot-nayer")
+    assert nayer.pseudo_batches == 20 * 10 + 300 * 2
+    assert [nayer.steps_at(done) for done in (0, 199, 200, 799)] == [(30, 1), (30, 1), (30, 200), (30, 200)]
+    assert nayer.rates_at(0) == (0.004, 0.2)
+    assert nayer.bank == nayer.pseudo_batches * nayer.batch_size, "nothing is forgotten"
+
+
+def test_cmis_run_is_200_epochs_of_a_generator_each() -> None:
+    cmi = settings("zero-shot-cmi")
+    assert cmi.steps_at(0) == cmi.steps_at(199) == (200, 400)
+    rates = [cmi.rates_at(done) for done in (0, 119, 120, 150, 180, 199)]
+    assert [rate for rate, _ in rates] == [0.001] * 6
+    assert [rate for _, rate in rates] == pytest.approx([0.1, 0.1, 0.01, 0.001, 0.0001, 0.0001])
+    assert cmi.bank == cmi.pseudo_batches * cmi.batch_size, "nothing is forgotten"
 
 
 def test_the_adaptive_form_of_the_docs_is_understood(tmp_path: Path) -> None:

@@ -11,6 +11,7 @@ import torch
 from scipy.special import log_softmax, softmax
 from scipy.stats import entropy
 from torch import nn
+from torch.nn import functional
 
 from nasdistill.data.base import Shape
 from nasdistill.distill.objectives import Outputs
@@ -19,6 +20,7 @@ from nasdistill.errors import UserError
 from nasdistill.registry import registry
 from nasdistill.zero_shot.generation import Generation
 from nasdistill.zero_shot.generator_losses import GENERATOR_LOSSES, Pseudo, Remembering
+from nasdistill.zero_shot.generator_losses.contrastive import Discrimination, discrimination
 from nasdistill.zero_shot.generators import GENERATORS
 from tests.distill.losses import DOUBLE, logits
 
@@ -69,6 +71,7 @@ def features_loss(spec: object, teacher: nn.Module, made: torch.Tensor, shape: S
         ("class-prior", 1),
         ("batch-norm", 10),
         ("total-variation", 2.5e-5),
+        ("contrastive", 0.8),
     ],
 )
 def test_published_weights_are_the_defaults(name: str, weight: float) -> None:
@@ -246,6 +249,78 @@ def test_statistics_with_momentum_are_those_of_a_running_mean() -> None:
         running = blended
 
 
+def test_parts_are_told_from_all_wholes_that_are_there() -> None:
+    """Two of this pseudo-batch and three places for earlier ones, of which one is empty."""
+    rng = np.random.default_rng(0)
+    parts, wholes = (each / np.linalg.norm(each, axis=1, keepdims=True) for each in rng.normal(size=(2, 5, 4)))
+    filled = np.array([True, False, True])
+    there = [0, 1, 2, 4]
+    lost = -np.diag(log_softmax(parts[there] @ wholes[there].T / 0.1, axis=1))
+    found = discrimination(torch.tensor(parts), torch.tensor(wholes), 2, torch.tensor(filled), 0.1)
+    assert found.item() == pytest.approx(lost[:2].mean() + lost[2:].mean())
+    alone = discrimination(torch.tensor(parts), torch.tensor(wholes), 2, torch.zeros(3, dtype=torch.bool), 0.1)
+    assert alone.item() == pytest.approx(-np.diag(log_softmax(parts[:2] @ wholes[:2].T / 0.1, axis=1)).mean())
+
+
+def test_what_is_contrasted_are_means_over_space_in_front_of_batch_norms() -> None:
+    """Of the images and of their crops, in this pseudo-batch and in those before; the oldest are forgotten."""
+    teacher = network("wrn-10-1")
+    term = GENERATOR_LOSSES.parse({"name": "contrastive", "memory": 9, "embedding": 5}).bind(teacher, SHAPE)
+    frozen = FrozenTeacher(Teacher(teacher), SHAPE, term.teacher_points, None)
+    asked: list[torch.Tensor] = []
+    loss = term.loss
+    assert isinstance(loss, Discrimination)
+
+    def ask(given: torch.Tensor) -> Outputs:
+        asked.append(given)
+        return frozen(given)
+
+    def means(given: torch.Tensor) -> torch.Tensor:
+        """By hooks on the plain network."""
+        found: list[torch.Tensor] = []
+        norms = [module for module in teacher.modules() if isinstance(module, nn.BatchNorm2d)]
+        handles = [norm.register_forward_pre_hook(lambda _, read: found.append(read[0].mean((2, 3)))) for norm in norms]
+        teacher(given)
+        for handle in handles:
+            handle.remove()
+        return torch.cat(found, dim=1)
+
+    known: list[tuple[torch.Tensor, torch.Tensor]] = []
+    with torch.no_grad():
+        for number in range(3):
+            made = images(seed=20 + number)
+            found = loss(Pseudo(made, TARGETS, None, frozen(made), ask))
+            assert not torch.equal(asked[-1], made)
+            parts, wholes = means(asked[-1]), means(made)
+            earlier = [torch.cat(each)[:9] for each in zip(*reversed(known), strict=True)] if known else [parts[:0]] * 2
+            embedded = [
+                functional.normalize(loss.head(torch.cat(each)), dim=1)
+                for each in ((parts, earlier[0]), (wholes, earlier[1]))
+            ]
+            expected = discrimination(*embedded, 6, torch.ones(len(earlier[0]), dtype=torch.bool), 0.1)
+            torch.testing.assert_close(found, expected, rtol=1e-3, atol=1e-4)
+            loss.remember()
+            known.append((parts, wholes))
+
+
+def test_the_perceptron_learns_and_wholes_are_targets_alone() -> None:
+    """A gradient reaches each image through its part and through nothing else."""
+    torch.manual_seed(0)
+    term = GENERATOR_LOSSES.parse({"name": "contrastive", "memory": 9}).bind(network("wrn-10-1"), SHAPE)
+    loss = term.loss
+    assert isinstance(loss, Discrimination)
+    features = {point: torch.randn(6, 16, 2, 2).requires_grad_() for point in term.teacher_points}
+    part = {point: torch.randn(6, 16, 2, 2).requires_grad_() for point in term.teacher_points}
+    widths = [layer.weight.shape[1] for layer in loss.head if isinstance(layer, nn.Linear)]
+    loss.head[0] = nn.Linear(16 * len(features), widths[0])
+    loss.earlier = torch.zeros(2, 9, 16 * len(features))
+    outputs = Outputs(torch.empty(6, CLASSES), features)
+    loss(Pseudo(images(), TARGETS, None, outputs, lambda _: Outputs(outputs.logits, part))).backward()
+    assert all(each.grad is not None for each in part.values())
+    assert all(each.grad is None for each in features.values())
+    assert all(parameter.grad is not None for parameter in loss.head.parameters())
+
+
 def test_vectors_have_batch_norms_too() -> None:
     torch.manual_seed(0)
     norm = nn.BatchNorm1d(5)
@@ -258,6 +333,8 @@ def test_vectors_have_batch_norms_too() -> None:
     ("loss", "problem"),
     [
         ("batch-norm", "batch-norm: the teacher has no batch norm, which would remember the statistics"),
+        ("contrastive", r"contrastive: the teacher has no batch norm, in front of which.*`points: \[MODULE\]`"),
+        ({"name": "contrastive", "points": ["conf"]}, "no module 'conf'; did you mean 'conv'"),
         ("activation", "activation: the teacher has no linear layer.*`point: MODULE`"),
         ({"name": "activation", "point": "conf"}, "no module 'conf'; did you mean 'conv'"),
     ],

@@ -241,6 +241,57 @@ def test_it_learns_to_make_the_classes_that_are_drawn(tmp_path: Path) -> None:
     assert asked["conditional"] > 0.7 > 0.5 > asked["convolutional"]
 
 
+def noisy_loop(**settings: Any) -> Loop:
+    generator = {"name": "noisy-layer", "width": 6, "channels": 4}
+    given = {"losses": ["class-prior"], "normalisation": KNOWN, **settings}
+    return loop(network(1), network(2), generator=generator, **given)
+
+
+def test_a_noisy_layer_makes_one_image_of_each_class() -> None:
+    """Eight images of three classes: three layers, each as a linear layer of torch's; the last one makes two images."""
+    generation = noisy_loop().generation
+    generator = generation.generator
+    _, targets = generation.sample(SEED, 0)
+    assert [sorted(each.tolist()) for each in targets.split(CLASSES)[:2]] == [[0, 1, 2]] * 2
+    assert len(set(targets.split(CLASSES)[2].tolist())) == 2
+    told = torch.eye(CLASSES)[targets]
+    normed = (told - told.mean(0)) / (told.var(0, correction=0) + 1e-5).sqrt()
+    noisy = generator.noisy
+    assert noisy.weight.shape == (3, CLASSES, 6)
+    rows = [
+        functional.linear(part, weight.T, bias)
+        for part, weight, bias in zip(normed.split(CLASSES), noisy.weight, noisy.bias, strict=True)
+    ]
+    expected = generator.layers(torch.cat(rows))
+    torch.testing.assert_close(generator(torch.empty(8, 0), targets), expected)
+    assert len(expected.flatten(1).unique(dim=0)) == 8, "no two images are alike"
+    assert 0 < expected.min() < expected.max() < 1
+
+
+def test_noisy_layers_are_drawn_for_each_pseudo_batch_and_the_others_learn_on(tmp_path: Path) -> None:
+    made = noisy_loop(pseudo_batches=3, generator_steps=2, student_steps=1)
+    generator = made.generation.generator
+    seen: list[tuple[torch.Tensor, torch.Tensor]] = []
+    generator.register_forward_pre_hook(
+        lambda *_: seen.append((generator.noisy.weight.detach().clone(), generator.layers[0].weight.detach().clone()))
+    )
+    made.run(tmp_path)
+    starts, ends = seen[::3], seen[2::3]
+    for number in range(2):
+        (noise, layer), (new_noise, new_layer) = ends[number], starts[number + 1]
+        assert torch.equal(layer, new_layer)
+        assert (noise - new_noise).abs().median() > 0.3
+    assert all(not torch.equal(start[0], end[0]) for start, end in zip(starts, ends, strict=True)), "they learn too"
+    everything = torch.cat([noise.flatten() for noise, _ in starts])
+    assert abs(everything.mean()) < 5 / len(everything) ** 0.5
+    assert abs(everything.var() - 1) < 5 * (2 / len(everything)) ** 0.5
+
+
+def test_a_noisy_layer_has_no_latents_that_could_learn() -> None:
+    with pytest.raises(UserError, match="'noisy-layer' has no latents that could learn"):
+        noisy_loop(latent_speed=1)
+
+
 def pixel_loop(**settings: Any) -> Loop:
     generator = {"name": "pixels", "jitter": 2, "flip": True}
     return loop(network(1), network(2), generator=generator, losses=["class-prior", "batch-norm"], **settings)

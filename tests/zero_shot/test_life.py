@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 import torch
 from torch import nn
+from torch.optim.optimizer import register_optimizer_step_pre_hook
 
 from nasdistill.errors import UserError
 from nasdistill.zero_shot.life import Life
@@ -90,6 +91,28 @@ def test_moments_of_one_pseudo_batch_do_not_reach_the_next(tmp_path: Path) -> No
     for first, second, *_ in course_of(made(adapt="reptile", **rest), tmp_path):
         lengths = torch.cat([(b - a).abs().flatten() for a, b in zip(first, second, strict=True)])
         torch.testing.assert_close(lengths.median(), torch.tensor(1e-2), rtol=1e-2, atol=0)
+
+
+def test_a_loss_that_learns_keeps_its_moments(tmp_path: Path) -> None:
+    """Its perceptron's, where the generator is drawn anew and begins without any."""
+    moments: list[int] = []
+    loop_ = made(
+        losses=[{"name": "contrastive", "memory": 8, "embedding": 4}],
+        start_over_every=1,
+        generator_optimizer={"name": "adam", "lr": 1e-3},
+    )
+    learned = [each for name, each in loop_.generation.named_parameters() if not name.startswith("generator")]
+    assert [each.shape[0] for each in learned] == [12, 12, 4, 4], "six channels in front of each of two norms"
+
+    def note(optimizer: torch.optim.Optimizer, *_: object) -> None:
+        if any(each is learned[0] for group in optimizer.param_groups for each in group["params"]):
+            moments.append(sum(each in optimizer.state for each in optimizer.param_groups[0]["params"]))
+
+    handle = register_optimizer_step_pre_hook(note)
+    loop_.run(tmp_path)
+    handle.remove()
+    everything = len(list(loop_.generation.parameters()))
+    assert moments == [0, everything, everything, *[4, everything, everything] * 3]
 
 
 def test_common_weights_start_over_with_the_generator(tmp_path: Path) -> None:

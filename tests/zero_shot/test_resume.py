@@ -62,6 +62,12 @@ WAYS: dict[str, dict[str, Any]] = {
         "latent_speed": 2,
         "start_over_every": 7,
     },
+    "noisy layers": {
+        "generator": {"name": "noisy-layer", "width": 6, "channels": 4},
+        "losses": ["class-prior", {"name": "contrastive", "memory": 20, "embedding": 3}],
+        "start_over_every": 3,
+        "bank": 16,
+    },
 }
 
 

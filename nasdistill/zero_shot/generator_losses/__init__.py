@@ -29,12 +29,14 @@ class Pseudo:
         student: the student's logits, [N, classes]; None where no loss of the list asks for them.
         teacher: its outputs: logits and the features that the loss asked for. Of several teachers: those of their
             ensemble, for a loss that reads no features.
+        ask: the same outputs for other images, [N, C, H, W], such as crops of these.
     """
 
     images: torch.Tensor
     targets: torch.Tensor
     student: torch.Tensor | None
     teacher: Outputs
+    ask: Callable[[torch.Tensor], Outputs] | None = None
 
 
 @runtime_checkable

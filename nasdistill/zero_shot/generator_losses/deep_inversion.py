@@ -108,15 +108,20 @@ class BatchNormStatistics(GeneratorLoss):
     )
 
     def bind(self, teacher: nn.Module, shape: Shape) -> GeneratorTerm:
-        remembering = {
-            path: module
-            for path, module in teacher.named_modules()
-            if isinstance(module, Norm) and module.running_mean is not None
-        }
-        norms = {path + INPUT: remembering[path] for path in run_order(teacher, shape) if path in remembering}
+        norms = batch_norm_inputs(teacher, shape)
         if not norms:
             raise UserError("the teacher has no batch norm, which would remember the statistics of its training images")
         return GeneratorTerm(AllStatistics(norms, self.first, self.momentum), tuple(norms))
+
+
+def batch_norm_inputs(teacher: nn.Module, shape: Shape) -> dict[str, Norm]:
+    """The batch norms that remember statistics, by the points in front of them, in the order in which they run."""
+    remembering = {
+        path: module
+        for path, module in teacher.named_modules()
+        if isinstance(module, Norm) and module.running_mean is not None
+    }
+    return {path + INPUT: remembering[path] for path in run_order(teacher, shape) if path in remembering}
 
 
 class AllStatistics(nn.Module):

@@ -25,6 +25,10 @@ class Generator(Component):
     told_classes: ClassVar[bool] = False
     """Whether it reads the class that each image should have, int64, [N], after the latents."""
 
+    even_classes: ClassVar[bool] = False
+    """Whether the classes of a pseudo-batch are to be rounds of all, each in an order drawn anew; else each is drawn by
+    itself."""
+
     makes_embeddings: ClassVar[bool] = False
     """Whether it makes embeddings of texts in place of images; nothing else teaches a network that reads texts."""
 
