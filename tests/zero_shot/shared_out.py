@@ -28,6 +28,7 @@ OPTIONS = {
     "generator": "{name: convolutional, latents: 8, channels: 4}",
     "collapse-below": 0.999,
     "on-collapse": "restart",
+    "generator-losses": ["adversarial", "{name: batch-norm, momentum: 0.5}", "{name: contrastive, memory: 40}"],
     "adapt": "fomaml",
     "bank": 32,
     "augmentations": "flip",
@@ -54,7 +55,8 @@ def main(folder: Path) -> int:
 
     Generation.forward = watched  # type: ignore[method-assign]
     module.transfer = recorded
-    options = [word for name, value in OPTIONS.items() for word in (f"--{name}", str(value))]
+    listed = {name: value if isinstance(value, list) else [value] for name, value in OPTIONS.items()}
+    options = [word for name, values in listed.items() for each in values for word in (f"--{name}", str(each))]
     places = ["--teacher", str(folder / "teacher"), "--out", str(folder / "out")]
     return command(["zero-shot", *places, *options, "--quiet"])
 

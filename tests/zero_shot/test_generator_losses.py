@@ -249,16 +249,14 @@ def test_statistics_with_momentum_are_those_of_a_running_mean() -> None:
         running = blended
 
 
-def test_parts_are_told_from_all_wholes_that_are_there() -> None:
-    """Two of this pseudo-batch and three places for earlier ones, of which one is empty."""
+def test_parts_are_told_from_all_wholes() -> None:
+    """Of two images of this pseudo-batch and three of earlier ones, and of the two alone."""
     rng = np.random.default_rng(0)
     parts, wholes = (each / np.linalg.norm(each, axis=1, keepdims=True) for each in rng.normal(size=(2, 5, 4)))
-    filled = np.array([True, False, True])
-    there = [0, 1, 2, 4]
-    lost = -np.diag(log_softmax(parts[there] @ wholes[there].T / 0.1, axis=1))
-    found = discrimination(torch.tensor(parts), torch.tensor(wholes), 2, torch.tensor(filled), 0.1)
+    lost = -np.diag(log_softmax(parts @ wholes.T / 0.1, axis=1))
+    found = discrimination(torch.tensor(parts), torch.tensor(wholes), 2, 0.1)
     assert found.item() == pytest.approx(lost[:2].mean() + lost[2:].mean())
-    alone = discrimination(torch.tensor(parts), torch.tensor(wholes), 2, torch.zeros(3, dtype=torch.bool), 0.1)
+    alone = discrimination(torch.tensor(parts[:2]), torch.tensor(wholes[:2]), 2, 0.1)
     assert alone.item() == pytest.approx(-np.diag(log_softmax(parts[:2] @ wholes[:2].T / 0.1, axis=1)).mean())
 
 
@@ -297,7 +295,7 @@ def test_what_is_contrasted_are_means_over_space_in_front_of_batch_norms() -> No
                 functional.normalize(loss.head(torch.cat(each)), dim=1)
                 for each in ((parts, earlier[0]), (wholes, earlier[1]))
             ]
-            expected = discrimination(*embedded, 6, torch.ones(len(earlier[0]), dtype=torch.bool), 0.1)
+            expected = discrimination(*embedded, 6, 0.1)
             torch.testing.assert_close(found, expected, rtol=1e-3, atol=1e-4)
             loss.remember()
             known.append((parts, wholes))

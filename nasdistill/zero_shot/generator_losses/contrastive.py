@@ -71,7 +71,7 @@ class Discrimination(nn.Module):
     """
 
     earlier: torch.Tensor
-    filled: torch.Tensor
+    count: torch.Tensor
 
     def __init__(self, points: Sequence[str], features: int, embedding: int, memory: int, temperature: float) -> None:
         super().__init__()
@@ -79,7 +79,9 @@ class Discrimination(nn.Module):
         self.temperature = temperature
         self.head = nn.Sequential(nn.Linear(features, features), nn.ReLU(), nn.Linear(features, embedding))
         self.register_buffer("earlier", torch.zeros(2, memory, features))  # of parts and of wholes
-        self.register_buffer("filled", torch.zeros(memory, dtype=torch.bool))
+        self.register_buffer("count", torch.zeros((), dtype=torch.int64))  # of those that are there
+        self._known = 0  # the same, which no device has to be asked for
+        self.register_load_state_dict_post_hook(lambda *_: self._count())
         self._latest = self.earlier[:, :0]
         self._views = (build(RandomResizedCrop, {"scale": (0.25, 1.0)}), build(Flip, {}))
 
@@ -92,38 +94,36 @@ class Discrimination(nn.Module):
         assert pseudo.ask is not None
         parts, wholes = self._features(pseudo.ask(part)), self._features(pseudo.teacher)
         self._latest = torch.stack([parts, wholes]).detach()
-        return discrimination(
-            functional.normalize(self.head(torch.cat([parts, self.earlier[0]])), dim=1),
-            functional.normalize(self.head(torch.cat([wholes, self.earlier[1]])), dim=1).detach(),
-            len(parts),
-            self.filled,
-            self.temperature,
-        )
+        earlier = self.earlier[:, : self._known]
+        ours = functional.normalize(self.head(torch.cat([parts, earlier[0]])), dim=1)
+        with torch.no_grad():
+            theirs = functional.normalize(self.head(torch.cat([wholes, earlier[1]])), dim=1)
+        return discrimination(ours, theirs, len(parts), self.temperature)
 
     def remember(self) -> None:
         latest = all_gather(self._latest).transpose(0, 1).flatten(1, 2)
-        memory = len(self.filled)
+        memory = self.earlier.shape[1]
         self.earlier.copy_(torch.cat([latest, self.earlier], dim=1)[:, :memory])
-        self.filled.copy_(torch.cat([self.filled.new_ones(latest.shape[1]), self.filled])[:memory])
+        self._known = min(self._known + latest.shape[1], memory)
+        self.count.fill_(self._known)
+
+    def _count(self) -> None:
+        self._known = int(self.count)
 
     def _features(self, outputs: Outputs) -> torch.Tensor:
         features = (outputs.features[point].float() for point in self.points)
         return torch.cat([each.flatten(2).mean(2) if each.dim() > 2 else each for each in features], dim=1)
 
 
-def discrimination(
-    parts: torch.Tensor, wholes: torch.Tensor, own: int, filled: torch.Tensor, temperature: float
-) -> torch.Tensor:
+def discrimination(parts: torch.Tensor, wholes: torch.Tensor, own: int, temperature: float) -> torch.Tensor:
     """The mean over this pseudo-batch's parts of -log(exp(s_ii/T) / sum_j exp(s_ij/T)), plus that over earlier ones'.
 
     Args:
-        parts, wholes: embeddings of length 1, [N + M, E]: N of this pseudo-batch, M remembered; s are their products.
+        parts, wholes: embeddings of length 1, [N + M, E]: N of this pseudo-batch and M earlier ones, or none; s are
+            their products.
         own: N.
-        filled: bool, [M]: which places are taken; the others are in no sum.
     """
     similar = parts @ wholes.T / temperature
-    there = torch.cat([filled.new_ones(own), filled])
-    lost = similar.masked_fill(~there, float("-inf")).logsumexp(dim=1) - similar.diagonal()
-    earlier = (lost[own:] * filled).sum() / filled.sum().clamp_min(1)
-    loss: torch.Tensor = lost[:own].mean() + earlier
-    return loss
+    lost = similar.logsumexp(dim=1) - similar.diagonal()
+    means = [each.mean() for each in (lost[:own], lost[own:]) if len(each)]
+    return torch.stack(means).sum()
