@@ -9,7 +9,7 @@ import torch
 
 from nasdistill.data.loaders import scale_and_shift
 from nasdistill.data.seeds import generator_for
-from nasdistill.errors import UserError
+from nasdistill.errors import DamagedFile, UserError
 from nasdistill.storage import load_state, save_state
 from nasdistill.training.checkpoints import KEPT, Checkpoints
 from nasdistill.training.engine import Engine
@@ -113,7 +113,12 @@ class Bank:
         self._files = [(first, end, digest) for first, end, digest in state_dict["files"]]
         for first, end, digest in self._files:
             if self._folder is not None and end > self._admitted - self.size:
-                pixels = load_state(self._folder / _name(first, end), digest)["pixels"]
+                try:
+                    pixels = load_state(self._folder / _name(first, end), digest)["pixels"]
+                except DamagedFile as error:
+                    raise UserError(
+                        f"{error}; the checkpoints beside it need it: move {self._folder.parent} away to start anew"
+                    ) from None
                 places = torch.arange(first, end) % self.size
                 self._pixels[places.to(self._pixels.device)] = pixels.to(self._pixels.device)
 

@@ -81,7 +81,7 @@ class Discrimination(nn.Module):
         self.register_buffer("earlier", torch.zeros(2, memory, features))  # of parts and of wholes
         self.register_buffer("count", torch.zeros((), dtype=torch.int64))  # of those that are there
         self._known = 0  # the same, which no device has to be asked for
-        self.register_load_state_dict_post_hook(lambda *_: self._count())
+        self.register_load_state_dict_post_hook(lambda *_: self._count())  # type: ignore[no-untyped-call]
         self._latest = self.earlier[:, :0]
         self._views = (build(RandomResizedCrop, {"scale": (0.25, 1.0)}), build(Flip, {}))
 
