@@ -53,7 +53,10 @@ def made(teachers: int, **options: Any) -> Loop:
     return loop(
         network(1),
         *(network(2 + number, channels=6) for number in range(teachers)),
-        losses=["adversarial", "batch-norm", "total-variation", "one-hot", "activation", "information-entropy"],
+        losses=[
+            *("adversarial", "total-variation", "one-hot", "activation", "information-entropy"),
+            *({"name": "batch-norm", "momentum": 0.9}, {"name": "contrastive", "memory": 20}),
+        ],
         pseudo_batches=ITERATIONS,
         watch_every=ITERATIONS,
         pictures=0,
