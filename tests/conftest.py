@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import logging
 import os
 from collections.abc import Iterator
 from html import escape
@@ -69,6 +70,15 @@ def brief_pictures() -> Iterator[None]:
         for module in (plots, trial_plots):
             patch.setattr(module, "picture", picture)
         yield
+
+
+@pytest.fixture(autouse=True)
+def log_as_before() -> Iterator[None]:
+    """A command that a test runs in this process sends the log elsewhere, which hides it from the tests after it."""
+    log = logging.getLogger("nasdistill")
+    before = (log.handlers, log.level, log.propagate)
+    yield
+    log.handlers, log.level, log.propagate = before
 
 
 @pytest.fixture

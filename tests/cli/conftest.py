@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import os
 import re
 import shlex
@@ -93,14 +92,12 @@ def plugin(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def nasdistill(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> Iterator[Command]:
-    """Run the command in this process, in `tmp_path`; plugins and the log are as before afterwards."""
+    """Run the command in this process, in `tmp_path`; plugins are as before afterwards."""
     monkeypatch.chdir(tmp_path)
     STAGES.names()  # what comes along is loaded once for all tests
     monkeypatch.setattr(STAGES, "_components", {name: STAGES.get(name) for name in STAGES.loaded()})
     monkeypatch.setattr(plugins, "broken", {})  # what other tests broke is not this one's
     modules = set(sys.modules)
-    log = logging.getLogger("nasdistill")
-    before = (log.handlers, log.level, log.propagate)
 
     def run(*arguments: str) -> Done:
         status = main(arguments)
@@ -108,7 +105,6 @@ def nasdistill(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.Ca
         return Done(status, told.out, told.err)
 
     yield run
-    log.handlers, log.level, log.propagate = before
     for name in set(sys.modules) - modules:
         if name.startswith(PLUGIN_FOLDER):
             del sys.modules[name]
