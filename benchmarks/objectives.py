@@ -10,8 +10,9 @@ from __future__ import annotations
 
 import argparse
 import functools
-import resource
+import re
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 from rich.console import Console
@@ -47,17 +48,14 @@ def distillation(objectives: list[Any], options: argparse.Namespace) -> Distilla
     return Distillation(network(options.student), [Teacher(network(options.teacher))], listed, SHAPE)
 
 
-def ours(task: Distillation, engine: Engine) -> Turn:
-    """One epoch of `fit` on random images, behind what the losses look at beforehand."""
-    prepared = False
+def ours(task: Distillation, engine: Engine, most: int) -> Turn:
+    """One epoch of `fit` on random images, of at most so many steps; losses have looked at as many images before."""
+    beforehand = random_data(most * BATCH)
+    engine.place(task)
+    task.prepare(evaluation_batches(beforehand.train, beforehand, engine), seed=0)
 
     def turn(steps: int) -> float:
-        nonlocal prepared
         data = random_data(steps * BATCH)
-        if not prepared:
-            engine.place(task)
-            task.prepare(evaluation_batches(data.train, data, engine), seed=0)
-            prepared = True
         batches = training_batches(data, BATCH, 0, engine)
         fitted = trained(task, batches, data, TrainingSettings(epochs=1, batch_size=BATCH), engine)
         return steps * BATCH / fitted.cost["samples_per_second"]
@@ -69,8 +67,10 @@ def peak(name: str, options: argparse.Namespace) -> Callable[[int], float]:
     """A turn that takes some steps and tells the process's peak of memory, in megabytes."""
 
     def turn(steps: int) -> float:
-        ours(distillation(losses()[name], options), Engine(EngineSettings(accelerator="cpu")))(steps)
-        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+        ours(distillation(losses()[name], options), Engine(EngineSettings(accelerator="cpu")), steps)(steps)
+        # Not `getrusage`, whose peak a process inherits from the one that started it.
+        status = Path("/proc/self/status").read_text(encoding="ascii")
+        return int(re.findall(r"VmHWM:\s+(\d+) kB", status)[0]) / 1024
 
     return turn
 
@@ -84,7 +84,7 @@ def main() -> None:
     tasks = {name: distillation(objectives, options) for name, objectives in losses().items()}
     comparison = compare(
         f"{options.teacher} to {options.student}, batch {BATCH}",
-        {name: ours(task, engine) for name, task in tasks.items()},
+        {name: ours(task, engine, max(options.steps, options.warmup)) for name, task in tasks.items()},
         work=BATCH,
         baseline=BASELINE,
         options=options,
@@ -93,7 +93,7 @@ def main() -> None:
     peaks = {}
     for name in tasks:
         with apart(functools.partial(peak, name), options) as turn:
-            peaks[name] = turn(2)
+            peaks[name] = turn(options.steps)
     table = Table("loss", "time of a step, times kd's", "parameters it learns", "memory beside kd, MB")
     for name, task in tasks.items():
         table.add_row(

@@ -24,6 +24,8 @@ log = logging.getLogger(__name__)
 
 MOMENTUM, WEIGHT_DECAY = 0.9, 5e-4
 """Of the paraphraser's SGD, as in the released code."""
+CLIP = 5.0
+"""Longest gradient of it."""
 
 
 def factor_distance(student: torch.Tensor, teacher: torch.Tensor) -> torch.Tensor:
@@ -48,7 +50,8 @@ class FactorTransfer(Objective):
     translator of the same form is learned with the student; neither is part of what is kept of it.
 
     The released code trains the paraphraser with the student's augmentation and writes it to a file; here it sees the
-    training images as they are, in a fixed order, and is trained anew with each student.
+    training images as they are, in a fixed order, and is trained anew with each student; gradients longer than 5 are
+    scaled, as they are by default in all training here.
     """
 
     source = "Kim et al., Paraphrasing Complex Network: Network Compression via Factor Transfer (2018), and its code"
@@ -108,6 +111,7 @@ class Factors(LearnedLoss):
                 loss = functional.l1_loss(restorer(self.paraphraser(maps)), maps)
                 optimizer.zero_grad()
                 loss.backward()  # type: ignore[no-untyped-call]
+                nn.utils.clip_grad_norm_(learned, CLIP)
                 optimizer.step()
                 total += loss.detach() * len(batch.images)
                 images += len(batch.images)
