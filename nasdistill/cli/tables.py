@@ -25,7 +25,7 @@ def show_table(header: Sequence[str], rows: Sequence[Sequence[str]], words: int 
     console = Console(width=None if sys.stdout.isatty() else WIDTH_OF_A_FILE)
     table = RichTable(box=SIMPLE_HEAD, pad_edge=False)
     for index, name in enumerate(header):
-        table.add_column(name, justify="left" if index < words else "right", overflow="fold")
+        table.add_column(Text(inert(name)), justify="left" if index < words else "right", overflow="fold")
     for row in rows:
         table.add_row(*(Text(inert(text)) for text in row))
     console.print(table)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import statistics
+from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import combinations
@@ -13,6 +14,8 @@ from nasdistill.report.records import Row
 CONFIDENCE = 0.95
 COUNTING = ("selected", "last")
 """Accuracies that networks are compared by: the one that validation selected, else that of the last weights."""
+MOST_PAIRS = 60
+"""Differences that a page shows at most, one by one."""
 OTHER_IMAGES = ("validation", "train")
 """What a stage may evaluate on beside the test images."""
 
@@ -194,10 +197,18 @@ def shipped(stages: Sequence[StageSummary]) -> StageSummary | None:
 
 
 def comparable_pairs(stages: Sequence[StageSummary]) -> list[tuple[StageSummary, StageSummary, Difference]]:
-    """Every two stages that trained networks of one size: the later one, the earlier one, the difference."""
+    """Every two stages that trained networks of one size: the later one, the earlier one, the difference.
+
+    Where these are more than a page can show, as in a sweep of many values, each with the first two of its size alone.
+    """
     found = []
     for earlier, later in combinations([stage for stage in stages if stage.accuracies()], 2):
         difference = later.over(earlier) if later.same_size(earlier) else None
         if difference is not None:
             found.append((later, earlier, difference))
-    return found
+    if len(found) <= MOST_PAIRS:
+        return found
+    of_each = defaultdict(list)
+    for pair in found:
+        of_each[pair[0].stage].append(pair)
+    return [pair for pairs in of_each.values() for pair in pairs[:2]]

@@ -97,3 +97,8 @@ def test_what_a_closed_output_was_is_given_to_no_file(tmp_path: Path) -> None:
     done = subprocess.run(closed, shell=True, cwd=tmp_path, env={**os.environ, "CODE": code})  # noqa: S602
     assert done.returncode == 0
     assert (tmp_path / "a").read_text() == "kept"
+
+
+def test_a_header_is_no_markup(capfd: pytest.CaptureFixture[str]) -> None:
+    tables.show_table(["pair / loss", "[kd]"], [["a", "1"]])
+    assert "[kd]" in capfd.readouterr().out

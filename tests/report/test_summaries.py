@@ -166,6 +166,15 @@ def test_the_network_to_ship_is_the_best_by_validation_of_those_no_larger_than_t
     assert name(row("arch", 0, None)) is None
 
 
+def test_many_stages_are_compared_with_the_first_two() -> None:
+    few = by_stage([row(f"s{number}", 0, 50.0 + number) for number in range(11)])
+    assert len(comparable_pairs(few)) == 55
+    many = by_stage([row(f"s{number}", 0, 50.0 + number) for number in range(12)])
+    found = comparable_pairs(many)
+    assert {earlier.stage for _, earlier, _ in found} == {"s0", "s1"}
+    assert len(found) == 11 + 10
+
+
 def test_what_is_exported_tells_how_large_a_network_may_be() -> None:
     def trained(stage: str, parameters: int, score: float) -> Row:
         return row(stage, 0, 50.0, parameters, metrics={"validation": {"score": score, "loss": 1.0}})
