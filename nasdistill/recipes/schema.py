@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping, Sequence
 from typing import Annotated, Any
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
 from nasdistill.component import LARGEST_SEED
-from nasdistill.errors import SpecError, found_at
+from nasdistill.errors import SpecError, found_at, unknown
 from nasdistill.growth.budget import Budget
 from nasdistill.paths import located
 from nasdistill.recipes.experiment import TuneSettings
@@ -42,7 +43,8 @@ Seeds = Annotated[
     AfterValidator(_each_once),
 ]
 
-Percent = float | dict[str, float]
+Accuracy = Annotated[float, Field(ge=0, le=100)]
+Percent = Accuracy | dict[str, Accuracy]
 """Of a stage, or by the name of a value that reaches it."""
 
 Plugin = Annotated[str, BeforeValidator(file_or_module)]
@@ -84,9 +86,14 @@ class Axis(BaseModel):
 
     @model_validator(mode="after")
     def _one_for_each_key(self) -> Axis:
+        seen: dict[str, Any] = {}
         for name, value in self.values.items():
             with found_at("values", name):
                 self.settings(value)
+                for other, same in seen.items():
+                    if value == same:
+                        raise SpecError(f"this is what {other!r} is, so that one result would stand there twice")
+            seen[name] = value
         return self
 
     def settings(self, value: Any) -> dict[str, Any]:
@@ -148,3 +155,33 @@ class RecipeFile(Axes):
     tune: TuneSettings | None = Field(None, description="what `nasdistill tune` varies; `nasdistill run` ignores it")
     published: Published | None = Field(None, description="what others report, shown beside the outcome of the sweep")
     stages: tuple[StageEntry, ...] = Field(min_length=1, description="the stages, in any order")
+
+    @model_validator(mode="after")
+    def _published_of_what_is_there(self) -> RecipeFile:
+        stages = [stage.name for stage in self.stages]
+        for stage, found in self.published.accuracy.items() if self.published else ():
+            with found_at("published", "accuracy", stage):
+                if stage not in stages:
+                    raise SpecError(unknown("stage", stage, stages))
+                _check_names(found, list(self.sweep.items()))
+        return self
+
+
+def _check_names(found: Any, axes: Sequence[tuple[str, Axis]]) -> None:
+    """Each level has names of one axis, in the order of these.
+
+    Raises:
+        SpecError: it has others.
+    """
+    if not isinstance(found, Mapping):
+        return
+    shared = [sum(name in axis.values for name in found) for _, axis in axes]
+    if not any(shared):
+        raise SpecError(f"no axis of the sweep that is left here has a value {next(iter(found), '')!r}")
+    at = shared.index(max(shared))
+    name, axis = axes[at]
+    for word, inner in found.items():
+        with found_at(word):
+            if word not in axis.values:
+                raise SpecError(unknown(name, word, axis.values))
+            _check_names(inner, axes[at + 1 :])

@@ -78,6 +78,10 @@ def load_sweep(
         RecipeError: the grid or the recipe at one of its points is wrong.
     """
     axes, grid = axes_of(name, only), grid_of(swept)
+    for key in axes.keys() & grid.keys():
+        raise RecipeError(
+            f"--sweep {key}=...: {key!r} is an axis of the recipe's own sweep; choose with --only {key}=..."
+        )
     paths = {path for key in grid for path in each_path(key)}
     for override in overrides:
         if not paths.isdisjoint(each_path(override.partition("=")[0])):
@@ -118,14 +122,25 @@ def axes_of(name: str, only: Iterable[str] = ()) -> dict[str, dict[str, dict[str
         axes = build(Axes, {"sweep": written.get("sweep", {})}).sweep
     except SpecError as error:
         raise source.wrong(error) from None
+    taken: dict[str, str] = {}
+    for name, axis in axes.items():
+        for number, key in enumerate(axis.keys):
+            for path in each_path(key):
+                if path in taken:
+                    raise source.error(("sweep", name, "keys", number), f"{path} is set by {taken[path]!r} as well")
+                taken[path] = name
     found = {name: {word: axis.settings(value) for word, value in axis.values.items()} for name, axis in axes.items()}
+    chosen: set[str] = set()
     for text in only:
         name, equals, listed = text.partition("=")
         shown = f"--only {text!r}"
-        if not equals:
+        if not equals or not listed.strip():
             raise RecipeError(f"{shown}: write it as name=value,value,...")
         if name not in axes:
             raise RecipeError(f"{shown}: " + (unknown("axis", name, axes) if axes else "the recipe has no `sweep`"))
+        if name in chosen:
+            raise RecipeError(f"{shown}: the axis {name!r} is chosen from twice; give all its values at once")
+        chosen.add(name)
         axis, found[name] = axes[name], {}
         for value in parse(f"[{listed}]", shown).data:
             word = value_in_words(value)

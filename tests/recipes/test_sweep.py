@@ -288,12 +288,20 @@ def test_some_of_them_and_others_are_chosen(of_axes: str) -> None:
         ("loss=kdd", "unknown loss 'kdd'; did you mean 'kd'"),
         ("los=kd", "unknown axis 'los'; did you mean 'loss'"),
         ("loss", "write it as name=value,value"),
+        ("loss=", "write it as name=value,value"),
         ("pair=[mlp-9]", "write a list of 2: a value for each of stages.teacher.model, stages.student.student"),
     ],
 )
 def test_what_no_axis_has_is_named(of_axes: str, only: str, told: str) -> None:
     with pytest.raises(RecipeError, match=told):
         load_sweep(of_axes, only=[only])
+
+
+def test_an_axis_is_chosen_from_once(of_axes: str) -> None:
+    with pytest.raises(RecipeError, match="the axis 'loss' is chosen from twice"):
+        load_sweep(of_axes, only=["loss=kd", "loss=dkd"])
+    with pytest.raises(RecipeError, match="'loss' is an axis of the recipe's own sweep; choose with --only"):
+        load_sweep(of_axes, swept=["loss=kd,dkd"])
 
 
 def test_a_key_of_an_axis_is_set_by_it_alone(of_axes: str) -> None:
@@ -309,6 +317,16 @@ def test_a_key_of_an_axis_is_set_by_it_alone(of_axes: str) -> None:
         ("stages.teacher.model, ", "data.limit, ", r"pairs.yaml:5: sweep.pair.keys.0: .* sets options of stages"),
         ("{kd: [kd]", "{'k d': [kd]", "has no ',', '=' or space in it"),
         ("name: dkd,", "name: dkdd,", "unknown objective 'dkdd'"),
+        ("[{name: dkd, beta: 2}]", "[kd]", "sweep.loss.values.dkd: this is what 'kd' is"),
+        ("[stages.student.objectives]", "[stages.teacher.model]", "stages.teacher.model is set by 'pair' as well"),
+        ("stages:", "published: {data: digits, accuracy: {pupil: 1}}\nstages:", "unknown stage 'pupil'"),
+        ("stages:", "published: {data: digits, accuracy: {student: {kdd: 1}}}\nstages:", "a value 'kdd'"),
+        (
+            "stages:",
+            "published: {data: digits, accuracy: {student: {'big:small': {kd: 1, dk: 2}}}}\nstages:",
+            "unknown loss 'dk'; did you mean",
+        ),
+        ("stages:", "published: {data: digits, accuracy: {student: 101}}\nstages:", "100"),
     ],
 )
 def test_a_wrong_axis_is_told_with_its_line(of_axes: str, right: str, wrong: str, told: str) -> None:
