@@ -171,12 +171,14 @@ def maps_among(paths: Sequence[str], module: nn.Module, shape: Shape) -> tuple[s
 
 
 def latency_ms(module: nn.Module, shape: Shape, seconds: float = 0.25) -> float:
-    """Median time of one image through the network, in milliseconds, on its device with torch's current threads.
+    """Median time of one image through the network, in milliseconds, on its device, with one thread of torch.
+
+    With several they wait for each other at each layer, on a busy machine a hundred times as long as they compute.
 
     Args:
         seconds: how long to measure.
     """
-    with _as_found(module):
+    with _as_found(module), _one_thread():
         image = blank_image(module, shape)
 
         def answer() -> None:
@@ -192,12 +194,17 @@ def runtime_latency_ms(runtime: Callable[[torch.Tensor], object], shape: Shape, 
     Args:
         seconds: how long to measure.
     """
-    threads = torch.get_num_threads()
     image = torch.zeros(1, *shape)
+    with torch.no_grad(), _one_thread():
+        return _median_ms(lambda: runtime(image), seconds)
+
+
+@contextmanager
+def _one_thread() -> Iterator[None]:
+    threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
-        with torch.no_grad():
-            return _median_ms(lambda: runtime(image), seconds)
+        yield
     finally:
         torch.set_num_threads(threads)
 

@@ -254,3 +254,20 @@ def test_the_json_has_the_documented_keys() -> None:
         "feature_points": ["groups.0", "groups.1", "groups.2"],
     }
     assert len(inspection.layers) == len({layer.path for layer in inspection.layers})
+
+
+def test_latency_is_that_of_one_thread() -> None:
+    seen = set()
+
+    class Watching(nn.Identity):
+        def forward(self, images: torch.Tensor) -> torch.Tensor:
+            seen.add(torch.get_num_threads())
+            return images
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    try:
+        latency_ms(Watching(), (1, 2, 2), seconds=0.01)
+        assert (seen, torch.get_num_threads()) == ({1}, 2)
+    finally:
+        torch.set_num_threads(before)
