@@ -171,9 +171,8 @@ def maps_among(paths: Sequence[str], module: nn.Module, shape: Shape) -> tuple[s
 
 
 def latency_ms(module: nn.Module, shape: Shape, seconds: float = 0.25) -> float:
-    """Median time of one image through the network, in milliseconds, on its device, with one thread of torch.
-
-    With several they wait for each other at each layer, on a busy machine a hundred times as long as they compute.
+    """Median time of one image through the network, in milliseconds, on its device, with one thread of torch: several
+    wait for each other at each layer, on a busy machine a hundred times as long as they compute.
 
     Args:
         seconds: how long to measure.

@@ -115,6 +115,22 @@ def scale_upright(axes: Axes, heights: Sequence[float]) -> None:
         axes.yaxis.set_minor_formatter(NullFormatter())
 
 
+def scale_along(axes: Axes, values: Sequence[float]) -> None:
+    """A logarithmic scale for positive values, named in plain numbers at both ends and between."""
+    low, high = min(values), max(values)
+    if low <= 0:
+        return
+    axes.set_xscale("log")
+    axes.set_xlim(low / 1.4, high * 1.4)
+    ticks = sorted({low, high} | ({(low * high) ** 0.5} if high > 3 * low else set()))
+    axes.set_xticks(ticks, [f"{tick:,.0f}" if tick >= 100 else f"{tick:.3g}" for tick in ticks])
+    axes.set_xticks([], minor=True)
+    if low < high < 1.3 * low:  # side by side, as the one would cover the other
+        first, last = axes.get_xticklabels()
+        first.set_horizontalalignment("right")
+        last.set_horizontalalignment("left")
+
+
 def widen(axes: Axes) -> None:
     """Show at least `FEWEST_POINTS` of percent, so that an image or two of a small test set stay small."""
     low, high = axes.get_ylim()
@@ -210,18 +226,7 @@ def scatter(
         if front:
             means = {name: (fmean(xs), fmean(ys)) for name, places in shown.items() for xs, ys in [_columns(places)]}
             axes.plot(*_columns([means[name] for name in pareto_front(means)]), color=INK, linewidth=1, linestyle=":")
-        values = [value for places in shown.values() for value, _ in places]
-        if min(values) > 0:
-            axes.set_xscale("log")
-            low, high = min(values), max(values)
-            axes.set_xlim(low / 1.4, high * 1.4)
-            ticks = sorted({low, high} | ({(low * high) ** 0.5} if high > 3 * low else set()))
-            axes.set_xticks(ticks, [f"{tick:,.0f}" if tick >= 100 else f"{tick:.3g}" for tick in ticks])
-            axes.set_xticks([], minor=True)
-            if low < high < 1.3 * low:  # side by side, as the one would cover the other
-                first, last = axes.get_xticklabels()
-                first.set_horizontalalignment("right")
-                last.set_horizontalalignment("left")
+        scale_along(axes, [value for places in shown.values() for value, _ in places])
         axes.margins(y=0.15)
         if y.endswith("%"):
             widen(axes)

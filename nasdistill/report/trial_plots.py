@@ -13,7 +13,19 @@ from matplotlib.ticker import MaxNLocator
 
 from nasdistill.report.experiments import Experiment, State, Trial, Trials
 from nasdistill.report.importance import Importance
-from nasdistill.report.plots import GRID, INK, PAPER, SCALE, SERIES, legend, picture, scale_upright, shortened, wide
+from nasdistill.report.plots import (
+    GRID,
+    INK,
+    PAPER,
+    SCALE,
+    SERIES,
+    legend,
+    picture,
+    scale_along,
+    scale_upright,
+    shortened,
+    wide,
+)
 from nasdistill.report.trial_axes import Axis, axes_of, axis
 
 MARKERS: dict[State, str] = {"succeeded": "o", "stopped early": "v", "failed": "x"}
@@ -133,8 +145,7 @@ def front(experiment: Experiment, cost: str) -> str:
         for trial in trials:
             if trial.number in experiment.front:
                 axes.annotate(str(trial.number), (trial.costs[cost], trial.score), (4, 4), textcoords="offset points")
-        if wide([trial.costs[cost] for trial in trials]):
-            axes.set_xscale("log")
+        scale_along(axes, [trial.costs[cost] for trial in trials])
         axes.set_xlabel(cost.replace("_", " "))
 
     return picture(f"Score and {cost.replace('_', ' ')}", draw)
