@@ -10,9 +10,13 @@ from torch import nn
 from torch.nn import functional
 
 from nasdistill.data.base import Shape
-from nasdistill.distill.maps import MapPair, map_pairs
+from nasdistill.data.seeds import generator_for
+from nasdistill.distill.learned import LearnedLoss, Preview, reinitialise
+from nasdistill.distill.maps import MapPair, map_pairs, pooled_alike
 from nasdistill.distill.matching import Pairs
+from nasdistill.distill.objectives import Outputs
 from nasdistill.models.inspection import blank_image
+from nasdistill.training.batches import Batch
 from nasdistill.training.modes import in_evaluation_mode
 
 log = logging.getLogger(__name__)
@@ -82,17 +86,38 @@ def _rectified(before: torch.Tensor, behind: torch.Tensor) -> bool:
     return any(torch.equal(rectifier(before), behind) for rectifier in (functional.relu, functional.relu6))
 
 
-def connectors(pairs: Sequence[MapPair]) -> nn.ModuleList:
-    """For each pair a 1x1 convolution and a batch norm, from the student's channels to the teacher's.
+class ConnectedPairs(LearnedLoss):
+    """The sum over pairs of a distance of the connected student from its teacher; each counts half of the next one.
+
+    A connector is a 1x1 convolution and a batch norm, from the student's channels to the teacher's.
+
+    Args:
+        objective: its name, by which the connectors' weights are drawn.
 
     Source: Heo et al., A Comprehensive Overhaul of Feature Distillation (2019), section 3, and its released code.
     """
-    return nn.ModuleList(
-        nn.Sequential(nn.Conv2d(pair.student[0], pair.teacher[0], 1, bias=False), nn.BatchNorm2d(pair.teacher[0]))
-        for pair in pairs
-    )
 
+    def __init__(self, objective: str, pairs: Sequence[MapPair]) -> None:
+        super().__init__()
+        self.objective = objective
+        self.pairs = tuple(pairs)
+        self.connectors = nn.ModuleList(
+            nn.Sequential(nn.Conv2d(pair.student[0], pair.teacher[0], 1, bias=False), nn.BatchNorm2d(pair.teacher[0]))
+            for pair in pairs
+        )
 
-def share(number: int, count: int) -> float:
-    """The factor of layer `number` of `count`: 1 for the last, half of the next one's for each before it."""
-    return 2.0 ** (number + 1 - count)
+    def prepare(self, preview: Preview) -> None:
+        """Draw the connectors by the seed alone."""
+        reinitialise(self.connectors, generator_for(preview.seed, self.objective))
+
+    def forward(self, student: Outputs, teacher: Outputs, batch: Batch) -> torch.Tensor:
+        losses = []
+        for number, (pair, connector) in enumerate(zip(self.pairs, self.connectors, strict=True)):
+            ours, theirs = pooled_alike(student.features[pair.ours], teacher.features[pair.theirs])
+            share = 2.0 ** (number + 1 - len(self.pairs))
+            losses.append(share * self.distance(number, connector(ours).to(theirs.dtype), theirs))
+        return torch.stack(losses).sum()
+
+    def distance(self, number: int, student: torch.Tensor, teacher: torch.Tensor) -> torch.Tensor:
+        """Of the maps of a pair, [N, C, H, W], counted from 0: a scalar."""
+        raise NotImplementedError(type(self).__name__)

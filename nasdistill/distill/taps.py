@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
 from types import TracebackType
 
@@ -125,6 +126,11 @@ def output_shapes(
     with in_evaluation_mode(network), torch.no_grad(), taps as features:
         network(blank_image(network, shape))
     return {point: tuple(feature.shape[1:]) for point, feature in features.items()}
+
+
+def values_at(network: nn.Module, point: str, shape: Shape, whose: str) -> int:
+    """How many values of one image a point puts out; see `output_shapes`."""
+    return math.prod(output_shapes(network, [point], shape, whose)[point])
 
 
 def count_classes(network: nn.Module, shape: Shape) -> int:

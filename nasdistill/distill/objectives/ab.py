@@ -7,12 +7,9 @@ from pydantic import Field
 from torch import nn
 
 from nasdistill.data.base import Shape
-from nasdistill.data.seeds import generator_for
-from nasdistill.distill.learned import LearnedLoss, Preview, reinitialise
-from nasdistill.distill.maps import MapPair, pooled_alike
-from nasdistill.distill.objectives import OBJECTIVES, Objective, Outputs, Term
-from nasdistill.distill.preactivation import connectors, preactivation_pairs, share
-from nasdistill.training.batches import Batch
+from nasdistill.distill.maps import MapPair
+from nasdistill.distill.objectives import OBJECTIVES, Objective, Term
+from nasdistill.distill.preactivation import ConnectedPairs, preactivation_pairs
 
 
 def boundary_distance(student: torch.Tensor, teacher: torch.Tensor, margin: float) -> torch.Tensor:
@@ -67,23 +64,12 @@ class ActivationBoundaries(Objective):
         return Term(loss, tuple(pair.ours for pair in pairs), tuple(pair.theirs for pair in pairs))
 
 
-class Boundaries(LearnedLoss):
+class Boundaries(ConnectedPairs):
     """The connectors, and how far the connected student lies from its teacher's boundaries."""
 
     def __init__(self, pairs: tuple[MapPair, ...], margin: float) -> None:
-        super().__init__()
-        self.pairs = pairs
+        super().__init__("ab", pairs)
         self.margin = margin
-        self.connectors = connectors(pairs)
 
-    def prepare(self, preview: Preview) -> None:
-        """Draw the connectors by the seed alone."""
-        reinitialise(self.connectors, generator_for(preview.seed, "ab"))
-
-    def forward(self, student: Outputs, teacher: Outputs, batch: Batch) -> torch.Tensor:
-        losses = []
-        for number, (pair, connector) in enumerate(zip(self.pairs, self.connectors, strict=True)):
-            ours, theirs = pooled_alike(student.features[pair.ours], teacher.features[pair.theirs])
-            distance = boundary_distance(connector(ours).to(theirs.dtype), theirs, self.margin)
-            losses.append(share(number, len(self.pairs)) * distance)
-        return torch.stack(losses).sum()
+    def distance(self, number: int, student: torch.Tensor, teacher: torch.Tensor) -> torch.Tensor:
+        return boundary_distance(student, teacher, self.margin)

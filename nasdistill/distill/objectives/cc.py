@@ -17,7 +17,7 @@ from nasdistill.data.seeds import generator_for
 from nasdistill.distill.learned import LearnedLoss, Preview, reinitialise
 from nasdistill.distill.matching import embedding_pair, vectors
 from nasdistill.distill.objectives import OBJECTIVES, Objective, Outputs, Term
-from nasdistill.distill.taps import output_shapes
+from nasdistill.distill.taps import values_at
 from nasdistill.training.batches import Batch
 
 
@@ -79,8 +79,8 @@ class CorrelationCongruence(Objective):
 
     def bind(self, student: nn.Module, teacher: nn.Module, shape: Shape) -> Term:
         ours, theirs = embedding_pair(self.pair, student, teacher, shape)
-        student_size = math.prod(output_shapes(student, [ours], shape, "student")[ours])
-        teacher_size = math.prod(output_shapes(teacher, [theirs], shape, "teacher")[theirs])
+        student_size = values_at(student, ours, shape, "student")
+        teacher_size = values_at(teacher, theirs, shape, "teacher")
         return Term(Congruence(self, (ours, theirs), (student_size, teacher_size)), (ours,), (theirs,))
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import math
 
 import torch
 from pydantic import Field
@@ -16,7 +15,7 @@ from nasdistill.distill.learned import LearnedLoss, Preview, reinitialise
 from nasdistill.distill.matching import embedding_pair, vectors
 from nasdistill.distill.memory import MemoryBank, OtherClasses
 from nasdistill.distill.objectives import OBJECTIVES, Objective, Outputs, Term
-from nasdistill.distill.taps import output_shapes
+from nasdistill.distill.taps import values_at
 from nasdistill.errors import UserError
 from nasdistill.training.batches import Batch
 from nasdistill.training.processes import world_size
@@ -54,8 +53,8 @@ class ContrastiveRepresentationDistillation(Objective):
 
     def bind(self, student: nn.Module, teacher: nn.Module, shape: Shape) -> Term:
         ours, theirs = embedding_pair(self.pair, student, teacher, shape)
-        student_size = math.prod(output_shapes(student, [ours], shape, "student")[ours])
-        teacher_size = math.prod(output_shapes(teacher, [theirs], shape, "teacher")[theirs])
+        student_size = values_at(student, ours, shape, "student")
+        teacher_size = values_at(teacher, theirs, shape, "teacher")
         return Term(Contrast(self, (ours, theirs), (student_size, teacher_size)), (ours,), (theirs,))
 
 

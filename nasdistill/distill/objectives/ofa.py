@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import math
 
 import torch
 from pydantic import Field
@@ -16,7 +15,7 @@ from nasdistill.depthwise.convolution import DepthwiseConv2d
 from nasdistill.distill.learned import LearnedLoss, Preview, reinitialise
 from nasdistill.distill.matching import default_points, embedding_point, vectors
 from nasdistill.distill.objectives import OBJECTIVES, Objective, Outputs, Term
-from nasdistill.distill.taps import count_classes, output_shapes
+from nasdistill.distill.taps import count_classes, output_shapes, values_at
 from nasdistill.errors import UserError
 from nasdistill.training.batches import Batch
 
@@ -155,5 +154,4 @@ class Branches(LearnedLoss):
 
 def _embedding(network: nn.Module, shape: Shape, whose: str) -> int:
     """How many values the network's embedding has."""
-    point = embedding_point(network, shape, whose, GIVE_WIDTH)
-    return math.prod(output_shapes(network, [point], shape, whose)[point])
+    return values_at(network, embedding_point(network, shape, whose, GIVE_WIDTH), shape, whose)

@@ -9,13 +9,10 @@ from pydantic import Field
 from torch import nn
 
 from nasdistill.data.base import Shape
-from nasdistill.data.seeds import generator_for
-from nasdistill.distill.learned import LearnedLoss, Preview, reinitialise
-from nasdistill.distill.maps import MapPair, pooled_alike
-from nasdistill.distill.objectives import OBJECTIVES, Objective, Outputs, Term
-from nasdistill.distill.preactivation import connectors, preactivation_pairs, share
+from nasdistill.distill.maps import MapPair
+from nasdistill.distill.objectives import OBJECTIVES, Objective, Term
+from nasdistill.distill.preactivation import ConnectedPairs, preactivation_pairs
 from nasdistill.errors import UserError
-from nasdistill.training.batches import Batch
 
 
 def margins(norm: nn.BatchNorm2d) -> torch.Tensor:
@@ -80,26 +77,15 @@ class OverhaulOfFeatureDistillation(Objective):
         return Term(loss, tuple(pair.ours for pair in pairs), tuple(pair.theirs for pair in pairs))
 
 
-class Overhaul(LearnedLoss):
+class Overhaul(ConnectedPairs):
     """The connectors, and how far the connected student lies from what its teacher's rectifiers read."""
 
     def __init__(self, pairs: tuple[MapPair, ...], cut_offs: list[torch.Tensor]) -> None:
-        super().__init__()
-        self.pairs = pairs
-        self.connectors = connectors(pairs)
+        super().__init__("ofd", pairs)
         self.margins = nn.ParameterList(nn.Parameter(margins, requires_grad=False) for margins in cut_offs)
 
-    def prepare(self, preview: Preview) -> None:
-        """Draw the connectors by the seed alone."""
-        reinitialise(self.connectors, generator_for(preview.seed, "ofd"))
-
-    def forward(self, student: Outputs, teacher: Outputs, batch: Batch) -> torch.Tensor:
-        losses = []
-        for number, (pair, connector, cut) in enumerate(zip(self.pairs, self.connectors, self.margins, strict=True)):
-            ours, theirs = pooled_alike(student.features[pair.ours], teacher.features[pair.theirs])
-            distance = partial_distance(connector(ours).to(theirs.dtype), theirs, cut)
-            losses.append(share(number, len(self.pairs)) * distance)
-        return torch.stack(losses).sum()
+    def distance(self, number: int, student: torch.Tensor, teacher: torch.Tensor) -> torch.Tensor:
+        return partial_distance(student, teacher, self.margins[number])
 
 
 def _norm(teacher: nn.Module, point: str) -> nn.BatchNorm2d:
