@@ -201,14 +201,11 @@ def comparable_pairs(stages: Sequence[StageSummary]) -> list[tuple[StageSummary,
 
     Where these are more than a page can show, as in a sweep of many values, each with the first two of its size alone.
     """
-    found = []
-    for earlier, later in combinations([stage for stage in stages if stage.accuracies()], 2):
-        difference = later.over(earlier) if later.same_size(earlier) else None
-        if difference is not None:
-            found.append((later, earlier, difference))
-    if len(found) <= MOST_PAIRS:
-        return found
-    of_each = defaultdict(list)
-    for pair in found:
-        of_each[pair[0].stage].append(pair)
-    return [pair for pairs in of_each.values() for pair in pairs[:2]]
+    beside: dict[str, list[tuple[StageSummary, StageSummary]]] = defaultdict(list)
+    pairs = combinations([stage for stage in stages if stage.accuracies()], 2)
+    alike = [(later, earlier) for earlier, later in pairs if later.same_size(earlier)]
+    for pair in alike:
+        beside[pair[0].stage].append(pair)
+    shown = alike if len(alike) <= MOST_PAIRS else [pair for found in beside.values() for pair in found[:2]]
+    differences = ((later, earlier, later.over(earlier)) for later, earlier in shown)
+    return [(later, earlier, difference) for later, earlier, difference in differences if difference is not None]
