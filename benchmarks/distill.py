@@ -10,6 +10,8 @@ teacher's forward pass in inference mode, and a step of the student's own traini
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import nn
 from torch.nn import functional
@@ -69,10 +71,10 @@ def plain(student: str, teacher: str, attention: bool, device: torch.device) -> 
     return timed(step)
 
 
-def distilled(student: str, teacher: str, objectives: list[str], engine: Engine) -> Turn:
-    """One epoch of `fit` on our task with our defaults."""
-    listed = with_label_term([registry("objectives").parse(name) for name in objectives])
-    return ours(Distillation(network(student), [Teacher(network(teacher))], listed, SHAPE), engine)
+def distillation(student: str, teacher: str, objectives: list[Any]) -> Distillation:
+    """Our task with our defaults."""
+    listed = with_label_term([registry("objectives").parse(each) for each in objectives])
+    return Distillation(network(student), [Teacher(network(teacher))], listed, SHAPE)
 
 
 def parts(student: str, teacher: str, engine: Engine) -> Turn:
@@ -100,7 +102,9 @@ def main() -> None:
         rivals = {
             BASELINE: plain(options.student, options.teacher, "attention" in objectives, engine.device),
             f"parts ({precision}, channels_last)": parts(options.student, options.teacher, engine),
-            f"nasdistill ({precision}, channels_last)": distilled(options.student, options.teacher, objectives, engine),
+            f"nasdistill ({precision}, channels_last)": ours(
+                distillation(options.student, options.teacher, objectives), engine
+            ),
         }
         title = f"{name}, {options.teacher} to {options.student}, batch {BATCH}"
         comparisons.append(compare(title, rivals, work=BATCH, baseline=BASELINE, options=options))

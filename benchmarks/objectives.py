@@ -19,18 +19,14 @@ from rich.console import Console
 from rich.table import Table
 
 from benchmarks.common import Turn, apart, arguments, compare, show
-from benchmarks.distill import network
-from benchmarks.images import SHAPE, random_data
-from benchmarks.training import trained
-from nasdistill.data.loaders import evaluation_batches, training_batches
-from nasdistill.distill.objectives.cross_entropy import with_label_term
+from benchmarks.distill import distillation
+from benchmarks.images import random_data
+from benchmarks.training import ours
+from nasdistill.data.loaders import evaluation_batches
 from nasdistill.distill.task import Distillation
-from nasdistill.distill.teacher import Teacher
 from nasdistill.models.inspection import count_parameters
 from nasdistill.recipes.sweep import axes_of
-from nasdistill.registry import registry
 from nasdistill.training.engine import Engine, EngineSettings
-from nasdistill.training.settings import TrainingSettings
 
 BATCH = 64
 RECIPE = "cifar100-pairs"
@@ -42,32 +38,20 @@ def losses() -> dict[str, list[Any]]:
     return {name: settings["stages.student.objectives"] for name, settings in axes_of(RECIPE)["loss"].items()}
 
 
-def distillation(objectives: list[Any], options: argparse.Namespace) -> Distillation:
-    """Student and teacher of the options with these objectives."""
-    listed = with_label_term([registry("objectives").parse(each) for each in objectives])
-    return Distillation(network(options.student), [Teacher(network(options.teacher))], listed, SHAPE)
-
-
-def ours(task: Distillation, engine: Engine, most: int) -> Turn:
-    """One epoch of `fit` on random images, of at most so many steps; losses have looked at as many images before."""
+def prepared(task: Distillation, engine: Engine, most: int) -> Turn:
+    """One epoch of `fit` of at most so many steps; losses have looked at as many random images before."""
     beforehand = random_data(most * BATCH)
     engine.place(task)
     task.prepare(evaluation_batches(beforehand.train, beforehand, engine), seed=0)
-
-    def turn(steps: int) -> float:
-        data = random_data(steps * BATCH)
-        batches = training_batches(data, BATCH, 0, engine)
-        fitted = trained(task, batches, data, TrainingSettings(epochs=1, batch_size=BATCH), engine)
-        return steps * BATCH / fitted.cost["samples_per_second"]
-
-    return turn
+    return ours(task, engine, BATCH)
 
 
 def peak(name: str, options: argparse.Namespace) -> Callable[[int], float]:
     """A turn that takes some steps and tells the process's peak of memory, in megabytes."""
 
     def turn(steps: int) -> float:
-        ours(distillation(losses()[name], options), Engine(EngineSettings(accelerator="cpu")), steps)(steps)
+        task = distillation(options.student, options.teacher, losses()[name])
+        prepared(task, Engine(EngineSettings(accelerator="cpu")), steps)(steps)
         # Not `getrusage`, whose peak a process inherits from the one that started it.
         status = Path("/proc/self/status").read_text(encoding="ascii")
         return int(re.findall(r"VmHWM:\s+(\d+) kB", status)[0]) / 1024
@@ -81,10 +65,10 @@ def main() -> None:
     parser.add_argument("--teacher", default="wrn-40-2", help="who teaches (default wrn-40-2)")
     options = parser.parse_args()
     engine = Engine(EngineSettings(accelerator="cpu"))
-    tasks = {name: distillation(objectives, options) for name, objectives in losses().items()}
+    tasks = {name: distillation(options.student, options.teacher, objectives) for name, objectives in losses().items()}
     comparison = compare(
         f"{options.teacher} to {options.student}, batch {BATCH}",
-        {name: ours(task, engine, max(options.steps, options.warmup)) for name, task in tasks.items()},
+        {name: prepared(task, engine, max(options.steps, options.warmup)) for name, task in tasks.items()},
         work=BATCH,
         baseline=BASELINE,
         options=options,

@@ -57,14 +57,14 @@ def plain(
     return by_torch(timed(step))
 
 
-def ours(task: Task, engine: Engine) -> Turn:
+def ours(task: Task, engine: Engine, batch: int = BATCH) -> Turn:
     """One epoch of `fit` with our defaults; evaluations are left out, as `fit` itself leaves them out of its rate."""
 
     def turn(steps: int) -> float:
-        data = random_data(steps * BATCH)
-        batches = training_batches(data, BATCH, 0, engine)
-        fitted = trained(task, batches, data, TrainingSettings(epochs=1, batch_size=BATCH), engine)
-        return steps * BATCH / fitted.cost["samples_per_second"]
+        data = random_data(steps * batch)
+        batches = training_batches(data, batch, 0, engine)
+        fitted = trained(task, batches, data, TrainingSettings(epochs=1, batch_size=batch), engine)
+        return steps * batch / fitted.cost["samples_per_second"]
 
     return turn
 

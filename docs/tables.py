@@ -15,7 +15,7 @@ or, of a sweep, what a swept value is worth, see `benchmarks.paired_points`:
     rows: growth
     paired: stages.arch.method      # the swept key whose values are compared
     stage: student                  # whose accuracy
-    names: {stages.arch.ratio: ratio, '{name: fisher, per: unit}': Fisher}      # of keys and values
+    names: {'arch.ratio=': 'times ', '{name: fisher, per: unit}': Fisher}       # in place of words of the points
     -->
 """
 
