@@ -21,7 +21,7 @@ _V2 = re.compile(r"mobilenet-v2-(\d+(?:\.\d+)?)", re.IGNORECASE | re.ASCII)
 _V2_STAGES = ((1, 16, 1, 1), (6, 24, 2, 1), (6, 32, 3, 2), (6, 64, 4, 2), (6, 96, 3, 1), (6, 160, 3, 2), (6, 320, 1, 1))
 """Expansion, channels, blocks, stride."""
 MOST_TIMES = 100.0
-"""The published widths that a network is scaled to."""
+"""By which a shorthand can multiply the published widths."""
 
 
 class MobileStage(Options):

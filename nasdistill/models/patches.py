@@ -91,7 +91,7 @@ class Mixer(PatchModel):
         return PatchNetwork(blocks, self.patch, self.width, grid, shape[0], classes, positions=False)
 
 
-class Perceptron(nn.Sequential):
+class FeedForward(nn.Sequential):
     """linear-GELU-linear on the last dimension."""
 
     def __init__(self, width: int, hidden: int) -> None:
@@ -108,7 +108,7 @@ class AttentionBlock(nn.Module):
         self.queries_keys_values = nn.Linear(width, 3 * width)
         self.projection = nn.Linear(width, width)
         self.norm2 = nn.LayerNorm(width, eps=1e-6)
-        self.perceptron = Perceptron(width, expansion * width)
+        self.perceptron = FeedForward(width, expansion * width)
 
     def forward(self, patches: torch.Tensor) -> torch.Tensor:
         read = torch.unflatten(self.queries_keys_values(self.norm1(patches)), 2, (3, self.heads, -1))
@@ -125,9 +125,9 @@ class MixerBlock(nn.Module):
     def __init__(self, width: int, patches: int, tokens_hidden: int, channels_hidden: int) -> None:
         super().__init__()
         self.norm1 = nn.LayerNorm(width, eps=1e-6)
-        self.over_patches = Perceptron(patches, tokens_hidden)
+        self.over_patches = FeedForward(patches, tokens_hidden)
         self.norm2 = nn.LayerNorm(width, eps=1e-6)
-        self.over_channels = Perceptron(width, channels_hidden)
+        self.over_channels = FeedForward(width, channels_hidden)
 
     def forward(self, patches: torch.Tensor) -> torch.Tensor:
         patches = patches + self.over_patches(self.norm1(patches).transpose(1, 2)).transpose(1, 2)

@@ -86,11 +86,13 @@ def load_sweep(
     for override in overrides:
         if not paths.isdisjoint(each_path(override.partition("=")[0])):
             raise RecipeError(f"override {override!r}: this key is swept as well; leave one of them out")
-    for axis, named in axes.items():
-        of_axis = {path for settings in named.values() for key in settings for path in each_path(key)}
-        for text in (*overrides, *swept):
-            if not of_axis.isdisjoint(each_path(text.partition("=")[0])):
-                raise RecipeError(f"{text!r}: the recipe's sweep sets this key; choose with --only {axis}=...")
+    set_by = {
+        path: axis for axis, named in axes.items() for key in next(iter(named.values())) for path in each_path(key)
+    }
+    for text in (*overrides, *swept):
+        for path in each_path(text.partition("=")[0]):
+            if path in set_by:
+                raise RecipeError(f"{text!r}: the recipe's sweep sets this key; choose with --only {set_by[path]}=...")
     grid = {**{axis: list(named) for axis, named in axes.items()}, **grid}
     points = []
     for chosen in itertools.product(*grid.values()):
