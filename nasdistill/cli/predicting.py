@@ -106,16 +106,15 @@ def _network_to_take(run: Path) -> Path:
     """The folder of the network that the run's page says to take, of its first seed: its export if there is one."""
     from nasdistill.models.base import WEIGHTS
     from nasdistill.report.results import load_run
-    from nasdistill.report.summaries import by_stage, shipped
-    from nasdistill.report.sweeps import preferred
+    from nasdistill.report.summaries import by_stage
+    from nasdistill.report.sweeps import to_take
 
     record = load_run(run)
+    take = to_take(record)
     rows = [row for row in reversed(record.rows) if row.seed == record.seeds[0]]
-    best = preferred(record) or shipped(by_stage(rows[::-1]))
-    if best is not None:
-        taken = best.rows[0]
-        exports = [row for row in rows if taken.content is not None and taken.content in row.inputs.values()]
-        rows = [*(row for row in exports if row.uses == "export"), taken, *rows]
+    if take is not None:
+        written = take.exported(by_stage(record.rows)) or take
+        rows = [written.rows[0], take.rows[0], *rows]
     for row in rows:
         if row.folder and (any(row.folder.glob("*.onnx")) or (row.folder / WEIGHTS).is_file()):
             log.info("the network of the stage %s, seed %d", row.label, row.seed)

@@ -92,7 +92,7 @@ def execute(sweep: Sweep, out: Path | None, general: General) -> None:
     from nasdistill.recipes import runner
     from nasdistill.report.exports import how_to_ask
     from nasdistill.report.summaries import by_stage
-    from nasdistill.report.sweeps import preferred
+    from nasdistill.report.sweeps import to_take
 
     folder = out or default_folder(sweep.recipe)
     with polite_stops():
@@ -104,7 +104,7 @@ def execute(sweep: Sweep, out: Path | None, general: General) -> None:
     if record.sweep:
         show_sweep(record)
         show(f"tables: {folder / 'sweep.md'}, {folder / 'sweep.csv'}")
-    if ask := how_to_ask(by_stage(record.rows), preferred(record)):
+    if ask := how_to_ask(by_stage(record.rows), to_take(record)):
         show(f"ask it: {ask}")
     show(f"report: {folder / 'report.html'}")
 

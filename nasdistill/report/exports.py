@@ -7,7 +7,7 @@ import shlex
 from collections.abc import Iterator, Sequence
 
 from nasdistill.report import words
-from nasdistill.report.summaries import StageSummary, shipped, summary_of
+from nasdistill.report.summaries import StageSummary, summary_of
 from nasdistill.report.tables import Cell, Table
 from nasdistill.words import size
 
@@ -36,16 +36,12 @@ def _lines(stage: StageSummary) -> Iterator[tuple[Cell, ...]]:
         )
 
 
-def how_to_ask(stages: Sequence[StageSummary], preferred: StageSummary | None = None) -> str | None:
+def how_to_ask(stages: Sequence[StageSummary], take: StageSummary | None) -> str | None:
     """The command, to be typed where a run was, by which the network to take classifies photographs.
-
-    Args:
-        preferred: as in `verdict`.
 
     Returns:
         that of its first ONNX file, or of its artifact if others are exported; None where none is.
     """
-    take = preferred or shipped(stages)
     if take is None or not any(stage.form for stage in stages):
         return None
     row = (take.exported(stages) or take).rows[0]

@@ -36,7 +36,7 @@ TEST_ACCURACY = "test/accuracy"
 def write_report(record: RunRecord, path: Path) -> None:
     """Write the page of one run: what was run, what each step gained, and how to do it again."""
     stages = by_stage(record.rows)
-    preferred = sweeps.preferred(record)
+    take = sweeps.to_take(record)
     pairs = [(later.stage, earlier.stage, difference) for later, earlier, difference in comparable_pairs(stages)]
     write_page(
         path,
@@ -44,13 +44,13 @@ def write_report(record: RunRecord, path: Path) -> None:
             "page.html.j2",
             record=record,
             facts=_facts(record),
-            verdict=verdict(stages, preferred),
+            verdict=verdict(stages, take, swept=bool(record.sweep)),
             steps=[(stage, words.gain(stage, stages[:number])) for number, stage in enumerate(stages)],
             results=tables.results(stages),
             differences=tables.differences(pairs) if pairs else None,
             exports=exports.table(stages),
-            how_to_ask=exports.how_to_ask(stages, preferred),
-            parts=[*([sweeps.part(record)] if record.sweep else []), *_overview(stages), *sections(stages, preferred)],
+            how_to_ask=exports.how_to_ask(stages, take),
+            parts=[*([sweeps.part(record)] if record.sweep else []), *_overview(stages), *sections(stages, take)],
             provenance=_provenance(stages),
         ),
     )

@@ -14,7 +14,7 @@ from nasdistill.report import payloads, tables, words
 from nasdistill.report.parts import Group, Part
 from nasdistill.report.points import value_in_words
 from nasdistill.report.records import Row, RunRecord
-from nasdistill.report.summaries import StageSummary, by_stage, summarise, summary_of
+from nasdistill.report.summaries import StageSummary, by_stage, shipped, summarise, summary_of
 from nasdistill.report.tables import SHOWN, Cell, Table, over_seeds, raw
 from nasdistill.words import NONE, duration, size
 
@@ -69,7 +69,7 @@ def validation_of(row: Row) -> float | None:
 
 
 def _marked(found: Sequence[Line], sweep: Mapping[str, Any]) -> list[Line]:
-    """The lines, those of the last trained stage marked that validation prefers; the test set selects nothing.
+    """The lines, that of the last trained stage marked that validation prefers; the test set selects nothing.
 
     Nothing is marked if a seed has no validation score, or if data are swept, as points then differ in their
     validation images.
@@ -80,8 +80,8 @@ def _marked(found: Sequence[Line], sweep: Mapping[str, Any]) -> list[Line]:
     if len(rivals) < 2 or not complete or any(key.split(".")[0] == "data" for key in sweep):
         return list(found)
     means = {line.summary.stage: summarise(list(line.validation.values())).mean for line in rivals}
-    highest = max(means.values())
-    return [replace(line, best=means.get(line.summary.stage) == highest) for line in found]
+    best = max(means, key=means.__getitem__)
+    return [replace(line, best=line.summary.stage == best) for line in found]
 
 
 def final_stage(found: Sequence[Line]) -> str | None:
@@ -89,9 +89,10 @@ def final_stage(found: Sequence[Line]) -> str | None:
     return next((line.stage for line in reversed(found) if line.point and line.summary.accuracies()), None)
 
 
-def preferred(record: RunRecord) -> StageSummary | None:
-    """The stage at the point that validation prefers; None outside a sweep and where nothing is marked."""
-    return next((line.summary for line in lines(record) if line.best), None) if record.sweep else None
+def to_take(record: RunRecord) -> StageSummary | None:
+    """The stage whose network is to be taken: of a sweep at the point that validation prefers; None where none is."""
+    best = next((line.summary for line in lines(record) if line.best), None) if record.sweep else None
+    return best or shipped(by_stage(record.rows))
 
 
 def published(record: RunRecord, stage: str, point: Mapping[str, Any]) -> float | None:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from nasdistill.report import payloads, words
 from nasdistill.report.sections.confusion import ConfusionPayload, summed
-from nasdistill.report.summaries import StageSummary, candidates, shipped
+from nasdistill.report.summaries import StageSummary, candidates
 from nasdistill.report.tables import UNEQUAL
 from nasdistill.words import NONE, share_interval, short, size
 
@@ -32,22 +32,22 @@ class Verdict:
     warnings: tuple[str, ...] = ()
 
 
-def verdict(stages: Sequence[StageSummary], preferred: StageSummary | None = None) -> Verdict:
+def verdict(stages: Sequence[StageSummary], take: StageSummary | None, *, swept: bool = False) -> Verdict:
     """Of the network that a run came to.
 
     Args:
-        preferred: the one to take where that is known, as in a sweep.
+        take: its stage.
+        swept: it is the best point of a sweep, whose table says beside which others.
     """
-    stage = preferred or shipped(stages)
-    if stage is None:
+    if take is None:
         return Verdict()
-    found = [*payloads.by_seed(ConfusionPayload, stage.rows).values()]
+    found = [*payloads.by_seed(ConfusionPayload, take.rows).values()]
     confusion = summed(found) if found else None
     images = found[0].images if found else None
     return Verdict(
-        _figures(stage, stage.exported(stages), images),
-        tuple(filter(None, (_why(stage, stages) if preferred is None else "", _wrong(confusion)))),
-        tuple(filter(None, (_small(stage, images), _unequal(stage)))),
+        _figures(take, take.exported(stages), images),
+        tuple(filter(None, ("" if swept else _why(take, stages), _wrong(confusion)))),
+        tuple(filter(None, (_small(take, images), _unequal(take)))),
     )
 
 

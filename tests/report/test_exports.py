@@ -34,7 +34,8 @@ def test_size_and_latency_are_those_of_the_file() -> None:
         ("261 kB", "3.00 (in torch)"),
         ("508 kB (as onnx)", "0.98 (as onnx)"),
     ]
-    figures = verdict(by_stage([STUDENT, EXPORT])).figures
+    student, export = by_stage([STUDENT, EXPORT])
+    figures = verdict([student, export], student).figures
     assert ("0.98 ms", "for one image as onnx") in figures
     assert ("60,000", "parameters, 508 kB as onnx") in figures
 
@@ -50,11 +51,12 @@ def test_every_file_has_a_line_and_the_last_onnx_file_a_command(
         ("export", "network.onnx", "onnx", "508 kB", "91.20", "100.00", "0.98"),
         ("export", "network.half", "half", "130 kB", dash, dash, dash),
     ]
-    assert exports.table(by_stage([STUDENT])) is None
-    assert exports.how_to_ask(by_stage([STUDENT, EXPORT])) == "nasdistill predict out/export-1/network.onnx PHOTOS"
-    assert exports.how_to_ask(by_stage([STUDENT])) is None
+    student, export = by_stage([STUDENT, EXPORT])
+    assert exports.table([student]) is None
+    assert exports.how_to_ask([student, export], student) == "nasdistill predict out/export-1/network.onnx PHOTOS"
+    assert exports.how_to_ask([student], student) is None
     (other,) = by_stage([dataclasses.replace(OTHER, folder=Path("out/other-1"))])
-    asked = exports.how_to_ask(by_stage([STUDENT, EXPORT]), preferred=other)
+    asked = exports.how_to_ask([student, export], other)
     assert asked == "nasdistill predict out/other-1 PHOTOS", "not the file of another network"
     record = fake_run(tmp_path)
     write_report(dataclasses.replace(record, rows=(*record.rows, EXPORT)), tmp_path / "page.html")

@@ -108,10 +108,9 @@ def test_validation_marks_the_best_and_not_the_test_set(record: RunRecord) -> No
     """The first student has the best validation accuracy, the third the best test accuracy."""
     marked = [line.point for line in sweeps.lines(record) if line.best]
     assert marked == [{MODEL: "mlp-8", LOSS: ["kd"]}]
-    preferred = sweeps.preferred(record)
-    assert preferred is not None
-    assert preferred.rows[0].point == marked[0]
-    assert sweeps.preferred(replace(record, sweep={})) is None
+    take = sweeps.to_take(record)
+    assert take is not None
+    assert take.rows[0].point == marked[0]
 
 
 def test_the_score_that_selects_marks_where_it_is_told(record: RunRecord) -> None:

@@ -13,7 +13,7 @@ from nasdistill.report.records import Row
 from nasdistill.report.sections import Found
 from nasdistill.report.sections.mistakes import Mistakes, MistakesPayload
 from nasdistill.report.summaries import StageSummary
-from nasdistill.report.verdict import verdict
+from nasdistill.report.verdict import Verdict, verdict
 from nasdistill.stages.mistakes import worst_mistakes
 from tests.report.fakes import write_artifact
 from tests.stages.parts import context_in, few_digits
@@ -34,7 +34,7 @@ def stage(folder: Path, name: str, score: float, matrix: list[list[int]], **metr
 def test_it_names_the_network_the_interval_the_confusions_and_what_is_unequal(tmp_path: Path) -> None:
     alone = stage(tmp_path, "alone", 80.0, [[8, 2, 0], [0, 4, 0], [0, 0, 4]])
     student = stage(tmp_path, "student", 85.0, [[5, 4, 1], [2, 2, 0], [0, 0, 4]], imbalance=2.5)
-    found = verdict([alone, student])
+    found = verdict([alone, student], student)
     (accuracy, meaning), *others = found.figures
     assert accuracy == "61.1 %"
     assert meaning == "test accuracy of student; on 18 images, 95 % interval 38.6 to 79.7"
@@ -50,7 +50,8 @@ def test_it_names_the_network_the_interval_the_confusions_and_what_is_unequal(tm
 
 
 def test_it_says_that_another_network_is_as_good(tmp_path: Path) -> None:
-    found = verdict([stage(tmp_path, name, 80.0, [[8, 2, 0], [0, 4, 0], [0, 0, 4]]) for name in ("alone", "student")])
+    stages = [stage(tmp_path, name, 80.0, [[8, 2, 0], [0, 4, 0], [0, 0, 4]]) for name in ("alone", "student")]
+    found = verdict(stages, stages[1])
     assert found.sentences[0] == (
         "Take student: it recognises 80.0 % of the validation images, as does alone, and none of 2 networks of at most "
         "300 parameters more."
@@ -58,9 +59,10 @@ def test_it_says_that_another_network_is_as_good(tmp_path: Path) -> None:
 
 
 def test_a_large_test_set_warns_of_nothing(tmp_path: Path) -> None:
-    found = verdict([stage(tmp_path, "student", 85.0, [[4000, 0, 0], [0, 4000, 0], [0, 0, 4000]])])
+    student = stage(tmp_path, "student", 85.0, [[4000, 0, 0], [0, 4000, 0], [0, 0, 4000]])
+    found = verdict([student], student)
     assert (found.sentences, found.warnings) == (("It makes no mistake on the test images.",), ())
-    assert verdict([]) == verdict([StageSummary("arch", "search", (Row("arch", "search", 0),))])
+    assert verdict([], None) == Verdict()
 
 
 @pytest.fixture(scope="module")

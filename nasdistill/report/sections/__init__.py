@@ -11,7 +11,7 @@ from nasdistill.registry import Component, Registry
 from nasdistill.report.parts import Group, Part
 from nasdistill.report.payloads import Payload, by_seed
 from nasdistill.report.records import Row
-from nasdistill.report.summaries import StageSummary, shipped
+from nasdistill.report.summaries import StageSummary
 
 log = logging.getLogger(__name__)
 
@@ -69,13 +69,12 @@ class Section(Component):
 SECTIONS: Registry[Section] = Registry("sections", Section, "nasdistill.report.sections")
 
 
-def sections(stages: Sequence[StageSummary], preferred: StageSummary | None = None) -> list[Part]:
+def sections(stages: Sequence[StageSummary], take: StageSummary | None = None) -> list[Part]:
     """Every section that has something to show. One that fails is a sentence on the page, and costs no other.
 
     Args:
-        preferred: the stage whose network is to be taken where that is known, as in a sweep.
+        take: the stage whose network is to be taken, where one is.
     """
-    take = preferred or shipped(stages)
     parts = [_part(name, stages, take) for name in SECTIONS.names()]
     return [part for _place, part in sorted(parts, key=lambda placed: placed[0]) if part.groups or part.problems]
 
