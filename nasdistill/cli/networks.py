@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from nasdistill.cli.names import completing
+from nasdistill.cli.parameters import parse_value
 from nasdistill.data.base import Normalisation
 from nasdistill.errors import UserError
 from nasdistill.numerals import number
@@ -42,7 +43,7 @@ def inspect_network(
     network: Annotated[
         str,
         typer.Argument(
-            help="a model by name or shorthand, or the folder of an artifact",
+            help="a model by name, shorthand or mapping, or the folder of an artifact",
             metavar="MODEL_OR_ARTIFACT",
             autocompletion=completing("models"),
         ),
@@ -175,7 +176,7 @@ def _spec(model: str, input_shape: str | None, classes: int | None, assignments:
     from nasdistill.recipes.loading import override
     from nasdistill.recipes.source import Source
 
-    typed = Source("the command line", {"model": model})
+    typed = Source("the command line", {"model": parse_value(model, "the model")})
     for assignment in assignments or ():
         override(typed, f"model.{assignment}", f"--set {assignment!r}")
     settings = {

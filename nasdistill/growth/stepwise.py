@@ -63,6 +63,9 @@ class GrowthRule(Stepwise):
         description="noise on copied weights, as a fraction of the weight's standard deviation",
     )
 
+    def reason_to_refuse(self, spec: NetworkSpec) -> str | None:
+        return super().reason_to_refuse(spec) or growable(spec).reason_not_to_copy()
+
     def scores(self, student: Student) -> Mapping[str, float]:
         """One score per unit, by its name; the highest grows next.
 

@@ -53,6 +53,14 @@ class ResNet(GroupedModel):
     def identity_weights(self) -> tuple[str, ...]:
         return ("groups.*.norm2.weight",)
 
+    def reason_not_to_copy(self) -> str | None:
+        if self.shortcut == "project":
+            return None
+        return (
+            "no channel of a 'resnet' can be copied where zeros pad its shortcuts, as they tie it to the place of "
+            "another; `shortcut: project` has weights there"
+        )
+
     def published_widths(self) -> Widths:
         return (max(16, 8 * self.width), 16 * self.width, 32 * self.width, 64 * self.width)
 

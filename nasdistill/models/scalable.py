@@ -87,6 +87,10 @@ class Scalable(Model):
         """The model with other widths of the units that are named."""
         raise NotImplementedError(type(self).__name__)
 
+    def reason_not_to_copy(self) -> str | None:
+        """Why channels of a trained network cannot be copied into a wider one, in a sentence; None if they can."""
+        return None
+
     def counted(self, measure: Measure, shape: Shape, classes: int) -> int | None:
         """The size of its network, where that can be told without building it."""
         return None

@@ -24,7 +24,17 @@ def test_inspect_as_json_has_the_published_count(nasdistill: Command) -> None:
 def test_input_classes_and_options_change_the_network(nasdistill: Command) -> None:
     told = json.loads(
         nasdistill(
-            *("inspect", "mlp", "--set", "hidden=[5]", "--input", "1x2x3", "--classes", "4", "--json"),
+            *(
+                "inspect",
+                "{name: mlp, hidden: [7]}",
+                "--set",
+                "hidden=[5]",
+                "--input",
+                "1x2x3",
+                "--classes",
+                "4",
+                "--json",
+            ),
         ).stdout
     )
     assert told["parameters"] == (6 * 5 + 5) + (5 * 4 + 4)

@@ -287,6 +287,18 @@ def test_a_model_that_cannot_grow_is_told(name: str, engine: Engine) -> None:
     assert method.reason_to_refuse(student()[0]) is None
 
 
+def test_channels_that_zeros_tie_together_are_refused_before_anything_runs() -> None:
+    padded, projected = (
+        NetworkSpec(model=MODELS.parse({"name": "resnet-8", "shortcut": shortcut}), shape=(1, 28, 28), classes=2)
+        for shortcut in ("pad", "project")
+    )
+    fisher, uniform = (GROWTH_METHODS.parse(name) for name in ("fisher", "uniform"))
+    assert "`shortcut: project`" in str(fisher.reason_to_refuse(padded))
+    assert uniform.reason_to_refuse(padded) is None, "without weights nothing is copied"
+    assert "`shortcut: project`" in str(uniform.reason_not_to_carry(padded))
+    assert fisher.reason_to_refuse(projected) is uniform.reason_not_to_carry(projected) is None
+
+
 @pytest.mark.parametrize("name", ["random", "fisher"])
 def test_a_ratio_out_of_reach_is_refused_before_anything_runs(name: str) -> None:
     reason = GROWTH_METHODS.parse({"name": name, "widest": 1.2}).reason_to_refuse(student()[0])

@@ -60,7 +60,9 @@ class GrowthMethod(Component):
 
         Asked where `reason_to_refuse` has none.
         """
-        return None
+        from nasdistill.growth.plan import growable
+
+        return growable(spec).reason_not_to_copy()
 
     def target(self, spec: NetworkSpec) -> Target:
         """The size that a student of this spec is to reach; a latency within what can be measured."""
@@ -78,7 +80,7 @@ class GrowthMethod(Component):
         from nasdistill.growth.plan import fitted
         from nasdistill.growth.while_training import GrowthWhileTraining, aims
 
-        reason = self.reason_to_refuse(spec)
+        reason = self.reason_to_refuse(spec) or self.reason_not_to_carry(spec)
         if reason is not None:
             raise SpecError(reason)
 

@@ -39,7 +39,7 @@ class Depth(GrowthMethod):
         deeper = model.with_blocks(grown.blocks() or 0)
         if any(now.width < before.width for now, before in zip(grown.units(), deeper.units(), strict=True)):
             return f"with a block more it is more than {self.ratio:g} times as large, so that its channels become fewer"
-        return None
+        return super().reason_not_to_carry(spec)
 
     def grow(self, student: Student) -> Grown:
         return self._grown(student.spec)

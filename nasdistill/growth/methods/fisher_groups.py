@@ -107,6 +107,8 @@ def _layers(spec: NetworkSpec) -> dict[str, Groups]:
 
     with torch.device("meta"):
         widths = {path: layer.out_channels for path, layer in depthwise_layers(spec.build())}
+    if not widths:
+        return {}
     found: dict[str, Groups] = {}
     for unit, groups in groups_of_units(spec).items():
         paths = {place.tensor.rpartition(".")[0] for group in groups for place in group.places}
