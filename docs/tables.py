@@ -6,7 +6,7 @@ A table stands between a comment that says what it shows and `<!-- end -->`:
     rows: flowers                   # of docs/results/flowers.csv, as `nasdistill report RUN... --csv` writes it
     title: network                  # above the first column
     stages: {alone: WRN alone, other-recipe/by32: WRN taught}   # a line for each, and what it is called
-    columns: [parameters, selected, each seed, over alone]
+    columns: [parameters, selected, each seed, over alone]      # or `over the one before`
     -->
 
 or, of a sweep, what a swept value is worth, see `benchmarks.paired_points`:
@@ -39,6 +39,7 @@ FOLDER = Path(__file__).parent
 TABLE = re.compile(r"(<!-- table:\n(.*?)-->\n).*?(<!-- end -->)", re.DOTALL)
 OVER = "over "
 """Begins a column of paired differences, and is followed by the stage that they are to."""
+BEFORE = "the one before"
 
 COLUMNS: Mapping[str, Callable[[StageSummary], str]] = {
     **{kind: lambda stage, kind=kind: words.spread(stage.accuracy(kind)) for kind in ACCURACIES},
@@ -71,13 +72,14 @@ def table(asked: Mapping[str, Any]) -> str:
     if "paired" in asked:
         return _paired(asked["rows"], asked["paired"], asked["stage"], asked.get("names", {}))
     stages = read(asked["rows"])
-    lines = [
-        (name, *(_cell(stages[stage], column, stages) for column in asked["columns"]))
-        for stage, name in asked["stages"].items()
-    ]
+    lines = []
+    for stage, name in asked["stages"].items():
+        stages.setdefault(BEFORE, stages[stage])  # the first has none
+        lines.append((name, *(_cell(stages[stage], column, stages) for column in asked["columns"])))
+        stages[BEFORE] = stages[stage]
+    named = {BEFORE: BEFORE, **asked["stages"]}
     names = [
-        OVER + asked["stages"][column.removeprefix(OVER)] if column.startswith(OVER) else column
-        for column in asked["columns"]
+        OVER + named[column.removeprefix(OVER)] if column.startswith(OVER) else column for column in asked["columns"]
     ]
     return _markdown((asked["title"], *names), lines)
 

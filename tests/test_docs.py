@@ -123,13 +123,13 @@ def test_a_table_has_means_and_paired_intervals(tmp_path: Path, monkeypatch: pyt
     lines = [f"small,{stage},train,{seed},,,{value},,1200,,,3\n" for stage, seed, value in rows]
     (tmp_path / "results/two.csv").write_text(header + "".join(lines))
     asked = "rows: two\ntitle: network\nstages: {alone: alone, small/taught: taught}\n"
-    page = f"<!-- table:\n{asked}columns: [parameters, selected, each seed, over alone]\n-->\nold\n<!-- end -->\n"
+    page = f"<!-- table:\n{asked}columns: [parameters, selected, each seed, over alone, over the one before]\n-->\nold\n<!-- end -->\n"
     assert tables.rendered(page).splitlines()[6:] == [
         "",
-        "| network | parameters | selected | each seed | over alone |",
-        "| --- | ---: | ---: | ---: | ---: |",
-        "| alone | 1,200 | 81.00 ± 1.41 | 80.00, 82.00 |  |",
-        "| taught | 1,200 | 83.00 ± 2.83 | 81.00, 85.00 | +2.00 (-10.71 to +14.71) |",
+        "| network | parameters | selected | each seed | over alone | over the one before |",
+        "| --- | ---: | ---: | ---: | ---: | ---: |",
+        "| alone | 1,200 | 81.00 ± 1.41 | 80.00, 82.00 |  |  |",
+        f"| taught | 1,200 | 83.00 ± 2.83 | 81.00, 85.00 | {' | '.join(2 * ['+2.00 (-10.71 to +14.71)'])} |",
         "",
         "<!-- end -->",
     ]
