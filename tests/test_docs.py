@@ -123,7 +123,8 @@ def test_a_table_has_means_and_paired_intervals(tmp_path: Path, monkeypatch: pyt
     lines = [f"small,{stage},train,{seed},,,{value},,1200,,,3\n" for stage, seed, value in rows]
     (tmp_path / "results/two.csv").write_text(header + "".join(lines))
     asked = "rows: two\ntitle: network\nstages: {alone: alone, small/taught: taught}\n"
-    page = f"<!-- table:\n{asked}columns: [parameters, selected, each seed, over alone, over the one before]\n-->\nold\n<!-- end -->\n"
+    asked += "columns: [parameters, selected, each seed, over alone, over the one before]\n"
+    page = f"<!-- table:\n{asked}-->\nold\n<!-- end -->\n"
     assert tables.rendered(page).splitlines()[6:] == [
         "",
         "| network | parameters | selected | each seed | over alone | over the one before |",
