@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+import shlex
 import sys
 from pathlib import Path
 
@@ -208,6 +210,18 @@ def test_every_recipe_that_comes_along_is_valid_and_has_a_header() -> None:
         text = path.read_text()
         assert text.startswith("#"), f"{path.name} tells neither source, command nor expected result"
         assert parse(text).data["name"] == path.stem
+
+
+def test_what_a_header_calls_smaller_is_valid() -> None:
+    for path in resources.recipes().glob("*.yaml"):
+        header = path.read_text().partition("\nname:")[0].replace("\\\n#", "")
+        told = re.search(r"^# Smaller: +(.*(?:\n#    .*)*)", header, re.MULTILINE)
+        if told is None:
+            continue
+        line = re.sub("--only [^ ]+", "", told[1].replace("\n#", ""))
+        named = re.search(r"nasdistill run ([\w-]+)", line)
+        words = [word.rstrip(",;.") for word in shlex.split(line)]
+        load_recipe(named[1] if named else path.stem, [word for word in words if re.match(r"[a-z][\w.,-]*=", word)])
 
 
 def test_a_recipes_budget_is_that_of_the_stages_that_give_none(tmp_path: Path) -> None:
