@@ -67,7 +67,7 @@ class Convolutional(Generator):
         network = ConvolutionalGenerator(
             numbers,
             self.channels,
-            [(-(-shape[1] // by), -(-shape[2] // by)) for by in (4, 2, 1)],
+            growing_sizes(shape),
             shape[0],
             self.slope,
             kernel=(3, 3),
@@ -170,11 +170,16 @@ class Embeddings(Generator):
         return ConvolutionalGenerator(
             self.latents,
             self.channels,
-            [(1, -(-shape[2] // by)) for by in (4, 2, 1)],
+            growing_sizes(shape),
             self.width,
             self.slope,
             kernel=(1, 3),
         )
+
+
+def growing_sizes(shape: Shape) -> list[tuple[int, int]]:
+    """Height and width of three maps: a quarter of the image's, half of them, and the image's own, rounded up."""
+    return [(-(-shape[1] // by), -(-shape[2] // by)) for by in (4, 2, 1)]
 
 
 class ConvolutionalGenerator(nn.Sequential):

@@ -11,7 +11,7 @@ from torch.nn import functional
 
 from nasdistill.data.base import Shape
 from nasdistill.zero_shot.generators import GENERATORS, Generator
-from nasdistill.zero_shot.generators.convolutional import ConvolutionalGenerator
+from nasdistill.zero_shot.generators.convolutional import ConvolutionalGenerator, growing_sizes
 from nasdistill.zero_shot.of_one_batch import NoisyLayers
 
 
@@ -43,9 +43,8 @@ class NoisyLayer(Generator):
         return 0
 
     def build(self, shape: Shape, images: int, classes: int) -> nn.Module:
-        sizes = [(-(-shape[1] // by), -(-shape[2] // by)) for by in (4, 2, 1)]
         layers = ConvolutionalGenerator(
-            self.width, self.channels, sizes, shape[0], self.slope, kernel=(3, 3), sigmoid=True
+            self.width, self.channels, growing_sizes(shape), shape[0], self.slope, kernel=(3, 3), sigmoid=True
         )
         return NoisyGenerator(NoisyLayers(-(-images // classes), classes, classes, self.width), layers, classes)
 
