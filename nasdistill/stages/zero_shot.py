@@ -93,14 +93,16 @@ class ZeroShot(FromAnyWeights, ZeroShotOptions, Stage):
     default_data: ClassVar[str] = "none"
 
     def foresee(self, specs: Specs, context: Context) -> NetworkSpec | None:
+        from nasdistill.distill.teacher import Teacher
         from nasdistill.models.foresight import tentatively
+        from nasdistill.zero_shot.foresight import check_generation
 
         field, name = self.teacher_fields[0]
         first = spec_for(field, name, specs, context)
         if first is None:
             return None
         self._check_test_images(first, context)
-        found: list[NetworkSpec] = []
+        found: dict[Place, NetworkSpec] = {}
 
         def of_one_kind(field: Place, value: str | dict[str, Any]) -> NetworkSpec | None:
             spec = spec_for(field, value, specs, context, first)
@@ -109,14 +111,21 @@ class ZeroShot(FromAnyWeights, ZeroShotOptions, Stage):
             _check_alike(field, value, spec, first)
             if field == "student" and self.fresh:
                 spec = untrained(spec)
-            found.append(matched_spec(field, value, spec, self._names([*found, spec], context), context, self.classes))
-            return found[-1]
+            names = self._names([*found.values(), spec], context)
+            found[field] = matched_spec(field, value, spec, names, context, self.classes)
+            return found[field]
 
         spec = self.foresee_pair(self.objectives, of_one_kind)
-        if spec is not None:
-            with tentatively():
-                self._share(first, spec.build(), [first.build() for _ in self.teachers])
-        return spec and _taught_by(found[0], spec)
+        with tentatively():
+            teachers = [found.get(place, first).build() for place, _ in self.teacher_fields]
+            if spec is not None:
+                self._share(first, spec.build(), teachers)
+            if all(place in found for place, _ in self.teacher_fields):
+                check_generation(
+                    *(self.generator, self.generator_losses, self, [Teacher(each) for each in teachers]),
+                    *(first.shape, first.classes, first.normalisation),
+                )
+        return spec and _taught_by(found[field], spec)
 
     def run(self, inputs: Inputs, context: Context) -> Outcome:
         import torch

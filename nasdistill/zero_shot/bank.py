@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 
+from nasdistill.data.base import Normalisation
 from nasdistill.data.loaders import scale_and_shift
 from nasdistill.data.seeds import generator_for
 from nasdistill.errors import DamagedFile, UserError
@@ -15,8 +16,24 @@ from nasdistill.training.checkpoints import KEPT, Checkpoints
 from nasdistill.training.engine import Engine
 from nasdistill.training.processes import all_gather
 from nasdistill.zero_shot.generation import Generation
+from nasdistill.zero_shot.generators import Generator
 
 WHITE = 255
+
+
+def check_rememberable(generator: Generator, normalisation: Normalisation | None) -> None:
+    """Refuse what a bank could not hold.
+
+    Raises:
+        UserError: nobody knows the images' normalisation, or the generator makes no images.
+    """
+    if generator.makes_embeddings:
+        raise UserError(f"a bank remembers images in 8 bits, and {generator.registered_name!r} makes embeddings")
+    if normalisation is None:
+        raise UserError(
+            "a bank remembers images in 8 bits, and nobody knows what the teacher's images were normalised with; "
+            "import it with its normalisation"
+        )
 
 
 class Bank:
@@ -35,20 +52,14 @@ class Bank:
         checkpoints: the files lie in their folder's `bank`.
 
     Raises:
-        UserError: nobody knows the normalisation, or it makes no images.
+        UserError: see `check_rememberable`.
     """
 
     def __init__(
         self, size: int, share: float, generation: Generation, engine: Engine, checkpoints: Checkpoints
     ) -> None:
-        if generation.component.makes_embeddings:
-            name = generation.component.registered_name
-            raise UserError(f"a bank remembers images in 8 bits, and {name!r} makes embeddings")
-        if generation.normalisation is None:
-            raise UserError(
-                "a bank remembers images in 8 bits, and nobody knows what the teacher's images were normalised with; "
-                "import it with its normalisation"
-            )
+        check_rememberable(generation.component, generation.normalisation)
+        assert generation.normalisation is not None
         self.size = size
         self.share = share
         self._memory_format = engine.memory_format

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import nn
@@ -14,13 +14,64 @@ from nasdistill.data.base import Normalisation, Shape
 from nasdistill.data.seeds import derived_seed, generator_for
 from nasdistill.distill.objectives import Outputs
 from nasdistill.distill.teacher import Teacher, TeacherEnsemble, bindings
-from nasdistill.errors import UserError, found_at
+from nasdistill.errors import SpecError, UserError, found_at
 from nasdistill.models.ensemble import Average
 from nasdistill.models.renormalisation import renormalisation
 from nasdistill.training.losses import checked_loss
 from nasdistill.zero_shot.generator_losses import GeneratorLoss, GeneratorTerm, Pseudo, Remembering
 from nasdistill.zero_shot.generators import Generator
 from nasdistill.zero_shot.of_one_batch import LearnedLatents
+
+
+class BoundLoss(NamedTuple):
+    """A loss of the sum, its term, and which of the teachers' outputs that reads, see `bindings`."""
+
+    loss: GeneratorLoss
+    term: GeneratorTerm
+    place: int
+    weight: float
+
+
+def bound_losses(losses: Sequence[GeneratorLoss], teachers: Sequence[Teacher], shape: Shape) -> list[BoundLoss]:
+    """The losses bound to the teachers, those of weight 0 left out; weights are multiplied by the teachers' shares.
+
+    Raises:
+        SpecError: a loss does not apply to a teacher.
+    """
+    total = sum(teacher.weight for teacher in teachers)
+    counting = [loss for loss in losses if loss.weight]
+    with found_at("generator_losses"):
+        return [
+            BoundLoss(loss, term, place, loss.weight * teachers[place - 1].weight / total if place else loss.weight)
+            for loss, term, place in bindings(counting, lambda each, teacher: each.bind(teacher, shape), teachers)
+        ]
+
+
+def built(
+    generator: Generator,
+    batch_size: int,
+    shape: Shape,
+    classes: int,
+    normalisation: Normalisation | None,
+    latent_speed: float,
+) -> nn.Module:
+    """The generator's network; arguments as of `Generation`.
+
+    Raises:
+        SpecError: at an option of the stage: it makes no such images, has no latents that could learn, or makes pixels
+            that nobody knows how to normalise.
+    """
+    if latent_speed and not generator.latent(shape):
+        raise SpecError(
+            f"the generator {generator.registered_name!r} has no latents that could learn", ("latent_speed",)
+        )
+    with found_at("generator"):
+        if generator.makes_pixels and normalisation is None:
+            raise UserError(
+                "the generator makes pixels, and nobody knows what the teacher's images were normalised with; "
+                "import it with its normalisation"
+            )
+        return generator.build(shape, batch_size, classes)
 
 
 class Generation(nn.Module):
@@ -69,29 +120,16 @@ class Generation(nn.Module):
         self.classes = classes
         self.normalisation = normalisation
         self.augmentations = tuple(augmentations)
-        self.generator = generator.build(shape, batch_size, classes)
+        self.generator = built(generator, batch_size, shape, classes, normalisation, latent_speed)
         numbers = generator.latent(shape)
-        if latent_speed and not numbers:
-            raise UserError(f"the generator {generator.registered_name!r} has no latents that could learn")
         self._learned = LearnedLatents(batch_size, numbers, latent_speed) if latent_speed else nn.Identity()
-        if generator.makes_pixels and normalisation is None:
-            raise UserError(
-                "the generator makes pixels, and nobody knows what the teacher's images were normalised with; "
-                "import it with its normalisation"
-            )
         pixels = Normalisation(mean=(0.0,) * shape[0], std=(1.0,) * shape[0])
         self._normalise = renormalisation(pixels if generator.makes_pixels else None, normalisation)
         self._student = (student,)  # in a tuple, so that it does not become a module of this one
 
-        total = sum(teacher.weight for teacher in teachers)
-        self._terms: list[tuple[GeneratorLoss, GeneratorTerm, int, float]] = []
-        counting = [loss for loss in losses if loss.weight]
-        self._asks_student = any(loss.asks_student for loss in counting)
-        with found_at("generator_losses"):
-            for loss, term, place in bindings(counting, lambda each, teacher: each.bind(teacher, shape), teachers):
-                weight = loss.weight * teachers[place - 1].weight / total if place else loss.weight
-                self._terms.append((loss, term, place, weight))
-        terms = [(term, place) for _loss, term, place, _weight in self._terms]
+        self._losses = bound_losses(losses, teachers, shape)
+        self._asks_student = any(each.loss.asks_student for each in self._losses)
+        terms = [(each.term, each.place) for each in self._losses]
         self._remembering = nn.ModuleList(
             term.loss for term, _place in terms if isinstance(term.loss, nn.Module)
         )  # so that what these losses remember moves along
@@ -149,7 +187,7 @@ class Generation(nn.Module):
         teacher_outputs = self.teacher_ensemble(images)
         student = self._student[0](images).float() if self._asks_student else None
         named: dict[str, torch.Tensor] = {}
-        for loss, term, place, weight in self._terms:
+        for loss, term, place, weight in self._losses:
             name = loss.registered_name
             pseudo = Pseudo(images, targets, student, teacher_outputs[place], partial(self._ask, place))
             found = term.loss(pseudo)

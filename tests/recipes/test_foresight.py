@@ -35,6 +35,11 @@ def taught(*objectives: Any, student: Any = "mlp-8", teacher: Any = "teacher", *
     return stage("student", "distill", student=student, teacher=teacher, objectives=objectives, **options)
 
 
+def transferred(*losses: Any, **options: Any) -> str:
+    given = {"student": "mlp-8", "teacher": "teacher", "objectives": ["divergence"], "generator_losses": losses}
+    return stage("student", "zero-shot", **given, **options)
+
+
 TEACHER = stage("teacher", "train", model="wrn-10-1")
 SEARCH = stage("found", "search", space="darts-tiny", epochs=1)
 SMALL = {"name": "darts-v2", "channels": 4, "cells": 3}
@@ -80,6 +85,21 @@ def refusal(recipe: Recipe, out: Path) -> str:
             [TEACHER, stage("hinted", "hints", student="wrn-16-1", teacher="teacher", pair=["group7", "groups.1"])],
             "hinted.pair",
             "hints: the student has no module 'group7'",
+        ),
+        (
+            [stage("teacher", "train", model="mlp-8"), transferred("batch-norm", "adversarial")],
+            "student.generator_losses",
+            "batch-norm: the teacher has no batch norm, which would remember the statistics of its training images",
+        ),
+        (
+            [TEACHER, transferred({"name": "activation", "point": "group9"})],
+            "student.generator_losses",
+            "activation: the teacher has no module 'group9'",
+        ),
+        (
+            [TEACHER, transferred("adversarial", generator={"name": "noisy-layer"}, latent_speed=1)],
+            "student.latent_speed",
+            "the generator 'noisy-layer' has no latents that could learn",
         ),
         ([TEACHER, stage("binary", "binarise", network="mlp-8")], "binary.network", "there is nothing to make binary"),
         ([TEACHER, stage("vit", "train", model="torchvision:vit_b_16")], "vit.model", "torchvision:vit_b_16 does not "),

@@ -14,8 +14,10 @@ from torch.nn import functional
 
 from nasdistill import interrupts
 from nasdistill.data.base import Normalisation, Shape
+from nasdistill.distill.teacher import Teacher
 from nasdistill.errors import Interrupted, SpecError, UserError
 from nasdistill.zero_shot.generation import Generation
+from nasdistill.zero_shot.generator_losses import GENERATOR_LOSSES
 from nasdistill.zero_shot.generators import GENERATORS
 from nasdistill.zero_shot.generators.pixels import PixelGenerator
 from tests.together import torchrun
@@ -198,6 +200,32 @@ def test_a_sigmoid_ends_in_pixels_which_are_normalised(tmp_path: Path) -> None:
         with pytest.raises(SpecError, match="ends with it, and has no last batch norm") as error:
             GENERATORS.parse({"name": "convolutional", "sigmoid": True, **wrong})
         assert error.value.path == tuple(wrong)
+
+
+@pytest.mark.parametrize("name", [name for name in GENERATORS.names() if name != "embeddings"])
+def test_statistics_of_batch_norms_reach_every_generator_of_images(name: str) -> None:
+    """A step of descent brings what the teacher's batch norms read nearer to what they remember."""
+    shape: Shape = (1, 1, 64) if name == "waveform" else (1, 8, 8)
+    torch.manual_seed(0)
+    teacher = nn.Sequential(nn.BatchNorm2d(1), nn.Conv2d(1, 2, 1), nn.BatchNorm2d(2), nn.Flatten())
+    teacher.append(nn.Linear(2 * 64, 3))
+    for norm in (teacher[0], teacher[2]):  # else the distance is 0 at first, where it has no gradient
+        norm.running_mean.fill_(2)  # type: ignore[union-attr, operator]
+        norm.running_var.fill_(9)  # type: ignore[union-attr, operator]
+    made = Generation(
+        *(GENERATORS.parse(name), 6, nn.Identity(), [Teacher(teacher)], [GENERATOR_LOSSES.parse("batch-norm")]),
+        *(shape, 3),
+        normalisation=KNOWN,
+    )
+    optimizer = torch.optim.SGD(made.parameters(), lr=1e-4)
+    distances = []
+    for _ in range(2):
+        optimizer.zero_grad()
+        loss = made(*made.sample(SEED))["batch-norm"]
+        distances.append(float(loss.detach()))
+        loss.backward()
+        optimizer.step()
+    assert distances[1] < distances[0]
 
 
 def pixel_loop(**settings: Any) -> Loop:
