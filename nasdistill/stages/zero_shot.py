@@ -123,7 +123,7 @@ class ZeroShot(FromAnyWeights, ZeroShotOptions, Stage):
             if all(place in found for place, _ in self.teacher_fields):
                 check_generation(
                     *(self.generator, self.generator_losses, self, [Teacher(each) for each in teachers]),
-                    *(first.shape, first.classes, first.normalisation),
+                    *(first.shape, first.classes, found[field].labels, first.normalisation),
                 )
         return spec and _taught_by(found[field], spec)
 
@@ -175,6 +175,7 @@ class ZeroShot(FromAnyWeights, ZeroShotOptions, Stage):
             self.generator_losses,
             first.shape,
             first.classes,
+            labels=first.labels,
             normalisation=first.normalisation,
             average=self.average,
             augmentations=self.augmentations,

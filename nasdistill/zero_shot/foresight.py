@@ -22,6 +22,7 @@ def check_generation(
     teachers: Sequence[Teacher],
     shape: Shape,
     classes: int,
+    labels: Sequence[str] | None,
     normalisation: Normalisation | None,
 ) -> None:
     """Build the generator and bind its losses to the teachers, whose weights do not matter.
@@ -32,7 +33,7 @@ def check_generation(
         SpecError: at an option of the stage: the generator makes no such images, a loss does not apply to a teacher, or
             a bank cannot hold what is made.
     """
-    built(generator, settings.batch_size, shape, classes, normalisation, settings.latent_speed)
+    built(generator, settings.batch_size, shape, classes, labels, normalisation, settings.latent_speed)
     for each in bound_losses(losses, teachers, shape):
         with found_at("generator_losses", by=each.loss.registered_name):
             Taps(teachers[max(each.place - 1, 0)].network, each.term.teacher_points, "teacher")

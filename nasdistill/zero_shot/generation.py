@@ -52,14 +52,15 @@ def built(
     batch_size: int,
     shape: Shape,
     classes: int,
+    labels: Sequence[str] | None,
     normalisation: Normalisation | None,
     latent_speed: float,
 ) -> nn.Module:
     """The generator's network; arguments as of `Generation`.
 
     Raises:
-        SpecError: at an option of the stage: it makes no such images, has no latents that could learn, or makes pixels
-            that nobody knows how to normalise.
+        SpecError: at an option of the stage: it makes no such images, or of no such classes, has no latents that could
+            learn, or makes pixels that nobody knows how to normalise.
     """
     if latent_speed and not generator.latent(shape):
         raise SpecError(
@@ -71,6 +72,7 @@ def built(
                 "the generator makes pixels, and nobody knows what the teacher's images were normalised with; "
                 "import it with its normalisation"
             )
+        generator.check_classes(classes, labels)
         return generator.build(shape, batch_size, classes)
 
 
@@ -88,6 +90,7 @@ class Generation(nn.Module):
         losses: those of weight 0 are left out.
         shape: channels, height and width of the images.
         classes: of the networks.
+        labels: names of the classes, in order; None where they are not known.
         normalisation: of the images; None where it is not known.
         average: of several teachers, see `nasdistill.models.ensemble.average_logits`.
         augmentations: of the images, drawn anew each time; of the kind that needs neither bytes, epochs nor labels.
@@ -108,6 +111,7 @@ class Generation(nn.Module):
         shape: Shape,
         classes: int,
         *,
+        labels: Sequence[str] | None = None,
         normalisation: Normalisation | None = None,
         average: Average = "probabilities",
         augmentations: Sequence[Augmentation] = (),
@@ -120,7 +124,7 @@ class Generation(nn.Module):
         self.classes = classes
         self.normalisation = normalisation
         self.augmentations = tuple(augmentations)
-        self.generator = built(generator, batch_size, shape, classes, normalisation, latent_speed)
+        self.generator = built(generator, batch_size, shape, classes, labels, normalisation, latent_speed)
         numbers = generator.latent(shape)
         self._learned = LearnedLatents(batch_size, numbers, latent_speed) if latent_speed else nn.Identity()
         pixels = Normalisation(mean=(0.0,) * shape[0], std=(1.0,) * shape[0])

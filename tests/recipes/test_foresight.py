@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 
@@ -151,6 +152,17 @@ def test_without_data_networks_are_compared_with_the_first_teacher(tmp_path: Pat
     told = refusal(recipe_of(student, data="none"), tmp_path / "out")
     sentence = "reads images of 1x16x16 in 10 classes, the first teacher images of 1x8x8 in 10 classes"
     assert told == f"wrong.yaml:4: stages.student.teacher.1: {large!r} {sentence}"
+
+
+def test_embeddings_that_are_too_few_are_refused_with_the_order_of_the_classes(tmp_path: Path) -> None:
+    file = tmp_path / "names.npy"
+    np.save(file, np.eye(7))
+    told = refusal(
+        recipe_of(TEACHER, transferred("class-prior", generator={"name": "noisy-layer", "embeddings": str(file)})),
+        tmp_path / "out",
+    )
+    order = "it must have one for each, in this order: '0', '1', '2', '3', '4' and 5 more"
+    assert told == f"wrong.yaml:5: stages.student.generator.embeddings: {file} has 7 rows for 10 classes; {order}"
 
 
 def test_an_adapted_network_is_what_later_stages_are_checked_with(tmp_path: Path) -> None:

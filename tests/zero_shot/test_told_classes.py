@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
@@ -64,22 +65,30 @@ def test_it_learns_to_make_the_classes_that_are_drawn(tmp_path: Path) -> None:
 
 
 def noisy_loop(**settings: Any) -> Loop:
-    generator = {"name": "noisy-layer", "width": 6, "channels": 4}
+    generator = {"name": "noisy-layer", "width": 6, "channels": 4, "embeddings": settings.pop("embeddings", None)}
     given = {"losses": ["class-prior"], "normalisation": KNOWN, **settings}
     return loop(network(1), network(2), generator=generator, **given)
 
 
-def test_a_noisy_layer_makes_one_image_of_each_class() -> None:
-    """Eight images of three classes: three layers, each as a linear layer of torch's; the last one makes two images."""
-    generation = noisy_loop().generation
+@pytest.mark.parametrize("numbers", [None, 5])
+def test_a_noisy_layer_makes_one_image_of_each_class(numbers: int | None, tmp_path: Path) -> None:
+    """Eight images of three classes: three layers, each as a linear layer of torch's; the last one makes two images.
+
+    They read one-hot rows, or those of a file.
+    """
+    table, file = torch.eye(CLASSES), None
+    if numbers is not None:
+        table, file = torch.randn(CLASSES, numbers), tmp_path / "names.npy"
+        np.save(file, table.numpy())
+    generation = noisy_loop(embeddings=file).generation
     generator = generation.generator
     _, targets = generation.sample(SEED, 0)
     assert [sorted(each.tolist()) for each in targets.split(CLASSES)[:2]] == [[0, 1, 2]] * 2
     assert len(set(targets.split(CLASSES)[2].tolist())) == 2
-    told = torch.eye(CLASSES)[targets]
+    told = table[targets]
     normed = (told - told.mean(0)) / (told.var(0, correction=0) + 1e-5).sqrt()
     noisy = generator.noisy
-    assert noisy.weight.shape == (3, CLASSES, 6)
+    assert noisy.weight.shape == (3, numbers or CLASSES, 6)
     rows = [
         functional.linear(part, weight.T, bias)
         for part, weight, bias in zip(normed.split(CLASSES), noisy.weight, noisy.bias, strict=True)

@@ -48,6 +48,16 @@ class Generator(Component):
             UserError: these networks cannot read it.
         """
 
+    def check_classes(self, classes: int, names: Sequence[str] | None) -> None:
+        """Refuse classes that it cannot be told; by default none are.
+
+        Args:
+            names: of the classes, in order; None where nobody knows them.
+
+        Raises:
+            SpecError: at an option of this generator.
+        """
+
     def build(self, shape: Shape, images: int, classes: int) -> nn.Module:
         """The network with freshly drawn weights from torch's global generator.
 
