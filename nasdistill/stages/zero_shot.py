@@ -180,6 +180,7 @@ class ZeroShot(FromAnyWeights, ZeroShotOptions, Stage):
             average=self.average,
             augmentations=self.augmentations,
             latent_speed=self.latent_speed,
+            best_images=self.images == "best",
         )
         test = self._test_images(first, context)
         course = transfer(task, generation, self, engine, context.seed, test, context.checkpoints(), context.records)

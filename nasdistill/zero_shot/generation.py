@@ -95,6 +95,7 @@ class Generation(nn.Module):
         average: of several teachers, see `nasdistill.models.ensemble.average_logits`.
         augmentations: of the images, drawn anew each time; of the kind that needs neither bytes, epochs nor labels.
         latent_speed: see `LearnedLatents`; 0 leaves latents as they are drawn.
+        best_images: see `outcome`.
 
     Raises:
         UserError: the generator makes no such images, or nobody knows how to normalise them, or a loss does not apply
@@ -116,6 +117,7 @@ class Generation(nn.Module):
         average: Average = "probabilities",
         augmentations: Sequence[Augmentation] = (),
         latent_speed: float = 0.0,
+        best_images: bool = False,
     ) -> None:
         super().__init__()
         self.component = generator
@@ -129,6 +131,8 @@ class Generation(nn.Module):
         self._learned = LearnedLatents(batch_size, numbers, latent_speed) if latent_speed else nn.Identity()
         pixels = Normalisation(mean=(0.0,) * shape[0], std=(1.0,) * shape[0])
         self._normalise = renormalisation(pixels if generator.makes_pixels else None, normalisation)
+        self._keeps_best = best_images
+        self._best: tuple[torch.Tensor, torch.Tensor] | None = None  # the least loss of a step, and its images
         self._student = (student,)  # in a tuple, so that it does not become a module of this one
 
         self._losses = bound_losses(losses, teachers, shape)
@@ -175,6 +179,15 @@ class Generation(nn.Module):
         normalised: torch.Tensor = self._normalise(made.float())
         return normalised
 
+    @torch.no_grad()
+    def outcome(self, latents: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+        """What the generator's steps on a pseudo-batch led to, [N, C, H, W], normalised: the images after the last of
+        them, or, with `best_images`, those that a step had its least loss on, of this process alone."""
+        if self._best is None:
+            return self.images(latents, targets)
+        images, self._best = self._best[1], None
+        return images
+
     def augmented(self, images: torch.Tensor) -> torch.Tensor:
         """Images, [N, C, H, W], as networks are to see them; those that were given where nothing augments them.
 
@@ -187,7 +200,8 @@ class Generation(nn.Module):
 
     def forward(self, latents: torch.Tensor, targets: torch.Tensor) -> dict[str, torch.Tensor]:
         """The named losses of the images that latents [N, latent] become, each weighted already."""
-        images = self.augmented(self.images(latents, targets))
+        made = self.images(latents, targets)
+        images = self.augmented(self.component.moved(made))
         teacher_outputs = self.teacher_ensemble(images)
         student = self._student[0](images).float() if self._asks_student else None
         named: dict[str, torch.Tensor] = {}
@@ -197,7 +211,16 @@ class Generation(nn.Module):
             found = term.loss(pseudo)
             value = weight * checked_loss(found, f"generator loss {name!r}", type(loss))
             named[name] = named[name] + value if name in named else value
+        if self._keeps_best:
+            self._keep(made.detach(), torch.stack([value.detach() for value in named.values()]).sum())
         return named
+
+    def _keep(self, images: torch.Tensor, loss: torch.Tensor) -> None:
+        """Remember the images if their loss is the least so far; the device is not waited for."""
+        if self._best is not None:
+            least, best = self._best
+            loss, images = torch.minimum(loss, least), torch.where(loss < least, images, best)
+        self._best = loss, images
 
     def _ask(self, place: int, images: torch.Tensor) -> Outputs:
         return self.teacher_ensemble(images)[place]

@@ -79,6 +79,12 @@ class TransferSettings(Options):
         description="let the latents of a pseudo-batch learn beside the generator, under Adam this many times as fast; "
         "5 in Fast with 10 steps, 1 in CMI; 0 leaves them as they were drawn, as published in 2019",
     )
+    images: Literal["last", "best"] = Field(
+        "last",
+        description="which images of a pseudo-batch the student sees and the bank remembers: those after the "
+        "generator's last step, as published in 2019, or those that a step had the least loss on, as in the code of "
+        "CMI, Fast and NAYER",
+    )
     bank: int = Field(
         0,
         ge=0,

@@ -90,8 +90,8 @@ def transfer(
     """Teach `task.network` on pseudo-images alone; afterwards it holds the last weights.
 
     In each iteration latents are drawn once. The generator takes its steps on them, through both networks; then the
-    student takes its steps on the images of the updated generator, about which the teachers are asked once, or after
-    the first step on what a bank remembers. The student is in training mode throughout. A transfer that was killed goes
+    student takes its steps on the images that these led to, about which the teachers are asked once, or after the first
+    step on what a bank remembers. The student is in training mode throughout. A transfer that was killed goes
     on from its last checkpoint and ends, on a CPU, with the same bits as an unbroken one.
 
     Source: Micaelli, Storkey, Zero-shot Knowledge Transfer via Adversarial Belief Matching (2019), algorithm 1, with
@@ -164,8 +164,8 @@ def transfer(
                         generator_losses = making(latents, targets)
                         generator_norm = engine.optimizer_step(generator_losses, making, generator_stepper, clip)
             life.end(course.done)
-            with torch.no_grad(), engine.autocast():
-                images = generation.images(latents, targets)
+            with engine.autocast():
+                images = generation.outcome(latents, targets)
             if bank is not None and course.done % settings.bank_every == 0:
                 bank.admit(images)
             place = (seed, course.done, engine.fabric.global_rank)

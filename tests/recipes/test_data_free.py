@@ -51,6 +51,12 @@ def test_the_generators_losses_have_their_published_weights(recipe: str, expecte
     assert {loss.registered_name: loss.weight for loss in settings(recipe).generator_losses} == expected
 
 
+@pytest.mark.parametrize("recipe", RECIPES)
+def test_images_are_of_the_best_step_where_the_papers_code_keeps_it(recipe: str) -> None:
+    expected = "best" if recipe.removeprefix("zero-shot-") in ("fast", "nayer", "cmi") else "last"
+    assert settings(recipe).images == expected
+
+
 def test_dafls_run_is_2000_epochs_of_120_batches() -> None:
     dafl = settings("zero-shot-dafl")
     assert dafl.pseudo_batches == 2000 * 120

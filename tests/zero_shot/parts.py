@@ -90,6 +90,7 @@ def loop(
         normalisation=normalisation,
         augmentations=resolved.augmentations,
         latent_speed=resolved.latent_speed,
+        best_images=resolved.images == "best",
     )
     return Loop(task, generation, resolved)
 

@@ -67,6 +67,7 @@ WAYS: dict[str, dict[str, Any]] = {
         "generator": {"name": "noisy-layer", "width": 6, "channels": 4},
         "losses": ["class-prior", {"name": "contrastive", "memory": 20, "embedding": 3}],
         "start_over_every": 3,
+        "images": "best",
         "bank": 16,
     },
 }

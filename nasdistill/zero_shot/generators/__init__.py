@@ -9,6 +9,7 @@ from nasdistill.data.base import Shape
 from nasdistill.registry import Component, Registry
 
 if TYPE_CHECKING:
+    import torch
     from torch import nn
 
 
@@ -47,6 +48,10 @@ class Generator(Component):
         Raises:
             UserError: these networks cannot read it.
         """
+
+    def moved(self, images: torch.Tensor) -> torch.Tensor:
+        """Images, [N, C, H, W], as the losses of one step see them; by default as they are. The student's never are."""
+        return images
 
     def check_classes(self, classes: int, names: Sequence[str] | None) -> None:
         """Refuse classes that it cannot be told; by default none are.

@@ -37,7 +37,13 @@ class Pixels(Generator):
         return math.prod(shape)
 
     def build(self, shape: Shape, images: int, classes: int) -> nn.Module:
-        return PixelGenerator(images, shape, self.jitter, self.flip)
+        return PixelGenerator(images, shape)
+
+    def moved(self, images: torch.Tensor) -> torch.Tensor:
+        # Drawn on the CPU from the generator that checkpoints hold.
+        if self.jitter:
+            images = images.roll(torch.randint(-self.jitter, self.jitter + 1, (2,)).tolist(), dims=(2, 3))
+        return images.flip(3) if self.flip and torch.rand(()) < 0.5 else images
 
 
 class PixelGenerator(nn.Module):
@@ -47,19 +53,10 @@ class PixelGenerator(nn.Module):
         offset: [images, C * H * W], what is learned, from 0 on: the images start as their latents.
     """
 
-    def __init__(self, images: int, shape: Shape, jitter: int, flip: bool) -> None:
+    def __init__(self, images: int, shape: Shape) -> None:
         super().__init__()
         self.shape = shape
         self.offset = nn.Parameter(torch.zeros(images, math.prod(shape)))
-        self.jitter = jitter
-        self.flip = flip
 
     def forward(self, latents: torch.Tensor) -> torch.Tensor:
-        images = (latents + self.offset).view(-1, *self.shape)
-        # Drawn on the CPU from the generator that checkpoints hold. Nothing moves where nothing is learned: the student
-        # sees the images as they are.
-        if self.jitter and torch.is_grad_enabled():
-            images = images.roll(torch.randint(-self.jitter, self.jitter + 1, (2,)).tolist(), dims=(2, 3))
-        if self.flip and torch.is_grad_enabled() and torch.rand(()) < 0.5:
-            images = images.flip(3)
-        return images
+        return (latents + self.offset).view(-1, *self.shape)
