@@ -38,7 +38,10 @@ class LearnedLoss(nn.Module):
         """Called once before training, on the device; also before training goes on from a checkpoint."""
 
     def begin_epoch(self, epoch: int) -> None:
-        """Called before the first step of an epoch, counted from 0, also where training goes on in the middle of it."""
+        """Called before the first step of an epoch, counted from 0, also where training goes on in the middle of it.
+
+        Where there are no epochs, as in zero-shot transfer, each pseudo-batch is one; see `Objective.counts_epochs`.
+        """
 
     def end_epoch(self) -> dict[str, float]:
         """Called at an epoch's end; returns what else there is to tell of it, by name."""

@@ -67,9 +67,10 @@ class ZeroShotOptions(FreshOptions, TeachingOptions, TransferSettings):
             if objective.needs_training_set:
                 problem = f"{objective.registered_name!r} looks at all training images, and here are none"
                 raise SpecError(problem, ("objectives", number))
-            if objective.warmup:
-                problem = "a warm-up counts epochs, and here are none"
-                raise SpecError(problem, ("objectives", number, "warmup"))
+            for option in objective.counts_epochs:
+                if getattr(objective, option):
+                    problem = f"`{option}` counts epochs, and here are none; 0 does without"
+                    raise SpecError(problem, ("objectives", number, option))
         return self
 
     def without_effect(self, facts: Facts) -> Iterator[tuple[str, str]]:

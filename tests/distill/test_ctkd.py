@@ -91,7 +91,7 @@ def test_the_strength_rises_as_half_a_cosine_and_stays() -> None:
     for epoch in range(1, 15):
         released = (math.cos(min(epoch, 10) * math.pi / 10) + 1) / 2 - 1
         assert -cosine_rise(epoch - 1, 10) == pytest.approx(released)
-    assert cosine_rise(0, 0.5) == 1
+    assert cosine_rise(0, 0.5) == cosine_rise(0, 0) == 1
     loss = adversary(lambda_max=0.5, curriculum=4)
     strengths = []
     for epoch in (0, 1, 3, 100):

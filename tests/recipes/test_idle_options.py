@@ -119,6 +119,7 @@ def stage_of(uses: str, **options: Any) -> Options:
         ("zero-shot", {"collapse_below": 0, "on_collapse": "stop"}, TEN, ["on_collapse"]),
         ("zero-shot", {"adapt_optimizer": "sgd"}, TEN, ["adapt_optimizer"]),
         ("zero-shot", {"generator": "pixels", "start_over_every": 5}, TEN, ["start_over_every"]),
+        ("zero-shot", {"objectives": [{"name": "ctkd", "curriculum": 0}]}, TEN, []),
         ("zero-shot", {"bank_every": 2, "bank_share": 0.5}, TEN, ["bank_every", "bank_share"]),
         ("zero-shot", {"bank": 1000, "bank_every": 2}, TEN, []),
         ("zero-shot", {"bank": 1000, "student_steps": {0: 1, 0.5: 1}}, TEN, ["bank"]),

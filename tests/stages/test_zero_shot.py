@@ -221,7 +221,12 @@ def test_a_trained_student_goes_on_from_its_weights(tmp_path: Path, data: Data, 
         (
             {"objectives": [{"name": "divergence", "warmup": 2}]},
             ("objectives", 0, "warmup"),
-            "a warm-up counts epochs, and here are none",
+            "`warmup` counts epochs, and here are none; 0 does without",
+        ),
+        (
+            {"objectives": ["divergence", "ctkd"]},
+            ("objectives", 1, "curriculum"),
+            "`curriculum` counts epochs, and here are none; 0 does without",
         ),
         (
             {"generator": "pixels", "adapt": "fomaml"},

@@ -74,6 +74,9 @@ class Objective(Component):
     needs_labels: ClassVar[bool] = False
     """Whether it has nothing to learn from images without labels, which are refused then."""
 
+    counts_epochs: ClassVar[tuple[str, ...]] = ("warmup",)
+    """Options that are numbers of epochs, 0 for none, so that they are refused where there are no epochs."""
+
     parts: ClassVar[tuple[str, ...]] = ()
     """Options that weigh the parts of which this objective is the sum; one at least is over 0."""
 

@@ -28,10 +28,11 @@ def cosine_rise(epoch: int, epochs: float) -> float:
 
     Args:
         epoch: counted from 0; the first is above 0 already.
+        epochs: of the rise; with none it is 1 throughout.
 
     Source: Li et al., Curriculum Temperature for Knowledge Distillation (2023), section 3.3, its released code.
     """
-    return (1 - math.cos(math.pi * min(1.0, (epoch + 1) / epochs))) / 2
+    return (1 - math.cos(math.pi * min(1.0, (epoch + 1) / epochs))) / 2 if epochs else 1.0
 
 
 @OBJECTIVES.register("ctkd")
@@ -47,12 +48,15 @@ class CurriculumTemperature(LogitObjective):
 
     source = "Li et al., Curriculum Temperature for Knowledge Distillation (2023), section 3, and its released code"
     replaces_labels = True
+    counts_epochs = ("warmup", "curriculum")
 
     weight: float = Field(0.9, ge=0, description="the a of (1-a)*CE(labels) + a*T^2*KL(teacher || student)")
     temperature_init: float = Field(1.0, gt=0, description="bound that T stays above")
     temperature_range: float = Field(20.0, gt=0, description="T stays below temperature_init + this")
     lambda_max: float = Field(1.0, gt=0, description="lambda at the end of its rise")
-    curriculum: float = Field(10.0, gt=0, description="epochs over which lambda rises from 0")
+    curriculum: float = Field(
+        10.0, ge=0, description="epochs over which lambda rises from 0; with 0 it is lambda_max throughout"
+    )
 
     def bind(self, student: nn.Module, teacher: nn.Module, shape: Shape) -> Term:
         return Term(AdversarialTemperature(self))
