@@ -93,6 +93,20 @@ class ZeroShot(FromAnyWeights, ZeroShotOptions, Stage):
     makes = "network"
     default_data: ClassVar[str] = "none"
 
+    def caveat(self) -> str | None:
+        generator = self.generator.registered_name
+        asking = [each.registered_name for each in self.generator_losses if each.weight and each.asks_classes]
+        if self.generator.told_classes and not asking:
+            return f"the generator {generator!r} is told classes, and no loss asks for them; `class-prior` does"
+        for_one_batch = self.generator.starts_over or self.start_over_every or self.adapt != "none" or self.latent_speed
+        if asking and not (self.generator.told_classes or for_one_batch):
+            return (
+                f"the generator {generator!r} is not told the classes that {asking[0]!r} asks for, and learns over all "
+                "pseudo-batches: unless it takes many steps on each, that loss only makes the teacher unsure; "
+                "`conditional` is told them, and `information-entropy` asks for all classes alike"
+            )
+        return None
+
     def foresee(self, specs: Specs, context: Context) -> NetworkSpec | None:
         from nasdistill.distill.teacher import Teacher
         from nasdistill.models.foresight import tentatively

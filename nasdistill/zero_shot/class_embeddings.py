@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from pathlib import Path
 
 import numpy as np
@@ -48,6 +49,8 @@ def read_embeddings(path: Path) -> torch.Tensor:
 
 def equal_rows(table: torch.Tensor) -> list[int]:
     """The places of rows that are all equal, of those that most often are; none where all rows differ."""
-    _rows, which, counts = table.unique(dim=0, return_inverse=True, return_counts=True)
-    most = int(counts.argmax())
-    return (which == most).nonzero().flatten().tolist() if counts[most] > 1 else []
+    places: dict[bytes, list[int]] = defaultdict(list)
+    for place, row in enumerate(table.numpy()):
+        places[row.tobytes()].append(place)
+    most = max(places.values(), key=len)
+    return most if len(most) > 1 else []

@@ -57,6 +57,11 @@ def test_images_are_of_the_best_step_where_the_papers_code_keeps_it(recipe: str)
     assert settings(recipe).images == expected
 
 
+@pytest.mark.parametrize("recipe", RECIPES)
+def test_generators_know_what_is_asked_of_them(recipe: str) -> None:
+    assert settings(recipe).caveat() is None
+
+
 def test_dafls_run_is_2000_epochs_of_120_batches() -> None:
     dafl = settings("zero-shot-dafl")
     assert dafl.pseudo_batches == 2000 * 120

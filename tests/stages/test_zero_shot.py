@@ -245,6 +245,36 @@ def test_wrong_options_are_named(options: dict[str, Any], path: tuple[str | int,
     assert problem in error.value.problem
 
 
+@pytest.mark.parametrize(
+    ("generator", "losses", "options", "told"),
+    [
+        ("convolutional", ["adversarial"], {}, None),
+        ("convolutional", ["information-entropy"], {}, None),
+        ("convolutional", ["class-prior"], {}, "'convolutional' is not told the classes that 'class-prior' asks for"),
+        ("convolutional", ["class-prior"], {"start_over_every": 1}, None),
+        ("convolutional", ["class-prior"], {"adapt": "reptile"}, None),
+        ("convolutional", ["class-prior"], {"latent_speed": 1}, None),
+        ("convolutional", ["adversarial", {"name": "class-prior", "weight": 0}], {}, None),
+        ("pixels", ["class-prior"], {}, None),
+        ("pixels", ["adversarial"], {}, None),
+        ("conditional", ["class-prior", "information-entropy"], {}, None),
+        ("conditional", ["adversarial"], {}, "'conditional' is told classes, and no loss asks for them"),
+        (
+            "noisy-layer",
+            ["adversarial", {"name": "class-prior", "weight": 0}],
+            {},
+            "'noisy-layer' is told classes, and no loss asks for them",
+        ),
+    ],
+)
+def test_a_generator_that_cannot_know_what_is_asked_of_it_is_told_by_the_plan(
+    generator: str, losses: list[Any], options: dict[str, Any], told: str | None
+) -> None:
+    given = {"student": "wrn-10-1", "teacher": "teacher", "generator": generator, "generator_losses": losses}
+    found = build(STAGES.get("zero-shot"), {**given, **options}).caveat()
+    assert found is None if told is None else found is not None and told in found
+
+
 def test_networks_and_test_images_that_do_not_fit_are_refused(tmp_path: Path, data: Data, teacher: Artifact) -> None:
     assert isinstance(data.test, ImageSet)
     wide = network_artifact(tmp_path / "wide", data, "wrn-10-1", shape=(3, 8, 8), normalisation=None)

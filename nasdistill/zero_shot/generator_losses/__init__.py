@@ -68,6 +68,9 @@ class GeneratorLoss(Component):
     asks_student: ClassVar[bool] = False
     """Whether it reads the student's outputs, so that gradients go through the student too."""
 
+    asks_classes: ClassVar[bool] = False
+    """Whether it asks for images of the classes that were drawn, `Pseudo.targets`."""
+
     weight: float = Field(1.0, ge=0, description="what this term is multiplied by in the sum")
 
     def without_effect(self, facts: Facts) -> Iterator[tuple[str, str]]:

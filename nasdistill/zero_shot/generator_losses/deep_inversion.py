@@ -27,6 +27,7 @@ class ClassPrior(GeneratorLoss):
     """
 
     source = "Yin et al., Dreaming to Distill: Data-Free Knowledge Transfer via DeepInversion (2020), equation 2"
+    asks_classes = True
 
     def loss(self, pseudo: Pseudo) -> torch.Tensor:
         return functional.cross_entropy(pseudo.teacher.logits, pseudo.targets)
