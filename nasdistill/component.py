@@ -6,23 +6,19 @@ import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, get_args
+from typing import Any, ClassVar, get_args
 
 from annotated_types import Le, Lt
-from pydantic import BaseModel, ConfigDict, PlainSerializer, model_validator
+from pydantic import BaseModel, ConfigDict, model_validator
 
 from nasdistill.errors import SpecError, found_at
 from nasdistill.numerals import whole_number
 from nasdistill.paths import all_located
-from nasdistill.storage import sha256_of
 
 LARGEST = 2**31 - 1
 """Of whole numbers in options: what every library below takes, and more than any of them means."""
 LARGEST_SEED = 2**32 - 1
 """What numpy takes."""
-
-FileContent = Annotated[Path, PlainSerializer(sha256_of, when_used="json")]
-"""Of an option: a file whose content decides results, wherever it lies; in plain data, and so in keys, its SHA-256."""
 
 
 @dataclass(frozen=True)

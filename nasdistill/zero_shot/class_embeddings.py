@@ -4,15 +4,20 @@ from __future__ import annotations
 
 from collections import defaultdict
 from pathlib import Path
+from typing import Annotated
 
 import numpy as np
 import torch
+from pydantic import PlainSerializer
 
 from nasdistill.data.numpy_files import is_array, read_array
 from nasdistill.errors import UserError, found_at
 from nasdistill.models.formats import format_of
 from nasdistill.models.reading import read_tensors
+from nasdistill.storage import sha256_of
 
+FileContent = Annotated[Path, PlainSerializer(sha256_of, when_used="json")]
+"""Of an option: a file whose content decides results, wherever it lies; in plain data, and so in keys, its SHA-256."""
 MOST_BYTES = 1 << 30
 
 

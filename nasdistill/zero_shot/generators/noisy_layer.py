@@ -11,11 +11,10 @@ from pydantic import Field, field_validator
 from torch import nn
 from torch.nn import functional
 
-from nasdistill.component import FileContent
 from nasdistill.data.base import Shape
 from nasdistill.errors import SpecError, found_at
 from nasdistill.words import some
-from nasdistill.zero_shot.class_embeddings import equal_rows, read_embeddings
+from nasdistill.zero_shot.class_embeddings import FileContent, equal_rows, read_embeddings
 from nasdistill.zero_shot.generators import GENERATORS, Generator
 from nasdistill.zero_shot.generators.convolutional import ConvolutionalGenerator, growing_sizes
 from nasdistill.zero_shot.of_one_batch import NoisyLayers
