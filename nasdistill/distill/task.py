@@ -55,7 +55,7 @@ class Distillation(Task):
         shape: channels, height and width of the images.
         normalisation: of the images; None where it is not known.
         average: of several teachers, see `nasdistill.models.ensemble.average_logits`.
-        auxiliary_weight: of the label term of the student's auxiliary head, if it has one.
+        auxiliary_weight: of the label term of the student's auxiliary head, if it has one that no objective teaches.
         label_smoothing: of that term.
 
     Raises:
@@ -100,6 +100,7 @@ class Distillation(Task):
         log.info(
             "the student minimises %s", " + ".join(f"{part.weight:g} * {name}" for name, part in self.terms.items())
         )
+        self._labels_teach_auxiliary = not any(part.objective.teaches_token for part in self.terms.values())
         self.learned = nn.ModuleDict(
             {name: part.term.loss for name, part in self.terms.items() if isinstance(part.term.loss, nn.Module)}
         )
@@ -114,7 +115,7 @@ class Distillation(Task):
             name: part.rise * part.weight * _checked(name, part, student, teacher_outputs[part.place], batch)
             for name, part in self.terms.items()
         }
-        if auxiliary is not None:
+        if auxiliary is not None and self._labels_teach_auxiliary:
             losses["auxiliary"] = self.auxiliary_weight * label_loss(auxiliary, batch, self.label_smoothing)
         self._report(student, teacher_outputs, batch)
         return losses

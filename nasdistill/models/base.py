@@ -31,8 +31,9 @@ class Model(Component):
 
     The network that `build` returns maps float images [N, C, H, W] to logits [N, classes]. It may declare
     `feature_points: tuple[str, ...]`, the module paths whose outputs attention transfer reads by default;
-    `forward_with_auxiliary(images) -> (logits, auxiliary_logits)` if it has an auxiliary head; and
-    `drop_path: float`, the probability that training raises over its course.
+    `forward_with_auxiliary(images) -> (logits, auxiliary_logits)` if it has an auxiliary head;
+    `distillation_point: str`, the module that puts out those auxiliary logits, if they are a distillation token's, with
+    which the network answers too; and `drop_path: float`, the probability that training raises over its course.
 
     Texts are images of 1x1xLENGTH whose values are the numbers of tokens.
     """

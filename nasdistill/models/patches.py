@@ -49,13 +49,18 @@ class VisionTransformer(PatchModel):
     """
 
     source: ClassVar[str] = (
-        "Touvron et al. 2021, Training data-efficient image transformers (arXiv:2012.12877), table 1; the mean over "
-        "patches of Beyer et al. 2022, Better plain ViT baselines (arXiv:2205.01580)"
+        "Touvron et al. 2021, Training data-efficient image transformers (arXiv:2012.12877), table 1 and section 4; "
+        "the mean over patches of Beyer et al. 2022, Better plain ViT baselines (arXiv:2205.01580)"
     )
     shorthand: ClassVar[str] = r"vit-(?P<width>\d+)-(?P<depth>\d+)"
 
     heads: int = Field(3, gt=0, description="of attention; must divide `width`")
     expansion: int = Field(4, gt=0, description="hidden units of a block's perceptron, as a multiple of `width`")
+    distillation_token: bool = Field(
+        False,
+        description="a token beside the patches with a classifier of its own, which the objective `token` teaches, or "
+        "else the labels, with `auxiliary_weight`; the logits are the mean of both classifiers'",
+    )
 
     @model_validator(mode="after")
     def _heads_divide(self) -> VisionTransformer:
@@ -66,7 +71,8 @@ class VisionTransformer(PatchModel):
     def build(self, shape: Shape, classes: int) -> nn.Module:
         grid = self.grid(shape)
         blocks = [AttentionBlock(self.width, self.heads, self.expansion) for _ in range(self.depth)]
-        return PatchNetwork(blocks, self.patch, self.width, grid, shape[0], classes, positions=True)
+        kind = PatchNetworkWithToken if self.distillation_token else PatchNetwork
+        return kind(blocks, self.patch, self.width, grid, shape[0], classes, positions=True)
 
 
 @MODELS.register("mixer")
@@ -150,6 +156,28 @@ class OnMaps(nn.Module):
         return torch.unflatten(outputs.transpose(1, 2), 2, maps.shape[2:])
 
 
+class OnMapsAndToken(nn.Module):
+    """A block of patches that reads and gives a map, as `OnMaps` does, and a token beside it, [N, 1, width].
+
+    The output of its part `maps` is the map alone, so that it can be looked at.
+    """
+
+    def __init__(self, block: nn.Module) -> None:
+        super().__init__()
+        self.block = block
+        self.maps = nn.Identity()
+
+    def forward(self, read: tuple[torch.Tensor, torch.Tensor]) -> tuple[torch.Tensor, torch.Tensor]:
+        maps, token = read
+        outputs = self.block(_in_a_row(maps, token)).transpose(1, 2)
+        return self.maps(torch.unflatten(outputs[:, :, :-1], 2, maps.shape[2:])), outputs[:, :, -1:].transpose(1, 2)
+
+
+def _in_a_row(maps: torch.Tensor, token: torch.Tensor) -> torch.Tensor:
+    """[N, width, rows, columns] and [N, 1, width] to [N, patches + 1, width], the token last."""
+    return torch.cat([maps.flatten(2).transpose(1, 2), token], dim=1)
+
+
 class PatchNetwork(nn.Module):
     """Patches, blocks, layer norm, mean over the patches, linear.
 
@@ -180,11 +208,61 @@ class PatchNetwork(nn.Module):
             nn.init.trunc_normal_(self.positions, std=_DEVIATION)
         for module in self.modules():
             if isinstance(module, nn.Linear):
-                nn.init.trunc_normal_(module.weight, std=_DEVIATION)
-                nn.init.zeros_(module.bias)
+                _draw(module)
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
-        maps = self.embedding(images)
-        maps = self.blocks(maps if self.positions is None else maps + self.positions)
+        maps = self.blocks(self.embedded(images))
         logits: torch.Tensor = self.classifier(self.norm(maps.flatten(2).transpose(1, 2)).mean(dim=1))
         return logits
+
+    def embedded(self, images: torch.Tensor) -> torch.Tensor:
+        """What the blocks read of the patches, [N, width, rows, columns]."""
+        maps: torch.Tensor = self.embedding(images)
+        return maps if self.positions is None else maps + self.positions
+
+
+class PatchNetworkWithToken(PatchNetwork):
+    """A learned token runs through the blocks beside the patches; the logits are the mean of both classifiers'.
+
+    Its position is part of it. The feature points are the maps of the patches, without the token. The weights that
+    `PatchNetwork` has too are drawn as there.
+    """
+
+    distillation_point = "token_classifier"
+
+    def __init__(
+        self,
+        blocks: Sequence[nn.Module],
+        patch: int,
+        width: int,
+        grid: tuple[int, int],
+        channels: int,
+        classes: int,
+        *,
+        positions: bool,
+    ) -> None:
+        super().__init__(blocks, patch, width, grid, channels, classes, positions=positions)
+        self.blocks = nn.Sequential(*map(OnMapsAndToken, blocks))
+        self.feature_points = tuple(f"{point}.maps" for point in self.feature_points)
+        self.token = nn.Parameter(torch.empty(1, 1, width))
+        self.token_classifier = nn.Linear(width, classes)
+        nn.init.trunc_normal_(self.token, std=_DEVIATION)
+        _draw(self.token_classifier)
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        logits, of_token = self.forward_with_auxiliary(images)
+        return (logits + of_token) / 2
+
+    def forward_with_auxiliary(self, images: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """The logits of the patches' classifier, and those of the token's."""
+        maps = self.embedded(images)
+        maps, token = self.blocks((maps, self.token.expand(maps.shape[0], -1, -1)))
+        outputs = self.norm(_in_a_row(maps, token))
+        of_token = self.token_classifier(outputs[:, -1])
+        # Last, so that what it reads is the network's embedding.
+        return self.classifier(outputs[:, :-1].mean(dim=1)), of_token
+
+
+def _draw(layer: nn.Linear) -> None:
+    nn.init.trunc_normal_(layer.weight, std=_DEVIATION)
+    nn.init.zeros_(layer.bias)

@@ -85,8 +85,12 @@ class TaughtOptions(TeachingOptions, ShownOptions, TrainingSettings):
         if self.views and self.views >= self.epochs:
             yield "views", f"all {self.epochs} epochs differ anyway"
         reads_labels = any(objective.registered_name == "cross-entropy" for objective in self._with_label_term())
-        if self.label_smoothing and not reads_labels and facts.auxiliary() is False:
+        token_is_taught = any(objective.teaches_token and objective.weight for objective in self.objectives)
+        if self.label_smoothing and not reads_labels and (token_is_taught or facts.auxiliary() is False):
             yield "label_smoothing", "the objectives leave no weight to the labels"
+        if token_is_taught:
+            for name in self.differs("auxiliary_weight"):
+                yield name, "an objective teaches the token, which learns nothing from the labels then"
 
     def _with_label_term(self) -> list[Any]:
         from nasdistill.distill.objectives.cross_entropy import with_label_term

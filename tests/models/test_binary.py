@@ -165,6 +165,14 @@ def test_an_auxiliary_head_stays_real() -> None:
     assert not any(isinstance(part, BinaryLayer) for part in network.get_submodule("auxiliary").modules())
 
 
+def test_both_classifiers_of_a_distilled_transformer_stay_real() -> None:
+    model = {"name": "vit-12-1", "distillation_token": True, "binary": "xnor"}
+    network = NetworkSpec(model=model, shape=(1, 8, 8), classes=3).build()
+    products = {path: part for path, part in network.named_modules() if isinstance(part, nn.Conv2d | nn.Linear)}
+    real = {path for path, part in products.items() if not isinstance(part, BinaryLayer)}
+    assert real == {"embedding", "token_classifier", "classifier"}
+
+
 class Attentive(nn.Module):
     """Attention's own projection is never called as a module, so nobody could make it binary."""
 

@@ -204,13 +204,14 @@ READS_23 = tuple(map(int, onnxruntime.__version__.split(".")[:2])) >= (1, 22)
     [
         ("mlp-8", 18),
         ("resnet-8", 20),
+        ({"name": "vit-12-1", "distillation_token": True}, 18),
         pytest.param(
             *("densenet-10-4", 23),
             marks=pytest.mark.skipif(not READS_23, reason="onnxruntime reads opset 23 from 1.22 on"),
         ),
     ],
 )
-def test_onnx_of_the_other_families_in_other_opsets(tmp_path: Path, model: str, opset: int) -> None:
+def test_onnx_of_the_other_families_in_other_opsets(tmp_path: Path, model: object, opset: int) -> None:
     spec = spec_of(model)
     told = EXPORTERS.parse({"name": "onnx", "opset": opset}).export(spec, spec.build(), tmp_path)
     assert told["difference"] < 1e-4

@@ -6,8 +6,11 @@ import pytest
 import torch
 from torch import nn
 
+from nasdistill.distill.matching import embedding_point
+from nasdistill.distill.taps import Taps
 from nasdistill.errors import SpecError, UserError
-from nasdistill.models.base import MODELS
+from nasdistill.models.adapted import with_outputs
+from nasdistill.models.base import MODELS, NetworkSpec
 from nasdistill.models.inspection import count_parameters
 from nasdistill.models.patches import AttentionBlock, MixerBlock
 
@@ -57,6 +60,52 @@ def test_feature_points_are_maps_of_the_patches_where_they_lie(name: str, points
     ((read, given),) = seen
     assert given.shape[2:] == (2, 4)
     assert torch.equal(read, given)
+
+
+def with_token(classes: int = 3) -> nn.Module:
+    torch.manual_seed(0)
+    model = MODELS.parse({"name": "vit-12-3", "distillation_token": True})
+    return model.build((1, 8, 16), classes)
+
+
+def test_a_token_runs_through_the_blocks_beside_the_patches_and_answers_with_them() -> None:
+    """Against the blocks one by one on plain rows of tokens, the token first."""
+    network = with_token()
+    nn.init.normal_(network.token)  # type: ignore[arg-type]
+    images = torch.randn(2, 1, 8, 16)
+    patches = (network.embedding(images) + network.positions).flatten(2).transpose(1, 2)  # type: ignore[operator]
+    tokens = torch.cat([network.token.expand(2, 1, 12), patches], 1)  # type: ignore[operator]
+    maps = []
+    for block in network.blocks:  # type: ignore[union-attr]
+        tokens = block.block(tokens)
+        maps.append(tokens[:, 1:].transpose(1, 2).reshape(2, 12, 2, 4))
+    normed = network.norm(tokens)  # type: ignore[operator]
+    of_patches = network.classifier(normed[:, 1:].mean(1))  # type: ignore[operator]
+    of_token = network.token_classifier(normed[:, 0])  # type: ignore[operator]
+    for found, expected in zip(network.forward_with_auxiliary(images), (of_patches, of_token), strict=True):  # type: ignore[operator]
+        torch.testing.assert_close(found, expected)
+    with Taps(network, network.feature_points) as features:  # type: ignore[arg-type]
+        torch.testing.assert_close(network(images), (of_patches + of_token) / 2)
+    for found, expected in zip(features.values(), maps, strict=True):
+        torch.testing.assert_close(found, expected)
+
+
+def test_a_token_adds_its_vector_and_a_classifier_and_leaves_the_other_weights_and_the_embedding() -> None:
+    network = with_token()
+    torch.manual_seed(0)
+    without = MODELS.parse("vit-12-3").build((1, 8, 16), 3)
+    state = network.state_dict()
+    assert all(torch.equal(value, state[name]) for name, value in without.state_dict().items())
+    assert count_parameters(network) - count_parameters(without) == 12 + 13 * 3
+    assert embedding_point(network, (1, 8, 16)) == "classifier:input"
+
+
+def test_fewer_classes_are_those_of_both_classifiers() -> None:
+    spec = NetworkSpec(model={"name": "vit-12-3", "distillation_token": True}, shape=(1, 8, 16), classes=3)
+    network = with_token()
+    _, fewer = with_outputs(spec, network, [2, 0])
+    images = torch.randn(2, 1, 8, 16)
+    torch.testing.assert_close(fewer(images), network(images)[:, [2, 0]])
 
 
 def test_what_does_not_divide_is_refused() -> None:

@@ -70,6 +70,13 @@ def stage_of(uses: str, **options: Any) -> Options:
         ),
         ("distill", {"objectives": ["ban"], "label_smoothing": 0.1}, EVEN, ["label_smoothing"]),
         ("distill", {"objectives": ["ban"], "label_smoothing": 0.1}, ODD, []),
+        (
+            "distill",
+            {"objectives": [{"name": "token", "weight": 1, "temperature": 2}], "label_smoothing": 0.1},
+            ODD,
+            ["label_smoothing", "objectives.0.temperature"],
+        ),
+        ("distill", {"objectives": ["token"], "auxiliary_weight": 0.3}, ODD, ["auxiliary_weight"]),
         ("distill", {"average": "logits"}, TEN, ["average"]),
         ("distill", {"teacher": ["one", "two"], "average": "logits", "teacher_weights": [1, 2]}, TEN, []),
         ("distill", {"views": 30}, TEN, ["views"]),

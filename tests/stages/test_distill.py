@@ -61,6 +61,21 @@ def test_the_artifact_holds_the_student_alone_and_what_it_scores(tmp_path: Path,
     assert read_json(folder / "history.json")["curves"]
 
 
+def test_a_distillation_token_is_kept_and_answers_with_the_other_classifier(
+    tmp_path: Path, data: Data, teacher: Artifact
+) -> None:
+    student = {"name": "vit-12-1", "patch": 2, "distillation_token": True}
+    metrics, folder = distill(tmp_path, data, teacher, student=student, objectives=["token"], show=[])
+    _, network = load_network(folder)
+    mean, std = data.normalisation.mean[0], data.normalisation.std[0]
+    with torch.no_grad():
+        both = network.forward_with_auxiliary((data.test.images / 255 - mean) / std)  # type: ignore[operator, union-attr]
+    predicted = (both[0] + both[1]).argmax(1)
+    correct = (predicted == data.test.labels).float().mean().item() * 100
+    assert metrics["accuracy"]["selected"] == pytest.approx(correct)
+    assert {"train/cross-entropy", "train/token"} <= set(read_json(folder / "history.json")["curves"])
+
+
 def test_a_trained_student_starts_from_its_weights(tmp_path: Path, data: Data, teacher: Artifact) -> None:
     start = network_artifact(tmp_path / "start", data, STUDENT)
     options = {"student": "start", "optimizer": {"name": "sgd", "lr": 1e-9, "weight_decay": 0}, "epochs": 1}

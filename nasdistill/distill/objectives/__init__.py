@@ -77,6 +77,9 @@ class Objective(Component):
     counts_epochs: ClassVar[tuple[str, ...]] = ("warmup",)
     """Options that are numbers of epochs, 0 for none, so that they are refused where there are no epochs."""
 
+    teaches_token: ClassVar[bool] = False
+    """Whether it teaches the student's distillation token, which learns nothing from the labels then."""
+
     parts: ClassVar[tuple[str, ...]] = ()
     """Options that weigh the parts of which this objective is the sum; one at least is over 0."""
 
