@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 from nasdistill.distill.objectives import OBJECTIVES, Objective
 from nasdistill.distill.taps import Taps
-from nasdistill.distill.teacher import Teacher, bindings
+from nasdistill.distill.teacher import Teacher, objective_bindings
 from nasdistill.models.base import NetworkSpec
 from nasdistill.models.foresight import tentatively
 
@@ -29,8 +29,6 @@ def _check_pair(objectives: str, student: str, teachers: tuple[str, ...]) -> Non
     ours, *theirs = [NetworkSpec.model_validate_json(spec) for spec in (student, *teachers)]
     with tentatively():
         learning, teaching = ours.build(), [Teacher(spec.build()) for spec in theirs]
-        for _objective, term, place in bindings(
-            parsed, lambda each, teacher: each.bind(learning, teacher, ours.shape), teaching
-        ):
+        for _objective, term, place in objective_bindings(parsed, learning, teaching, ours.shape):
             Taps(learning, term.student_points, "student")
             Taps(teaching[max(place - 1, 0)].network, term.teacher_points, "teacher")

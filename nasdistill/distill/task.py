@@ -14,7 +14,7 @@ from nasdistill.data.base import Normalisation, Shape
 from nasdistill.distill.learned import LearnedLoss, Preview
 from nasdistill.distill.objectives import Objective, Outputs, Term
 from nasdistill.distill.taps import Taps
-from nasdistill.distill.teacher import Teacher, TeacherEnsemble, bindings, unpacked
+from nasdistill.distill.teacher import Teacher, TeacherEnsemble, objective_bindings, unpacked
 from nasdistill.errors import UserError, found_at, written_at
 from nasdistill.models.ensemble import Average
 from nasdistill.training.batches import Batch, Batches
@@ -88,9 +88,7 @@ class Distillation(Task):
         if not counting:
             raise UserError("nothing is to be learned: every objective has weight 0")
         with found_at("objectives"):
-            for objective, term, place in bindings(
-                counting, lambda each, teacher: each.bind(network, teacher, shape), teachers
-            ):
+            for objective, term, place in objective_bindings(counting, network, teachers, shape):
                 share = teachers[place - 1].weight / total if place else 1.0
                 name = _unused(objective.registered_name, self.terms)
                 self.terms[name] = WeightedTerm(objective, term, place, share * objective.weight)

@@ -13,9 +13,9 @@ from torch import nn
 from nasdistill.component import Component
 from nasdistill.data.base import Normalisation, Shape
 from nasdistill.distill.folding import folded
-from nasdistill.distill.objectives import Outputs
+from nasdistill.distill.objectives import Objective, Outputs, Term
 from nasdistill.distill.taps import Taps
-from nasdistill.errors import found_at
+from nasdistill.errors import UserError, found_at
 from nasdistill.models.ensemble import Average, average_logits
 from nasdistill.models.renormalisation import renormalisation
 
@@ -98,6 +98,23 @@ def bindings(
                 yield loss, term, 0
                 break
             yield loss, term, 1 + number
+
+
+def objective_bindings(
+    objectives: Iterable[Objective], student: nn.Module, teachers: Sequence[Teacher], shape: Shape
+) -> Iterator[tuple[Objective, Term, int]]:
+    """`bindings` of objectives to a student.
+
+    Raises:
+        SpecError: an objective does not apply to the student and a teacher, or not to several.
+    """
+
+    def bind(objective: Objective, teacher: nn.Module) -> Term:
+        if objective.of_one_teacher and len(teachers) > 1:
+            raise UserError(f"it learns from one teacher alone, and here are {len(teachers)}")
+        return objective.bind(student, teacher, shape)
+
+    return bindings(objectives, bind, teachers)
 
 
 class TeacherEnsemble:

@@ -97,7 +97,7 @@ def test_kd_is_no_squared_error_of_probabilities_and_vanishes_with_the_teacher()
 
 def test_what_takes_its_weight_from_the_labels() -> None:
     """The Hinton form is (1-a)*CE + a*KD; the others are published beside a label term of 1."""
-    replacing = dict.fromkeys(("kd", "kd-mean", "logits-mse", "mlkd", "ctkd", "token"), True)
+    replacing = dict.fromkeys(("kd", "kd-mean", "logits-mse", "mlkd", "ctkd", "token", "simkd"), True)
     replacing |= dict.fromkeys(("kd-lambda", "dkd", "dist", "ttm", "wttm", "rld", "review", "ofa"), False)
     assert {name: OBJECTIVES.get(name).replaces_labels for name in replacing} == replacing
 

@@ -14,7 +14,7 @@ WEIGHTS = torch.tensor([0.25, 3.0, 0.5, 1.0, 0.75, 0.5], dtype=DOUBLE)
 LABELS = torch.tensor([0, 3, 3, 9, 1, 2])
 ALONE = ("cross-entropy", "kd", "kd-mean", "kd-lambda", "logits-mse", "dkd", "ban", "ban+label", "ttm", "wttm", "rld")
 TOGETHER = ("dist", "dkpp", "cwtm", "mlkd")
-ELSEWHERE = ("ctkd", "ofa", "token")  # whose tests have them weighed
+ELSEWHERE = ("ctkd", "ofa", "simkd", "token")  # whose tests have them weighed
 
 
 def weighed(name: str) -> float:

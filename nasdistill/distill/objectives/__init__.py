@@ -80,6 +80,9 @@ class Objective(Component):
     teaches_token: ClassVar[bool] = False
     """Whether it teaches the student's distillation token, which learns nothing from the labels then."""
 
+    of_one_teacher: ClassVar[bool] = False
+    """Whether it can learn from no more than one teacher."""
+
     parts: ClassVar[tuple[str, ...]] = ()
     """Options that weigh the parts of which this objective is the sum; one at least is over 0."""
 
