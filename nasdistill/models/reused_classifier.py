@@ -87,9 +87,10 @@ class ReusedClassifierNetwork(nn.Module):
 
     @torch.no_grad()
     def reuse(self, classifier: nn.Linear) -> None:
-        """Take on the weights of another classifier of the same shape."""
+        """Take on the weights of another classifier of the same shape, and train them no more."""
         self.classifier.weight.copy_(classifier.weight)
         self.classifier.bias.copy_(0 if classifier.bias is None else classifier.bias)
+        self.classifier.requires_grad_(False)
 
 
 def classifier_path(network: nn.Module, shape: Shape, whose: str) -> str:

@@ -193,6 +193,7 @@ class Teaches(TaughtBy, TaughtOptions, TrainsOnLabels):
         taught = self._cached(batches, task.teacher_ensemble, inputs, context) if self.cache_outputs else batches
         task.prepare(evaluation_batches(data.train, data, engine), context.replicate_seed)
         outcome = train_task(task, spec, self, context, taught, student)
+        student.requires_grad_(True)  # as it comes from the disk, whatever an objective froze
         outcome.metrics.update(write_attention(show, context, student, teachers, self.objectives))
         if not labelled:
             outcome.metrics["scored_by"] = "teacher"

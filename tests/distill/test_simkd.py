@@ -68,6 +68,10 @@ def test_the_student_comes_to_answer_as_its_teacher_with_its_very_classifier(tmp
     teacher = network("wrn-10-2", SHAPE, 1).eval()
     task = taught(teacher)
     optimizer = torch.optim.SGD(task.parameters(), lr=0.1, momentum=0.9, weight_decay=0.1)
+    assert {name for name, each in task.named_parameters() if not each.requires_grad} == {
+        "network.classifier.weight",
+        "network.classifier.bias",
+    }
     losses = train(task, list(batches(SHAPE).epoch(0)) * 30, optimizer, "simkd")
     assert losses[-1] < losses[0] / 2
     save_network(tmp_path, spec_of(), task.network)

@@ -76,6 +76,19 @@ def test_a_distillation_token_is_kept_and_answers_with_the_other_classifier(
     assert {"train/cross-entropy", "train/token"} <= set(read_json(folder / "history.json")["curves"])
 
 
+def test_a_reused_classifier_is_the_teachers_and_can_be_trained_on(
+    tmp_path: Path, data: Data, teacher: Artifact
+) -> None:
+    student = {"name": "reused-classifier", "model": "mlp-16", "features": 64}
+    options = {"student": student, "teacher": "teacher", "epochs": 1, "batch_size": 48, "show": []}
+    stage = build(STAGES.get("distill"), {**options, "objectives": ["simkd"]})
+    outcome = stage.run({"teacher": teacher}, context_in(tmp_path, data))
+    assert outcome.network is not None
+    ours, theirs = outcome.network.module.state_dict(), load_file(teacher.folder / "weights.safetensors")
+    assert torch.equal(ours["classifier.weight"], theirs["classifier.weight"])
+    assert all(parameter.requires_grad for parameter in outcome.network.module.parameters())
+
+
 def test_a_trained_student_starts_from_its_weights(tmp_path: Path, data: Data, teacher: Artifact) -> None:
     start = network_artifact(tmp_path / "start", data, STUDENT)
     options = {"student": "start", "optimizer": {"name": "sgd", "lr": 1e-9, "weight_decay": 0}, "epochs": 1}
