@@ -23,8 +23,8 @@ class SimKD(Objective):
 
     A mean over the batch and the embedding's values. The student is the model `reused-classifier`, whose classifier
     becomes the teacher's when this begins, and is not trained. The released code aligns maps in front of the pooling,
-    which few networks name; this is the paper's equation, of what the classifier reads. The weight and the lack of
-    labels are the released command's.
+    which few networks name; this aligns what the classifier reads. The weight and the lack of labels are the released
+    command's.
     """
 
     source = "Chen et al., Knowledge Distillation with the Reused Teacher Classifier (2022), section 3, and its code"
