@@ -99,6 +99,7 @@ class Distillation(Task):
             "the student minimises %s", " + ".join(f"{part.weight:g} * {name}" for name, part in self.terms.items())
         )
         self._labels_teach_auxiliary = not any(part.objective.teaches_token for part in self.terms.values())
+        self.leaves_weights = all(part.term.student_points for part in self.terms.values())
         self.learned = nn.ModuleDict(
             {name: part.term.loss for name, part in self.terms.items() if isinstance(part.term.loss, nn.Module)}
         )

@@ -10,7 +10,7 @@ import platform
 import sys
 from collections.abc import Mapping
 from contextlib import AbstractContextManager
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal, cast
 
 from pydantic import BeforeValidator, Field
 
@@ -184,6 +184,10 @@ class Engine:
 
             self.broadcast_buffers(module)
             keep_statistics_from_ddp(module)
+        if self.processes > 1:
+            # Only where it is needed, as torch's DDP then follows every gradient at every step.
+            options = cast(Any, self.fabric.strategy)._ddp_kwargs
+            options["find_unused_parameters"] = getattr(module, "leaves_weights", False)
         return self.fabric.setup(module, *optimizers)
 
     def autocast(self) -> AbstractContextManager[Any]:

@@ -22,6 +22,9 @@ if TYPE_CHECKING:
 class Task(nn.Module):
     """Base of all tasks: `network` is trained and kept; a method adds its teacher, regressors and terms beside it."""
 
+    leaves_weights = False
+    """Whether losses may send no gradient to some weights, as those on features send none to the classifier."""
+
     def __init__(self, network: nn.Module) -> None:
         super().__init__()
         self.network = network

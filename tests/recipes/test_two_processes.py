@@ -31,6 +31,8 @@ STAGES = {
     "train": "{uses: train, with: {model: wrn-10-1, batch_size: 32, epochs: 2, optimizer: {name: sgd, lr: 0.003}}}",
     "distil": "{uses: distill, with: {student: wrn-10-1, teacher: train, batch_size: 32, epochs: 2, optimizer: "
     "{name: sgd, lr: 0.001}, objectives: [kd, {name: attention, beta: 10}]}}",
+    "hint": "{uses: distill, with: {student: wrn-10-1, teacher: train, batch_size: 32, epochs: 1, optimizer: "
+    "{name: sgd, lr: 0.001}, objectives: [{name: cross-entropy, weight: 0}, {name: attention, beta: 10}]}}",
     "zero-shot": "{uses: zero-shot, with: {student: wrn-10-1, teacher: train, pseudo_batches: 4, batch_size: 32, "
     "student_steps: 2, watch_every: 2, evaluate_every: 2, optimizer: {name: sgd, lr: 0.001}, generator_optimizer: "
     "{name: sgd, lr: 0.001}, generator: {name: convolutional, latents: 8, channels: 8}}}",
