@@ -191,7 +191,13 @@ def check(source: Source, around: Collection[Key] = ()) -> Recipe:
     stages: dict[str, Stage] = {}
     entries: dict[str, int] = {}
     unseen: dict[str, str] = {}
+    made = {entry.name: entry.artifact for entry in settings.stages if entry.artifact is not None}
     for index, entry in enumerate(settings.stages):
+        if entry.artifact is not None:
+            if not any((Path(entry.artifact) / there).exists() for there in (MANIFEST, "stages")):
+                problem = f"{entry.artifact!r} is no artifact: it holds no {MANIFEST}"
+                raise source.error(("stages", index, "artifact"), problem)
+            continue
         if ("data",) in around or ("stages", index) in around:
             unseen[entry.name] = entry.uses
             continue
@@ -200,7 +206,7 @@ def check(source: Source, around: Collection[Key] = ()) -> Recipe:
         except SpecError as error:
             raise source.wrong(error, "stages", index, "uses") from None
         try:
-            options = _with_folders(kind, entry.options, {*(each.name for each in settings.stages), *stages})
+            options = _with_folders(kind, entry.options, {*(each.name for each in settings.stages), *stages}, made)
             if settings.budget is not None and "budget" in kind.model_fields:
                 options = {"budget": settings.budget, **options}
             written[entry.name] = build(kind, options)
@@ -237,10 +243,18 @@ def _options_key(entry: int) -> Key:
     return ("stages", entry, "with")
 
 
-def _with_folders(kind: type[Stage], options: Mapping[str, Any], stages: Container[str]) -> dict[str, Any]:
-    """A stage's options, in which what names an artifact's folder says where it lies."""
+def _with_folders(
+    kind: type[Stage], options: Mapping[str, Any], stages: Container[str], made: Mapping[str, str]
+) -> dict[str, Any]:
+    """A stage's options, in which what names an artifact's folder says where it lies.
+
+    Args:
+        made: the artifacts of stages that are left out.
+    """
 
     def is_folder(value: Any) -> bool:
+        if isinstance(value, str) and value in made:
+            return True
         if not isinstance(value, Written) or value in stages:
             return False
         if (value.start / value / MANIFEST).is_file():
@@ -255,7 +269,7 @@ def _with_folders(kind: type[Stage], options: Mapping[str, Any], stages: Contain
         value, several = options[field], isinstance(options[field], list)
         with found_at(field):
             items = [
-                str(artifact_in(located(each), reference.kind)) if is_folder(each) else each
+                str(artifact_in(located(made.get(each, each)), reference.kind)) if is_folder(each) else each
                 for each in (value if several else [value])
             ]
         found[field] = items if several else items[0]
@@ -363,7 +377,7 @@ def _step(current: Any, key: list[str | int], part: str, shown: str) -> list[str
         if part not in names:
             raise RecipeError(f"{shown}: {unknown('stage', part, names)}")
         return [names[part]]
-    if len(key) == 2 and key[0] == "stages" and part not in ("name", "uses", "with"):
+    if len(key) == 2 and key[0] == "stages" and part not in ("name", "uses", "with", "artifact"):
         return ["with", part]
     if isinstance(current, list):
         index = whole_number(part)

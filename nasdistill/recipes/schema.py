@@ -48,6 +48,7 @@ Percent = Accuracy | dict[str, Accuracy]
 """Of a stage, or by the name of a value that reaches it."""
 
 Plugin = Annotated[str, BeforeValidator(file_or_module)]
+Folder = Annotated[str, BeforeValidator(lambda path: str(located(path)) if isinstance(path, str) else path)]
 
 
 class StageEntry(BaseModel):
@@ -58,6 +59,11 @@ class StageEntry(BaseModel):
     name: Name = Field(description="what later stages and the report call this stage")
     uses: str = Field(description="the kind of stage; `nasdistill list stages` names them")
     options: dict[str, Any] = Field(default_factory=dict, alias="with", description="the stage's options")
+    artifact: Folder | None = Field(
+        None,
+        description="the folder of an artifact that is there already: what reads the stage reads it, and the stage is "
+        "left out",
+    )
 
 
 def _name_of_a_value(text: str) -> str:

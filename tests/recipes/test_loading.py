@@ -14,6 +14,7 @@ from nasdistill.recipes.loading import Recipe, load_recipe, override, recipe_of_
 from nasdistill.recipes.source import RecipeError, Source, parse
 from nasdistill.recipes.trust import run_all
 from tests.recipes.toy import RECIPE
+from tests.stages.parts import few_digits, network_artifact
 
 
 @pytest.fixture
@@ -69,6 +70,24 @@ def test_an_override_changes_a_part_of_a_default(tmp_path: Path) -> None:
     path.write_text("name: r\nstages:\n  - {name: a, uses: distill, with: {student: wrn-10-1, teacher: .}}\n")
     with pytest.raises(RecipeError, match="holds no artifact"):
         load(path, "stages.a.objectives.0.temperature=2")
+
+
+def test_an_artifact_takes_the_place_of_a_stage(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    made = network_artifact(tmp_path / "made", few_digits(), "mlp-8").folder
+    path = tmp_path / "r.yaml"
+    path.write_text(
+        "name: r\nstages:\n  - {name: t, uses: train, with: {model: wrn-10-1}}\n"
+        "  - {name: s, uses: distill, with: {student: mlp-8, teacher: t}}\n"
+    )
+    monkeypatch.chdir(tmp_path)
+    recipe = load(path, "stages.t.artifact=made")
+    assert {name: stage.model_dump()["teacher"] for name, stage in recipe.stages.items()} == {"s": str(made)}
+    written = tmp_path / "elsewhere" / "again.yaml"
+    written.parent.mkdir()
+    written.write_text(recipe.text())
+    assert load(written).stages == recipe.stages
+    with pytest.raises(RecipeError, match=r"stages\.t\.artifact: .*/none' is no artifact: it holds no artifact.json"):
+        load(path, "stages.t.artifact=none")
 
 
 def test_the_text_written_down_is_the_recipe_that_ran(recipe_file: Path, tmp_path: Path) -> None:
