@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 
 SCORED_AT_ONCE = 500
 """Images of a batch that is scored: about as fast as any number from 32 to 1000, see `benchmarks.scoring`."""
+PIXELS_AT_ONCE = SCORED_AT_ONCE * 32 * 32
+"""Of a batch that is scored, so that large images take no more memory than small ones."""
 
 
 class ImageBatches:
@@ -266,19 +268,24 @@ def training_batches(
     )
 
 
-def evaluation_batches(part: Images, data: Data, engine: Engine, batch_size: int = SCORED_AT_ONCE) -> ImageBatches:
-    """All images of a part in their own order, without augmentation; each process can see them all."""
+def evaluation_batches(part: Images, data: Data, engine: Engine, batch_size: int | None = None) -> ImageBatches:
+    """All images of a part in their own order, without augmentation; each process can see them all.
+
+    Args:
+        batch_size: by default as many as are fast and take little memory.
+    """
     return batches_in_order(part, data.normalisation, engine, batch_size)
 
 
 def batches_in_order(
-    images: Images, normalisation: Normalisation, engine: Engine, batch_size: int = SCORED_AT_ONCE
+    images: Images, normalisation: Normalisation, engine: Engine, batch_size: int | None = None
 ) -> ImageBatches:
     """As `evaluation_batches`, in a normalisation that need not be the data set's own."""
+    _channels, height, width = images.shape
     return ImageBatches(
         images,
         normalisation,
-        batch_size,
+        batch_size or max(1, min(SCORED_AT_ONCE, PIXELS_AT_ONCE // (height * width))),
         seed=0,
         shuffle=False,
         device=engine.device,

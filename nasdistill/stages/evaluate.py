@@ -16,7 +16,12 @@ class EvaluateOptions(MatchesClasses):
     """Options of the stage beside the network."""
 
     part: Literal["test", "validation", "train"] = Field("test", description="which images of the data set")
-    batch_size: int = Field(500, gt=0, description="images at a time; affects only speed and memory")
+    batch_size: int | None = Field(
+        None,
+        gt=0,
+        description="images at a time; affects only speed and memory. By default (null) 500, of more than 32x32 pixels "
+        "fewer, so that a batch has no more pixels",
+    )
 
 
 @STAGES.register("evaluate")

@@ -223,6 +223,15 @@ class TestHelpers:
         assert labels_of(batches, 0) == data.test.labels.tolist()
         assert equal(list(batches.epoch(0)), list(batches.epoch(9)))
 
+    @pytest.mark.parametrize(("size", "count"), [((8, 8), 500), ((144, 144), 24), ((1, 8000), 64), ((900, 900), 1)])
+    def test_large_images_are_scored_in_small_batches(
+        self, size: tuple[int, int], count: int, data: Data, engine: Engine
+    ) -> None:
+        part = ImageSet(torch.zeros(1, 1, *size, dtype=torch.uint8).expand(600, -1, -1, -1), torch.zeros(600).long())
+        batches = evaluation_batches(part, data, engine)
+        assert len(next(batches.epoch(0)).images) == count
+        assert batches.samples == 600
+
 
 @pytest.mark.gpu
 def test_an_accelerator_gives_the_same_batches() -> None:
