@@ -193,6 +193,8 @@ def check(source: Source, around: Collection[Key] = ()) -> Recipe:
     unseen: dict[str, str] = {}
     made = {entry.name: entry.artifact for entry in settings.stages if entry.artifact is not None}
     for index, entry in enumerate(settings.stages):
+        if entry.name in [each.name for each in settings.stages[:index]]:
+            raise source.error(("stages", index, "name"), f"the stage name {entry.name!r} stands here twice")
         if entry.artifact is not None:
             if not any((Path(entry.artifact) / there).exists() for there in (MANIFEST, "stages")):
                 problem = f"{entry.artifact!r} is no artifact: it holds no {MANIFEST}"
@@ -216,7 +218,7 @@ def check(source: Source, around: Collection[Key] = ()) -> Recipe:
         except SpecError as error:
             raise source.wrong(error, *_options_key(index)) from None
         for name, stage in parts.items():
-            if name in stages:
+            if name in stages or name in made:
                 of = "" if name == entry.name else f", for one of the stages that {entry.name!r} stands for"
                 raise source.error(("stages", index, "name"), f"the stage name {name!r} stands here twice{of}")
             stages[name], entries[name] = stage, index

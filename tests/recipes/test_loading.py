@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from nasdistill import resources
-from nasdistill.recipes.loading import Recipe, load_recipe, override, recipe_of_stage
+from nasdistill.recipes.loading import Recipe, load_recipe, override, read_recipe, recipe_of_stage
 from nasdistill.recipes.source import RecipeError, Source, parse
 from nasdistill.recipes.trust import run_all
 from tests.recipes.toy import RECIPE
@@ -88,6 +88,19 @@ def test_an_artifact_takes_the_place_of_a_stage(tmp_path: Path, monkeypatch: pyt
     assert load(written).stages == recipe.stages
     with pytest.raises(RecipeError, match=r"stages\.t\.artifact: .*/none' is no artifact: it holds no artifact.json"):
         load(path, "stages.t.artifact=none")
+
+
+@pytest.mark.parametrize("other", ["{name: t, uses: train}", "{name: t-1, uses: train}"])
+def test_no_stage_has_the_name_of_one_that_an_artifact_stands_for(tmp_path: Path, other: str) -> None:
+    made = network_artifact(tmp_path / "made", few_digits(), "mlp-8").folder
+    path = tmp_path / "r.yaml"
+    stage = "{name: t, uses: born-again, with: {model: mlp-8, generations: 1}}"
+    for first, second in ((stage, other), (other, stage)):
+        path.write_text(f"name: r\nstages:\n  - {first}\n  - {second}\n")
+        source, _folder = read_recipe(str(path))
+        source.data["stages"][0 if first == other else 1]["artifact"] = str(made)
+        with pytest.raises(RecipeError, match=r"the stage name '(t|t-1)' stands here twice"):
+            load_recipe(source)
 
 
 def test_the_text_written_down_is_the_recipe_that_ran(recipe_file: Path, tmp_path: Path) -> None:
