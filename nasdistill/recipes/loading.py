@@ -223,7 +223,9 @@ def check(source: Source, around: Collection[Key] = ()) -> Recipe:
                 raise source.error(("stages", index, "name"), f"the stage name {name!r} stands here twice{of}")
             stages[name], entries[name] = stage, index
     keeps_budget = any("budget" in type(stage).model_fields for stage in written.values())
-    if settings.budget is not None and not keeps_budget and not unseen:
+    if not stages and not unseen:
+        raise source.error(("stages",), "nothing is left to run: an artifact takes the place of every stage")
+    if settings.budget is not None and not keeps_budget and not unseen and not made:
         raise source.error(("budget",), "no stage here keeps a budget; `fit-size` and `search` do")
     check_graph(written, stages, lambda stage, wrong: source.wrong(wrong, *_options_key(entries[stage])))
     return Recipe(settings, stages, entries, source, unseen)

@@ -88,6 +88,8 @@ def test_an_artifact_takes_the_place_of_a_stage(tmp_path: Path, monkeypatch: pyt
     assert load(written).stages == recipe.stages
     with pytest.raises(RecipeError, match=r"stages\.t\.artifact: .*/none' is no artifact: it holds no artifact.json"):
         load(path, "stages.t.artifact=none")
+    with pytest.raises(RecipeError, match=r":2: stages: nothing is left to run: an artifact takes the place of every"):
+        load(path, "stages.t,s.artifact=made")
 
 
 @pytest.mark.parametrize("other", ["{name: t, uses: train}", "{name: t-1, uses: train}"])
@@ -271,3 +273,6 @@ def test_a_recipes_budget_is_that_of_the_stages_that_give_none(tmp_path: Path) -
     assert [found[name].spec()["budget"]["parameters"] for name in ("fit", "own")] == [100_000, 60_000]
     with pytest.raises(RecipeError, match=":2: budget: no stage here keeps a budget"):
         recipe("  - {name: train, uses: train, with: {model: wrn-16-1}}")
+    made = network_artifact(tmp_path / "made", few_digits(), "mlp-8").folder
+    left_out = recipe(train, f"  - {{name: fit, uses: fit-size, artifact: {made}}}")
+    assert list(left_out.stages) == ["train"]
