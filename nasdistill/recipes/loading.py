@@ -141,7 +141,24 @@ def load_recipe(
         _assign(source, key, value, f"{by} {key}={value_in_words(value)}")
     if any(key.startswith("plugins") for key in swept):
         passed_over = load_trusted(source, folder, plugins, trust)
-    return check_around(source, passed_over)
+    recipe = check_around(source, passed_over)
+    _refuse_idle(recipe, overrides, swept, by)
+    return recipe
+
+
+def _refuse_idle(recipe: Recipe, overrides: Iterable[str], swept: Mapping[str, Any], by: str) -> None:
+    """Refuse what was typed for a stage that an artifact takes the place of; arguments as of `load_recipe`.
+
+    An axis of the recipe's own sweep may set it: beside such a stage it sets others.
+    """
+    typed = {f"override {text!r}": text.partition("=")[0] for text in overrides}
+    typed |= {f"{by} {key}": key for key in swept if by.startswith("--")}
+    left_out = {entry.name for entry in recipe.settings.stages if entry.artifact is not None}
+    for shown, key in typed.items():
+        for path in each_path(key):
+            first, *parts = path.split(".")
+            if first == "stages" and parts[1:] and parts[0] in left_out and parts[1] not in ("name", "artifact"):
+                raise RecipeError(f"{shown}: {path} has no effect: an artifact takes the place of {parts[0]!r}")
 
 
 def recipe_of_stage(

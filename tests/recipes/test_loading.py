@@ -92,6 +92,22 @@ def test_an_artifact_takes_the_place_of_a_stage(tmp_path: Path, monkeypatch: pyt
         load(path, "stages.t,s.artifact=made")
 
 
+def test_options_of_a_stage_that_an_artifact_stands_for_are_refused_where_they_were_typed(tmp_path: Path) -> None:
+    made = network_artifact(tmp_path / "made", few_digits(), "mlp-8").folder
+    path = tmp_path / "r.yaml"
+    path.write_text("name: r\nstages:\n  - {name: t, uses: train}\n  - {name: s, uses: train, with: {model: mlp-8}}\n")
+    ready = f"stages.t.artifact={made}"
+    idle = "has no effect: an artifact takes the place of 't'"
+    with pytest.raises(RecipeError, match=rf"^override 'stages.s,t.epochs=1': stages.t.epochs {idle}"):
+        load(path, ready, "stages.s,t.epochs=1")
+    swept = {"stages.t.epochs": 1}
+    with pytest.raises(RecipeError, match=rf"^--sweep stages.t.epochs: stages.t.epochs {idle}"):
+        load_recipe(str(path), [ready], swept=swept)
+    whole = f"stages.t={{name: t, uses: train, artifact: {made}}}"
+    axis = load_recipe(str(path), [whole, "stages.s.epochs=1"], swept=swept, by="the recipe's sweep")
+    assert list(axis.stages) == ["s"]
+
+
 @pytest.mark.parametrize("other", ["{name: t, uses: train}", "{name: t-1, uses: train}"])
 def test_no_stage_has_the_name_of_one_that_an_artifact_stands_for(tmp_path: Path, other: str) -> None:
     made = network_artifact(tmp_path / "made", few_digits(), "mlp-8").folder
