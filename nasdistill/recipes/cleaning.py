@@ -108,7 +108,9 @@ def _trials(out: Path) -> list[Path]:
 
 def _found(out: Path) -> Cleaning:
     runs = [folder for folder in (out, *_trials(out)) if (folder / RUN).is_file()]
-    needed = {row.folder.resolve() for folder in runs for row in load_run(folder).rows if row.folder is not None}
+    rows = [row for folder in runs for row in load_run(folder).rows]
+    needed = {row.folder.resolve() for row in rows if row.folder is not None}
+    read = {content for row in rows for content in row.inputs.values()}  # of an earlier run, by its folder
     ended = any((out / name).is_file() for name in (RUN, EXPERIMENT)) and not (out / UNFINISHED).is_file()
     staying = []
     if not ended:
@@ -117,7 +119,7 @@ def _found(out: Path) -> Cleaning:
     superseded: list[Path] = []
     if ended:
         for artifact in _artifacts(out):
-            if artifact.folder.resolve() in needed:
+            if artifact.folder.resolve() in needed or artifact.content in read:
                 continue
             if artifact.untouched():
                 superseded.append(artifact.folder)

@@ -77,6 +77,17 @@ def test_links_to_what_goes_go_along(tmp_path: Path) -> None:
     assert len(list((out / "artifacts").iterdir())) == 2
 
 
+def test_what_takes_the_place_of_a_stage_stays_and_so_does_its_name(tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    ran(out, "stages.walk.steps=2")
+    first = ran(out).rows[0].folder
+    assert first is not None
+    ran(out, f"stages.walk.artifact={out / 'stages' / 'walk'}")
+    assert len(cleaned(out)) == 2, "the walk of two steps and its sum"
+    assert first.is_dir()
+    assert [row.cached for row in run(load_recipe(str(out / "recipe.yaml")), out, "nasdistill run").rows] == [True]
+
+
 def test_what_a_user_put_into_an_artifact_stays(tmp_path: Path) -> None:
     out = tmp_path / "out"
     folder = ran(out, "stages.walk.steps=2").rows[0].folder
