@@ -200,6 +200,7 @@ class ZeroShot(FromAnyWeights, ZeroShotOptions, Stage):
         test = self._test_images(first, context)
         course = transfer(task, generation, self, engine, context.seed, test, context.checkpoints(), context.records)
         network = task.network
+        network.requires_grad_(True)  # as it comes from the disk, whatever an objective froze
         labels = first.labels or tuple(map(str, range(first.classes)))
         scored = {}
         if test is not None:

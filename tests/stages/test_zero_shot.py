@@ -338,3 +338,16 @@ def test_a_stage_that_needs_images_says_that_there_are_none(tmp_path: Path, data
     train = build(STAGES.get("train"), {"model": "mlp-8"})
     with pytest.raises(UserError, match="this stage works on images, but the data set is 'none'"):
         train.run({}, surroundings(tmp_path, data, dataset="none"))
+
+
+def test_a_reused_classifier_is_the_teachers_and_can_be_trained_on(
+    tmp_path: Path, data: Data, teacher: Artifact
+) -> None:
+    student = {"name": "reused-classifier", "model": "mlp-16", "features": 64}
+    options = {**SMALL, "student": student, "teacher": "teacher", "objectives": ["simkd"], "pseudo_batches": 1}
+    context = surroundings(tmp_path / "run", data, dataset="none")
+    network = build(STAGES.get("zero-shot"), options).run({"teacher": teacher}, context).network
+    context.records.close()
+    ours, theirs = network.module.state_dict(), load_file(teacher.folder / "weights.safetensors")
+    assert torch.equal(ours["classifier.weight"], theirs["classifier.weight"])
+    assert all(parameter.requires_grad for parameter in network.module.parameters())
