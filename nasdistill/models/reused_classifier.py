@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Annotated, Any, ClassVar
+from typing import Annotated, Any, ClassVar, cast
 
 import torch
 from pydantic import Field
@@ -75,6 +75,9 @@ class ReusedClassifierNetwork(nn.Module):
         self.classifier = classifier
         drop_auxiliary(network)
         declare_points(self, network)
+        if hasattr(network, "set_drop_path"):  # only where it is there, as training asks for it by name
+            inside = cast(Any, network)
+            self.drop_path, self.set_drop_path = inside.drop_path, inside.set_drop_path
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
         logits: torch.Tensor = self.classifier(self.projector(self.network(images)))

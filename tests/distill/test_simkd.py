@@ -50,6 +50,15 @@ def test_the_student_is_a_trunk_a_projector_and_a_classifier() -> None:
     assert built.feature_points == ("network.groups.0", "network.groups.1", "network.groups.2")
 
 
+def test_drop_path_of_the_model_rises_behind_the_projector_too() -> None:
+    built = spec_of({"name": "darts", "genotype": "DARTS_V2", "cells": 3, "channels": 4, "drop_path": 0.3}).build()
+    task = taught(network("wrn-10-2", SHAPE, 1), student=copy.deepcopy(built))
+    task.begin_epoch(1, 3)
+    found = [each.network._drop_path_now for each in (task.network, built)]  # type: ignore[union-attr]
+    assert found == pytest.approx([0.1, 0.0])
+    assert not hasattr(spec_of().build(), "set_drop_path")
+
+
 def test_the_loss_is_the_mean_squared_difference_of_the_embeddings_weighed_by_images() -> None:
     teacher = network("wrn-10-2", SHAPE, 1)
     task = taught(teacher).train()
