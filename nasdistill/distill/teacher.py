@@ -106,7 +106,8 @@ def objective_bindings(
     """`bindings` of objectives to a student.
 
     Raises:
-        SpecError: an objective does not apply to the student and a teacher, or not to several.
+        SpecError: an objective does not apply to the student and a teacher, or not to several; or a token is all that
+            learns to answer.
     """
 
     def bind(objective: Objective, teacher: nn.Module) -> Term:
@@ -114,7 +115,15 @@ def objective_bindings(
             raise UserError(f"it learns from one teacher alone, and here are {len(teachers)}")
         return objective.bind(student, teacher, shape)
 
-    return bindings(objectives, bind, teachers)
+    found = list(bindings(objectives, bind, teachers))
+    token = next((objective for objective, _term, _place in found if objective.teaches_token), None)
+    if token is not None and all(term.student_points for _objective, term, _place in found):
+        with found_at(by=token.registered_name):
+            raise UserError(
+                "no objective teaches the student's other classifier, which answers beside the token; add `kd`, or "
+                "`cross-entropy` where there are labels"
+            )
+    return iter(found)
 
 
 class TeacherEnsemble:

@@ -114,3 +114,9 @@ def test_students_without_a_token_are_refused_with_a_way_out() -> None:
 def test_the_published_weights() -> None:
     assert [objective.weight for objective in with_label_term([token()])] == [0.5, 0.5]
     assert token().temperature == 3
+
+
+def test_a_token_that_learns_beside_a_classifier_that_nobody_teaches_is_refused() -> None:
+    with pytest.raises(UserError, match=r"token: no objective teaches the student's other classifier, .* add `kd`"):
+        taught({"name": "token", "weight": 1})
+    taught({"name": "token", "weight": 0.5}, {"name": "kd", "weight": 0.5})
