@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 from pydantic import Field
 
 from nasdistill.component import Facts
+from nasdistill.errors import found_at
 from nasdistill.registry import ComponentOf
-from nasdistill.stages.base import STAGES, Context, Reference
+from nasdistill.stages.base import STAGES, Context, Reference, Specs
 from nasdistill.stages.distill import Teaches
 from nasdistill.stages.networks import Weights
 
@@ -49,6 +50,16 @@ class Quantise(Teaches):
     @property
     def student_weights(self) -> Weights:
         return "trained"
+
+    def foresee(self, specs: Specs, context: Context) -> NetworkSpec | None:
+        from nasdistill.models.foresight import tentatively
+        from nasdistill.models.simulated_int8 import SimulatedInt8
+
+        spec = super().foresee(specs, context)
+        if spec is not None:
+            with found_at("student"), tentatively():
+                SimulatedInt8(spec.build(), spec.shape).check_training()
+        return spec
 
     def learner(self, network: nn.Module, spec: NetworkSpec, context: Context) -> nn.Module:
         import torch

@@ -279,6 +279,16 @@ def test_every_recipe_that_comes_along_has_a_plan(name: str, tmp_path: Path, mon
     assert {each.name for each in runner.plan(recipe, tmp_path / "out")} == without_weights
 
 
+def test_a_network_that_computes_otherwise_in_training_is_not_quantised(tmp_path: Path) -> None:
+    def quantised(model: str) -> Recipe:
+        given = stage("given", "train", model=model)
+        return recipe_of(given, stage("rounded", "quantise", student="given", teacher="given"))
+
+    runner.plan(quantised("mixer-24-2"), tmp_path)
+    with pytest.raises(UserError, match=r"rounded\.student: the network computes other layers and sums in training"):
+        runner.plan(quantised("vit-24-2"), tmp_path)
+
+
 @pytest.mark.parametrize(("fooling", "told"), [("published", 1), ("non-saturating", 0)])
 def test_what_an_objective_has_to_say_beforehand_is_told_once_by_the_plan(
     fooling: str, told: int, tmp_path: Path, caplog: pytest.LogCaptureFixture
