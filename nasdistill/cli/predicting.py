@@ -113,8 +113,7 @@ def _network_to_take(run: Path) -> Path:
     take = to_take(record)
     rows = [row for row in reversed(record.rows) if row.seed == record.seeds[0]]
     if take is not None:
-        written = take.exported(by_stage(record.rows)) or take
-        rows = [written.rows[0], take.rows[0], *rows]
+        rows = [take.to_ask(by_stage(record.rows)), take.rows[0], *rows]
     for row in rows:
         if row.folder and (any(row.folder.glob("*.onnx")) or (row.folder / WEIGHTS).is_file()):
             log.info("the network of the stage %s, seed %d", row.label, row.seed)

@@ -102,7 +102,7 @@ def bindings(
 
 def objective_bindings(
     objectives: Iterable[Objective], student: nn.Module, teachers: Sequence[Teacher], shape: Shape
-) -> Iterator[tuple[Objective, Term, int]]:
+) -> list[tuple[Objective, Term, int]]:
     """`bindings` of objectives to a student.
 
     Raises:
@@ -123,7 +123,7 @@ def objective_bindings(
                 "no objective teaches the student's other classifier, which answers beside the token; add `kd`, or "
                 "`cross-entropy` where there are labels"
             )
-    return iter(found)
+    return found
 
 
 class TeacherEnsemble:

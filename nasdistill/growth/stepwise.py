@@ -64,7 +64,7 @@ class GrowthRule(Stepwise):
     )
 
     def reason_to_refuse(self, spec: NetworkSpec) -> str | None:
-        return super().reason_to_refuse(spec) or growable(spec).reason_not_to_copy()
+        return super().reason_to_refuse(spec) or self.reason_not_to_carry(spec)
 
     def scores(self, student: Student) -> Mapping[str, float]:
         """One score per unit, by its name; the highest grows next.

@@ -55,7 +55,6 @@ class SimulatedInt8(nn.Module):
         network = without_auxiliary(network)
         self.network = network
         declare_points(self, network)
-        self._shape = shape
         counted = _Rounding(lambda _at, values: values)
         with in_evaluation_mode(network), torch.no_grad(), counted:
             network(blank_image(network, shape))
@@ -66,14 +65,14 @@ class SimulatedInt8(nn.Module):
         return self._run(images, self._learned if self.training else self._rounded)
 
     @torch.no_grad()
-    def check_training(self) -> None:
-        """Run two black images in training mode; the statistics of batch norms are others afterwards.
+    def check_training(self, shape: Shape) -> None:
+        """Run two black images of this shape in training mode; the statistics of batch norms are others afterwards.
 
         Raises:
             UserError: the network computes other layers and sums in training than in use.
         """
         self.train()
-        self._run(blank_image(self.network, self._shape).repeat(2, 1, 1, 1), lambda _at, values: values)
+        self._run(blank_image(self.network, shape).repeat(2, 1, 1, 1), lambda _at, values: values)
 
     @torch.no_grad()
     def calibrate(self, batches: Iterable[torch.Tensor]) -> None:

@@ -44,7 +44,7 @@ def how_to_ask(stages: Sequence[StageSummary], take: StageSummary | None) -> str
     """
     if take is None or not any(stage.form for stage in stages):
         return None
-    row = (take.exported(stages) or take).rows[0]
+    row = take.to_ask(stages)
     files = [told["file"] for told in row.exports.values() if told["file"].endswith(".onnx")]
     if row.folder is None:
         return None

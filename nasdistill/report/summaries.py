@@ -156,6 +156,10 @@ class StageSummary:
             (other for other in (self, *reversed(stages)) if other.form and (other is self or other.reads(self))), None
         )
 
+    def to_ask(self, stages: Sequence[StageSummary]) -> Row:
+        """Of the first seed: what this network was exported as, see `exported`, or itself."""
+        return (self.exported(stages) or self).rows[0]
+
     @property
     def form(self) -> str | None:
         """The first format that it exports, where it does: the one that its size and latency are of."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -52,13 +53,10 @@ class Quantise(Teaches):
         return "trained"
 
     def foresee(self, specs: Specs, context: Context) -> NetworkSpec | None:
-        from nasdistill.models.foresight import tentatively
-        from nasdistill.models.simulated_int8 import SimulatedInt8
-
         spec = super().foresee(specs, context)
         if spec is not None:
-            with found_at("student"), tentatively():
-                SimulatedInt8(spec.build(), spec.shape).check_training()
+            with found_at("student"):
+                _check_rounding(spec.model_dump_json())
         return spec
 
     def learner(self, network: nn.Module, spec: NetworkSpec, context: Context) -> nn.Module:
@@ -73,3 +71,15 @@ class Quantise(Teaches):
         images = calibration_images(context.data, spec.shape[1:], *wanted)
         simulated.calibrate(torch.split(images.to(context.engine.device), self.batch_size))
         return simulated
+
+
+@functools.cache
+def _check_rounding(spec: str) -> None:
+    """Refuse a network that cannot train so; once for all seeds, as seconds go by for large ones."""
+    from nasdistill.models.base import NetworkSpec
+    from nasdistill.models.foresight import tentatively
+    from nasdistill.models.simulated_int8 import SimulatedInt8
+
+    network = NetworkSpec.model_validate_json(spec)
+    with tentatively():
+        SimulatedInt8(network.build(), network.shape).check_training(network.shape)
