@@ -173,7 +173,7 @@ def import_network(
 
 def _spec(model: str, input_shape: str | None, classes: int | None, assignments: Sequence[str] | None) -> NetworkSpec:
     from nasdistill.models.base import MODELS, NetworkSpec
-    from nasdistill.recipes.loading import override
+    from nasdistill.recipes.overrides import override
     from nasdistill.recipes.source import Source
 
     typed = Source("the command line", {"model": parse_value(model, "the model")})

@@ -44,19 +44,22 @@ def order(stages: Mapping[str, Stage]) -> list[str]:
     return found
 
 
-def check_graph(written: Mapping[str, Stage], stages: Mapping[str, Stage], problem: Problem) -> None:
+def check_graph(
+    written: Mapping[str, Stage], stages: Mapping[str, Stage], never_made: Mapping[str, str], problem: Problem
+) -> None:
     """Find cycles, unknown stages and inputs of the wrong kind.
 
     Args:
         written: the stages of the recipe.
         stages: the stages that those stand for.
+        never_made: what stages would make that an artifact takes the place of, with their names.
 
     Raises:
         UserError: what `problem` makes of the first finding.
     """
     for name, stage in [*written.items(), *stages.items()]:
         for field, reference, value in references_in(stage):
-            _check_reference(name, path_of(field), reference, value, stages, problem)
+            _check_reference(name, path_of(field), reference, value, stages, never_made, problem)
     try:
         order(stages)
     except graphlib.CycleError as error:
@@ -72,6 +75,7 @@ def _check_reference(
     reference: Reference,
     value: Any,
     stages: Mapping[str, Stage],
+    never_made: Mapping[str, str],
     problem: Problem,
 ) -> None:
     if isinstance(value, str) and value in stages:
@@ -83,6 +87,9 @@ def _check_reference(
                 SpecError(f"{value!r} is {_a(by)} stage and makes {_a(made)}, but {_a(reference.kind)} is read", path),
             )
         return
+    if isinstance(value, str) and value in never_made:
+        by = never_made[value]
+        raise problem(name, SpecError(f"{value!r} is never made: an artifact takes the place of {by!r}", path))
     if is_artifact(value):
         try:
             found = open_artifact(Path(value), verify=False).kind

@@ -9,7 +9,8 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from nasdistill.errors import SpecError, unknown
-from nasdistill.recipes.loading import Recipe, each_path, load_recipe, read_recipe
+from nasdistill.recipes.loading import Recipe, load_recipe, read_recipe
+from nasdistill.recipes.overrides import each_path
 from nasdistill.recipes.schema import Axes
 from nasdistill.recipes.source import RecipeError, parse
 from nasdistill.recipes.trust import Trust, refuse

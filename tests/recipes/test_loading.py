@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 
 from nasdistill import resources
-from nasdistill.recipes.loading import Recipe, load_recipe, override, read_recipe, recipe_of_stage
+from nasdistill.recipes.loading import Recipe, load_recipe, read_recipe, recipe_of_stage
+from nasdistill.recipes.overrides import override
 from nasdistill.recipes.source import RecipeError, Source, parse
 from nasdistill.recipes.trust import run_all
 from tests.recipes.toy import RECIPE
@@ -90,6 +91,21 @@ def test_an_artifact_takes_the_place_of_a_stage(tmp_path: Path, monkeypatch: pyt
         load(path, "stages.t.artifact=none")
     with pytest.raises(RecipeError, match=r":2: stages: nothing is left to run: an artifact takes the place of every"):
         load(path, "stages.t,s.artifact=made")
+    with pytest.raises(RecipeError, match=r"stages\.t\.uses: unknown stage 'tarin'; did you mean 'train'"):
+        load(path, "stages.t.artifact=made", "stages.t.uses=tarin")
+
+
+def test_a_stage_that_is_never_made_is_told_with_the_one_that_stood_for_it(tmp_path: Path) -> None:
+    made = network_artifact(tmp_path / "made", few_digits(), "mlp-8").folder
+    path = tmp_path / "r.yaml"
+    path.write_text(
+        "name: r\nstages:\n  - {name: b, uses: born-again, with: {model: mlp-8, generations: 1}}\n"
+        "  - {name: s, uses: distill, with: {student: mlp-8, teacher: b-0}}\n"
+    )
+    with pytest.raises(
+        RecipeError, match=r"stages\.s\.teacher: 'b-0' is never made: an artifact takes the place of 'b'"
+    ):
+        load(path, f"stages.b.artifact={made}")
 
 
 def test_options_of_a_stage_that_an_artifact_stands_for_are_refused_where_they_were_typed(tmp_path: Path) -> None:
