@@ -1,29 +1,33 @@
-"""What a search that tries architectures is given."""
+"""What a search is given."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from nasdistill.models.base import NetworkSpec
 from nasdistill.models.inspection import count_parameters
+from nasdistill.search.phases import Phases
 from nasdistill.storage import sha256_of_json
 
 if TYPE_CHECKING:
     from nasdistill.data.base import Data
-    from nasdistill.search.phases import Phases
     from nasdistill.search.spaces import SearchSpace
+    from nasdistill.training.checkpoints import Checkpoints
     from nasdistill.training.engine import Engine
     from nasdistill.training.records import Records
 
 
 @dataclass(frozen=True)
 class Given:
-    """What a search is given, and what an architecture is in it: by label the index of its alternative.
+    """What a strategy is given to search by, and what an architecture is in it: by label the index of its alternative.
 
     Attributes:
-        choices: of the space.
+        data: of which it sees the training images alone.
+        checkpoints: where it saves its state, and goes on from if there are any.
+        records: where it logs its progress.
         within_budget: see `Strategy.within_budget`.
     """
 
@@ -31,10 +35,19 @@ class Given:
     data: Data
     engine: Engine
     seed: int
-    phases: Phases
+    checkpoints: Checkpoints
     records: Records
-    choices: dict[str, tuple[Any, ...]]
     within_budget: Callable[[dict[str, Any], Data], dict[str, Any]]
+
+    @cached_property
+    def choices(self) -> dict[str, tuple[Any, ...]]:
+        """By label the alternatives of the space."""
+        return self.space.choices(self.data.shape, len(self.data.classes))
+
+    @cached_property
+    def phases(self) -> Phases:
+        """For a search of several loops, in place of `checkpoints`."""
+        return Phases(self.checkpoints)
 
     @property
     def alternatives(self) -> dict[str, int]:

@@ -27,16 +27,15 @@ from nasdistill.search.settings import GradientOptions
 from nasdistill.search.strategies import SearchResult
 from nasdistill.search.weight_sharing import WeightSharing
 from nasdistill.training.batches import Batch
-from nasdistill.training.checkpoints import Checkpoints
 from nasdistill.training.history import History
 from nasdistill.training.loop import Course, Fields, Resumable, Stateful
 from nasdistill.training.losses import RunningLosses, naming_the_last_good
 from nasdistill.training.optimizers.standard import SGD, Adam
 from nasdistill.training.processes import all_reduce_mean, refuse_difference
-from nasdistill.training.records import Records
 
 if TYPE_CHECKING:
     from nasdistill.data.base import Data
+    from nasdistill.search.given import Given
     from nasdistill.training.engine import Engine
 
 STEPS_BETWEEN_READINGS = 50
@@ -129,17 +128,10 @@ class Learner:
         return {"supernet": self.supernet, "sgd": self.sgd, "adam": self.adam}
 
 
-def learn(
-    learner: Learner,
-    options: GradientOptions,
-    data: Data,
-    engine: Engine,
-    checkpoints: Checkpoints | None = None,
-    records: Records | None = None,
-) -> SearchResult:
-    """The loop: goes on from `checkpoints` if there are any, see `Strategy.search`."""
-    checkpoints, records = checkpoints or Checkpoints(), records or Records(title="search")
-    learner.weight_batches, learner.architecture_batches = halves(data, options.batch_size, engine, learner.seed)
+def learn(learner: Learner, options: GradientOptions, given: Given) -> SearchResult:
+    """The loop: goes on from the checkpoints if there are any, see `Strategy.search`."""
+    engine, checkpoints, records = given.engine, given.checkpoints, given.records
+    learner.weight_batches, learner.architecture_batches = halves(given.data, options.batch_size, engine, learner.seed)
     used = [learner.weight_batches, *([learner.architecture_batches] if learner.alphas else [])]
     losses, history, course = RunningLosses(), History(), Course(min(map(len, used)))
     state = Resumable(

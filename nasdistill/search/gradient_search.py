@@ -8,12 +8,8 @@ from nasdistill.search.settings import GradientOptions
 from nasdistill.search.strategies import SearchResult
 
 if TYPE_CHECKING:
-    from nasdistill.data.base import Data
+    from nasdistill.search.given import Given
     from nasdistill.search.gradient import Learner
-    from nasdistill.search.spaces import SearchSpace
-    from nasdistill.training.checkpoints import Checkpoints
-    from nasdistill.training.engine import Engine
-    from nasdistill.training.records import Records
 
 
 RESCALED = "the budget changes the widths of the network that is found"
@@ -27,25 +23,17 @@ class GradientSearch(GradientOptions):
 
     has_supernet: ClassVar[bool] = True
 
-    def learner(self, space: SearchSpace, data: Data, engine: Engine, seed: int) -> Learner:
+    def learner(self, given: Given) -> Learner:
         """What the search of a space that is not refused trains."""
         raise NotImplementedError(type(self).__name__)
 
-    def search(
-        self,
-        space: SearchSpace,
-        data: Data,
-        engine: Engine,
-        seed: int,
-        checkpoints: Checkpoints | None = None,
-        records: Records | None = None,
-    ) -> SearchResult:
+    def find(self, given: Given) -> SearchResult:
         from dataclasses import replace
 
         import torch
 
         from nasdistill.search.gradient import learn
 
-        torch.manual_seed(seed)
-        found = learn(self.learner(space, data, engine, seed), self, data, engine, checkpoints, records)
-        return replace(found, model=self.within_budget(found.model, data))
+        torch.manual_seed(given.seed)
+        found = learn(self.learner(given), self, given)
+        return replace(found, model=self.within_budget(found.model, given.data))

@@ -23,7 +23,6 @@ from nasdistill.errors import SpecError, UserError
 from nasdistill.models.base import NetworkSpec
 from nasdistill.registry import ComponentOf, build
 from nasdistill.search.given import Given
-from nasdistill.search.phases import Phases
 from nasdistill.search.scoring import ScoredTraining, medians_of_means
 from nasdistill.search.sharing import SharedWeights
 from nasdistill.search.strategies import SearchResult, Strategy
@@ -123,25 +122,13 @@ class MultiTrial(Strategy):
         """The tuner of a search; by default one that knows no more than how many alternatives there are."""
         return self.tuner(given.alternatives, derived_seed(given.seed, "tuner"))
 
-    def search(
-        self,
-        space: SearchSpace,
-        data: Data,
-        engine: Engine,
-        seed: int,
-        checkpoints: Checkpoints | None = None,
-        records: Records | None = None,
-    ) -> SearchResult:
-        records = records or Records(title="search")
-        phases = Phases(checkpoints or Checkpoints())
-        choices = space.choices(data.shape, len(data.classes))
-        given = Given(space, data, engine, seed, phases, records, choices, self.within_budget)
+    def find(self, given: Given) -> SearchResult:
         if not given.alternatives:
-            raise UserError(f"the space {space.registered_name!r} has one architecture: there is nothing to try")
+            raise UserError(f"the space {given.space.registered_name!r} has one architecture: there is nothing to try")
         tuner = self.tuner_of(given)
         shared = None if self.shared_weights is None else SharedWeights(self.shared_weights, given)
         evaluate = self._training(given) if shared is None else shared.evaluate
-        saved = phases.run(lambda part: self._tried(given, tuner, evaluate, part))
+        saved = given.phases.run(lambda part: self._tried(given, tuner, evaluate, part))
         trials = [ArchitectureTrial(**each) for each in saved]
 
         def model(number: int) -> dict[str, Any]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -125,19 +126,18 @@ class SharedWeights:
 
     def __init__(self, options: GradientOptions, given: Given) -> None:
         self.given = given
-        space, data, engine, seed = given.space, given.data, given.engine, given.seed
-        assert isinstance(space, CellSpace)
-        torch.manual_seed(seed)
-        learner = self.learner = _Weights(options, 0, space, data, engine, seed)
+        assert isinstance(given.space, CellSpace)
+        torch.manual_seed(given.seed)
+        learner = self.learner = _Weights(options, 0, given.space, given.data, given.engine, given.seed)
 
         def train(part: Checkpoints) -> dict[str, Any]:
-            curves = learn(learner, options, data, engine, part, given.records).history["curves"]
+            curves = learn(learner, options, replace(given, checkpoints=part)).history["curves"]
             return {"supernet": learner.supernet.state_dict(), "curves": curves}
 
         trained = given.phases.run(train)
         learner.supernet.load_state_dict(trained["supernet"])
         self.curves: dict[str, Any] = trained["curves"]
-        _, learner.architecture_batches = halves(data, options.batch_size, engine, seed)
+        _, learner.architecture_batches = halves(given.data, options.batch_size, given.engine, given.seed)
 
     def evaluate(self, architecture: Mapping[str, int], *_: object) -> tuple[list[float], None]:
         """An `Evaluation`."""

@@ -9,16 +9,12 @@ import torch
 from pydantic import Field
 from torch import nn
 
-from nasdistill.data.base import Data
 from nasdistill.data.loaders import evaluation_batches
 from nasdistill.data.seeds import generator_for
 from nasdistill.models.base import MODELS
-from nasdistill.search.spaces import SearchSpace
+from nasdistill.search.given import Given
 from nasdistill.search.strategies import STRATEGIES, SearchResult, Strategy
 from nasdistill.search.strategies.random import sample
-from nasdistill.training.checkpoints import Checkpoints
-from nasdistill.training.engine import Engine
-from nasdistill.training.records import Records
 
 
 def log_determinant(codes: torch.Tensor) -> float:
@@ -47,25 +43,17 @@ class TrainingFree(Strategy):
     samples: int = Field(100, gt=0, description="architectures to score")
     images: int = Field(64, gt=1, description="training images that they are scored on")
 
-    def search(
-        self,
-        space: SearchSpace,
-        data: Data,
-        engine: Engine,
-        seed: int,
-        checkpoints: Checkpoints | None = None,
-        records: Records | None = None,
-    ) -> SearchResult:
-        generator = generator_for(seed, "training-free")
+    def find(self, given: Given) -> SearchResult:
+        space, data, engine = given.space, given.data, given.engine
+        generator = generator_for(given.seed, "training-free")
         few = data.train.subset(torch.randperm(len(data.train), generator=generator)[: self.images])
         (batch,) = evaluation_batches(few, data, engine, self.images).epoch(0)
-        choices = space.choices(data.shape, len(data.classes))
 
         def score(chosen: Mapping[str, Any]) -> float:
-            torch.manual_seed(seed)
+            torch.manual_seed(given.seed)
             network = MODELS.parse(space.proxy(chosen)).build(data.shape, len(data.classes))
             return log_determinant(relu_codes(engine.place(network), batch.images))
 
-        samples = [sample(choices, generator) for _ in range(self.samples)]
+        samples = [sample(given.choices, generator) for _ in range(self.samples)]
         scores = [score(chosen) for chosen in samples]
         return SearchResult(space.model(samples[scores.index(max(scores))]), metrics={"score": max(scores)})

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from torch import nn
 
     from nasdistill.data.base import Data
+    from nasdistill.search.given import Given
     from nasdistill.search.spaces import SearchSpace
     from nasdistill.training.checkpoints import Checkpoints
     from nasdistill.training.engine import Engine
@@ -106,6 +107,15 @@ class Strategy(Component):
         Args:
             checkpoints, records: where it saves its state and logs its progress; a notebook needs neither.
         """
+        from nasdistill.search.given import Given
+        from nasdistill.training.checkpoints import Checkpoints
+        from nasdistill.training.records import Records
+
+        checkpoints, records = checkpoints or Checkpoints(), records or Records(title="search")
+        return self.find(Given(space, data, engine, seed, checkpoints, records, self.within_budget))
+
+    def find(self, given: Given) -> SearchResult:
+        """What `search` does; a strategy writes this."""
         raise NotImplementedError(type(self).__name__)
 
 

@@ -15,10 +15,7 @@ from nasdistill.search.strategies.proxy import ProxySearch
 from nasdistill.search.strategies.successors import DrNas
 
 if TYPE_CHECKING:
-    from nasdistill.data.base import Data
-    from nasdistill.training.checkpoints import Checkpoints
-    from nasdistill.training.engine import Engine
-    from nasdistill.training.records import Records
+    from nasdistill.search.given import Given
 
 log = logging.getLogger(__name__)
 
@@ -51,15 +48,7 @@ class Auto(Strategy):
             f"it may search by proxies, which train none; choose a strategy that trains them, {trains}"
         )
 
-    def search(
-        self,
-        space: SearchSpace,
-        data: Data,
-        engine: Engine,
-        seed: int,
-        checkpoints: Checkpoints | None = None,
-        records: Records | None = None,
-    ) -> SearchResult:
-        strategy = self.chosen(space, len(data.train)).model_copy(update={"budget": self.budget})
+    def find(self, given: Given) -> SearchResult:
+        strategy = self.chosen(given.space, len(given.data.train)).model_copy(update={"budget": self.budget})
         log.info("auto searches by %s", strategy.registered_name)
-        return strategy.search(space, data, engine, seed, checkpoints, records)
+        return strategy.find(given)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections import deque
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from itertools import islice
 from typing import ClassVar
 
@@ -113,7 +114,7 @@ class Evolution(MultiTrial):
         """The best of the drawn architectures that are not too large, the very best first."""
         assert self.warm_start is not None
         start = self.warm_start.model_copy(update={"budget": self.budget})
-        found = start.search(given.space, given.data, given.engine, given.seed, checkpoints, given.records)
+        found = start.find(replace(given, checkpoints=checkpoints))
         scored = [trial for trial in found.trials["trials"] if trial["score"] is not None]
         scored.sort(key=lambda trial: (-trial["score"], trial["parameters"]))
         ranked = (given.architecture(trial["chosen"]) for trial in scored)

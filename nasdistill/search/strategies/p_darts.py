@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
@@ -21,10 +22,8 @@ from nasdistill.search.strategies.darts import DartsSearch
 from nasdistill.search.strategies.successors import with_defaults
 
 if TYPE_CHECKING:
-    from nasdistill.data.base import Data
+    from nasdistill.search.given import Given
     from nasdistill.training.checkpoints import Checkpoints
-    from nasdistill.training.engine import Engine
-    from nasdistill.training.records import Records
 
 Strengths = Mapping[str, Sequence[Mapping[str, float]]]
 
@@ -112,27 +111,13 @@ class PDarts(DartsSearch):
     def reason_to_keep_no_weights(self, space: SearchSpace) -> str | None:
         return "its supernets have other numbers of cells than the network"
 
-    def search(
-        self,
-        space: SearchSpace,
-        data: Data,
-        engine: Engine,
-        seed: int,
-        checkpoints: Checkpoints | None = None,
-        records: Records | None = None,
-    ) -> SearchResult:
-        from nasdistill.search.phases import Phases
-        from nasdistill.training.checkpoints import Checkpoints
-        from nasdistill.training.records import Records
-
-        assert isinstance(space, CellSpace)
-        phases, records = Phases(checkpoints or Checkpoints()), records or Records(title="search")
+    def find(self, given: Given) -> SearchResult:
         curves: dict[str, list[list[Any]]] = {}
         found: list[list[Any]] = []
         epochs = 0
         strengths: dict[str, list[dict[str, float]]] = {}
         for number in range(len(self.stages)):
-            ended = phases.run(partial(self._learned, number, space, strengths, data, engine, seed, records))
+            ended = given.phases.run(partial(self._learned, number, strengths, given))
             for name, points in ended["history"]["curves"].items():
                 curves.setdefault(name, []).extend(counted_on(points, epochs))
             found += counted_on(ended["history"]["found"], epochs)
@@ -140,24 +125,14 @@ class PDarts(DartsSearch):
             if ended["stopped"]:
                 break
         return SearchResult(
-            self.within_budget(ended["model"], data),
+            self.within_budget(ended["model"], given.data),
             history={"curves": curves, "found": found},
             metrics={**ended["metrics"], "epochs": epochs},
             decisions=ended["decisions"],
             strengths=strengths,
         )
 
-    def _learned(
-        self,
-        number: int,
-        space: CellSpace,
-        strengths: Strengths,
-        data: Data,
-        engine: Engine,
-        seed: int,
-        records: Records,
-        checkpoints: Checkpoints,
-    ) -> dict[str, Any]:
+    def _learned(self, number: int, strengths: Strengths, given: Given, checkpoints: Checkpoints) -> dict[str, Any]:
         """What one stage came to: a `SearchResult` as plain data, and whether the search ends with it."""
         import torch
 
@@ -165,10 +140,12 @@ class PDarts(DartsSearch):
         from nasdistill.search.cell_learner import CellLearner
         from nasdistill.search.gradient import learn
 
-        options = self.of_stage(number)
-        torch.manual_seed(derived_seed(seed, "stage of a search", number))
-        learner = CellLearner(options, narrowed(space, self.stages[number], strengths), data, engine, seed)
-        result = learn(learner, options, data, engine, checkpoints, records.part(f"stage {number + 1}"))
+        assert isinstance(given.space, CellSpace)
+        options, space = self.of_stage(number), narrowed(given.space, self.stages[number], strengths)
+        torch.manual_seed(derived_seed(given.seed, "stage of a search", number))
+        learner = CellLearner(options, space, given.data, given.engine, given.seed)
+        records = given.records.part(f"stage {number + 1}")
+        result = learn(learner, options, replace(given, checkpoints=checkpoints, records=records))
         plain = {name: getattr(result, name) for name in ("model", "history", "metrics", "decisions", "strengths")}
         return {**plain, "stopped": learner.stopped}
 

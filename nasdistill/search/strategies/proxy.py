@@ -15,10 +15,8 @@ from nasdistill.search.untrained import ProxyOptions, highest, standings
 
 if TYPE_CHECKING:
     from nasdistill.data.base import Data
+    from nasdistill.search.given import Given
     from nasdistill.search.spaces import SearchSpace
-    from nasdistill.training.checkpoints import Checkpoints
-    from nasdistill.training.engine import Engine
-    from nasdistill.training.records import Records
 
 
 @STRATEGIES.register("proxy")
@@ -29,29 +27,18 @@ class ProxySearch(ProxyOptions, Strategy):
 
     count: int = Field(100, gt=0, description="architectures to score; all of a space that has fewer")
 
-    def search(
-        self,
-        space: SearchSpace,
-        data: Data,
-        engine: Engine,
-        seed: int,
-        checkpoints: Checkpoints | None = None,
-        records: Records | None = None,
-    ) -> SearchResult:
+    def find(self, given: Given) -> SearchResult:
         from nasdistill.data.seeds import derived_seed, generator_for, seeded
         from nasdistill.models.base import NetworkSpec
         from nasdistill.models.inspection import count_parameters
         from nasdistill.search.strategies.random import in_random_order, those_within_budget
-        from nasdistill.training.checkpoints import Checkpoints
-        from nasdistill.training.records import Records
 
-        checkpoints, records = checkpoints or Checkpoints(), records or Records(title="search")
+        space, data, engine, seed = given.space, given.data, given.engine, given.seed
         batch = self.batch(data, seed, engine)
-        trials: list[dict[str, Any]] = (checkpoints.load() or {"trials": []})["trials"]
-        choices = space.choices(data.shape, len(data.classes))
-        total = min(self.count, math.prod(map(len, choices.values())))
-        order = in_random_order(choices, generator_for(seed, "architectures for proxies"))
-        with records.progress(total, len(trials), unit="network") as progress:
+        trials: list[dict[str, Any]] = (given.checkpoints.load() or {"trials": []})["trials"]
+        total = min(self.count, math.prod(map(len, given.choices.values())))
+        order = in_random_order(given.choices, generator_for(seed, "architectures for proxies"))
+        with given.records.progress(total, len(trials), unit="network") as progress:
             fitting = those_within_budget(order, lambda chosen: self.within_budget(space.model(chosen), data))
             for chosen, found in islice(fitting, len(trials), total):
                 scored = NetworkSpec.for_data(self.compared(space, chosen, data), data)
@@ -62,7 +49,7 @@ class ProxySearch(ProxyOptions, Strategy):
                 scores = {name: score.value for name, score in self.scores(network, batch).items()}
                 trials.append({"chosen": chosen, "parameters": parameters, "scores": scores})
                 progress.step()
-                checkpoints.step(len(trials), partial(dict, trials=trials))
+                given.checkpoints.step(len(trials), partial(dict, trials=trials))
         return self._best(space, data, trials)
 
     def _best(self, space: SearchSpace, data: Data, trials: list[dict[str, Any]]) -> SearchResult:

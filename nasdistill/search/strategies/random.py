@@ -11,15 +11,11 @@ import torch
 from nasdistill.data.seeds import generator_for
 from nasdistill.growth.budget import OverBudget
 from nasdistill.models.genotypes import Cell
-from nasdistill.search.spaces import SearchSpace
 from nasdistill.search.spaces.cells import CellSpace
 from nasdistill.search.strategies import STRATEGIES, SearchResult, Strategy
 
 if TYPE_CHECKING:
-    from nasdistill.data.base import Data
-    from nasdistill.training.checkpoints import Checkpoints
-    from nasdistill.training.engine import Engine
-    from nasdistill.training.records import Records
+    from nasdistill.search.given import Given
 
 MOST_LISTED = 100_000
 """Up to so many architectures of a space are put in order, so that none comes twice."""
@@ -92,23 +88,15 @@ class Random(Strategy):
 
     source: ClassVar[str] = "Li and Talwalkar 2019, Random Search and Reproducibility for NAS (arXiv:1902.07638)"
 
-    def search(
-        self,
-        space: SearchSpace,
-        data: Data,
-        engine: Engine,
-        seed: int,
-        checkpoints: Checkpoints | None = None,
-        records: Records | None = None,
-    ) -> SearchResult:
-        generator = generator_for(seed, "random architecture")
+    def find(self, given: Given) -> SearchResult:
+        space, generator = given.space, generator_for(given.seed, "random architecture")
 
         def drawn() -> Iterator[dict[str, Any]]:
             while isinstance(space, CellSpace):
                 yield space.model_of({kind: sample_cell(space, kind, generator) for kind in space.kinds})
-            choices = space.choices(data.shape, len(data.classes))
+            choices = given.choices
             while True:
                 yield space.model(sample(choices, generator))
 
-        _model, model = next(those_within_budget(drawn(), lambda model: self.within_budget(model, data)))
+        _model, model = next(those_within_budget(drawn(), lambda model: self.within_budget(model, given.data)))
         return SearchResult(model)

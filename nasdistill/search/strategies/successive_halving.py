@@ -15,12 +15,9 @@ from nasdistill.registry import ComponentOf
 from nasdistill.search.strategies import STRATEGIES, SearchResult, Strategy
 
 if TYPE_CHECKING:
-    from nasdistill.data.base import Data
+    from nasdistill.search.given import Given
     from nasdistill.search.race import Racer
     from nasdistill.search.spaces import SearchSpace
-    from nasdistill.training.checkpoints import Checkpoints
-    from nasdistill.training.engine import Engine
-    from nasdistill.training.records import Records
 
 log = logging.getLogger(__name__)
 
@@ -71,27 +68,17 @@ class SuccessiveHalving(Strategy):
             for (taking_part, until), start in zip(self.rounds(), begun, strict=False)
         )
 
-    def search(
-        self,
-        space: SearchSpace,
-        data: Data,
-        engine: Engine,
-        seed: int,
-        checkpoints: Checkpoints | None = None,
-        records: Records | None = None,
-    ) -> SearchResult:
+    def find(self, given: Given) -> SearchResult:
         from nasdistill.search.race import Race, Racer, ranking
-        from nasdistill.training.checkpoints import Checkpoints
-        from nasdistill.training.records import Records
 
-        checkpoints, records = checkpoints or Checkpoints(), records or Records(title="search")
+        data, engine, seed, checkpoints = given.data, given.engine, given.seed, given.checkpoints
         rounds = self.rounds()
         racers = [
             Racer(number, chosen, spec, self.optimizer, seed, engine)
-            for number, (chosen, spec) in enumerate(self._drawn(space, data, seed))
+            for number, (chosen, spec) in enumerate(self._drawn(given))
         ]
         race = Race(racers, data, engine, seed, self.batch_size, rounds[-1][1], self.clip, checkpoints)
-        with records.progress(self.trained(len(racers)) * race.steps_per_epoch, race.resume()) as progress:
+        with given.records.progress(self.trained(len(racers)) * race.steps_per_epoch, race.resume()) as progress:
             left, begun, epochs = racers, 0, 0
             ahead: list[tuple[int, int | None]] = []  # after so many epochs, of all together, who was it
             for taking_part, until in rounds:
@@ -105,23 +92,22 @@ class SuccessiveHalving(Strategy):
                 left = ranking(left, begun, until)
                 log.info(
                     "%s: after epoch %d the best of %d is architecture %d with a loss of %.4f",
-                    *(records.title, until, len(left), left[0].number, left[0].loss(begun, until)),
+                    *(given.records.title, until, len(left), left[0].number, left[0].loss(begun, until)),
                 )
                 begun = until
         if left[0].diverged:
             raise UserError(f"all of {len(racers)} architectures diverged; a lower learning rate may help")
-        return self._result(space, racers, left, ahead)
+        return self._result(given.space, racers, left, ahead)
 
-    def _drawn(self, space: SearchSpace, data: Data, seed: int) -> list[tuple[dict[str, Any], Any]]:
+    def _drawn(self, given: Given) -> list[tuple[dict[str, Any], Any]]:
         """The architectures that race, each once, with the specs of the networks that stand for them."""
         from nasdistill.data.seeds import generator_for
         from nasdistill.models.base import NetworkSpec
         from nasdistill.search.strategies.random import in_random_order, those_within_budget
 
-        choices = space.choices(data.shape, len(data.classes))
-        order = in_random_order(choices, generator_for(seed, "architectures that race"))
+        order = in_random_order(given.choices, generator_for(given.seed, "architectures that race"))
         fitting = those_within_budget(
-            order, lambda chosen: NetworkSpec.for_data(self.compared(space, chosen, data), data)
+            order, lambda chosen: NetworkSpec.for_data(self.compared(given.space, chosen, given.data), given.data)
         )
         return list(islice(fitting, self.candidates))
 
