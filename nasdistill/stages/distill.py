@@ -76,7 +76,7 @@ class TaughtOptions(TeachingOptions, ShownOptions, TrainingSettings):
             raise SpecError(problem, ("balance",))
         for number, objective in enumerate(self.objectives):
             if objective.warmup > self.epochs:
-                problem = f"the warm-up of {objective.warmup:g} epochs exceeds the {self.epochs} epochs"
+                problem = f"the warm-up of {objective.warmup:g} epochs exceeds `epochs: {self.epochs}`"
                 raise SpecError(problem, ("objectives", number, "warmup"))
         return self
 

@@ -72,9 +72,9 @@ class LoopSettings(Options):
     @model_validator(mode="after")
     def _check(self) -> LoopSettings:
         if self.scales is not None and len(self.scales) > self.epochs:
-            raise SpecError(f"{len(self.scales)} scales are more than the {self.epochs} epochs", ("scales",))
+            raise SpecError(f"{len(self.scales)} scales are more than `epochs: {self.epochs}`", ("scales",))
         if self.warmup > self.epochs:
-            raise SpecError(f"the warm-up of {self.warmup:g} epochs exceeds the {self.epochs} epochs", ("warmup",))
+            raise SpecError(f"the warm-up of {self.warmup:g} epochs exceeds `epochs: {self.epochs}`", ("warmup",))
         try:
             self.schedule.check(self.epochs)
         except SpecError as error:

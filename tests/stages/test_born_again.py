@@ -194,7 +194,7 @@ def test_wrong_options_are_named(options: dict[str, Any], path: tuple[str | int,
         ("stages.ban.model=wrn-11-1", "the nearest depths are 10 and 16"),
         ("stages.ban.model=[wrn-10-1, wrnn-10-1]", "did you mean"),
         ("stages.ban.teacher=missing", "'missing'"),
-        ("stages.ban.objectives=[{name: ban, warmup: 3}]", "the warm-up of 3 epochs exceeds the 2 epochs"),
+        ("stages.ban.objectives=[{name: ban, warmup: 3}]", "the warm-up of 3 epochs exceeds `epochs: 2`"),
     ],
 )
 def test_what_is_wrong_is_told_before_anything_runs(tmp_path: Path, override: str, sentence: str) -> None:

@@ -175,7 +175,7 @@ def test_a_stopped_run_ends_with_the_bits_of_an_unbroken_one(
         (
             {"objectives": ["kd", {"name": "dkd", "warmup": 20}], "epochs": 5},
             ("objectives", 1, "warmup"),
-            "the warm-up of 20 epochs exceeds the 5 epochs",
+            "the warm-up of 20 epochs exceeds `epochs: 5`",
         ),
     ],
 )

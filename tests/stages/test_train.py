@@ -144,7 +144,7 @@ def test_a_network_that_cannot_read_small_images_is_named_before_training(tmp_pa
     with pytest.raises(SpecError, match=r"the model 'mlp' .* fails on images at the scale 0\.5") as caught:
         stage.foresee({}, context_in(tmp_path, data))
     assert caught.value.path == ("scales",)
-    with pytest.raises(SpecError, match="3 scales are more than the 2 epochs"):
+    with pytest.raises(SpecError, match="3 scales are more than `epochs: 2`"):
         build(STAGES.get("train"), {"model": "wrn-10-1", **SMALL, "scales": [0.5, 0.7, 1]})
 
 

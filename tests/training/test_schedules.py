@@ -70,7 +70,7 @@ def test_milestones_fall_on_the_first_step_of_their_epoch(epochs: int, steps: in
         ({"schedule": {"name": "multistep", "milestones": [60]}}, ("schedule", "milestones"), "never reached in 20"),
         ({"schedule": {"name": "multistep", "milestones": [0.3, 60]}}, ("schedule", "milestones"), "all fractions"),
         ({"schedule": "cosin"}, ("schedule",), "did you mean 'cosine'"),
-        ({"warmup": 21}, ("warmup",), "exceeds the 20 epochs"),
+        ({"warmup": 21}, ("warmup",), "exceeds `epochs: 20`"),
         ({"optimizer": {"name": "sgd", "momentum": 0}}, ("optimizer", "nesterov"), "set nesterov to false"),
         ({"optimizer": {"name": "sgd", "lr": -1}}, ("optimizer", "lr"), "greater than 0"),
         ({"learning_rate": 0.1}, ("learning_rate",), "unknown key"),
