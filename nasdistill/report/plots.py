@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import re
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from html import escape
 from itertools import pairwise
 from statistics import fmean
@@ -105,6 +105,13 @@ def lines(series: Mapping[str, Sequence[Curve]], title: str, x: str, y: str = ""
             legend(axes, handles, list(series))
 
     return picture(title, draw)
+
+
+def shared_out(series: Mapping[str, Sequence[Curve]]) -> Iterator[dict[str, Sequence[Curve]]]:
+    """Those of each picture, few enough that each has a look of its own."""
+    count = -(-len(series) // len(SERIES))
+    for part in range(count):
+        yield dict(list(series.items())[part::count])
 
 
 def scale_upright(axes: Axes, heights: Sequence[float]) -> None:

@@ -78,6 +78,11 @@ class Row:
         found = self.metrics.get("collapses")
         return found if isinstance(found, list) else []
 
+    @property
+    def over_time(self) -> list[tuple[float, float]]:
+        """Test accuracy, in percent, after so many seconds of a transfer without data."""
+        return [(seconds, accuracy) for seconds, accuracy in self.metrics.get("over_time", [])]
+
     @classmethod
     def of(cls, artifact: Artifact, cached: bool) -> Row:
         """The row of a finished artifact."""

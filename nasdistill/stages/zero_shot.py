@@ -207,6 +207,9 @@ class ZeroShot(FromAnyWeights, ZeroShotOptions, Stage):
             accuracies = [value for _done, value in course.curves[TEST]]
             score = evaluate(network, test, engine)
             scored = {"accuracy": {"last": accuracies[-1], "best": max(accuracies)}, **score.plain()}
+            scored["over_time"] = course.over_time
+            if len(teachers) == 1:
+                scored["taught_by_accuracy"] = evaluate(teachers[0].network, test, engine).accuracy
             write_confusion(context.folder, labels, score)
         written = _taught_by(first, spec)
         save_network(context.folder, written, network)

@@ -47,6 +47,7 @@ class Course:
         learned: pseudo-images that the student took a step on, over all processes, repetitions included.
         seconds: that this took, evaluations left out.
         curves: name to [[iterations done, value], ...].
+        over_time: test accuracy after so many of the seconds, [[seconds, %], ...].
         pictures: `done`, the `pixels` of that iteration's first images, uint8, [up to 32, C, H, W], and `histograms`,
             int64, [2, classes]: how often student and teacher answered each class since the picture before.
         collapsed: whether the window before this one had collapsed.
@@ -58,6 +59,7 @@ class Course:
     learned: int = 0
     seconds: float = 0.0
     curves: dict[str, list[list[float]]] = field(default_factory=dict)
+    over_time: list[list[float]] = field(default_factory=list)
     pictures: list[dict[str, Any]] = field(default_factory=list)
     collapsed: bool = False
     collapses: list[int] = field(default_factory=list)
@@ -206,7 +208,9 @@ def transfer(
                     records.histogram(f"answers/{who}", counts, course.done)
             if test is not None and (over or course.done % settings.evaluate_every == 0):
                 engine.broadcast_buffers(task)
-                course.tell({TEST: evaluate(task.network, test, engine).accuracy}, records)
+                accuracy = evaluate(task.network, test, engine).accuracy
+                course.tell({TEST: accuracy}, records)
+                course.over_time.append([course.seconds, accuracy])
             state.step(course.done)
             progress.step(course.summary)
     return course

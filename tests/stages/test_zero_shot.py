@@ -134,6 +134,12 @@ def test_what_is_written(tmp_path: Path, data: Data, teacher: Artifact) -> None:
     assert metrics["parameters"] == sum(parameter.numel() for parameter in network.parameters())
     assert (metrics["pseudo_batches"], "stopped" in metrics) == (6, False)
     assert metrics["samples_per_second"] > 0
+    seconds, accuracies = zip(*metrics["over_time"], strict=True)
+    assert 0 < seconds[0] < seconds[-1]
+    assert list(accuracies) == [accuracy for _done, accuracy in curves["test/accuracy"]]
+    assert metrics["taught_by_accuracy"] == pytest.approx(
+        100 * (answers(teacher.folder, data) == data.test.labels).float().mean().item()
+    )
     names = {"answers/agreement", "answers/student spread", "answers/teacher spread", "generator/adversarial"}
     assert names | {"student/divergence", "student/attention", "test/accuracy"} <= set(curves)
     assert [done for done, _ in curves["answers/agreement"]] == [3, 6]

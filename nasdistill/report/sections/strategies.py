@@ -13,9 +13,6 @@ from nasdistill.report.sections import SECTIONS, Found, Section
 from nasdistill.report.sections.truth import TruthPayload
 from nasdistill.report.summaries import StageSummary
 
-MOST_LINES = len(plots.SERIES)
-"""In one picture, so that each has a look of its own."""
-
 
 @SECTIONS.register("strategies")
 class Strategies(Section):
@@ -41,9 +38,7 @@ def _pictures(searches: Sequence[Found[TruthPayload]]) -> Iterator[str]:
     """Regret on the first data set over seconds, of those that would have found something before their end."""
     name = next(iter(first_of(searches[0]).standings))
     series = {each.stage.stage: curves for each in searches if (curves := _regret_curves(each.stage, name))}
-    count = -(-len(series) // MOST_LINES)
-    for part in range(count):
-        shown = dict(list(series.items())[part::count])
+    for shown in plots.shared_out(series):
         yield plots.lines(shown, f"Regret on {name}", "seconds", "points")
 
 

@@ -1,0 +1,73 @@
+"""How soon students that see no image come near their teacher."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Iterator, Sequence
+
+from nasdistill.report import plots, tables
+from nasdistill.report.parts import Group
+from nasdistill.report.records import Row
+from nasdistill.report.sections import SECTIONS, Found, Section
+from nasdistill.report.sections.pseudo_images import PseudoPayload
+from nasdistill.report.summaries import StageSummary
+from nasdistill.report.tables import Cell, Table
+from nasdistill.words import NONE, duration
+
+NEAR = (0.5, 0.75, 0.9)
+"""Shares of the teacher's accuracy."""
+
+
+@SECTIONS.register("without-data")
+class WithoutData(Section):
+    """Test accuracy over the time of transfers without data."""
+
+    title = "Without data, over time"
+    lead = (
+        "Test accuracy over the seconds that a transfer had taken, without its evaluations; and how soon an evaluation "
+        "first found a share of the teacher's accuracy, the median over seeds."
+    )
+    payload = PseudoPayload
+    place = 6
+
+    def groups(self, found: Sequence[Found[PseudoPayload]]) -> list[Group]:
+        timed = [each.stage for each in found if any(row.over_time for row in each.stage.rows)]
+        return [Group("", tuple(_pictures(timed)), _soon(timed))] if timed else []
+
+
+def _pictures(stages: Sequence[StageSummary]) -> Iterator[str]:
+    for part in plots.shared_out({stage.stage: _curves(stage) for stage in stages}):
+        yield plots.lines(part, "Test accuracy", "seconds", "%")
+
+
+def _curves(stage: StageSummary) -> list[plots.Curve]:
+    """Of each seed, all at the mean seconds of an evaluation."""
+    told = [row.over_time for row in stage.rows if row.over_time]
+    seconds = [statistics.fmean(at for at, _accuracy in points) for points in zip(*told, strict=False)]
+    return [[(at, accuracy) for at, (_, accuracy) in zip(seconds, curve, strict=False)] for curve in told]
+
+
+def _soon(stages: Sequence[StageSummary]) -> Table:
+    header = ("stage", "teacher's accuracy, %", *(f"time to {100 * share:.0f} % of it" for share in NEAR))
+    return Table(header, tuple((Cell(stage.stage), _teacher(stage), *_times(stage)) for stage in stages))
+
+
+def _teacher(stage: StageSummary) -> Cell:
+    return tables.over_seeds(stage.on_test("taught_by_accuracy"), 2)
+
+
+def _times(stage: StageSummary) -> Iterator[Cell]:
+    """The median over the seeds that came so far, and how many where others did not."""
+    for share in NEAR:
+        times = [first_at(row, share) for row in stage.rows]
+        known = [time for time in times if time is not None]
+        some = f"{len(known)} of {len(times)} seeds" if 0 < len(known) < len(times) else ""
+        yield Cell(duration(statistics.median(known)) if known else NONE, some)
+
+
+def first_at(row: Row, share: float) -> float | None:
+    """The seconds after which an evaluation first found that share of the teacher's accuracy; None where none did."""
+    teacher = row.metrics.get("taught_by_accuracy")
+    if teacher is None:
+        return None
+    return next((seconds for seconds, accuracy in row.over_time if accuracy >= share * teacher), None)
