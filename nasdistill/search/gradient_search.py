@@ -8,8 +8,11 @@ from nasdistill.search.settings import GradientOptions
 from nasdistill.search.strategies import SearchResult
 
 if TYPE_CHECKING:
+    from nasdistill.data.base import Data
     from nasdistill.search.given import Given
     from nasdistill.search.gradient import Learner
+    from nasdistill.search.spaces import SearchSpace
+    from nasdistill.training.engine import Engine
 
 
 RESCALED = "the budget changes the widths of the network that is found"
@@ -23,7 +26,7 @@ class GradientSearch(GradientOptions):
 
     has_supernet: ClassVar[bool] = True
 
-    def learner(self, given: Given) -> Learner:
+    def learner(self, space: SearchSpace, data: Data, engine: Engine, seed: int) -> Learner:
         """What the search of a space that is not refused trains."""
         raise NotImplementedError(type(self).__name__)
 
@@ -35,5 +38,6 @@ class GradientSearch(GradientOptions):
         from nasdistill.search.gradient import learn
 
         torch.manual_seed(given.seed)
-        found = learn(self.learner(given), self, given)
+        learner = self.learner(given.space, given.data, given.engine, given.seed)
+        found = learn(learner, self, given)
         return replace(found, model=self.within_budget(found.model, given.data))

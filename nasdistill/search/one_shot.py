@@ -22,7 +22,6 @@ from nasdistill.search.weight_sharing import WeightSharing
 
 if TYPE_CHECKING:
     from nasdistill.data.base import Data, Shape
-    from nasdistill.search.given import Given
     from nasdistill.training.engine import Engine
 
 Choices = Mapping[str, tuple[Any, ...]]
@@ -109,9 +108,9 @@ class OneShot(GradientSearch):
         strategy = getattr(importlib.import_module("nni.nas.strategy"), self.nni_name)()
         return NniSupernet(strategy.mutate_model(hub_space), shape)
 
-    def learner(self, given: Given) -> Learner:
-        assert isinstance(given.space, NniSpace)
-        return NniLearner(self, given.space, given.data, given.engine, given.seed)
+    def learner(self, space: SearchSpace, data: Data, engine: Engine, seed: int) -> Learner:
+        assert isinstance(space, NniSpace)
+        return NniLearner(self, space, data, engine, seed)
 
 
 class NniLearner(Learner):

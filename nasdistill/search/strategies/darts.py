@@ -11,8 +11,9 @@ from nasdistill.search.spaces.cells import CellSpace
 from nasdistill.search.strategies import STRATEGIES
 
 if TYPE_CHECKING:
-    from nasdistill.search.given import Given
+    from nasdistill.data.base import Data
     from nasdistill.search.gradient import Learner
+    from nasdistill.training.engine import Engine
 
 
 @STRATEGIES.register("darts")
@@ -37,8 +38,8 @@ class DartsSearch(GradientSearch, CellOptions):
             return f"a network has no {self.edges.registered_name} edges"
         return space.other_size() if self.budget is None else RESCALED
 
-    def learner(self, given: Given) -> Learner:
+    def learner(self, space: SearchSpace, data: Data, engine: Engine, seed: int) -> Learner:
         from nasdistill.search.cell_learner import CellLearner
 
-        assert isinstance(given.space, CellSpace)
-        return CellLearner(self, given.space, given.data, given.engine, given.seed)
+        assert isinstance(space, CellSpace)
+        return CellLearner(self, space, data, engine, seed)

@@ -14,8 +14,9 @@ from nasdistill.search.spaces.cells import CellSpace
 from nasdistill.search.strategies import STRATEGIES
 
 if TYPE_CHECKING:
-    from nasdistill.search.given import Given
+    from nasdistill.data.base import Data
     from nasdistill.search.gradient import Learner
+    from nasdistill.training.engine import Engine
 
 
 @STRATEGIES.register("random-sharing")
@@ -41,8 +42,8 @@ class RandomSharing(GradientSearch):
     def reason_to_keep_no_weights(self, space: SearchSpace) -> str | None:
         return space.other_size() if self.budget is None else RESCALED
 
-    def learner(self, given: Given) -> Learner:
+    def learner(self, space: SearchSpace, data: Data, engine: Engine, seed: int) -> Learner:
         from nasdistill.search.sharing import SharingLearner
 
-        assert isinstance(given.space, CellSpace)
-        return SharingLearner(self, self.candidates, given.space, given.data, given.engine, given.seed)
+        assert isinstance(space, CellSpace)
+        return SharingLearner(self, self.candidates, space, data, engine, seed)
