@@ -207,12 +207,13 @@ def test_gradients_of_losses_on_logits_agree_with_finite_differences(name: str) 
         assert torch.autograd.gradcheck(lambda value, spec=spec: loss_of(spec, value, teacher, labels), (student,))
 
 
+@pytest.mark.parametrize("power", [1.0, 2.0, 3.0])
 @pytest.mark.parametrize("form", ["code", "paper"])
-def test_a_student_that_attends_as_its_teacher_or_nowhere_has_finite_gradients(form: str) -> None:
+def test_a_student_that_attends_as_its_teacher_or_nowhere_has_finite_gradients(form: str, power: float) -> None:
     teacher = torch.rand(2, 3, 4, 4)
     for activation in (teacher.clone(), torch.zeros(2, 3, 4, 4)):
         activation.requires_grad_()
-        distance = attention_distance(attention_map(activation), attention_map(teacher), form)
+        distance = attention_distance(attention_map(activation, power), attention_map(teacher, power), form)
         (gradient,) = torch.autograd.grad(distance, activation)
         assert gradient.isfinite().all()
 
@@ -241,6 +242,7 @@ def test_gradients_of_low_precision_activations_keep_its_layout_and_are_rounded_
         ({"name": "kd", "reduction": "mean"}, "unknown key 'reduction'"),
         ({"name": "attention", "form": "papers"}, "'code' or 'paper'"),
         ({"name": "attention", "weight": -1}, "at least 0"),
+        ({"name": "attention", "power": 0.5}, "at least 1"),
         ({"name": "kd", "temprature": 4}, "did you mean 'temperature'"),
         ("attenton", "did you mean 'attention'"),
     ],

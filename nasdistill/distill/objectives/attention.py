@@ -33,7 +33,12 @@ class Attention(Objective):
     form: Form = Field(
         "code", description="code: mean over batch and space of the squared difference; paper: its L2 norm"
     )
-    power: float = Field(2.0, gt=0, description="p of |A|^p, whose mean over the channels is the attention")
+    power: float = Field(
+        2.0,
+        ge=1,
+        description="p of |A|^p, whose mean over the channels is the attention; below 1 it has no gradient at 0, where "
+        "rectifiers leave many values",
+    )
     pairs: tuple[tuple[str, str], ...] = Field(
         (), description="pairs of module paths, [student's, teacher's]; by default the networks' feature points"
     )
