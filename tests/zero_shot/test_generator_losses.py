@@ -319,6 +319,19 @@ def test_the_perceptron_learns_and_wholes_are_targets_alone() -> None:
     assert all(parameter.grad is not None for parameter in loss.head.parameters())
 
 
+def test_embeddings_in_half_precision_are_contrasted_in_single() -> None:
+    """Cosines over a temperature of 0.1 are up to 10, where bfloat16 has steps of 1/16."""
+    drawn = torch.Generator().manual_seed(0)
+    parts, wholes = (torch.randn(8, 6, generator=drawn) for _ in range(2))
+    loss = Discrimination(("point",), features=6, embedding=5, memory=9, temperature=0.1)
+    whole, part = (Outputs(torch.empty(0), {"point": features}) for features in (wholes, parts))
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        found = loss(Pseudo(torch.zeros(8, *SHAPE), torch.empty(0), None, whole, lambda _images: part))
+        embeddings = [loss.head(features).float() for features in (parts, wholes)]
+    expected = discrimination(*(functional.normalize(each, dim=1) for each in embeddings), 8, 0.1)
+    assert torch.equal(found, expected)
+
+
 def test_vectors_have_batch_norms_too() -> None:
     torch.manual_seed(0)
     norm = nn.BatchNorm1d(5)

@@ -95,10 +95,13 @@ class Discrimination(nn.Module):
         parts, wholes = self._features(pseudo.ask(part)), self._features(pseudo.teacher)
         self._latest = torch.stack([parts, wholes]).detach()
         earlier = self.earlier[:, : self._known]
-        ours = functional.normalize(self.head(torch.cat([parts, earlier[0]])), dim=1)
+        ours = self.head(torch.cat([parts, earlier[0]]))
         with torch.no_grad():
-            theirs = functional.normalize(self.head(torch.cat([wholes, earlier[1]])), dim=1)
-        return discrimination(ours, theirs, len(parts), self.temperature)
+            theirs = self.head(torch.cat([wholes, earlier[1]]))
+        # In single precision, which products divided by a small temperature need; autocast would multiply in half.
+        with torch.autocast(parts.device.type, enabled=False):
+            units = (functional.normalize(each.float(), dim=1) for each in (ours, theirs))
+            return discrimination(*units, len(parts), self.temperature)
 
     def remember(self) -> None:
         latest = all_gather(self._latest).transpose(0, 1).flatten(1, 2)
