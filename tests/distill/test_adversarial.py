@@ -26,7 +26,7 @@ from nasdistill.distill.objectives.cross_entropy import with_label_term
 from nasdistill.distill.task import Distillation
 from nasdistill.distill.teacher import Teacher
 from nasdistill.errors import UserError
-from nasdistill.training.batches import Batch
+from nasdistill.training.batches import NO_LABEL, Batch
 from tests.distill.nets import TwoMaps
 from tests.training.parts import FixedBatches
 
@@ -229,6 +229,12 @@ def test_an_untrained_student_is_warned_of(caplog: pytest.LogCaptureFixture) -> 
     Adversary(settings(), CLASSES).prepare(preview(student, teacher, torch.arange(IMAGES) % CLASSES))
     (warning,) = [record.getMessage() for record in caplog.records if record.levelname == "WARNING"]
     assert "as if it had never been trained" in warning
+
+
+def test_without_labels_nobody_knows_whether_the_student_is_trained(caplog: pytest.LogCaptureFixture) -> None:
+    unlabelled = torch.full((IMAGES,), NO_LABEL)
+    Adversary(settings(), CLASSES).prepare(preview(logits(1), logits(2) + 10, unlabelled))
+    assert not [record for record in caplog.records if record.levelname == "WARNING"]
 
 
 def linear(form: str, fooling: str = "published", weight: float = 0.5) -> Adversary:

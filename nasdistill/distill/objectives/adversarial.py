@@ -23,7 +23,7 @@ from nasdistill.distill.learned import LearnedLoss, Preview
 from nasdistill.distill.objectives import OBJECTIVES, Objective, Outputs, Term
 from nasdistill.distill.taps import count_classes
 from nasdistill.errors import UserError
-from nasdistill.training.batches import Batch
+from nasdistill.training.batches import NO_LABEL, Batch
 
 log = logging.getLogger(__name__)
 
@@ -168,7 +168,9 @@ class Adversary(LearnedLoss):
 
 
 def _warn_if_untrained(accuracy: float, labels: torch.Tensor) -> None:
-    """Where the student is hardly better than one that always names the commonest class."""
+    """Where the student is hardly better than one that always names the commonest class, as far as labels tell."""
+    if int(labels.min()) == NO_LABEL:
+        return
     chance = float(labels.bincount().max()) / len(labels)
     if accuracy < chance + 0.1 * (1 - chance):
         log.warning(
