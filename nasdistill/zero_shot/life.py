@@ -31,7 +31,8 @@ class Life:
         processes: how many train together.
 
     Raises:
-        UserError: several processes, and a part of the generator belongs to one pseudo-batch.
+        UserError: several processes, and a part of the generator belongs to one pseudo-batch, or a loss learns beside a
+            generator of which each process has its own.
     """
 
     def __init__(
@@ -56,6 +57,12 @@ class Life:
         self._passing = [parameter for part in self._parts for parameter in part.parameters()]
         passing = {id(parameter) for parameter in self._passing}
         self._weights = [each for each in generation.generator.parameters() if id(each) not in passing]
+        of_losses = {id(each) for each in generation.parameters()} - passing - {id(each) for each in self._weights}
+        if of_losses and generation.component.starts_over and processes > 1:
+            raise UserError(
+                f"a generator loss that learns (`contrastive`) would learn apart in each of {processes} processes, as "
+                f"{generation.component.registered_name!r} is optimised by each for itself; compute with `devices: 1`"
+            )
         self._common = [nn.Parameter(each.detach().clone()) for each in self._weights if settings.adapt != "none"]
         self._learner = settings.adapt_optimizer.build(self._common) if self._common else None
         if settings.adapt == "fomaml":

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -152,6 +153,16 @@ def test_what_belongs_to_one_pseudo_batch_belongs_to_one_process() -> None:
     optimizer = loop_.settings.generator_optimizer.build(loop_.generation.parameters())
     with pytest.raises(UserError, match=r"belongs to one process, and here are 2; compute with `devices: 1`"):
         Life(loop_.generation, optimizer, loop_.settings, SEED, processes=2)
+
+
+def test_a_loss_that_learns_beside_pixels_of_each_process_needs_one_process() -> None:
+    """No gradient of these pixels is averaged, so the processes' perceptrons would drift apart unseen."""
+    for losses, processes in ((["contrastive"], 1), (["class-prior"], 2), (["contrastive"], 2)):
+        loop_ = made(generator="pixels", losses=losses)
+        optimizer = loop_.settings.generator_optimizer.build(loop_.generation.parameters())
+        refused = losses == ["contrastive"] and processes == 2
+        with pytest.raises(UserError, match="apart in each of 2 processes") if refused else contextlib.nullcontext():
+            Life(loop_.generation, optimizer, loop_.settings, SEED, processes)
 
 
 def test_a_collapse_draws_common_weights_anew(tmp_path: Path) -> None:
