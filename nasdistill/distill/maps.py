@@ -58,6 +58,30 @@ def map_pairs(
     return found
 
 
+def with_places(objective: str, pairs: tuple[MapPair, ...]) -> tuple[MapPair, ...]:
+    """Those pairs in which there is more than one place, for objectives that compare how places share a map.
+
+    A map of one place has all of its share there, whatever the network computes, so that no gradient comes of it.
+
+    Raises:
+        UserError: no pair has.
+    """
+
+    def places(pair: MapPair) -> int:
+        return min(pair.student[1], pair.teacher[1]) * min(pair.student[2], pair.teacher[2])
+
+    single = ", ".join(f"{pair.ours} with {pair.theirs}" for pair in pairs if places(pair) == 1)
+    found = tuple(pair for pair in pairs if places(pair) > 1)
+    if not found:
+        raise UserError(
+            f"it compares where on a map a network responds, and what is paired has one place ({single}); name layers "
+            "below in `pairs`, or leave the objective out"
+        )
+    if single:
+        log.info("%s: one place has nothing to compare, so that it leaves out %s", objective, single)
+    return found
+
+
 def pooled_alike(one: torch.Tensor, other: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     """Two batches of maps, [N, C, H, W] each, averaged down to the smaller height and width; in single precision at
     least."""

@@ -19,6 +19,7 @@ from nasdistill.distill.teacher import Teacher
 from nasdistill.errors import SpecError, UserError
 from nasdistill.training.batches import Batch
 from nasdistill.training.fabric import Fabric
+from tests.distill.features import bound, network
 from tests.distill.nets import TwoMaps, WithAuxiliary
 from tests.training.parts import FixedBatches
 
@@ -114,8 +115,8 @@ def test_the_teacher_sees_the_students_views_and_nothing_is_remembered() -> None
     """Cached teacher outputs would ignore that the same image looks otherwise in each epoch."""
     seen: dict[str, list[torch.Tensor]] = {"student": [], "teacher": []}
     task = distillation("kd")
-    for name, network in (("student", task.network), ("teacher", teacher_of(task))):
-        network.register_forward_pre_hook(lambda _module, inputs, name=name: seen[name].append(inputs[0].clone()))
+    for name, watched in (("student", task.network), ("teacher", teacher_of(task))):
+        watched.register_forward_pre_hook(lambda _module, inputs, name=name: seen[name].append(inputs[0].clone()))
     images, labels, *_ = batch()
     first = taught_by(task, images).logits
     for view in (images, images.flip(3)):
@@ -187,6 +188,21 @@ def test_the_same_objective_twice_has_two_names() -> None:
     task = distillation("attention", {"name": "attention", "form": "paper", "pairs": [["first", "second"]]})
     assert list(task.terms) == ["cross-entropy", "attention", "attention-2"]
     assert set(task(batch())) == {"cross-entropy", "attention", "attention-2"}
+
+
+@pytest.mark.parametrize("name", ["attention", "nst"])
+def test_maps_of_one_place_are_left_out_and_refused_where_there_are_no_others(
+    name: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """All of a map's share lies in its one place, so that the loss of such a pair is constant."""
+    shape = (3, 4, 4)
+    student, teacher = network("wrn-10-1", shape), network("wrn-10-2", shape, 1)
+    with caplog.at_level("INFO", logger="nasdistill"):
+        term = bound(name, student, teacher, shape)
+    assert term.student_points == term.teacher_points == ("groups.0", "groups.1")
+    assert f"{name}: one place has nothing to compare, so that it leaves out groups.2 with groups.2" in caplog.messages
+    with pytest.raises(UserError, match=r"what is paired has one place \(groups.0 with groups.2\)"):
+        bound({"name": name, "pairs": [["groups.0", "groups.2"]]}, student, teacher, shape)
 
 
 def test_different_sizes_are_pooled_and_said_once(caplog: pytest.LogCaptureFixture) -> None:

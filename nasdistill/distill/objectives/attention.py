@@ -47,9 +47,10 @@ class Attention(Objective):
         import torch
 
         from nasdistill.distill.attention import TeacherMap, attention_distance, attention_map
-        from nasdistill.distill.maps import map_pairs
+        from nasdistill.distill.maps import map_pairs, with_places
 
-        pairs = [(pair.ours, pair.theirs) for pair in map_pairs("attention", self.pairs, student, teacher, shape)]
+        found = with_places("attention", map_pairs("attention", self.pairs, student, teacher, shape))
+        pairs = [(pair.ours, pair.theirs) for pair in found]
         looked = [TeacherMap(self.power) for _pair in pairs]
 
         def loss(student: Outputs, teacher: Outputs, batch: Batch) -> torch.Tensor:

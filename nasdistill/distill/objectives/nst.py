@@ -8,7 +8,7 @@ from torch import nn
 from torch.nn import functional
 
 from nasdistill.data.base import Shape
-from nasdistill.distill.maps import map_pairs, pooled_alike
+from nasdistill.distill.maps import map_pairs, pooled_alike, with_places
 from nasdistill.distill.objectives import OBJECTIVES, Objective, Outputs, Term
 from nasdistill.training.batches import Batch
 
@@ -54,7 +54,7 @@ class NeuronSelectivityTransfer(Objective):
     )
 
     def bind(self, student: nn.Module, teacher: nn.Module, shape: Shape) -> Term:
-        pairs = map_pairs("nst", self.pairs, student, teacher, shape)
+        pairs = with_places("nst", map_pairs("nst", self.pairs, student, teacher, shape))
 
         def loss(student: Outputs, teacher: Outputs, batch: Batch) -> torch.Tensor:
             distances = [
