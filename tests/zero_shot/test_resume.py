@@ -103,7 +103,8 @@ def go(folder: Path, way: str, every: int = 1, dies_after: int = -1, number: int
         course = transfer(made.task, made.generation, made.settings, engine(), SEED, test, checkpoints, records)
     assert course.collapses == [WINDOW]
     weights = {"task": made.task.state_dict(), "generation": made.generation.state_dict()}
-    told = {"course": {**vars(course), "seconds": 0}, "pseudo.json": described(course.pictures, ["a", "b", "c"])}
+    timeless = {"seconds": 0, "over_time": [accuracy for _seconds, accuracy in course.over_time]}
+    told = {"course": {**vars(course), **timeless}, "pseudo.json": described(course.pictures, ["a", "b", "c"])}
     save_state(folder / END, {**weights, **told})
 
 
