@@ -60,6 +60,7 @@ def stage_of(uses: str, **options: Any) -> Options:
         ("distill", {"objectives": ["dkpp"]}, TWO, ["objectives.0.the shuffling of dkpp"]),
         ("distill", {"objectives": [{"name": "kd", "standardise": True}]}, TWO, ["objectives.0.weight"]),
         ("distill", {"objectives": ["kd", {"name": "attention", "weight": 0}]}, TEN, ["objectives.1.weight"]),
+        ("distill", {"objectives": ["kd", {"name": "attention", "beta": 0}]}, TEN, ["objectives.1.beta"]),
         ("distill", {"objectives": ["kd", {"name": "attention", "warmup": 0.5}]}, TEN, ["objectives.1.warmup"]),
         ("distill", {"objectives": ["kd", {"name": "cross-entropy", "weight": 0}]}, TEN, []),
         (

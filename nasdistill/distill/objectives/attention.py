@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Literal
 
 from pydantic import Field
 
+from nasdistill.component import Facts
 from nasdistill.data.base import Shape
 from nasdistill.distill.objectives import OBJECTIVES, Objective, Outputs, Term
 
@@ -42,6 +44,11 @@ class Attention(Objective):
     pairs: tuple[tuple[str, str], ...] = Field(
         (), description="pairs of module paths, [student's, teacher's]; by default the networks' feature points"
     )
+
+    def without_effect(self, facts: Facts) -> Iterator[tuple[str, str]]:
+        yield from super().without_effect(facts)
+        if self.weight and not self.beta:
+            yield "beta", "it is 0, so that nothing is learned from where the teacher looks"
 
     def bind(self, student: nn.Module, teacher: nn.Module, shape: Shape) -> Term:
         import torch
