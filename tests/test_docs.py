@@ -17,6 +17,7 @@ from docs import tables
 from nasdistill.cli.app import build_app
 from nasdistill.cli.general import general_in
 from nasdistill.cli.stage_commands import example_of
+from nasdistill.distill.objectives import OBJECTIVES
 from nasdistill.recipes.loading import load_recipe
 from nasdistill.stages import STAGES
 
@@ -96,6 +97,20 @@ def test_links_between_pages_lead_somewhere() -> None:
         for target in re.findall(r"\]\(([^)#:]+)(?:#[^)]*)?\)", page.read_text()):
             place = (page.parent / target).resolve()
             assert place.exists() or place.parent == generated, f"{page.name}: {target}"
+
+
+@pytest.mark.parametrize(
+    ("page", "words", "asks"),
+    [
+        ("zero-shot", "except those that need training images", "needs_training_set"),
+        ("unlabelled-images", "need the class of each image", "needs_classes"),
+    ],
+)
+def test_objectives_that_are_refused_are_listed(page: str, words: str, asks: str) -> None:
+    found = re.search(rf"{words} \(([^)]*)\)", (ROOT / "docs/how-to" / f"{page}.md").read_text())
+    assert found is not None
+    asking = {name for name in OBJECTIVES.names() if getattr(OBJECTIVES.get(name), asks)}
+    assert set(re.findall(r"`([^`]*)`", found[1])) == asking
 
 
 def test_make_targets_of_the_readme_exist() -> None:
