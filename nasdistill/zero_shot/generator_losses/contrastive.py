@@ -100,8 +100,8 @@ class Discrimination(nn.Module):
             theirs = self.head(torch.cat([wholes, earlier[1]]))
         # In single precision, which products divided by a small temperature need; autocast would multiply in half.
         with torch.autocast(parts.device.type, enabled=False):
-            units = (functional.normalize(each.float(), dim=1) for each in (ours, theirs))
-            return discrimination(*units, len(parts), self.temperature)
+            ours, theirs = (functional.normalize(each.float(), dim=1) for each in (ours, theirs))
+            return discrimination(ours, theirs, len(parts), self.temperature)
 
     def remember(self) -> None:
         latest = all_gather(self._latest).transpose(0, 1).flatten(1, 2)
