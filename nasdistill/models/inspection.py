@@ -6,8 +6,6 @@ Nothing here changes the network: modes, buffers and the random state are as the
 
 from __future__ import annotations
 
-import logging
-import math
 import statistics
 import time
 from collections import Counter
@@ -18,15 +16,13 @@ from typing import Any
 
 import torch
 from torch import nn
-from torch.nn.attention import SDPBackend, sdpa_kernel
-from torch.utils._python_dispatch import TorchDispatchMode
 
 from nasdistill.data.base import Shape
 from nasdistill.models.binary import BinaryLayer
+from nasdistill.models.flop_counter import FlopCounter, counting
 from nasdistill.readings import reading
 
 AUXILIARY = "auxiliary"
-log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -92,7 +88,7 @@ def described(module: nn.Module, shape: Shape, timed: bool = False) -> dict[str,
 
 def count_parameters(module: nn.Module) -> int:
     """Number of learned values; a tensor that is used twice counts once."""
-    return sum(parameter.numel() for name, parameter in module.named_parameters() if not _is_auxiliary(name))
+    return sum(parameter.numel() for name, parameter in module.named_parameters() if not is_auxiliary(name))
 
 
 def size_bytes(module: nn.Module) -> int:
@@ -104,15 +100,22 @@ def size_bytes(module: nn.Module) -> int:
     return sum(
         packed[name].packed_bytes() if name in packed else value.nbytes
         for name, value in module.state_dict().items()
-        if not _is_auxiliary(name)
+        if not is_auxiliary(name)
     )
 
 
 def multiply_adds(module: nn.Module, shape: Shape) -> int:
     """Multiply-adds of convolutions and matrix products for one image; norms, activations and pools are free."""
-    with _as_found(module), _counting() as counter:
+    with _as_found(module), counting() as counter:
         module(blank_image(module, shape))
     return counter.multiply_adds
+
+
+def multiply_adds_by_weight(module: nn.Module, shape: Shape) -> dict[str, int]:
+    """The same by the names of the weights that take part; under "" those of activations alone, as in attention."""
+    with _as_found(module), counting({parameter: name for name, parameter in module.named_parameters()}) as counter:
+        module(blank_image(module, shape))
+    return {name: flops // 2 for name, flops in counter.by_weight.items()}
 
 
 def layers(module: nn.Module, shape: Shape) -> tuple[Layer, ...]:
@@ -120,7 +123,7 @@ def layers(module: nn.Module, shape: Shape) -> tuple[Layer, ...]:
     leaves = dict(_leaves(module))
     shapes: dict[str, tuple[int, ...] | None] = {}
     by_path: Counter[str] = Counter()
-    with _counting() as counter:
+    with counting() as counter:
         calls = _trace(module, shape, counter)
     for call in _flat(calls):
         if call.path in leaves:
@@ -239,7 +242,8 @@ def _leaves(module: nn.Module, path: str = "") -> Iterator[tuple[str, nn.Module]
         yield from _leaves(child, f"{path}.{name}" if path else name)
 
 
-def _is_auxiliary(name: str) -> bool:
+def is_auxiliary(name: str) -> bool:
+    """Whether a tensor of a network's state is one of its auxiliary head."""
     return name.split(".")[0] == AUXILIARY
 
 
@@ -266,83 +270,6 @@ def _as_found(module: nn.Module) -> Iterator[None]:
                 setattr(part, name, buffer)  # some forward passes put another tensor in its place
 
 
-@contextmanager
-def _counting() -> Iterator[_FlopCounter]:
-    """Counts what is computed meanwhile; tells at the end what it could not count."""
-    with _attention_in_the_open(), _FlopCounter() as counter:
-        yield counter
-    if counter.uncounted:
-        log.warning("no multiply-adds are counted for %s: the true number is larger", ", ".join(counter.uncounted))
-
-
-@contextmanager
-def _attention_in_the_open() -> Iterator[None]:
-    """Without torch's fused attention: which kernels there are, and which the counter sees, changes with torch."""
-    fused = torch.backends.mha.get_fastpath_enabled()
-    torch.backends.mha.set_fastpath_enabled(False)
-    try:
-        with sdpa_kernel(SDPBackend.MATH):
-            yield
-    finally:
-        torch.backends.mha.set_fastpath_enabled(fused)
-
-
-def _recurrent_flops(inputs: torch.Tensor, *weights: Any, **_: Any) -> int:
-    """Of a recurrent layer in one kernel: each of the T * N steps of [T, N, C] multiplies by both weight matrices."""
-    return int(2 * math.prod(inputs.shape[:2]) * sum(weight.numel() for weight in weights[:2]))
-
-
-def _bilinear_flops(left: torch.Tensor, weight: torch.Tensor, *_: Any, **__: Any) -> int:
-    """Of x1' W x2 for each row and output: W times x1, then that times x2, of W [O, I, J]."""
-    outputs, _inputs, right = weight.shape
-    return int(2 * len(left) * (weight.numel() + outputs * right))
-
-
-_aten = torch.ops.aten
-# What torch computes in one kernel and its counter has no formula for.
-_FORMULAS = {_aten.mkldnn_rnn_layer: _recurrent_flops, _aten._trilinear: _bilinear_flops}
-_FREE = (_aten.copy_, _aten.native_layer_norm, _aten.grid_sampler_2d)
-
-
-class _FlopCounter(TorchDispatchMode):  # type: ignore[no-untyped-call]
-    """Counts operations by torch's formulas, without its `FlopCounterMode`, which takes twice as long.
-
-    Attributes:
-        flops: two for each multiply-add.
-        uncounted: operations that combine tensors by more than element by element, and have no formula.
-    """
-
-    def __init__(self) -> None:
-        super().__init__()  # type: ignore[no-untyped-call]
-        from torch.utils.flop_counter import flop_registry  # it takes triton along, half a second
-
-        self.formulas = {**flop_registry, **_FORMULAS}
-        self.flops = 0
-        self.uncounted: dict[str, None] = {}
-
-    @property
-    def multiply_adds(self) -> int:
-        return self.flops // 2
-
-    def __torch_dispatch__(self, operation: Any, _types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        named = kwargs or {}
-        kind = operation.overloadpacket
-        formula = self.formulas.get(kind)
-        if formula is None and torch.is_inference_mode_enabled():  # else torch has taken it apart before
-            with self:
-                found = operation.decompose(*args, **named)
-            if found is not NotImplemented:
-                return found
-        found = operation(*args, **named)
-        if formula is not None:
-            self.flops += formula(*args, **named, out_val=found)
-        elif torch.Tag.pointwise not in operation.tags and kind not in _FREE:
-            tensors = [value for value in args if isinstance(value, torch.Tensor) and value.is_floating_point()]
-            if sum(tensor.dim() > 1 for tensor in tensors) > 1:
-                self.uncounted[str(kind)] = None
-        return found
-
-
 @dataclass
 class _Call:
     """One call of a module during a forward pass: the shape of its output, and the calls that it made.
@@ -357,7 +284,7 @@ class _Call:
     inner: list[_Call] = field(default_factory=list)
 
 
-def _trace(module: nn.Module, shape: Shape, counter: _FlopCounter | None = None) -> _Call:
+def _trace(module: nn.Module, shape: Shape, counter: FlopCounter | None = None) -> _Call:
     """The calls that one image causes."""
 
     def counted() -> int:

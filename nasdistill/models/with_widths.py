@@ -18,7 +18,7 @@ from nasdistill.errors import UserError, unknown
 from nasdistill.models.base import MODELS, Model
 from nasdistill.models.channels import ChannelGroup, Place
 from nasdistill.models.channels.widths import new_shapes, set_widths, tried_groups
-from nasdistill.models.inspection import layers
+from nasdistill.models.inspection import is_auxiliary, multiply_adds_by_weight
 from nasdistill.models.scalable import Measure, Point, Scalable, Unit
 from nasdistill.registry import ComponentOf
 
@@ -114,7 +114,7 @@ class Counts:
 
     Attributes:
         shapes: of its parameters and buffers.
-        parameters: their names.
+        parameters: names of those that count.
         per_weight: multiply-adds for each number of a weight, by the weight's name.
         others: multiply-adds of no weight's.
     """
@@ -132,11 +132,11 @@ def _counts(model: str, shape: Shape, classes: int) -> Counts:
     parameters, buffers = dict(network.named_parameters()), dict(network.named_buffers())
     shapes = {name: tuple(tensor.shape) for name, tensor in {**parameters, **buffers}.items()}
     per_weight, others = {}, 0
-    for layer in layers(network, shape):
-        count, rest = divmod(layer.multiply_adds, math.prod(shapes.get(f"{layer.path}.weight", (0,))) or math.inf)
-        per_weight[f"{layer.path}.weight"] = int(count)
-        others += int(rest)
-    return Counts(shapes, tuple(parameters), {name: count for name, count in per_weight.items() if count}, others)
+    for name, count in multiply_adds_by_weight(network, shape).items():
+        per_weight[name], rest = divmod(count, math.prod(shapes[name])) if name else (0, count)
+        others += rest
+    counted = tuple(name for name in parameters if not is_auxiliary(name))
+    return Counts(shapes, counted, {name: count for name, count in per_weight.items() if count}, others)
 
 
 def _check(widths: Mapping[str, int], groups: Sequence[ChannelGroup]) -> None:

@@ -241,6 +241,8 @@ def test_channels_beside_which_zeros_lie_cannot_be_copied() -> None:
     "model",
     [
         *("wrn-10-1", "resnet-8", "torchvision:mobilenet_v3_small"),
+        "vit-12-1",  # products of activations
+        {"name": "darts", "genotype": "DARTS_V2", "channels": 2, "cells": 3, "auxiliary": True},
         *(
             pytest.param(name, marks=pytest.mark.slow)
             for name in ("densenet-40-12", "darts-v2-4-8", "torchvision:resnet18", "torchvision:efficientnet_b0")
@@ -248,7 +250,7 @@ def test_channels_beside_which_zeros_lie_cannot_be_copied() -> None:
         pytest.param("torchvision:vgg11_bn", marks=pytest.mark.slow),
     ],
 )
-def test_every_group_of_any_network_can_be_widened_and_is_counted(model: str) -> None:
+def test_every_group_of_any_network_can_be_widened_and_is_counted(model: Any) -> None:
     shape = (3, 32, 32)
     own = NetworkSpec(model=MODELS.parse(model), shape=shape, classes=4)
     spec = own.model_copy(update={"model": WithWidths.of(own.model, shape)})
