@@ -46,7 +46,9 @@ def channel_importance(
     The loss is the cross-entropy summed over the batch, not its mean, so that no 1/N of the batch hides in the
     gradients; and the network is in evaluation mode, because the statistics of a batch would mix the gradients of its
     samples. So the scores do not depend on how the images are batched. Where several modules read a channel, its
-    gradient is the sum over all of them, and likewise where a module runs several times, before anything is squared.
+    gradient is the sum over all of them, and likewise where a module runs several times, before anything is squared. A
+    network that puts parts of an image in the place of images, as windows, reads one image at a time: its parts are
+    summed as well.
 
     Only activations get gradients, and the backward pass ends at the first point. The network is moved to the engine's
     device and otherwise unchanged.
@@ -54,7 +56,7 @@ def channel_importance(
     Source: Theis et al. 2018, Faster gaze prediction with dense networks and Fisher pruning, section 2.2.
 
     Args:
-        points: paths of modules whose outputs are [N, C, ...].
+        points: paths of modules whose outputs are [N, C, ...], or [N, ..., C] of linear layers.
 
     Returns:
         by point, [C].
@@ -93,23 +95,34 @@ def group_importance(
 
 
 def _halved_mean_squares(
-    network: nn.Module, tapped: AbstractContextManager[dict[str, torch.Tensor]], batches: LabelledImages, engine: Engine
+    network: nn.Module, tapped: AbstractContextManager[Effects], batches: LabelledImages, engine: Engine
 ) -> dict[str, torch.Tensor]:
     """1/(2N) sum_n g_nc^2 of what `tapped` gathers, by its names, over all images of `batches`."""
     totals: dict[str, torch.Tensor] = {}
     images_seen = 0
+    at_once: int | None = None
     engine.place(network)
     with in_evaluation_mode(network), frozen(network), tapped as effects:
-        for images, labels in batches:
+
+        def backward(images: torch.Tensor, labels: torch.Tensor) -> None:
             effects.clear()
             with engine.autocast():
                 logits = network(images.to(engine.device))
                 loss = functional.cross_entropy(logits, labels.to(engine.device), reduction="sum")
             loss.backward()  # type: ignore[no-untyped-call]
+
+        for images, labels in batches:
+            if at_once is None:
+                backward(images[:1], labels[:1])
+                rows = max((len(part) for parts in effects.values() for part in parts), default=1)
+                at_once = len(labels) if rows == 1 else 1
+            for some in zip(images.split(at_once), labels.split(at_once), strict=True):
+                backward(*some)
+                for point, parts in effects.items():
+                    of_images = parts if at_once > 1 else [part.sum(dim=0, keepdim=True) for part in parts]
+                    squares = torch.stack(of_images).sum(dim=0).square().sum(dim=0)
+                    totals[point] = totals[point] + squares if point in totals else squares
             images_seen += len(labels)
-            for point, effect in effects.items():
-                squares = effect.square().sum(dim=0)
-                totals[point] = totals[point] + squares if point in totals else squares
     if not images_seen:
         raise UserError("there are no images to measure the importance of channels on")
     for point, total in totals.items():
@@ -120,21 +133,25 @@ def _halved_mean_squares(
     return {point: total / (2 * images_seen) for point, total in totals.items()}
 
 
+Effects = dict[str, list[torch.Tensor]]
+"""By name g_nc, [N, C], as summands: one for each time that a channel is read."""
+
+
 @contextmanager
-def effects_of_scaling(modules: dict[str, nn.Module], points: Sequence[str]) -> Iterator[dict[str, torch.Tensor]]:
-    """In this context each backward pass adds g of each point, [N, C], to the mapping."""
-    effects: dict[str, torch.Tensor] = {}
+def effects_of_scaling(modules: dict[str, nn.Module], points: Sequence[str]) -> Iterator[Effects]:
+    """In this context each backward pass adds g of each point to the mapping."""
+    effects: Effects = {}
 
     def add_hook(point: str) -> torch.utils.hooks.RemovableHandle:
-        def after_forward(_module: nn.Module, _inputs: object, output: torch.Tensor) -> torch.Tensor:
+        def after_forward(module: nn.Module, _inputs: object, output: torch.Tensor) -> torch.Tensor:
             if not output.requires_grad:  # the first point: nothing before it needs a gradient
                 output = output.detach().requires_grad_()
             # A hook that held its own tensor would be a reference cycle; the detached one only shares memory.
             activation = output.detach()
 
             def on_gradient(gradient: torch.Tensor) -> None:
-                effect = effect_of_scaling(activation, gradient)
-                effects[point] = effects[point] + effect if point in effects else effect
+                effect = effect_of_scaling(_by_channel(module, activation), _by_channel(module, gradient))
+                effects.setdefault(point, []).append(effect)
 
             output.register_hook(on_gradient)  # type: ignore[no-untyped-call]
             return output.clone()  # which what comes next may write over
@@ -149,6 +166,11 @@ def effects_of_scaling(modules: dict[str, nn.Module], points: Sequence[str]) -> 
             handle.remove()
 
 
+def _by_channel(module: nn.Module, tensor: torch.Tensor) -> torch.Tensor:
+    """What a module reads or puts out as [N, C, ...]: of a linear layer channels are last."""
+    return tensor.movedim(-1, 1) if isinstance(module, nn.Linear) else tensor
+
+
 Layer = _ConvNd | nn.Linear
 
 
@@ -160,13 +182,13 @@ def read_by_layers(network: nn.Module, group: ChannelGroup) -> bool:
 
 
 @contextmanager
-def effects_of_removal(network: nn.Module, groups: Sequence[ChannelGroup]) -> Iterator[dict[str, torch.Tensor]]:
-    """In this context each backward pass adds g of each channel of each group, [N, width], to the mapping.
+def effects_of_removal(network: nn.Module, groups: Sequence[ChannelGroup]) -> Iterator[Effects]:
+    """In this context each backward pass adds g of each channel of each group to the mapping.
 
     Args:
         groups: read by layers.
     """
-    effects: dict[str, torch.Tensor] = {}
+    effects: Effects = {}
 
     def add_hook(path: str, read: Sequence[tuple[str, torch.Tensor]]) -> torch.utils.hooks.RemovableHandle:
         def before_forward(layer: nn.Module, inputs: tuple[torch.Tensor, ...]) -> torch.Tensor:
@@ -175,14 +197,11 @@ def effects_of_removal(network: nn.Module, groups: Sequence[ChannelGroup]) -> It
             activation = own.detach()
 
             def on_gradient(gradient: torch.Tensor) -> None:
-                if isinstance(layer, nn.Linear):  # [N, ..., C]
-                    effect = effect_of_scaling(activation.movedim(-1, 1), gradient.movedim(-1, 1))
-                else:  # each group of filters has a number of its own for the first channel that it reads
-                    effect = effect_of_scaling(activation, gradient)
-                    effect = effect.reshape(len(effect), int(layer.groups), -1).sum(dim=1)  # type: ignore[arg-type]
+                effect = effect_of_scaling(_by_channel(layer, activation), _by_channel(layer, gradient))
+                if isinstance(layer, _ConvNd):  # each group of filters numbers what it reads from 0 on
+                    effect = effect.reshape(len(effect), layer.groups, -1).sum(dim=1)
                 for name, positions in read:
-                    here = effect[:, positions.to(effect.device)].sum(dim=2)
-                    effects[name] = effects[name] + here if name in effects else here
+                    effects.setdefault(name, []).append(effect[:, positions.to(effect.device)].sum(dim=2))
 
             own.register_hook(on_gradient)  # type: ignore[no-untyped-call]
             return own

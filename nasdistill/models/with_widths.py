@@ -61,7 +61,8 @@ class WithWidths(Scalable):
         group = next(group for group in self.groups() if group.name == unit.name)
         written = [place for place in group.places if not place.reads]
         norms = [place for place in written if place.tensor.endswith(".running_mean")]
-        layers = [place for place in written if place.tensor.endswith(".weight")]
+        shapes = _counts(_plain(self.model), self.traced_at, 2).shapes
+        layers = [place for place in written if place.tensor.endswith(".weight") and len(shapes[place.tensor]) > 1]
         return tuple(point for place in norms or layers for point in points_at(place))
 
     def with_widths(self, widths: Mapping[str, int]) -> WithWidths:
@@ -89,8 +90,9 @@ class WithWidths(Scalable):
 
 def points_at(place: Place) -> Iterator[Point]:
     """Where the channels that lie along a tensor's first dimension can be read: behind the tensor's module."""
-    path = place.tensor.rpartition(".")[0]
-    return (Point(path, int(column[0]), int(column[-1]) + 1) for column in place.positions.T)
+    path, positions = place.tensor.rpartition(".")[0], place.positions.flatten().sort().values
+    runs = positions.tensor_split(((positions.diff() != 1).nonzero().flatten() + 1).tolist())
+    return (Point(path, int(run[0]), int(run[-1]) + 1) for run in runs)
 
 
 def _plain(model: Model) -> str:

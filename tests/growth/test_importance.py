@@ -14,11 +14,15 @@ from nasdistill.errors import UserError
 from nasdistill.growth.importance import (
     channel_importance,
     estimate_statistics,
+    group_importance,
     is_trained,
     unit_importance,
     unit_points,
 )
+from nasdistill.growth.plan import widths_of, with_units
 from nasdistill.models.base import MODELS, NetworkSpec
+from nasdistill.models.channels import Place, channel_groups
+from nasdistill.models.with_widths import points_at
 from nasdistill.training.engine import Engine, EngineSettings
 
 
@@ -68,6 +72,65 @@ def scores_by_factors(network: TwoReaders, images: torch.Tensor, labels: torch.T
         (g,) = torch.autograd.grad(functional.cross_entropy(logits, label[None]), factors)
         squares += g**2
     return squares / (2 * len(images))
+
+
+class Rows(nn.Module):
+    """Linear layers on channels that are last, for which each row of pixels stands in the place of an image.
+
+    Args:
+        first: rows of pixels come before images.
+    """
+
+    def __init__(self, first: bool) -> None:
+        super().__init__()
+        self.first = first
+        self.hidden = nn.Linear(2, 5)
+        self.reader = nn.Linear(5, 3)
+
+    def forward(self, images: torch.Tensor, factors: torch.Tensor | int = 1) -> torch.Tensor:
+        rows = images.permute(2, 0, 3, 1) if self.first else images.permute(0, 2, 3, 1).flatten(0, 1)
+        logits = self.reader((self.hidden(rows) * factors).relu())
+        return logits.mean(dim=(0, 2)) if self.first else logits.unflatten(0, (len(images), -1)).mean(dim=(1, 2))
+
+
+@pytest.mark.parametrize("first", [True, False])
+def test_rows_that_are_no_images_are_summed_over_their_image_and_linear_layers_have_channels_last(
+    first: bool, images_and_labels: tuple[torch.Tensor, torch.Tensor], engine: Engine
+) -> None:
+    torch.manual_seed(0)
+    images, labels = images_and_labels
+    network = Rows(first).double()
+    expected = torch.zeros(5, dtype=torch.float64)
+    for image, label in zip(images, labels, strict=True):
+        factors = torch.ones(5, dtype=torch.float64, requires_grad=True)
+        (g,) = torch.autograd.grad(functional.cross_entropy(network(image[None], factors), label[None]), factors)
+        expected += g**2 / (2 * len(images))
+    batches = [*zip(images.split(6), labels.split(6), strict=True)]  # as many as there are rows
+    torch.testing.assert_close(channel_importance(network, ["hidden"], batches, engine)["hidden"], expected)
+    (group,) = (group for group in channel_groups(network, (2, 6, 6)) if group.name == "hidden")
+    torch.testing.assert_close(group_importance(network, [group], batches, engine)["hidden"], expected)
+
+
+def test_a_network_of_patches_has_a_score_for_each_hidden_unit(engine: Engine) -> None:
+    spec = with_units(NetworkSpec(model=MODELS.parse("vit-6-2"), shape=(1, 8, 8), classes=3))
+    network, batches = spec.build(), [(torch.randn(4, 1, 8, 8), torch.tensor([0, 1, 2, 0]))]
+    scores = unit_importance(spec, network, "output", batches, engine)
+    assert {unit: len(found) for unit, found in scores.items()} == widths_of(spec)
+    for unit, found in scores.items():
+        torch.testing.assert_close(found, channel_importance(network, [unit], batches, engine)[unit])
+
+
+@pytest.mark.parametrize(
+    ("positions", "runs"),
+    [
+        ([[0, 1], [2, 3], [4, 5]], [(0, 6)]),  # two filters for each channel
+        ([[0, 3], [1, 4], [2, 5]], [(0, 6)]),  # two groups of filters
+        ([[0, 4], [1, 5]], [(0, 2), (4, 6)]),
+    ],
+)
+def test_channels_are_read_where_they_lie_and_once(positions: list[list[int]], runs: list[tuple[int, int]]) -> None:
+    place = Place("norm.running_mean", 0, False, torch.tensor(positions))
+    assert [(point.path, point.start, point.stop) for point in points_at(place)] == [("norm", *run) for run in runs]
 
 
 @pytest.mark.parametrize("size", [1, 7, 20])
@@ -163,11 +226,11 @@ def test_activations_are_let_go_and_weights_get_no_gradients(
     gc.disable()  # what only the collector would free is a leak for as long as a pass lasts
     try:
         channel_importance(network, ["tapped"], zip(images.split(5), labels.split(5), strict=True), engine)
-        assert len(seen) == 4
+        assert len(seen) == 5  # the first is one image, to see whether rows are images
         assert all(reference() is None for reference in seen)
     finally:
         gc.enable()
-    assert computed == [False] * 4
+    assert computed == [False] * 5
 
 
 def test_a_reader_may_change_the_activation_in_place(engine: Engine) -> None:

@@ -31,4 +31,4 @@ class Fisher(Proxy):
         points = [path for path, module in modules.items() if isinstance(module, nn.Conv2d | nn.Linear)]
         with effects_of_scaling(modules, points) as effects:
             functional.cross_entropy(network(images), labels, reduction="sum").backward()  # type: ignore[no-untyped-call]
-        return summed([effect.square().sum() for effect in effects.values()]) / (2 * len(images))
+        return summed([torch.stack(parts).sum(dim=0).square().sum() for parts in effects.values()]) / (2 * len(images))
