@@ -266,21 +266,38 @@ def is_trained(network: nn.Module) -> bool:
 
 @torch.no_grad()
 def estimate_statistics(network: nn.Module, batches: LabelledImages, engine: Engine) -> None:
-    """Give every batch norm the mean and variance of its input, averaged over `batches`.
+    """Give every batch norm the mean and variance of its input in a batch, averaged over all images of `batches`.
 
     An untrained network needs them before it can be scored in evaluation mode: with the mean 0 and variance 1 of
     initialisation, activations fade or explode over the cells, and the scores with them. Only the batch norms are in
-    training mode meanwhile, so drop path and dropout do not act.
+    training mode meanwhile, so drop path and dropout do not act. A single image that is left over at the end does not
+    count, as it has no variance where maps are single pixels.
+
+    Raises:
+        UserError: no batch has more than one image, and there are such maps.
     """
     engine.place(network)
     norms = [module for module in network.modules() if isinstance(module, _BatchNorm)]
     momenta = [norm.momentum for norm in norms]
+    seen = largest = 0
     with in_evaluation_mode(network):
         for norm in norms:
             norm.train().reset_running_stats()
-            norm.momentum = None  # the plain average over batches
         for images, _labels in batches:
+            largest = max(largest, len(images))
+            if len(images) == 1 < largest:
+                continue
+            seen += len(images)
+            for norm in norms:
+                norm.momentum = len(images) / seen  # each image counts alike, as those of a last batch of few
             with engine.autocast():
-                network(images.to(engine.device))
+                try:
+                    network(images.to(engine.device))
+                except ValueError:
+                    if largest > 1:
+                        raise
+                    raise UserError(
+                        "batch norms have no statistics in one image alone: score several at a time"
+                    ) from None
     for norm, momentum in zip(norms, momenta, strict=True):
         norm.momentum = momentum

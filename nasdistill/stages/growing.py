@@ -32,7 +32,9 @@ class GrowthOptions(Options):
     ratio: float = Field(2.0, gt=1, description="how many times as large it becomes")
     measure: TargetMeasure = "params"
     images: int = Field(1024, gt=0, description="training images that importance is measured on, sampled with the seed")
-    batch_size: int = Field(128, gt=0, description="images scored at a time; the scores do not depend on it")
+    batch_size: int = Field(
+        128, gt=0, description="images scored at a time; only statistics of batch norms that are estimated depend on it"
+    )
 
     @model_validator(mode="before")
     @classmethod

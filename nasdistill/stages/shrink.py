@@ -52,7 +52,9 @@ class ShrinkOptions(MatchesClasses):
         description="of batch norms: new ones of the scored images after each round, or those of the network",
     )
     images: int = Field(1024, gt=0, description="training images that importance is measured on, sampled with the seed")
-    batch_size: int = Field(128, gt=0, description="images scored at a time; the scores do not depend on it")
+    batch_size: int = Field(
+        128, gt=0, description="images scored at a time; only statistics of batch norms that are estimated depend on it"
+    )
 
     @model_validator(mode="after")
     def _size_is_given_once(self) -> ShrinkOptions:

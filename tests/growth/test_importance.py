@@ -276,3 +276,15 @@ def test_statistics_of_an_untrained_network_are_those_of_the_images(engine: Engi
     assert network[1].momentum == 0.1
     assert network.training
     assert network[1].training
+
+
+def test_each_image_counts_alike_in_statistics_and_a_single_one_left_over_not_at_all(engine: Engine) -> None:
+    network = nn.BatchNorm2d(2).double()
+    images = torch.randn(11, 2, 1, 1, dtype=torch.float64) * 3 + 1
+    parts = images.split([8, 2, 1])
+    estimate_statistics(network, [(part, torch.zeros(len(part))) for part in parts], engine)
+    torch.testing.assert_close(network.running_mean, images[:10].mean(dim=(0, 2, 3)))
+    expected = 0.8 * parts[0].var(dim=(0, 2, 3)) + 0.2 * parts[1].var(dim=(0, 2, 3))
+    torch.testing.assert_close(network.running_var, expected)
+    with pytest.raises(UserError, match="score several at a time"):
+        estimate_statistics(network, [(parts[2], torch.zeros(1))], engine)
