@@ -116,7 +116,7 @@ def _halved_mean_squares(
                 backward(images[:1], labels[:1])
                 rows = max((len(part) for parts in effects.values() for part in parts), default=1)
                 at_once = len(labels) if rows == 1 else 1
-            for some in zip(images.split(at_once), labels.split(at_once), strict=True):
+            for some in zip(torch.split(images, at_once), torch.split(labels, at_once), strict=True):
                 backward(*some)
                 for point, parts in effects.items():
                     of_images = parts if at_once > 1 else [part.sum(dim=0, keepdim=True) for part in parts]

@@ -106,4 +106,5 @@ class FlopCounter(TorchDispatchMode):  # type: ignore[no-untyped-call]
 
 def _memory(tensor: torch.Tensor) -> int:
     """What a tensor and its views have in common."""
-    return tensor.untyped_storage()._cdata
+    address: int = tensor.untyped_storage()._cdata
+    return address
