@@ -64,15 +64,21 @@ class GrowthOptions(Options):
         if not self.looks_at_images():
             for name in self.differs("images", "batch_size"):
                 yield name, f"{self.method.registered_name!r} measures no importance"
-        elif facts.training and self.images > sum(facts.training):
-            for name in self.differs("images"):
-                yield name, f"importance is measured on all of the {sum(facts.training)} training images"
+        else:
+            yield from images_without_effect(self, self.images, facts)
 
     @model_validator(mode="after")
     def _size_holds_for_the_method(self) -> GrowthOptions:
         sized = self.method.model_copy(update={key: getattr(self, key) for key in SIZE})
         object.__setattr__(self, "method", sized)  # the config is frozen for others, and not finished here
         return self
+
+
+def images_without_effect(options: Options, images: int, facts: Facts) -> Iterator[tuple[str, str]]:
+    """The option `images`, if it is given and there are not as many."""
+    if facts.training and images > sum(facts.training):
+        for name in options.differs("images"):
+            yield name, f"it is measured on all of the {sum(facts.training)} training images"
 
 
 def measured_images(data: Data, context: Context, images: int, batch_size: int) -> Again:

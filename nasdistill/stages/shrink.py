@@ -14,7 +14,7 @@ from nasdistill.growth.budget import Budget, usage_like
 from nasdistill.registry import ComponentOf
 from nasdistill.stages.base import STAGES, Context, Inputs, Like, Outcome, Reference, Specs, Stage
 from nasdistill.stages.class_names import MatchesClasses
-from nasdistill.stages.growing import measured_images
+from nasdistill.stages.growing import images_without_effect, measured_images
 from nasdistill.stages.mistakes import write_confusion, write_mistakes
 from nasdistill.stages.networks import network_for_data, spec_for_data
 from nasdistill.storage import write_json
@@ -72,6 +72,8 @@ class ShrinkOptions(MatchesClasses):
         if not self.method.measures and self.statistics == "kept":
             for name in self.differs("images", "batch_size"):
                 yield name, f"{self.method.registered_name!r} measures no importance"
+        else:
+            yield from images_without_effect(self, self.images, facts)
 
 
 @STAGES.register("shrink")

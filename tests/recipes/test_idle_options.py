@@ -38,6 +38,7 @@ def stage_of(uses: str, **options: Any) -> Options:
         "distill": {"student": "mlp-8", "teacher": "teacher"},
         "zero-shot": {"student": "mlp-8", "teacher": "teacher"},
         "grow-teacher": {"student": "darts-v2-16-10"},
+        "shrink": {"network": "given"},
         "search": {"space": "darts-tiny"},
         "ensemble": {"networks": ["one", "two"]},
     }
@@ -99,6 +100,9 @@ def stage_of(uses: str, **options: Any) -> Options:
         ("train", {"balance": "sampling", "images_per_class": 2}, ODD, ["balance"]),
         ("train", {"auxiliary_weight": 0.3}, EVEN, ["auxiliary_weight"]),
         ("train", {"auxiliary_weight": 0.3}, ODD, []),
+        ("shrink", {"images": 100}, EVEN, ["images"]),
+        ("shrink", {"method": "l1", "statistics": "kept", "images": 10}, EVEN, ["images"]),
+        ("shrink", {"method": "l1", "images": 10}, EVEN, []),
         ("grow-teacher", {"method": "uniform", "images": 10}, ODD, ["images"]),
         ("grow-teacher", {"images": 17}, ODD, ["images"]),
         ("grow-teacher", {}, ODD, []),
