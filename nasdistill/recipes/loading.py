@@ -125,6 +125,8 @@ def load_recipe(
     """
     source, folder = (name, None) if isinstance(name, Source) else read_recipe(name)
     source.data = starting_at(Path.cwd(), source.data)
+    if not isinstance(source.data, dict):
+        raise source.error((), "a recipe is a mapping with a name and stages")
     for plugin in plugins:
         load_plugin(plugin)
     about_plugins = [text for text in overrides if text.startswith("plugins")]
@@ -195,8 +197,6 @@ def check(source: Source, around: Collection[Key] = ()) -> Recipe:
     Args:
         around: stages (`("stages", 0)`) and settings (`("data",)`) that nobody can judge here, and are left out.
     """
-    if not isinstance(source.data, dict):
-        raise source.error((), "a recipe is a mapping with a name and stages")
     try:
         settings = build(RecipeFile, {name: value for name, value in source.data.items() if (name,) not in around})
     except SpecError as error:

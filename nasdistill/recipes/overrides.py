@@ -39,8 +39,6 @@ def _typed(text: str, shown: str) -> Any:
 
 def set_up(source: Source, name: str, setting: Any) -> None:
     """Set one setting of an experiment, as the options of `nasdistill tune` do; keys that vary join the recipe's."""
-    if not isinstance(source.data, dict):
-        return  # what is wrong with it is told when it is checked
     section = source.data.get("tune")
     if not isinstance(section, dict):
         section = source.data["tune"] = {}
@@ -59,6 +57,11 @@ def each_path(dotted: str) -> list[str]:
     if first != "stages" or not rest:
         return [dotted]
     return [".".join([first, name, *rest[1:]]) for name in rest[0].split(",")]
+
+
+def replaced(key: str, by: str) -> bool:
+    """Whether what was set at a key is lost once another is set: at that one's paths, or inside of them."""
+    return any(f"{path}.".startswith(f"{outer}.") for path in each_path(key) for outer in each_path(by))
 
 
 def assign(source: Source, dotted: str, value: Any, shown: str) -> None:
@@ -100,9 +103,9 @@ def _assign_at(source: Source, dotted: str, value: Any, shown: str) -> None:
 def _default_at(data: Any, key: Key) -> Any:
     """The default of a recipe's or a stage's option, of which an override can change a part; None if it has none."""
     model: type[BaseModel] | None = RecipeFile if len(key) == 1 else None
-    if key[:1] == ("stages",):
+    if len(key) == 4 and key[0] == "stages":
         uses = data["stages"][key[1]].get("uses")
-        model = STAGES.get(uses) if len(key) == 4 and uses in STAGES.names() else None
+        model = STAGES.get(uses) if uses in STAGES.names() else None
     if model is None or key[-1] not in model.model_fields:
         return None
     default = model.model_fields[str(key[-1])].get_default(call_default_factory=True)
@@ -112,7 +115,9 @@ def _default_at(data: Any, key: Key) -> Any:
 def _step(current: Any, key: list[str | int], part: str, shown: str) -> list[str | int]:
     """The keys that one part of an override's path stands for."""
     if key == ["stages"]:
-        names = {str(stage.get("name")): at for at, stage in enumerate(current or ()) if isinstance(stage, dict)}
+        if not isinstance(current, list):
+            raise RecipeError(f"{shown}: the recipe's stages are no list")
+        names = {str(stage.get("name")): at for at, stage in enumerate(current) if isinstance(stage, dict)}
         if part not in names:
             raise RecipeError(f"{shown}: {unknown('stage', part, names)}")
         return [names[part]]

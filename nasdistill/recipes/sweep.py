@@ -10,7 +10,7 @@ from typing import Any
 
 from nasdistill.errors import SpecError, unknown
 from nasdistill.recipes.loading import Recipe, load_recipe, read_recipe
-from nasdistill.recipes.overrides import each_path
+from nasdistill.recipes.overrides import each_path, replaced
 from nasdistill.recipes.schema import Axes
 from nasdistill.recipes.source import RecipeError, parse
 from nasdistill.recipes.trust import Trust, refuse
@@ -83,17 +83,7 @@ def load_sweep(
         raise RecipeError(
             f"--sweep {key}=...: {key!r} is an axis of the recipe's own sweep; choose with --only {key}=..."
         )
-    paths = {path for key in grid for path in each_path(key)}
-    for override in overrides:
-        if not paths.isdisjoint(each_path(override.partition("=")[0])):
-            raise RecipeError(f"override {override!r}: this key is swept as well; leave one of them out")
-    set_by = {
-        path: axis for axis, named in axes.items() for key in next(iter(named.values())) for path in each_path(key)
-    }
-    for text in (*overrides, *swept):
-        for path in each_path(text.partition("=")[0]):
-            if path in set_by:
-                raise RecipeError(f"{text!r}: the recipe's sweep sets this key; choose with --only {set_by[path]}=...")
+    _refuse_replaced(axes, grid, overrides)
     grid = {**{axis: list(named) for axis, named in axes.items()}, **grid}
     points = []
     for chosen in itertools.product(*grid.values()):
@@ -108,6 +98,31 @@ def load_sweep(
         by = "the recipe's sweep" if axes else "--sweep"
         points.append(Point(point, load_recipe(name, overrides, plugins, settings, by, trust=trust), arguments))
     return Sweep(grid, tuple(points))
+
+
+def _refuse_replaced(
+    axes: Mapping[str, Mapping[str, Mapping[str, Any]]], grid: Mapping[str, Any], overrides: Iterable[str]
+) -> None:
+    """Refuse what a key that is set after it sets anew; overrides come first, then axes, then swept keys."""
+    set_by = {key: axis for axis, named in axes.items() for key in next(iter(named.values()))}
+    for text in overrides:
+        key = text.partition("=")[0]
+        for by in grid:
+            if replaced(key, by):
+                around = "this key" if replaced(by, key) else f"{by}, around it,"
+                raise RecipeError(f"override {text!r}: {around} is swept as well; leave one of them out")
+        for by, axis in set_by.items():
+            if replaced(key, by):
+                around = "this key" if replaced(by, key) else f"{by}, around it"
+                raise RecipeError(f"override {text!r}: the recipe's sweep sets {around}; choose with --only {axis}=...")
+    for at, by in enumerate(grid):
+        for key, axis in set_by.items():
+            if replaced(key, by):
+                inside = "this key" if replaced(by, key) else f"{key}, inside it"
+                raise RecipeError(f"--sweep {by}=...: the recipe's sweep sets {inside}; choose with --only {axis}=...")
+        for key in list(grid)[:at]:
+            if replaced(key, by):
+                raise RecipeError(f"--sweep {key}=...: it can be swept only after {by}, which replaces it")
 
 
 def axes_of(name: str, only: Iterable[str] = ()) -> dict[str, dict[str, dict[str, Any]]]:

@@ -13,6 +13,7 @@ from nasdistill.paths import settled
 from nasdistill.plugins import files_of
 from nasdistill.recipes.experiment import Metric, TuneSettings
 from nasdistill.recipes.loading import Recipe, load_recipe
+from nasdistill.recipes.overrides import replaced
 from nasdistill.recipes.source import RecipeError
 from nasdistill.recipes.trust import Trust, refuse, run_all
 from nasdistill.stages import Stage
@@ -60,6 +61,14 @@ def load_tuned(
             f"{name}: nothing varies; say what does with --vary 'stages.student.epochs=choice(10, 20)', "
             "or in the recipe's section tune.vary"
         )
+    for at, by in enumerate(settings.vary):
+        for text in overrides:
+            if replaced(text.partition("=")[0], by):
+                raise RecipeError(f"override {text!r}: {by} varies; leave one of the two out")
+        for key in list(settings.vary)[:at]:
+            if replaced(key, by):
+                behind = f"after {by}, as that one replaces it" if not replaced(by, key) else f"without {by}"
+                raise RecipeError(f"{name}: tune.vary.{key}: it can vary only {behind}")
     examples: list[Recipe] = []
     for key, varied in settings.vary.items():
         if key.split(".")[0] in ("seed", "seeds", "tune", "engine", "data"):

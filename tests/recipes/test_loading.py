@@ -222,6 +222,23 @@ def test_a_wrong_override_is_told_in_a_sentence(override: str, sentence: str, re
         load(recipe_file, override)
 
 
+@pytest.mark.parametrize(
+    ("text", "override", "sentence"),
+    [
+        ("", "seed=1", "toy.yaml: a recipe is a mapping with a name and stages"),
+        ("- a", "0=1", "toy.yaml:1: a recipe is a mapping with a name and stages"),
+        *(
+            (f"name: a\nstages: {stages}", "stages.a.b=1", "override 'stages.a.b=1': the recipe's stages are no list")
+            for stages in ("5", "", "{a: {uses: walk}}")
+        ),
+    ],
+)
+def test_an_override_of_what_is_no_recipe(text: str, override: str, sentence: str, tmp_path: Path) -> None:
+    (tmp_path / "toy.yaml").write_text(text)
+    with pytest.raises(RecipeError, match=sentence):
+        load_recipe(str(tmp_path / "toy.yaml"), [override])
+
+
 def test_circles_are_found_before_anything_runs(tmp_path: Path) -> None:
     path = tmp_path / "r.yaml"
     path.write_text(

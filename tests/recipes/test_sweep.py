@@ -83,6 +83,10 @@ def test_a_value_that_is_swept_and_set_is_refused(tmp_path: Path) -> None:
 def test_a_longer_key_lands_inside_a_swept_mapping_at_its_own_point_only(tmp_path: Path) -> None:
     sweep = loaded(tmp_path, "data={name: toy-data, salt: a}", "data.salt=b,c")
     assert [point.recipe.settings.data.salt for point in sweep.points] == ["b", "c"]
+    with pytest.raises(UserError, match=r"--sweep data\.salt=.*: it can be swept only after data, which replaces it"):
+        loaded(tmp_path, "data.salt=b,c", "data={name: toy-data, salt: a}")
+    with pytest.raises(UserError, match=r"override 'data\.salt=d': data, around it, is swept as well"):
+        loaded(tmp_path, "data={name: toy-data, salt: a}", overrides=("data.salt=d",))
 
 
 @pytest.mark.parametrize(
@@ -308,6 +312,15 @@ def test_a_key_of_an_axis_is_set_by_it_alone(of_axes: str) -> None:
     for wrong in ({"overrides": ["stages.student.objectives=[kd]"]}, {"swept": ["stages.teacher.model=mlp-9"]}):
         with pytest.raises(RecipeError, match="the recipe's sweep sets this key; choose with --only"):
             load_sweep(of_axes, **wrong)  # type: ignore[arg-type]
+    inside = "stages.student.objectives.0.weight=0.5"
+    with pytest.raises(
+        RecipeError, match=r"sweep sets stages\.student\.objectives, around it; choose with --only loss="
+    ):
+        load_sweep(of_axes, overrides=[inside])
+    (objective,) = load_sweep(of_axes, swept=[inside], only=["loss=dkd"]).recipe.data["stages"][1]["with"]["objectives"]
+    assert objective == {"name": "dkd", "beta": 2, "weight": 0.5}
+    with pytest.raises(RecipeError, match=r"the recipe's sweep sets stages\.student\.student, inside it; choose with"):
+        load_sweep(of_axes, swept=["stages.student={name: student}"])
 
 
 @pytest.mark.parametrize(

@@ -50,6 +50,34 @@ def test_the_last_stage_with_a_validation_score_counts(tmp_path):
 
 
 @pytest.mark.parametrize(
+    ("vary", "override", "told"),
+    [
+        (["stages.student.epochs"], "stages.student.epochs=3", "override .*: stages.student.epochs varies; leave one"),
+        (
+            ["stages.student.objectives"],
+            "stages.student.objectives.0.temperature=3",
+            "stages.student.objectives varies",
+        ),
+        (
+            ["stages.student.objectives.0.weight", "stages.student.objectives"],
+            "seed=1",
+            "only after stages.student.obj",
+        ),
+        (
+            ["stages.student.epochs", "stages.teacher,student.epochs"],
+            "seed=1",
+            "only without stages.teacher,student.ep",
+        ),
+    ],
+)
+def test_what_something_that_varies_replaces_is_refused(tmp_path, vary, override, told):
+    path = tmp_path / "real.yaml"
+    path.write_text(RECIPE)
+    with pytest.raises(UserError, match=told):
+        load_tuned(str(path), (override,), (), {"vary": dict.fromkeys(vary, "[1, 2]")})
+
+
+@pytest.mark.parametrize(
     ("tune", "told"),
     [
         ({}, "nothing varies; say what does with --vary"),
