@@ -31,6 +31,13 @@ def _readable(text: str) -> str:
     return text
 
 
+def _each_once(costs: tuple[Cost, ...]) -> tuple[Cost, ...]:
+    for cost in costs:
+        if costs.count(cost) > 1:
+            raise ValueError(f"{cost!r} stands here twice")
+    return costs
+
+
 Metric = Literal["validation.score", "validation.loss"]
 
 
@@ -66,7 +73,7 @@ class TuneSettings(Options):
         description="of the saved weights, on the validation images: the score that selects, or the loss; mean over "
         "the seeds",
     )
-    objectives: tuple[Cost, ...] = Field(
+    objectives: Annotated[tuple[Cost, ...], AfterValidator(_each_once)] = Field(
         (), description="costs to keep low beside the metric, e.g. latency_ms; the best trials are then a Pareto front"
     )
     constraints: tuple[Annotated[str, AfterValidator(_readable)], ...] = Field(

@@ -84,6 +84,7 @@ def test_what_something_that_varies_replaces_is_refused(tmp_path, vary, override
         ({"vary": {"stages.studnt.epochs": "[1, 2]"}}, "unknown stage 'studnt'; did you mean 'student'"),
         ({"vary": {"stages.student.epoch": "[1, 2]"}}, "--vary stages.student.epoch=1"),
         ({"vary": {"stages.student.epochs": "uniform(-3, 5)"}}, "greater than 0"),
+        ({"vary": VARY, "objectives": ["bytes", "bytes"]}, "objectives: 'bytes' stands here twice"),
         ({"vary": {"stages.student.epochs": "uniform(1, 5)"}}, "must be an integer"),
         ({"vary": {"stages.student.epochs": "quniform(1, 5, 0.5)"}}, "must be an integer"),
         ({"vary": {"stages.student.student": "[mlp-16, mpl-32]"}}, "--vary stages.student.student=mpl-32"),
