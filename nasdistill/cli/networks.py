@@ -230,7 +230,7 @@ def _show_inspection(found: Inspection) -> None:
         ("feature points", ", ".join(found.feature_points) or "none"),
     ]
     for name, value in totals:
-        show(f"{name:<16}{value}")
+        show(f"{name:<18}{value}")
 
 
 def _times(numbers: Sequence[int]) -> str:

@@ -35,7 +35,7 @@ def _size(value: Any) -> Any:
     if isinstance(value, str):
         sides = re.fullmatch(r"([0-9]{1,6})x([0-9]{1,6})", value)
         if sides is None or min(map(int, sides.groups())) < 1:
-            raise ValueError("must be height x width such as 32x32, or one number for both")
+            raise ValueError("must be height x width such as 32x32, or one number for both, each from 1 to 999999")
         return int(sides[1]), int(sides[2])
     return value
 

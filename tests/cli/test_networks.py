@@ -51,8 +51,9 @@ def test_an_artifact_is_inspected_as_it_was_made(nasdistill: Command, tmp_path: 
 
 def test_the_table_lists_layers_and_totals(nasdistill: Command) -> None:
     told = nasdistill("inspect", "wrn-10-1").stdout
+    assert re.search(r"^bytes of weights +[0-9]", told, re.MULTILINE)
     assert "classifier" in told
-    assert "parameters      77,850" in told
+    assert "parameters        77,850" in told
 
 
 @pytest.mark.parametrize(
