@@ -90,6 +90,15 @@ def is_link(path: Path) -> bool:
     return path.is_symlink() and path.readlink().parts[:2] == ("..", "artifacts")
 
 
+def recipe_of(out: Path) -> str | None:
+    """The name of the recipe that ran in a folder last, if one did."""
+    try:
+        name: str | None = parse((out / RECIPE).read_text()).data["name"]
+        return name
+    except (UserError, OSError, UnicodeDecodeError, TypeError, KeyError):
+        return None
+
+
 def _of_an_earlier_version(out: Path) -> bool:
     """Whether a run was here before there were ledgers: it noted who held its lock, and its recipe is as we write it.
 

@@ -20,7 +20,7 @@ from nasdistill.ledger import Ledger, not_ours
 from nasdistill.recipes.graph import order
 from nasdistill.recipes.loading import Recipe
 from nasdistill.recipes.lock import run_lock
-from nasdistill.recipes.place import RECIPE, UNFINISHED, check_run, is_link
+from nasdistill.recipes.place import RECIPE, UNFINISHED, check_run, is_link, recipe_of
 from nasdistill.recipes.provenance import device_in_words, versions
 from nasdistill.recipes.recipe_run import PlannedStage, RecipeRun, StageListener, engine_of
 from nasdistill.recipes.schema import RecipeFile
@@ -117,8 +117,10 @@ def run(recipe: Recipe | Sweep, out: Path, command: str, listen: StageListener |
         for folder in (out, out / "artifacts", out / "stages"):
             if not folder.is_symlink():  # what lies there may be on another run's way in
                 remove_leftovers(folder)
-        text = sweep.recipe.text()
-        check_run(sweep, out).write(RECIPE, text)
+        text, ledger, other = sweep.recipe.text(), check_run(sweep, out), recipe_of(out)
+        if other not in (None, sweep.recipe.settings.name):
+            log.warning("%s was the run of %r; what that made stays until `nasdistill clean` removes it", out, other)
+        ledger.write(RECIPE, text)
         rows: list[Row] = []
         left_out: list[LeftOut] = []
         foreseen = False

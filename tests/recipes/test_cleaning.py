@@ -68,6 +68,15 @@ def test_what_other_values_left_goes_and_what_the_page_shows_stays(tmp_path: Pat
     assert cleaned(out) == []
 
 
+def test_a_run_into_another_recipes_folder_says_so(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    out = tmp_path / "out"
+    words = f"{out} was the run of 'first'; what that made stays until `nasdistill clean` removes it"
+    for name, told in (("first", []), ("first", []), ("second", [words])):
+        caplog.clear()
+        ran(out, f"name={name}")
+        assert [line for line in caplog.messages if "nasdistill clean" in line] == told
+
+
 def test_links_to_what_goes_go_along(tmp_path: Path) -> None:
     out = tmp_path / "out"
     ran(out, "seeds=[0, 1]", "seed=null")
