@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from nasdistill.cli.tables import show, show_table
 from nasdistill.report import exports, search_tables, sweeps, tables, trial_tables
+from nasdistill.report.chance import chance_in_words
 from nasdistill.report.experiments import Experiment
 from nasdistill.report.payloads import by_seed
 from nasdistill.report.records import Row, RunRecord
@@ -47,8 +48,10 @@ def show_sweep(record: RunRecord) -> None:
 
 
 def show_experiment(experiment: Experiment) -> None:
-    """One line per trial, best first, and why trials failed."""
+    """One line per trial, best first, whether they differ by more than chance, and why trials failed."""
     show_cells(trial_tables.trials(experiment))
+    if words := chance_in_words(experiment.trials):
+        show(words)
     failures = trial_tables.failures(experiment)
     if failures is not None:
         show_cells(failures)

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from nasdistill.ledger import Ledger
 from nasdistill.report import tables, trial_plots, trial_tables, words
+from nasdistill.report.chance import chance_in_words
 from nasdistill.report.experiments import Experiment
 from nasdistill.report.page import facts, render
 from nasdistill.report.page_file import REPORT, write_page
@@ -89,6 +90,7 @@ def _best(experiment: Experiment) -> Part:
         )
     if experiment.constraints:
         lead += f" It keeps {' and '.join(experiment.constraints)}."
+    lead = f"{lead} {chance_in_words(experiment.trials)}".rstrip()
     return Part("The trial with the best score" if experiment.front else "The best trial", lead, groups)
 
 

@@ -34,6 +34,7 @@ class Trial:
         problem: why it failed.
         costs: of its network, by name, e.g. `latency_ms`.
         violated: the constraints that it does not keep, as they were written.
+        scores: of each seed of one that succeeded, in the order of the recipe's; `score` is their mean.
     """
 
     number: int
@@ -48,6 +49,7 @@ class Trial:
     problem: str | None = None
     costs: Mapping[str, float] = dataclasses.field(default_factory=dict)
     violated: tuple[str, ...] = ()
+    scores: tuple[float, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -67,6 +67,7 @@ def trial_of(
     return Trial(
         state=state,
         score=score if score is not None and math.isfinite(score) else None,
+        scores=tuple(record.get("scores", ())),
         intermediate=tuple(value for value in told if math.isfinite(value)),
         accuracy=record.get("accuracy", {}),
         parameters=record.get("parameters"),

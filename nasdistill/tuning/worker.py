@@ -90,7 +90,7 @@ def trial_folder(place: Path, digest: str) -> Path:
 
 
 def summary(record: RunRecord, plan: Plan) -> dict[str, Any]:
-    """What an experiment keeps of a finished trial: `score`, test `accuracy`, `parameters`, `seconds`, and `costs`.
+    """What an experiment keeps of a finished trial: `score`, the mean of `scores`, test `accuracy`, `costs` and more.
 
     Costs are those of `COSTS` that the stage whose metric counts tells, in the mean over the seeds.
 
@@ -101,8 +101,10 @@ def summary(record: RunRecord, plan: Plan) -> dict[str, Any]:
     if not rows:
         raise UserError(f"the stage {plan.stage!r}, whose metric counts, was left out")
     name = plan.metric.removeprefix("validation.")
+    scores = [float(row.metrics["validation"][name]) for row in rows]
     return {
-        "score": fmean(float(row.metrics["validation"][name]) for row in rows),
+        "score": fmean(scores),
+        "scores": scores,
         "accuracy": {kind: mean for kind in ACCURACIES if (mean := _mean_accuracy(rows, kind)) is not None},
         "parameters": rows[0].parameters,
         "seconds": record.seconds,
