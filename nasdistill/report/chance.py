@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-
-import numpy as np
+from statistics import fmean
 
 from nasdistill.report.experiments import Trial
 
@@ -27,17 +26,21 @@ def chance_of(scores: Sequence[Sequence[float]]) -> float | None:
     Returns:
         in [0, 1]; None of a single trial or seed, or where all scores are equal.
     """
-    from scipy.special import fdtrc  # scipy.stats takes a second to import
-
-    found = np.asarray(scores, dtype=float)
-    trials, seeds = found.shape
+    trials, seeds = len(scores), len(scores[0])
     if trials < 2 or seeds < 2:
         return None
-    of_trials = found.mean(axis=1, keepdims=True) - found.mean()
-    left = found - found.mean(axis=0) - of_trials
-    between, within = seeds * np.square(of_trials).sum(), np.square(left).sum() / (seeds - 1)
+    of_trials, of_seeds = list(map(fmean, scores)), list(map(fmean, zip(*scores, strict=True)))
+    mean = fmean(of_trials)
+    between = seeds * sum((of_trial - mean) ** 2 for of_trial in of_trials)
+    within = sum(
+        (score - of_trial - of_seed + mean) ** 2
+        for row, of_trial in zip(scores, of_trials, strict=True)
+        for score, of_seed in zip(row, of_seeds, strict=True)
+    ) / (seeds - 1)
     if within == 0:
         return None if between == 0 else 0.0
+    from scipy.special import fdtrc  # scipy.stats takes a second to import
+
     return float(fdtrc(trials - 1, (trials - 1) * (seeds - 1), between / within))
 
 
