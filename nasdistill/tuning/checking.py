@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import itertools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +18,7 @@ from nasdistill.recipes.overrides import replaced
 from nasdistill.recipes.source import RecipeError
 from nasdistill.recipes.trust import Trust, refuse, run_all
 from nasdistill.stages import Stage
+from nasdistill.stages.base import references_in
 from nasdistill.training.history import VALIDATION_LOSS
 from nasdistill.tuning.plan import BY, RECIPE
 
@@ -69,13 +71,13 @@ def load_tuned(
             if replaced(key, by):
                 behind = f"after {by}, as that one replaces it" if not replaced(by, key) else f"without {by}"
                 raise RecipeError(f"{name}: tune.vary.{key}: it can vary only {behind}")
-    examples: list[Recipe] = []
+    examples: dict[str, list[Recipe]] = {}
     for key, varied in settings.vary.items():
         if key.split(".")[0] in ("seed", "seeds", "tune", "engine", "data"):
             raise RecipeError(
                 f"{name}: tune.vary.{key}: an experiment varies stages; {key.split('.')[0]!r} stays as it is"
             )
-        examples += [load(swept={key: value}, by=BY) for value in varied.examples()]
+        examples[key] = [load(swept={key: value}, by=BY) for value in varied.examples()]
     if settings.budget_key is not None:
         load(swept={settings.budget_key: 1}, by="--budget-key")
     if recipe.settings.engine.devices > 1 and settings.concurrency > 1:
@@ -88,6 +90,10 @@ def load_tuned(
         if asked and settings.engine == "nni":
             raise recipe.source.error(("tune", name), "nni has one objective and no constraints; optuna has both")
     stage = scored_stage(recipe, settings)
+    for key, found in examples.items():
+        scored = [_all_of(stage, each) for each in found]
+        if len(scored) > 1 and all(each == scored[0] for each in scored):
+            raise recipe.source.error(("tune", "vary", key), f"it does not reach {stage!r}, whose score counts")
     if settings.assessor is not None and curve_of(recipe.stages[stage], settings.metric) is None:
         raise recipe.source.error(
             ("tune", "assessor"), f"{stage!r} reports no score before it ends, so nothing can be assessed"
@@ -98,7 +104,7 @@ def load_tuned(
         for key, varied in settings.vary.items()
     }
     settings = settings.model_copy(update={"vary": vary})
-    return Tuned(recipe, settings, stage, tuple(examples), *_plugins_of(recipe, plugins))
+    return Tuned(recipe, settings, stage, tuple(itertools.chain(*examples.values())), *_plugins_of(recipe, plugins))
 
 
 def scored_stage(recipe: Recipe, settings: TuneSettings) -> str:
@@ -125,6 +131,18 @@ def scored_stage(recipe: Recipe, settings: TuneSettings) -> str:
             f"(these have one: {', '.join(scored) or 'none'})",
         )
     return wanted
+
+
+def _all_of(name: str, recipe: Recipe) -> dict[str, Stage]:
+    """A stage and all that it reads, by name."""
+    found: dict[str, Stage] = {}
+    ahead = [name]
+    while ahead:
+        each = ahead.pop()
+        if each in recipe.stages and each not in found:
+            found[each] = recipe.stages[each]
+            ahead += [value for _field, _reference, value in references_in(found[each]) if isinstance(value, str)]
+    return found
 
 
 def curve_of(stage: Stage, metric: Metric) -> str | None:

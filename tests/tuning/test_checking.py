@@ -44,7 +44,8 @@ VARY = {"stages.student.objectives.0.temperature": "uniform(1, 9)"}
 
 def test_the_last_stage_with_a_validation_score_counts(tmp_path):
     assert tuned(tmp_path, vary=VARY).stage == "check"
-    assert tuned(tmp_path, vary=VARY, stage="teacher").stage == "teacher"
+    teachers = {"stages.teacher.epochs": "[1, 2]"}
+    assert tuned(tmp_path, vary=teachers, stage="teacher").stage == "teacher"
     without = RECIPE[: RECIPE.index("  - name: check")]
     assert tuned(tmp_path, without, vary=VARY).stage == "student"  # `test` looks at test images, which choose nothing
 
@@ -89,6 +90,7 @@ def test_what_something_that_varies_replaces_is_refused(tmp_path, vary, override
         ({"vary": {"stages.student.epochs": "quniform(1, 5, 0.5)"}}, "must be an integer"),
         ({"vary": {"stages.student.student": "[mlp-16, mpl-32]"}}, "--vary stages.student.student=mpl-32"),
         ({"vary": {"seed": "randint(0, 9)"}}, "an experiment varies stages; 'seed' stays as it is"),
+        ({"vary": VARY, "stage": "teacher"}, "does not reach 'teacher', whose score counts"),
         ({"vary": VARY, "stage": "chek"}, "unknown stage 'chek'; did you mean 'check'"),
         ({"vary": VARY, "stage": "test"}, "'test' has no validation score"),
         ({"vary": VARY, "metric": "accuracy.best"}, "'validation.score' or 'validation.loss'"),
