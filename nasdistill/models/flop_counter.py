@@ -63,8 +63,8 @@ class FlopCounter(TorchDispatchMode):  # type: ignore[no-untyped-call]
     """Counts operations by torch's formulas, without its `FlopCounterMode`, which takes twice as long.
 
     Attributes:
-        flops: two for each multiply-add.
-        by_weight: the same by the names of the weights that operations read, whole or as views; "" for none of them.
+        by_weight: operations, two for each multiply-add, by the names of the weights that they read, whole or as views;
+            "" for none of them.
         uncounted: operations that combine tensors by more than element by element, and have no formula.
     """
 
@@ -73,14 +73,13 @@ class FlopCounter(TorchDispatchMode):  # type: ignore[no-untyped-call]
         from torch.utils.flop_counter import flop_registry  # it takes triton along, half a second
 
         self.formulas = {**flop_registry, **_FORMULAS}
-        self.flops = 0
         self.by_weight: Counter[str] = Counter()
         self._names = {_memory(weight): name for weight, name in weights.items() if weight.ndim > 1}
         self.uncounted: dict[str, None] = {}
 
     @property
     def multiply_adds(self) -> int:
-        return self.flops // 2
+        return sum(self.by_weight.values()) // 2
 
     def __torch_dispatch__(self, operation: Any, _types: Any, args: Any = (), kwargs: Any = None) -> Any:
         named = kwargs or {}
@@ -93,10 +92,9 @@ class FlopCounter(TorchDispatchMode):  # type: ignore[no-untyped-call]
                 return found
         found = operation(*args, **named)
         if formula is not None:
-            flops = formula(*args, **named, out_val=found)
-            self.flops += flops
             read = (_memory(value) for value in args if isinstance(value, torch.Tensor))
-            self.by_weight[next((self._names[memory] for memory in read if memory in self._names), "")] += flops
+            name = next((self._names[memory] for memory in read if memory in self._names), "")
+            self.by_weight[name] += formula(*args, **named, out_val=found)
         elif torch.Tag.pointwise not in operation.tags and kind not in _FREE:
             tensors = [value for value in args if isinstance(value, torch.Tensor) and value.is_floating_point()]
             if sum(tensor.dim() > 1 for tensor in tensors) > 1:
