@@ -17,6 +17,11 @@ Problem = Callable[[str, SpecError], UserError]
 """Makes the error for a stage and what is wrong with its config."""
 
 
+def read_by(stage: Stage, stages: Mapping[str, Stage]) -> list[str]:
+    """The names of those of `stages` whose artifacts a stage reads."""
+    return [value for _field, _reference, value in references_in(stage) if isinstance(value, str) and value in stages]
+
+
 def order(stages: Mapping[str, Stage]) -> list[str]:
     """The stages so that each comes after those that it reads, otherwise as written.
 
@@ -24,16 +29,7 @@ def order(stages: Mapping[str, Stage]) -> list[str]:
         graphlib.CycleError: they read each other in a circle.
     """
     position = {name: index for index, name in enumerate(stages)}
-    sorter = graphlib.TopologicalSorter(
-        {
-            name: [
-                value
-                for _field, _reference, value in references_in(stage)
-                if isinstance(value, str) and value in stages
-            ]
-            for name, stage in stages.items()
-        }
-    )
+    sorter = graphlib.TopologicalSorter({name: read_by(stage, stages) for name, stage in stages.items()})
     sorter.prepare()
     ready: list[str] = []
     found: list[str] = []

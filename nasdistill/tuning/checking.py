@@ -13,12 +13,12 @@ from nasdistill.errors import UserError, unknown
 from nasdistill.paths import settled
 from nasdistill.plugins import files_of
 from nasdistill.recipes.experiment import Metric, TuneSettings
+from nasdistill.recipes.graph import read_by
 from nasdistill.recipes.loading import Recipe, load_recipe
 from nasdistill.recipes.overrides import replaced
 from nasdistill.recipes.source import RecipeError
 from nasdistill.recipes.trust import Trust, refuse, run_all
 from nasdistill.stages import Stage
-from nasdistill.stages.base import references_in
 from nasdistill.training.history import VALIDATION_LOSS
 from nasdistill.tuning.plan import BY, RECIPE
 
@@ -136,12 +136,12 @@ def scored_stage(recipe: Recipe, settings: TuneSettings) -> str:
 def _all_of(name: str, recipe: Recipe) -> dict[str, Stage]:
     """A stage and all that it reads, by name."""
     found: dict[str, Stage] = {}
-    ahead = [name]
+    ahead = [name] if name in recipe.stages else []
     while ahead:
         each = ahead.pop()
-        if each in recipe.stages and each not in found:
+        if each not in found:
             found[each] = recipe.stages[each]
-            ahead += [value for _field, _reference, value in references_in(found[each]) if isinstance(value, str)]
+            ahead += read_by(found[each], recipe.stages)
     return found
 
 
