@@ -5,7 +5,8 @@ A table stands between a comment that says what it shows and `<!-- end -->`:
     <!-- table:
     rows: flowers                   # of docs/results/flowers.csv, as `nasdistill report RUN... --csv` writes it
     title: network                  # above the first column
-    stages: {alone: WRN alone, other-recipe/by32: WRN taught}   # a line for each, and what it is called
+    stages: {alone: WRN alone, other-recipe/by32: WRN taught}   # a line for each, and what it is called; of a sweep
+                                    # `student kd` is the stage where a swept key has that value
     columns: [parameters, selected, each seed, over alone]      # or `over the one before`
     -->
 
@@ -22,6 +23,7 @@ or, of a sweep, what a swept value is worth, see `benchmarks.paired_points`:
 from __future__ import annotations
 
 import csv
+import json
 import re
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -32,6 +34,8 @@ import yaml
 from benchmarks.paired_points import ALL, differences
 from nasdistill.report import words
 from nasdistill.report.records import ACCURACIES, Row
+from nasdistill.report.rows import FIRST
+from nasdistill.report.sections import without_data
 from nasdistill.report.summaries import StageSummary, summary_of
 from nasdistill.words import NONE, short, whole
 
@@ -50,6 +54,8 @@ COLUMNS: Mapping[str, Callable[[StageSummary], str]] = {
     "latency, ms": lambda stage: words.spread(stage.numbers("latency_ms")),
     "seconds": lambda stage: NONE if (mean := stage.mean("seconds")) is None else whole(mean),
     "seeds": lambda stage: str(len(stage.rows)),
+    "teacher": lambda stage: words.spread(stage.on_test("taught_by_accuracy")),
+    **{f"to {100 * share:.0f} %": lambda stage, share=share: _soon(stage, share) for share in without_data.NEAR},
 }
 
 
@@ -94,6 +100,12 @@ def _cell(stage: StageSummary, column: str, stages: Mapping[str, StageSummary]) 
     return NONE if difference is None else f"{round(difference.mean, 2) + 0.0:+.2f} ({words.interval(difference)})"
 
 
+def _soon(stage: StageSummary, share: float) -> str:
+    """When a transfer without data had that share of its teacher's accuracy."""
+    time, seeds = without_data.soon(stage, share)
+    return f"{time} ({seeds})" if seeds else time
+
+
 def _paired(rows: str, key: str, stage: str, names: Mapping[str, str]) -> str:
     """By how much one value of a swept key is over another, seed by seed, at each point of the other keys."""
     found = [
@@ -131,12 +143,19 @@ def _lines(rows: str) -> list[dict[str, str]]:
 
 
 def read(rows: str) -> dict[str, StageSummary]:
-    """The seeds of each stage in a file of rows, by `stage` and by `recipe/stage`."""
+    """The seeds of each stage in a file of rows: by `stage`, `recipe/stage`, and of a sweep by `stage value`."""
     found: dict[str, list[Row]] = {}
     for line in _lines(rows):
-        for name in (line["stage"], f"{line['recipe']}/{line['stage']}"):
-            found.setdefault(name, []).append(_row(line))
+        row = _row(line)
+        for name in (row.stage, f"{line['recipe']}/{row.stage}", *(f"{row.stage} {value}" for value in _point(line))):
+            found.setdefault(name, []).append(row)
     return {name: StageSummary(name, rows[0].uses, tuple(rows)) for name, rows in found.items()}
+
+
+def _point(line: Mapping[str, str]) -> list[str]:
+    """The values that a sweep has there; its keys stand between those of the stage and of the seed."""
+    names = list(line)
+    return [line[name] for name in names[len(FIRST) : names.index("seed")] if line[name]]
 
 
 def _row(line: Mapping[str, str]) -> Row:
@@ -152,7 +171,11 @@ def _row(line: Mapping[str, str]) -> Row:
         accuracy={kind: number[kind] for kind in ACCURACIES},
         seconds=number["seconds"],
         latency_ms=number["latency_ms"],
-        metrics={"validation": number["validation"]},
+        metrics={
+            "validation": number["validation"],
+            "taught_by_accuracy": float(line["taught_by_accuracy"]) if line.get("taught_by_accuracy") else None,
+            "over_time": json.loads(line.get("over_time") or "[]"),
+        },
     )
 
 

@@ -151,6 +151,28 @@ def test_a_table_has_means_and_paired_intervals(tmp_path: Path, monkeypatch: pyt
     ]
 
 
+def test_a_table_of_a_sweep_without_data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    header = (
+        "recipe,stage,uses,data.name,method,seed,last,best,selected,validation,parameters,multiply_adds,latency_ms,"
+    )
+    curves = {("mnist", 0): [[9, 30], [20, 50]], ("mnist", 1): [[9, 60], [20, 95]], ("fashion", 0): [[5, 90]]}
+    rows = [
+        f'r,student,zero-shot,{data},fast,{seed},{curve[-1][1]},,,,,,,,100,"{curve}"\n'
+        for (data, seed), curve in curves.items()
+    ]
+    (tmp_path / "results").mkdir()
+    text = f"{header}seconds,taught_by_accuracy,over_time\nr,teacher,train,mnist,,0,,,,,,,,,,\n{''.join(rows)}"
+    (tmp_path / "results/minutes.csv").write_text(text)
+    monkeypatch.setattr(tables, "FOLDER", tmp_path)
+    stages = {"student mnist": "digits", "student fashion": "clothes"}
+    columns = ["teacher", "last", "to 50 %", "to 90 %"]
+    asked = {"rows": "minutes", "title": "without data", "stages": stages, "columns": columns}
+    assert tables.table(asked).splitlines()[2:] == [
+        "| digits | 100.00 ± 0.00 | 72.50 ± 31.82 | 14 s | 20 s (1 of 2 seeds) |",
+        "| clothes | 100.00 | 90.00 | 5.0 s | 5.0 s |",
+    ]
+
+
 def test_a_table_of_paired_points_pairs_seeds(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     header = "recipe,stage,uses,stages.arch.method,stages.arch.ratio,seed,last,best,selected"
     scores = {("{name: fisher, per: unit}", "2"): (81, 83), ("uniform", "2"): (80, 80), ("uniform", "3"): (70, 70)}

@@ -52,7 +52,8 @@ def chance_in_words(trials: Sequence[Trial]) -> str:
     chance = chance_of(scores)
     if chance is None:
         return ""
-    by = f"(analysis of variance over {len(scores)} trials of {len(scores[0])} seeds, p = {max(chance, 0.001):.3f})"
+    p = f"p = {chance:.3f}" if chance >= 0.001 else "p < 0.001"
+    by = f"(analysis of variance over {len(scores)} trials of {len(scores[0])} seeds, {p})"
     if chance >= UNSURE:
         return f"Beside what seeds differ by, trials differ so little that which one is best may be chance {by}."
     return f"Trials differ by more than their seeds do {by}."

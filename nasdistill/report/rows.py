@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -15,13 +16,17 @@ from nasdistill.storage import write_text
 
 FIRST = ("recipe", "stage", "uses")
 MEASURED = (*ACCURACIES, "validation", "parameters", "multiply_adds", "latency_ms", "seconds")
+WITHOUT_DATA = ("taught_by_accuracy", "over_time")
 ORIGIN = ("nasdistill", "commit", "machine", "content")
 
 
 def table(records: Sequence[RunRecord]) -> tables.Table:
-    """One row a stage, point and seed: what was measured, and the version, commit and machine that measured it."""
+    """One row a stage, point and seed: what was measured, and the version, commit and machine that measured it.
+
+    Of a transfer without data that is its teacher's accuracy, too, and as JSON its own over the seconds.
+    """
     keys = list(dict.fromkeys(key for record in records for key in record.sweep))
-    header = (*FIRST, *keys, "seed", *MEASURED, *ORIGIN)
+    header = (*FIRST, *keys, "seed", *MEASURED, *WITHOUT_DATA, *ORIGIN)
     return tables.raw(header, (tuple(_cells(record, row, keys)) for record in records for row in record.rows))
 
 
@@ -33,6 +38,8 @@ def _cells(record: RunRecord, row: Row, keys: Sequence[str]) -> Iterator[Any]:
     yield row.seed
     yield from ((row.accuracy or {}).get(kind) for kind in ACCURACIES)
     yield from (sweeps.validation_of(row), row.parameters, row.multiply_adds, row.latency_ms, row.seconds)
+    yield row.metrics.get("taught_by_accuracy")
+    yield json.dumps(row.over_time) if row.over_time else None
     yield provenance.get("versions", record.versions).get("nasdistill")
     yield from (provenance.get("git"), provenance.get("device", record.device), row.content)
 

@@ -49,23 +49,23 @@ def _curves(stage: StageSummary) -> list[plots.Curve]:
 
 def _soon(stages: Sequence[StageSummary]) -> Table:
     header = ("stage", "teacher's accuracy, %", *(f"time to {100 * share:.0f} % of it" for share in NEAR))
-    return Table(header, tuple((Cell(stage.stage), _teacher(stage), *_times(stage)) for stage in stages))
+    lines = ((Cell(stage.stage), _teacher(stage), *(Cell(*soon(stage, share)) for share in NEAR)) for stage in stages)
+    return Table(header, tuple(lines))
 
 
 def _teacher(stage: StageSummary) -> Cell:
     return tables.over_seeds(stage.on_test("taught_by_accuracy"), 2)
 
 
-def _times(stage: StageSummary) -> Iterator[Cell]:
-    """The median over the seeds that came so far, and how many where others did not."""
-    for share in NEAR:
-        times = [first_at(row, share) for row in stage.rows]
-        known = [time for time in times if time is not None]
-        some = f"{len(known)} of {len(times)} seeds" if 0 < len(known) < len(times) else ""
-        yield Cell(duration(statistics.median(known)) if known else NONE, some)
+def soon(stage: StageSummary, share: float) -> tuple[str, str]:
+    """The median time over the seeds that came so far, in words, and how many did where others did not."""
+    times = [_first_at(row, share) for row in stage.rows]
+    known = [time for time in times if time is not None]
+    some = f"{len(known)} of {len(times)} seeds" if 0 < len(known) < len(times) else ""
+    return duration(statistics.median(known)) if known else NONE, some
 
 
-def first_at(row: Row, share: float) -> float | None:
+def _first_at(row: Row, share: float) -> float | None:
     """The seconds after which an evaluation first found that share of the teacher's accuracy; None where none did."""
     teacher = row.metrics.get("taught_by_accuracy")
     if teacher is None:
