@@ -13,6 +13,7 @@ from __future__ import annotations
 from typing import Any
 
 import torch
+import yaml
 from torch import nn
 from torch.nn import functional
 
@@ -32,7 +33,8 @@ OBJECTIVES = {"KD": ["kd"], "KD+AT": ["kd", "attention"]}
 
 
 def network(model: str) -> nn.Module:
-    built: nn.Module = MODELS.parse(model).build(SHAPE, CLASSES)
+    """Of a name, or of a mapping as a recipe has it."""
+    built: nn.Module = MODELS.parse(yaml.safe_load(model)).build(SHAPE, CLASSES)
     return built
 
 

@@ -33,9 +33,10 @@ RECIPE = "cifar100-pairs"
 BASELINE = "kd"
 
 
-def losses() -> dict[str, list[Any]]:
-    """The objectives of each loss of the recipe."""
-    return {name: settings["stages.student.objectives"] for name, settings in axes_of(RECIPE)["loss"].items()}
+def losses(names: str | None) -> dict[str, list[Any]]:
+    """The objectives of each loss of the recipe, or of those that are named, beside KD; another name is an objective."""
+    known = {name: settings["stages.student.objectives"] for name, settings in axes_of(RECIPE)["loss"].items()}
+    return known if names is None else {name: known.get(name, [name]) for name in (BASELINE, *names.split(","))}
 
 
 def prepared(task: Distillation, engine: Engine, most: int) -> Turn:
@@ -50,7 +51,7 @@ def peak(name: str, options: argparse.Namespace) -> Callable[[int], float]:
     """A turn that takes some steps and tells the process's peak of memory, in megabytes."""
 
     def turn(steps: int) -> float:
-        task = distillation(options.student, options.teacher, losses()[name])
+        task = distillation(options.student, options.teacher, losses(options.losses)[name])
         prepared(task, Engine(EngineSettings(accelerator="cpu")), steps)(steps)
         # Not `getrusage`, whose peak a process inherits from the one that started it.
         status = Path("/proc/self/status").read_text(encoding="ascii")
@@ -63,9 +64,11 @@ def main() -> None:
     parser = arguments("losses of distillation beside KD")
     parser.add_argument("--student", default="wrn-16-2", help="who learns (default wrn-16-2)")
     parser.add_argument("--teacher", default="wrn-40-2", help="who teaches (default wrn-40-2)")
+    parser.add_argument("--losses", help="compare these alone, e.g. dkd,token (default: all of the recipe)")
     options = parser.parse_args()
     engine = Engine(EngineSettings(accelerator="cpu"))
-    tasks = {name: distillation(options.student, options.teacher, objectives) for name, objectives in losses().items()}
+    chosen = losses(options.losses)
+    tasks = {name: distillation(options.student, options.teacher, objectives) for name, objectives in chosen.items()}
     comparison = compare(
         f"{options.teacher} to {options.student}, batch {BATCH}",
         {name: prepared(task, engine, max(options.steps, options.warmup)) for name, task in tasks.items()},
