@@ -34,7 +34,7 @@ BASELINE = "kd"
 
 
 def losses(names: str | None) -> dict[str, list[Any]]:
-    """The objectives of each loss of the recipe, or of those that are named, beside KD; another name is an objective."""
+    """The objectives of each loss of the recipe, or of KD and those named, which may be objectives of their own."""
     known = {name: settings["stages.student.objectives"] for name, settings in axes_of(RECIPE)["loss"].items()}
     return known if names is None else {name: known.get(name, [name]) for name in (BASELINE, *names.split(","))}
 

@@ -18,7 +18,8 @@ from nasdistill.models.base import MODELS, NetworkSpec, load_network, save_netwo
 from nasdistill.models.ensemble import EnsembleNetwork
 from nasdistill.models.inspection import count_parameters
 from nasdistill.models.reused_classifier import classifier_path
-from tests.distill.features import batches, network, train
+from nasdistill.models.simulated_int8 import SimulatedInt8
+from tests.distill.features import batches, network, train, train_briefly
 
 SHAPE = (3, 8, 8)
 
@@ -97,6 +98,16 @@ def test_a_projector_without_its_last_rectifier_reaches_a_transformers_embedding
     task = taught(transformer, student=spec_of(features=12, rectified=False).build())
     (given, _) = batches(SHAPE).epoch(0)
     assert task.network.projector(task.network.network(given.images)).min() < 0  # type: ignore[operator, union-attr]
+
+
+def test_a_student_that_computes_in_8_bits_reuses_it_too() -> None:
+    teacher, student = network("wrn-10-2", SHAPE, 1), spec_of().build()
+    simulated = SimulatedInt8(student, SHAPE)
+    simulated.calibrate([torch.randn(8, *SHAPE)])
+    task = taught(teacher, student=simulated)
+    assert torch.equal(student.classifier.weight, teacher.classifier.weight)  # type: ignore[union-attr, arg-type]
+    first, last = train_briefly(task, SHAPE, "simkd")
+    assert last < first
 
 
 def test_what_it_does_not_fit_is_refused_with_a_way_out() -> None:

@@ -13,6 +13,7 @@ from nasdistill.distill.taps import INPUT, Taps
 from nasdistill.errors import UserError
 from nasdistill.models.inspection import blank_image
 from nasdistill.models.reused_classifier import ReusedClassifierNetwork, classifier_path
+from nasdistill.models.simulated_int8 import SimulatedInt8
 from nasdistill.training.batches import Batch
 from nasdistill.training.modes import in_evaluation_mode
 
@@ -35,32 +36,40 @@ class SimKD(Objective):
     weight: float = Field(1.0, ge=0, description="the a of (1-a)*CE(labels) + a*loss")
 
     def bind(self, student: nn.Module, teacher: nn.Module, shape: Shape) -> Term:
-        if not isinstance(student, ReusedClassifierNetwork):
-            raise UserError(
-                "the student has no place for its teacher's classifier; take the model "
-                "`{name: reused-classifier, model: STUDENT, features: VALUES}` as the student"
-            )
+        projector, reusing = _reusing(student)
         path = classifier_path(teacher, shape, "teacher")
         point = path + INPUT
         classifier = teacher.get_submodule(path)
         assert isinstance(classifier, nn.Linear)
-        if classifier.in_features != student.classifier.in_features:
+        if classifier.in_features != reusing.classifier.in_features:
             raise UserError(
                 f"the teacher's classifier reads {classifier.in_features} values, and the student's projector gives "
-                f"{student.classifier.in_features}; give the student `features: {classifier.in_features}`"
+                f"{reusing.classifier.in_features}; give the student `features: {classifier.in_features}`"
             )
-        if student.is_rectified and _smallest(teacher, point, shape) < 0:
+        if reusing.is_rectified and _smallest(teacher, point, shape) < 0:
             raise UserError(
                 "the teacher's embedding has negative values, which a rectifier never gives; give the student "
                 "`rectified: false`"
             )
-        student.reuse(classifier)
+        reusing.reuse(classifier)
 
         def loss(student: Outputs, teacher: Outputs, batch: Batch) -> torch.Tensor:
-            ours, theirs = vectors(student.features["projector"]), vectors(teacher.features[point])
+            ours, theirs = vectors(student.features[projector]), vectors(teacher.features[point])
             return batch.mean((ours - theirs).square().mean(dim=1))
 
-        return Term(loss, ("projector",), (point,))
+        return Term(loss, (projector,), (point,))
+
+
+def _reusing(student: nn.Module) -> tuple[str, ReusedClassifierNetwork]:
+    """The path of the projector, and the network that reuses a classifier, be it computed in 8 bits."""
+    in_8_bits = isinstance(student, SimulatedInt8)
+    path, network = ("network.projector", student.network) if in_8_bits else ("projector", student)
+    if not isinstance(network, ReusedClassifierNetwork):
+        raise UserError(
+            "the student has no place for its teacher's classifier; take the model "
+            "`{name: reused-classifier, model: STUDENT, features: VALUES}` as the student"
+        )
+    return path, network
 
 
 def _smallest(network: nn.Module, point: str, shape: Shape) -> float:
