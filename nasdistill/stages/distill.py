@@ -107,6 +107,14 @@ class Teaches(TaughtBy, TaughtOptions, TrainsOnLabels):
         """What computes for the student while it learns, and is scored; by default the student itself."""
         return network
 
+    def caveat(self) -> str | None:
+        for objective in self.objectives:
+            for option in objective.counts_epochs:
+                if objective.weight and getattr(objective, option) > self.epochs:
+                    lasting = f"{objective.registered_name}'s `{option}` of {getattr(objective, option):g} epochs"
+                    return f"{lasting} is not over after the {self.epochs} that are trained"
+        return None
+
     def check_data(self, dataset: DataSet) -> None:
         """Refuse objectives that read one class of each image where the training images have mixed ones.
 

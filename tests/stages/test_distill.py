@@ -186,6 +186,13 @@ def test_wrong_options_are_named(options: dict[str, Any], path: tuple[str | int,
     assert problem in error.value.problem
 
 
+def test_a_curriculum_that_outlasts_the_training_is_told() -> None:
+    given = {"student": STUDENT, "teacher": "teacher", "objectives": ["ctkd"]}
+    short, long = (build(STAGES.get("distill"), {**given, "epochs": epochs}).caveat() for epochs in (5, 10))
+    assert short == "ctkd's `curriculum` of 10 epochs is not over after the 5 that are trained"
+    assert long is None
+
+
 def test_a_teacher_of_other_images_or_without_weights_is_refused(tmp_path: Path, data: Data) -> None:
     wider = network_artifact(tmp_path / "wider", data, TEACHER, shape=(3, 8, 8), normalisation=None)
     with pytest.raises(SpecError, match=r"the teacher 'teacher' is made for images of 3x8x8 in 10 classes; .* 1x8x8"):

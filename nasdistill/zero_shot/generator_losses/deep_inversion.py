@@ -178,7 +178,7 @@ class OwnStatistics(torch.autograd.Function):
 
         dL/dx = (dL/dm + 2 (x - m) dL/dv) / N
 
-    Autograd takes ten passes over the features for what is one, a third of a generator's step.
+    Autograd takes ten passes over the features for what is one.
     """
 
     @staticmethod
