@@ -274,7 +274,8 @@ def in_order(series: Mapping[str, Sequence[Curve]], names: Sequence[str], title:
         axes.set_xlim(-0.4, len(names) - 0.6)
         axes.margins(y=0.12)
         axes.set_ylabel(y)
-        legend(axes, list(handles.values()), list(handles))
+        if len(series) > 1:
+            legend(axes, list(handles.values()), list(handles))
 
     return picture(title, draw, size=(4.4, 3.6))
 

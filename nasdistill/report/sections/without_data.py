@@ -36,11 +36,11 @@ class WithoutData(Section):
 
 
 def _pictures(stages: Sequence[StageSummary]) -> Iterator[str]:
-    for part in plots.shared_out({stage.stage: _curves(stage) for stage in stages}):
+    for part in plots.shared_out({stage.stage: curves(stage) for stage in stages}):
         yield plots.lines(part, "Test accuracy", "seconds", "%")
 
 
-def _curves(stage: StageSummary) -> list[plots.Curve]:
+def curves(stage: StageSummary) -> list[plots.Curve]:
     """Of each seed, all at the mean seconds of an evaluation."""
     told = [row.over_time for row in stage.rows if row.over_time]
     seconds = [statistics.fmean(at for at, _accuracy in points) for points in zip(*told, strict=False)]
