@@ -11,10 +11,9 @@ from pathlib import Path
 
 import pytest
 import typer
-import yaml
 
 import nasdistill.api
-from docs import pictures, tables
+from docs import tables
 from nasdistill.cli.app import build_app
 from nasdistill.cli.general import general_in
 from nasdistill.cli.stage_commands import example_of
@@ -128,20 +127,6 @@ def test_tables_of_results_are_those_of_their_rows() -> None:
     assert len(asked) >= 5
     for page in tables.pages():
         assert tables.rendered(page.read_text()) == page.read_text(), "python -m docs.tables writes them anew"
-
-
-def test_pictures_of_results_are_those_of_their_rows() -> None:
-    asked = [
-        yaml.safe_load(found[2]) for page in tables.pages() for found in pictures.PICTURE.finditer(page.read_text())
-    ]
-    assert len(asked) >= 3
-    for each in asked:
-        anew = f"{pictures.path_of(each)}: python -m docs.pictures draws it anew"
-        assert pictures.path_of(each).read_text().endswith(pictures.ending(each)), anew
-        drawn = pictures.drawn(each)
-        assert all(name in drawn for name in each["stages"].values())
-    for page in tables.pages():
-        assert pictures.rendered(page.read_text()) == page.read_text()
 
 
 def test_a_table_has_means_and_paired_intervals(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

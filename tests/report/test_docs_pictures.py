@@ -1,0 +1,21 @@
+"""The pictures of the pages of results, which `docs.pictures` draws."""
+
+from __future__ import annotations
+
+import yaml
+
+from docs import pictures, tables
+
+
+def test_pictures_of_results_are_those_of_their_rows() -> None:
+    asked = [
+        yaml.safe_load(found[2]) for page in tables.pages() for found in pictures.PICTURE.finditer(page.read_text())
+    ]
+    assert len(asked) >= 3
+    for each in asked:
+        anew = f"{pictures.path_of(each)}: python -m docs.pictures draws it anew"
+        assert pictures.path_of(each).read_text().endswith(pictures.ending(each)), anew
+        drawn = pictures.drawn(each)
+        assert all(name in drawn for name in each["stages"].values())
+    for page in tables.pages():
+        assert pictures.rendered(page.read_text()) == page.read_text()
