@@ -6,11 +6,20 @@ A table stands between a comment that says what it shows and `<!-- end -->`:
     rows: flowers                   # of docs/results/flowers.csv, as `nasdistill report RUN... --csv` writes it
     title: network                  # above the first column
     stages: {alone: WRN alone, other-recipe/by32: WRN taught}   # a line for each, and what it is called; of a sweep
-                                    # `student kd` is the stage where a swept key has that value
+                                    # `student wrn-16-1 kd` is the stage where the swept keys have these values
     columns: [parameters, selected, each seed, over alone]      # or `over the one before`
     -->
 
-or, of a sweep, what a swept value is worth, see `benchmarks.paired_points`:
+or, of a sweep, with a line for each point:
+
+    <!-- table:
+    rows: teachers
+    title: teacher
+    points: {wrn-16-2 plain: WRN-16-2}      # the values of its keys, and what they are called
+    columns: {fast last: 'Fast, %', fast to 90 %: 'Fast, to 90 %'}      # of a stage one of the columns above
+    -->
+
+or what a swept value is worth, see `benchmarks.paired_points`:
 
     <!-- table:
     rows: growth
@@ -78,6 +87,8 @@ def table(asked: Mapping[str, Any]) -> str:
     if "paired" in asked:
         return _paired(asked["rows"], asked["paired"], asked["stage"], asked.get("names", {}))
     stages = read(asked["rows"])
+    if "points" in asked:
+        return _of_points(asked, stages)
     lines = []
     for stage, name in asked["stages"].items():
         stages.setdefault(BEFORE, stages[stage])  # the first has none
@@ -88,6 +99,15 @@ def table(asked: Mapping[str, Any]) -> str:
         OVER + named[column.removeprefix(OVER)] if column.startswith(OVER) else column for column in asked["columns"]
     ]
     return _markdown((asked["title"], *names), lines)
+
+
+def _of_points(asked: Mapping[str, Any], stages: Mapping[str, StageSummary]) -> str:
+    columns = [name.split(" ", 1) for name in asked["columns"]]
+    lines = [
+        (name, *(COLUMNS[column](stages[f"{stage} {point}"]) for stage, column in columns))
+        for point, name in asked["points"].items()
+    ]
+    return _markdown((asked["title"], *asked["columns"].values()), lines)
 
 
 def _cell(stage: StageSummary, column: str, stages: Mapping[str, StageSummary]) -> str:
@@ -143,11 +163,11 @@ def _lines(rows: str) -> list[dict[str, str]]:
 
 
 def read(rows: str) -> dict[str, StageSummary]:
-    """The seeds of each stage in a file of rows: by `stage`, `recipe/stage`, and of a sweep by `stage value`."""
+    """The seeds of each stage in a file of rows: by `stage`, `recipe/stage`, and of a sweep by `stage value...`."""
     found: dict[str, list[Row]] = {}
     for line in _lines(rows):
         row = _row(line)
-        for name in (row.stage, f"{line['recipe']}/{row.stage}", *(f"{row.stage} {value}" for value in _point(line))):
+        for name in {row.stage, f"{line['recipe']}/{row.stage}", " ".join([row.stage, *_point(line)])}:
             found.setdefault(name, []).append(row)
     return {name: StageSummary(name, rows[0].uses, tuple(rows)) for name, rows in found.items()}
 

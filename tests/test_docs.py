@@ -164,10 +164,13 @@ def test_a_table_of_a_sweep_without_data(tmp_path: Path, monkeypatch: pytest.Mon
     text = f"{header}seconds,taught_by_accuracy,over_time\nr,teacher,train,mnist,,0,,,,,,,,,,\n{''.join(rows)}"
     (tmp_path / "results/minutes.csv").write_text(text)
     monkeypatch.setattr(tables, "FOLDER", tmp_path)
-    stages = {"student mnist": "digits", "student fashion": "clothes"}
+    points = {"mnist fast": "digits", "fashion fast": "clothes"}
     columns = ["teacher", "last", "to 50 %", "to 90 %"]
-    asked = {"rows": "minutes", "title": "without data", "stages": stages, "columns": columns}
-    assert tables.table(asked).splitlines()[2:] == [
+    asked = {"rows": "minutes", "title": "without data", "columns": columns}
+    by_stage = {**asked, "stages": {f"student {point}": name for point, name in points.items()}}
+    by_point = {**asked, "points": points, "columns": {f"student {column}": column for column in columns}}
+    assert tables.table(by_point) == tables.table(by_stage)
+    assert tables.table(by_stage).splitlines()[2:] == [
         "| digits | 100.00 ± 0.00 | 72.50 ± 31.82 | 14 s | 20 s (1 of 2 seeds) |",
         "| clothes | 100.00 | 90.00 | 5.0 s | 5.0 s |",
     ]
