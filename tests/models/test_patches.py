@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 from torch import nn
+from torch.nn import functional
 
 from nasdistill.distill.matching import embedding_point
 from nasdistill.distill.taps import Taps
@@ -12,7 +13,7 @@ from nasdistill.errors import SpecError, UserError
 from nasdistill.models.adapted import with_outputs
 from nasdistill.models.base import MODELS, NetworkSpec
 from nasdistill.models.inspection import count_parameters
-from nasdistill.models.patches import AttentionBlock, MixerBlock
+from nasdistill.models.patches import AttentionBlock, MixerBlock, attention
 
 
 def test_the_transformer_has_the_size_of_deit_tiny() -> None:
@@ -38,6 +39,20 @@ def test_an_attention_block_is_torchs() -> None:
     ours.load_state_dict(state)
     patches = torch.randn(2, 5, 12)
     torch.testing.assert_close(ours(patches), theirs(patches))
+
+
+def test_attention_and_its_gradients_in_16_bits_are_the_fused_ones_in_32() -> None:
+    exact = list(torch.randn(3, 2, 3, 7, 8).requires_grad_().unbind())
+    rounded = [each.detach().bfloat16().requires_grad_() for each in exact]
+    fused = functional.scaled_dot_product_attention(*exact)
+    ours = attention(*rounded)
+    assert ours.dtype == torch.bfloat16
+    torch.testing.assert_close(ours.float(), fused, rtol=0.02, atol=0.02)
+    slope = torch.randn(fused.shape)
+    for found, expected in zip(
+        torch.autograd.grad(ours, rounded, slope.bfloat16()), torch.autograd.grad(fused, exact, slope), strict=True
+    ):
+        torch.testing.assert_close(found.float(), expected, rtol=0.05, atol=0.05)
 
 
 def test_a_mixer_block_mixes_patches_and_then_channels() -> None:
