@@ -19,8 +19,9 @@ from nasdistill.stages import STAGES
 from nasdistill.versions import BUILT_IN
 from tests.cli.conftest import Command
 
-BUILT_IN = [name for name in STAGES.names() if STAGES.get(name).__module__.startswith("nasdistill.")]  # no test's toys
-OF_STAGES = tuple(STAGES.get(name).command or name for name in BUILT_IN)
+OF_STAGES = tuple(  # and not other tests' toys
+    STAGES.get(name).command or name for name in STAGES.names() if STAGES.origin(name).name == BUILT_IN
+)
 COMMANDS = ("run", "report", "list", "show", "inspect", "import", *OF_STAGES)
 
 HELP_WITHOUT_TORCH = """
