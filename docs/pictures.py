@@ -44,6 +44,11 @@ def rendered(page: str) -> str:
     return PICTURE.sub(shown, page)
 
 
+def asked_in(page: str) -> list[Mapping[str, Any]]:
+    """What each picture of a page is to show."""
+    return [yaml.safe_load(found[2]) for found in PICTURE.finditer(page)]
+
+
 def path_of(asked: Mapping[str, Any]) -> Path:
     return tables.FOLDER / "results" / f"{asked['file']}.svg"
 
@@ -85,8 +90,7 @@ def _places(stage: StageSummary) -> list[tuple[float, float]]:
 def main() -> None:
     for page in tables.pages():
         text = page.read_text(encoding="utf-8")
-        for found in PICTURE.finditer(text):
-            asked = yaml.safe_load(found[2])
+        for asked in asked_in(text):
             path_of(asked).write_text(f"{drawn(asked)}\n{ending(asked)}", encoding="utf-8")
         page.write_text(rendered(text), encoding="utf-8")
 

@@ -64,7 +64,10 @@ COLUMNS: Mapping[str, Callable[[StageSummary], str]] = {
     "seconds": lambda stage: NONE if (mean := stage.mean("seconds")) is None else whole(mean),
     "seeds": lambda stage: str(len(stage.rows)),
     "teacher": lambda stage: words.spread(stage.on_test("taught_by_accuracy")),
-    **{f"to {100 * share:.0f} %": lambda stage, share=share: _soon(stage, share) for share in without_data.NEAR},
+    **{
+        f"to {100 * share:.0f} %": lambda stage, share=share: str(without_data.soon(stage, share))
+        for share in without_data.NEAR
+    },
 }
 
 
@@ -118,12 +121,6 @@ def _cell(stage: StageSummary, column: str, stages: Mapping[str, StageSummary]) 
         return ""
     difference = stage.over(other)
     return NONE if difference is None else f"{round(difference.mean, 2) + 0.0:+.2f} ({words.interval(difference)})"
-
-
-def _soon(stage: StageSummary, share: float) -> str:
-    """When a transfer without data had that share of its teacher's accuracy."""
-    time, seeds = without_data.soon(stage, share)
-    return f"{time} ({seeds})" if seeds else time
 
 
 def _paired(rows: str, key: str, stage: str, names: Mapping[str, str]) -> str:

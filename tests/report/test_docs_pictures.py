@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
-import yaml
-
 from docs import pictures, tables
 
 
 def test_pictures_of_results_are_those_of_their_rows() -> None:
-    asked = [
-        yaml.safe_load(found[2]) for page in tables.pages() for found in pictures.PICTURE.finditer(page.read_text())
-    ]
+    asked = [each for page in tables.pages() for each in pictures.asked_in(page.read_text())]
     assert len(asked) >= 5
     for each in asked:
         anew = f"{pictures.path_of(each)}: python -m docs.pictures draws it anew"

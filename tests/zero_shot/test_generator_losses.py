@@ -21,7 +21,6 @@ from nasdistill.registry import registry
 from nasdistill.zero_shot.generation import Generation
 from nasdistill.zero_shot.generator_losses import GENERATOR_LOSSES, Pseudo, Remembering
 from nasdistill.zero_shot.generator_losses.contrastive import Discrimination, discrimination
-from nasdistill.zero_shot.generator_losses.deep_inversion import OwnStatistics
 from nasdistill.zero_shot.generators import GENERATORS
 from tests.distill.losses import DOUBLE, logits
 
@@ -227,27 +226,6 @@ def test_batch_norm_loss_is_0_for_images_with_the_very_statistics() -> None:
     # Shifted by 3: means 3 and -2 * 3 / deviation away, variances where they were.
     shifted = 3 + 6 / variance.sqrt()
     assert float(features_loss("batch-norm", teacher, made + 3, shape)) == pytest.approx(float(shifted))
-
-
-@pytest.mark.parametrize("shape", [(5, 3), (4, 3, 2), (2, 3, 4, 5)])
-def test_gradients_of_own_statistics_are_those_of_finite_differences(shape: tuple[int, ...]) -> None:
-    features = torch.randn(shape, dtype=torch.float64, generator=torch.Generator().manual_seed(0)).requires_grad_()
-    assert torch.autograd.gradcheck(OwnStatistics.apply, features)
-
-
-@pytest.mark.parametrize(("dtype", "exact"), [(torch.float32, 1e-4), (torch.bfloat16, 1e-2)])
-def test_own_statistics_of_maps_far_from_zero_are_autograds(dtype: torch.dtype, exact: float) -> None:
-    maps = (images(6, shape=(7, 5, 5)) + 20).to(dtype).to(memory_format=torch.channels_last).requires_grad_()
-    far = torch.linspace(-1, 1, 7)
-    found, expected = (
-        torch.autograd.grad((mean - far).square().sum() + (variance - far).square().sum(), maps)[0]
-        for mean, variance in (
-            OwnStatistics.apply(maps),
-            torch.var_mean(maps.float(), (0, 2, 3), correction=0)[::-1],
-        )
-    )
-    assert found.dtype == dtype
-    torch.testing.assert_close(found, expected, rtol=exact, atol=exact * float(expected.abs().max()))
 
 
 def test_statistics_with_momentum_are_those_of_a_running_mean() -> None:

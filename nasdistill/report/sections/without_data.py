@@ -49,7 +49,7 @@ def curves(stage: StageSummary) -> list[plots.Curve]:
 
 def _soon(stages: Sequence[StageSummary]) -> Table:
     header = ("stage", "teacher's accuracy, %", *(f"time to {100 * share:.0f} % of it" for share in NEAR))
-    lines = ((Cell(stage.stage), _teacher(stage), *(Cell(*soon(stage, share)) for share in NEAR)) for stage in stages)
+    lines = ((Cell(stage.stage), _teacher(stage), *(soon(stage, share) for share in NEAR)) for stage in stages)
     return Table(header, tuple(lines))
 
 
@@ -57,12 +57,12 @@ def _teacher(stage: StageSummary) -> Cell:
     return tables.over_seeds(stage.on_test("taught_by_accuracy"), 2)
 
 
-def soon(stage: StageSummary, share: float) -> tuple[str, str]:
-    """The median time over the seeds that came so far, in words, and how many did where others did not."""
+def soon(stage: StageSummary, share: float) -> Cell:
+    """The median time over the seeds that came so far, and how many did where others did not."""
     times = [_first_at(row, share) for row in stage.rows]
     known = [time for time in times if time is not None]
     some = f"{len(known)} of {len(times)} seeds" if 0 < len(known) < len(times) else ""
-    return duration(statistics.median(known)) if known else NONE, some
+    return Cell(duration(statistics.median(known)) if known else NONE, some)
 
 
 def _first_at(row: Row, share: float) -> float | None:
