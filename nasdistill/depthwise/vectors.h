@@ -5,7 +5,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-#if defined __AVX512F__
+#if defined __AVX512BW__ && defined __AVX512VL__
+#include <immintrin.h>         /* loads and stores of some of a vector's numbers, for which the vector types have no words */
 #define NATIVE 16
 #define BLOCK 8                /* pixels whose sums stay in registers, two vectors of channels of each */
 #define WIDER 12               /* the same of a matrix product, which needs no other registers */
@@ -36,12 +37,6 @@ INLINE float widened(uint16_t value) {
     return both.number;
 }
 
-/* To the nearest bfloat16, ties to even. */
-INLINE uint16_t narrowed(float value) {
-    union { float number; uint32_t bits; } both = { value };
-    return value != value ? 0x7fc0 : (both.bits + 0x7fff + (both.bits >> 16 & 1)) >> 16;
-}
-
 /* A value for each image, edge, pixel and channel, the channels beside each other; the distances between two images, edges
  * and pixels are in elements, and edges that share their channels have none between them. */
 typedef struct {
@@ -49,11 +44,14 @@ typedef struct {
     int64_t image, edge, pixel, bfloat16;
 } map;
 
-/* NATIVE channels of a pixel, or the first `channels` of them where there are fewer, and zeros. */
-INLINE vector read(const map *t, int64_t offset, int64_t channels) {
-    if (channels >= NATIVE && !t->bfloat16) return *(const unaligned *)((const float *)t->data + offset);
-    if (channels >= NATIVE)
-        return (vector)(__builtin_convertvector(*(const halves *)((const uint16_t *)t->data + offset), bits) << 16);
+/* The first `channels` of a pixel, fewer than NATIVE, and zeros. */
+INLINE vector read_some(const map *t, int64_t offset, int64_t channels) {
+#if NATIVE == 16
+    __mmask16 mask = (1u << channels) - 1;
+    if (!t->bfloat16) return (vector)_mm512_maskz_loadu_ps(mask, (const float *)t->data + offset);
+    __m256i halves = _mm256_maskz_loadu_epi16(mask, (const uint16_t *)t->data + offset);
+    return (vector)_mm512_slli_epi32(_mm512_cvtepu16_epi32(halves), 16);
+#else
     float some[NATIVE] __attribute__((aligned(64))) = { 0 };
     int64_t lane = 0;
     if (channels >= NATIVE / 2 && !t->bfloat16) { /* at once, as the compiler knows how many */
@@ -63,6 +61,14 @@ INLINE vector read(const map *t, int64_t offset, int64_t channels) {
     for (; lane < channels; lane++)
         some[lane] = t->bfloat16 ? widened(((const uint16_t *)t->data)[offset + lane]) : ((const float *)t->data)[offset + lane];
     return *(const vector *)some;
+#endif
+}
+
+/* NATIVE channels of a pixel, or the first `channels` of them where there are fewer, and zeros. */
+INLINE vector read(const map *t, int64_t offset, int64_t channels) {
+    if (channels < NATIVE) return read_some(t, offset, channels);
+    if (!t->bfloat16) return *(const unaligned *)((const float *)t->data + offset);
+    return (vector)(__builtin_convertvector(*(const halves *)((const uint16_t *)t->data + offset), bits) << 16);
 }
 
 /* The same of an array of floats. */
@@ -71,23 +77,37 @@ INLINE vector read_floats(const float *from, int64_t channels) {
     return read(&all, 0, channels);
 }
 
-INLINE void write(const map *t, int64_t offset, int64_t channels, vector value) {
-    if (channels >= NATIVE && !t->bfloat16) {
-        *(unaligned *)((float *)t->data + offset) = value;
-    } else if (channels >= NATIVE) {
-        bits number = (bits)value, rounded = (number + 0x7fff + (number >> 16 & 1)) >> 16, nan = (bits)(value != value);
-        *(halves *)((uint16_t *)t->data + offset) = __builtin_convertvector((nan & 0x7fc0) | (~nan & rounded), halves);
-    } else {
-        int64_t lane = 0;
-        if (channels >= NATIVE / 2 && !t->bfloat16) {
-            memcpy((float *)t->data + offset, &value, 2 * NATIVE);
-            lane = NATIVE / 2;
-        }
-        for (; lane < channels; lane++) {
-            if (t->bfloat16) ((uint16_t *)t->data)[offset + lane] = narrowed(value[lane]);
-            else ((float *)t->data)[offset + lane] = value[lane];
-        }
+/* Each to the nearest bfloat16, ties to even. */
+INLINE halves narrowed(vector values) {
+    bits number = (bits)values, rounded = (number + 0x7fff + (number >> 16 & 1)) >> 16, nan = (bits)(values != values);
+    return __builtin_convertvector((nan & 0x7fc0) | (~nan & rounded), halves);
+}
+
+/* The first `channels` of the values, fewer than NATIVE. */
+INLINE void write_some(const map *t, int64_t offset, int64_t channels, vector values) {
+#if NATIVE == 16
+    __mmask16 mask = (1u << channels) - 1;
+    if (!t->bfloat16) _mm512_mask_storeu_ps((float *)t->data + offset, mask, (__m512)values);
+    else _mm256_mask_storeu_epi16((uint16_t *)t->data + offset, mask, (__m256i)narrowed(values));
+#else
+    halves narrow = narrowed(values);
+    int64_t lane = 0;
+    if (channels >= NATIVE / 2 && !t->bfloat16) {
+        memcpy((float *)t->data + offset, &values, 2 * NATIVE);
+        lane = NATIVE / 2;
     }
+    for (; lane < channels; lane++) {
+        if (t->bfloat16) ((uint16_t *)t->data)[offset + lane] = narrow[lane];
+        else ((float *)t->data)[offset + lane] = values[lane];
+    }
+#endif
+}
+
+/* The values, or the first `channels` of them where there are fewer. */
+INLINE void write(const map *t, int64_t offset, int64_t channels, vector values) {
+    if (channels < NATIVE) write_some(t, offset, channels, values);
+    else if (!t->bfloat16) *(unaligned *)((float *)t->data + offset) = values;
+    else *(halves *)((uint16_t *)t->data + offset) = narrowed(values);
 }
 
 /* Zero where `by` is not positive, else `value`; what is no number stays. */
