@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from nasdistill.report import payloads, words
@@ -15,6 +15,8 @@ WIDE = 0.06
 """Width of an interval of the accuracy that is worth a warning."""
 MOST_OFTEN = 3
 """Confusions that are named."""
+FAR = 2.0
+"""Points of accuracy between two networks that are more than chance, where one seed alone tells."""
 
 
 @dataclass(frozen=True)
@@ -47,7 +49,7 @@ def verdict(stages: Sequence[StageSummary], take: StageSummary | None, *, swept:
     return Verdict(
         _figures(take, take.exported(stages), images),
         tuple(filter(None, ("" if swept else _why(take, stages), _wrong(confusion)))),
-        tuple(filter(None, (_small(take, images), _unequal(take)))),
+        (*filter(None, (_small(take, images), _unequal(take))), *_weak_teachers(stages)),
     )
 
 
@@ -118,3 +120,29 @@ def _unequal(stage: StageSummary) -> str:
         "that neglects rare ones. See the accuracy of each class; `balance: sampling` or `balance: loss` trains all "
         "alike, and `select: balanced-accuracy` selects so."
     )
+
+
+def _weak_teachers(stages: Sequence[StageSummary]) -> Iterator[str]:
+    """Of each teacher that is clearly less accurate than a network of its student's size is without any."""
+    trained = [stage for stage in stages if stage.accuracies()]
+    alone = [stage for stage in trained if not any(stage.reads(other, "teacher") for other in stages)]
+    told = set[str | None]()
+    for teacher in trained:
+        students = [stage for stage in trained if stage.reads(teacher, "teacher")]
+        equals = (stage for stage in alone if any(stage.same_size(student) for student in students))
+        better = next((stage for stage in equals if _is_clearly_better(stage, teacher)), None)
+        made = {row.content for row in teacher.rows}
+        if better and not made <= told:
+            told |= made
+            kind = better.counts_beside(teacher)
+            has, by_itself = (words.spread(each.accuracy(kind), 1) for each in (teacher, better))
+            yield (
+                f"{teacher.stage} has {has} %, less than what it teaches has by itself: {by_itself} % "
+                f"({better.stage}). Its answers may pull students down; train it for longer or on more images, or "
+                "choose another."
+            )
+
+
+def _is_clearly_better(stage: StageSummary, other: StageSummary) -> bool:
+    ahead = stage.over(other)
+    return ahead is not None and ahead.mean > (FAR if ahead.low is None else 0) and (ahead.low is None or ahead.sure)

@@ -65,6 +65,33 @@ def test_a_large_test_set_warns_of_nothing(tmp_path: Path) -> None:
     assert verdict([], None) == Verdict()
 
 
+def lesson(name: str, accuracies: list[float], parameters: int = 300, **inputs: str) -> StageSummary:
+    rows = (
+        Row(name, "train", seed, parameters, accuracy={"last": each}, content=f"{name}-{seed}", inputs=inputs)
+        for seed, each in enumerate(accuracies)
+    )
+    return StageSummary(name, "train", tuple(rows))
+
+
+def test_it_warns_of_a_teacher_that_is_clearly_behind_its_student_untaught() -> None:
+    alone, other = lesson("alone", [50.0, 51.0, 52.0]), lesson("other", [90.0, 91.0, 92.0], parameters=200)
+    student = lesson("student", [45.0, 46.0, 47.0], teacher="teacher-0")
+
+    def warnings(*accuracies: float, seeds: int = 3) -> tuple[str, ...]:
+        stages = [lesson("teacher", [*accuracies], parameters=900), alone, other, student]
+        stages = [StageSummary(each.stage, each.uses, each.rows[:seeds]) for each in stages]
+        return verdict(stages, stages[-1]).warnings
+
+    (warning,) = warnings(40.0, 41.0, 42.0)
+    assert warning.startswith(
+        "teacher has 41.0 ± 1.0 %, less than what it teaches has by itself: 51.0 ± 1.0 % (alone)."
+    )
+    assert warnings(40.0, 51.0, 62.0) == ()  # seeds differ by more
+    assert warnings(60.0, 61.0, 62.0) == ()
+    assert len(warnings(47.0, seeds=1)) == 1
+    assert warnings(49.0, seeds=1) == ()  # as near as chance brings one seed
+
+
 @pytest.fixture(scope="module")
 def data() -> Data:
     return few_digits()
