@@ -7,7 +7,7 @@ import functools
 import logging
 import re
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -24,7 +24,7 @@ from nasdistill.report.parts import Group, Part
 from nasdistill.report.points import in_words, value_in_words
 from nasdistill.report.records import LeftOut, Row, RunRecord
 from nasdistill.report.sections import sections
-from nasdistill.report.summaries import Difference, StageSummary, by_stage, comparable_pairs
+from nasdistill.report.summaries import Difference, StageSummary, by_stage, comparable_pairs, in_pictures
 from nasdistill.report.verdict import verdict
 from nasdistill.words import NONE, duration, whole
 
@@ -145,7 +145,14 @@ def moment(text: str) -> str:
 
 def _overview(stages: Sequence[StageSummary]) -> list[Part]:
     """What the stages reach, side by side; nothing where none has an accuracy."""
-    pictures = pareto.pictures(stages)
+    pictures = [*pareto.pictures(stages), *_courses(stages)]
+    lead = pareto.LEAD
+    if any(stage.counts == "last" for stage in stages):
+        lead += " Where nothing is selected, it is the accuracy of the last weights."
+    return [Part("Overview", lead, (Group("", tuple(pictures)),))] if pictures else []
+
+
+def _courses(stages: Sequence[StageSummary]) -> Iterator[str]:
     by_unit: dict[str, dict[str, list[plots.Curve]]] = {}
     for stage in stages:
         for history in payloads.by_seed(payloads.HistoryPayload, stage.rows).values():
@@ -153,11 +160,9 @@ def _overview(stages: Sequence[StageSummary]) -> list[Part]:
                 by_unit.setdefault(history.x, {}).setdefault(stage.stage, []).append(curve)
     for unit, curves in by_unit.items():  # epochs and pseudo-batches share no axis
         title = "Test accuracy while training" if unit == "epoch" else f"Test accuracy over {unit}"
-        pictures.append(plots.lines(curves, title, unit, "test accuracy, %"))
-    lead = pareto.LEAD
-    if any(stage.counts == "last" for stage in stages):
-        lead += " Where nothing is selected, it is the accuracy of the last weights."
-    return [Part("Overview", lead, (Group("", tuple(pictures)),))] if pictures else []
+        for of, named in in_pictures([stage for stage in stages if stage.stage in curves]).items():
+            for some in plots.shared_out({name: curves[stage.stage] for name, stage in named.items()}):
+                yield plots.lines(some, of or title, unit, "test accuracy, %")
 
 
 def _provenance(stages: Sequence[StageSummary]) -> tables.Table:

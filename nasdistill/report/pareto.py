@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 
-from nasdistill.report.plots import scatter
+from nasdistill.report.plots import SERIES, scatter
 from nasdistill.report.records import Row
 from nasdistill.report.summaries import StageSummary
 
@@ -36,11 +36,13 @@ def pictures(stages: Sequence[StageSummary]) -> list[str]:
         ("Accuracy and computation", "multiply-adds for one image", of(lambda row: row.multiply_adds)),
         ("Accuracy and latency", f"ms for one image, {runtime}", latency),
     )
+    trained = [stage for stage in stages if stage.accuracies()]
+    kinds = {stage.stage: stage.rows[0].stage for stage in trained} if len(trained) > len(SERIES) else None
     drawn = []
     for title, x, costs in asked:
-        points = {stage.stage: _points(stage, costs) for stage in stages if stage.accuracies()}
+        points = {stage.stage: _points(stage, costs) for stage in trained}
         if sum(map(bool, points.values())) > (title != asked[0][0]):
-            drawn.append(scatter(points, title, x, ACCURACY, front=True))
+            drawn.append(scatter(points, title, x, ACCURACY, front=True, kinds=kinds))
     return drawn
 
 

@@ -109,9 +109,11 @@ def lines(series: Mapping[str, Sequence[Curve]], title: str, x: str, y: str = ""
 
 def shared_out(series: Mapping[str, Sequence[Curve]]) -> Iterator[dict[str, Sequence[Curve]]]:
     """Those of each picture, few enough that each has a look of its own."""
-    count = -(-len(series) // len(SERIES))
-    for part in range(count):
-        yield dict(list(series.items())[part::count])
+    named = list(series.items())
+    count = -(-len(named) // len(SERIES))
+    size = -(-len(named) // count) if count else 0
+    for first in range(0, len(named), size or 1):
+        yield dict(named[first : first + size])
 
 
 def scale_upright(axes: Axes, heights: Sequence[float]) -> None:
@@ -213,23 +215,31 @@ def pareto_front(places: Mapping[str, tuple[float, float]]) -> list[str]:
 
 
 def scatter(
-    points: Mapping[str, Sequence[tuple[float, float]]], title: str, x: str, y: str, front: bool = False
+    points: Mapping[str, Sequence[tuple[float, float]]],
+    title: str,
+    x: str,
+    y: str,
+    front: bool = False,
+    kinds: Mapping[str, str] | None = None,
 ) -> str:
     """Named points, e.g. accuracy over parameters of every stage; x is logarithmic.
 
     Args:
         points: a name without any is left out, and the colours of the others stay.
         front: join the means of the names that no other beats in both, less of x and more of y.
+        kinds: what each name is of, where names are too many for looks of their own; a kind has one.
     """
     shown = {name: places for name, places in points.items() if places}
+    by_kind: dict[str, list[tuple[float, float]]] = {}
+    for name, places in points.items():
+        by_kind.setdefault(kinds[name] if kinds else name, []).extend(places)
 
     def draw(axes: Axes) -> None:
-        handles = []
-        for number, name in enumerate(points):
-            if name in shown:
-                xs, ys = _columns(shown[name])
+        handles = {}
+        for number, (kind, places) in enumerate(by_kind.items()):
+            if places:
                 marker = "osD^vPX*"[number % 8]
-                handles.append(axes.scatter(xs, ys, s=46, color=SERIES[number % len(SERIES)], marker=marker))
+                handles[kind] = axes.scatter(*_columns(places), s=46, color=SERIES[number % len(SERIES)], marker=marker)
         if front:
             means = {name: (fmean(xs), fmean(ys)) for name, places in shown.items() for xs, ys in [_columns(places)]}
             axes.plot(*_columns([means[name] for name in pareto_front(means)]), color=INK, linewidth=1, linestyle=":")
@@ -239,7 +249,7 @@ def scatter(
             widen(axes)
         axes.set_xlabel(x)
         axes.set_ylabel(y)
-        legend(axes, handles, list(shown))
+        legend(axes, list(handles.values()), list(handles))
 
     return picture(title, draw)
 

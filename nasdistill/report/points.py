@@ -25,6 +25,11 @@ def in_words(point: Mapping[str, Any]) -> str:
     return ", ".join(f"{key.removeprefix('stages.')}={value_in_words(value)}" for key, value in point.items())
 
 
+def values_in_words(point: Mapping[str, Any]) -> str:
+    """`1 100`, where one knows of what."""
+    return " ".join(map(value_in_words, point.values()))
+
+
 def folder_name(stage: str, point: Mapping[str, Any]) -> str:
     """A name for a stage at a point that every file system takes; a hash tells apart what was cut or replaced."""
     if not point:

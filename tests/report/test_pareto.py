@@ -39,3 +39,10 @@ def test_a_network_keeps_its_colour_where_another_has_no_cost() -> None:
     size, latency = pictures(by_stage([first, *rest]))
     marks = [re.findall(r"<use [^>]*fill: (#\w+)", picture) for picture in (size, latency)]
     assert marks[1] == [mark for mark in marks[0] if mark != marks[0][0]]
+
+
+def test_points_of_a_sweep_share_a_look_where_they_are_too_many_for_a_legend() -> None:
+    points = [row("student", 90.0 + at, parameters=100 + at, point={"epochs": at}) for at in range(9)]
+    (picture,) = pictures(by_stage([row("teacher", 99.0, parameters=900), *points]))
+    assert re.findall(r">(teacher|student[^<]*)<", picture) == ["teacher", "student"]
+    assert set(re.findall(r"--series-(\d)", picture)) == {"0", "1"}

@@ -10,7 +10,7 @@ from nasdistill.report.parts import Group
 from nasdistill.report.records import Row
 from nasdistill.report.sections import SECTIONS, Found, Section
 from nasdistill.report.sections.pseudo_images import PseudoPayload
-from nasdistill.report.summaries import StageSummary
+from nasdistill.report.summaries import StageSummary, in_pictures
 from nasdistill.report.tables import Cell, Table
 from nasdistill.words import NONE, duration
 
@@ -36,8 +36,9 @@ class WithoutData(Section):
 
 
 def _pictures(stages: Sequence[StageSummary]) -> Iterator[str]:
-    for part in plots.shared_out({stage.stage: curves(stage) for stage in stages}):
-        yield plots.lines(part, "Test accuracy", "seconds", "%")
+    for of, named in in_pictures(stages).items():
+        for some in plots.shared_out({name: curves(stage) for name, stage in named.items()}):
+            yield plots.lines(some, of or "Test accuracy over time", "seconds", "test accuracy, %")
 
 
 def curves(stage: StageSummary) -> list[plots.Curve]:
