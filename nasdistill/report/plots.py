@@ -111,9 +111,8 @@ def shared_out(series: Mapping[str, Sequence[Curve]]) -> Iterator[dict[str, Sequ
     """Those of each picture, few enough that each has a look of its own."""
     named = list(series.items())
     count = -(-len(named) // len(SERIES))
-    size = -(-len(named) // count) if count else 0
-    for first in range(0, len(named), size or 1):
-        yield dict(named[first : first + size])
+    for part in range(count):
+        yield dict(named[part * len(named) // count : (part + 1) * len(named) // count])
 
 
 def scale_upright(axes: Axes, heights: Sequence[float]) -> None:

@@ -145,4 +145,4 @@ def _weak_teachers(stages: Sequence[StageSummary]) -> Iterator[str]:
 
 def _is_clearly_better(stage: StageSummary, other: StageSummary) -> bool:
     ahead = stage.over(other)
-    return ahead is not None and ahead.mean > (FAR if ahead.low is None else 0) and (ahead.low is None or ahead.sure)
+    return ahead is not None and (ahead.mean > FAR if ahead.low is None else ahead.low > 0)
