@@ -141,9 +141,7 @@ class FactorizedReduce(nn.Module):
         self.norm = nn.BatchNorm2d(out_channels, affine=affine)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        even, odd = functional.relu(every_other(x, 0)), functional.relu(every_other(x, 1))
-        # Of an odd side the shifted convolution sees one pixel more, so that both see equally many.
-        odd = functional.pad(odd, (0, x.shape[3] % 2, 0, x.shape[2] % 2))
+        even, odd = rectified_halves(x)
         return self.norm(concatenated((self.conv1(even), self.conv2(odd))))  # type: ignore[no-any-return]
 
 
@@ -169,12 +167,19 @@ class Noise(nn.Module):
         return torch.randn_like(x[:, :, :: self.stride, :: self.stride])
 
 
-def every_other(x: torch.Tensor, first: int) -> torch.Tensor:
-    """Every second row and column of images [N, C, H, W], from `first` on, with a gradient that lies in memory as `x`
-    does; torch's own lies channel by channel, and what it flows through takes several times as long."""
+def rectified_halves(x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Behind a ReLU the pixels of even rows and columns, and of odd ones, [N, C, ceil(H/2), ceil(W/2)] each: of an odd
+    side the latter have one of zeros, so that both are equally many."""
+    even, odd = functional.relu(strided(x, 2)), functional.relu(strided(x, 2, 1))
+    return even, functional.pad(odd, (0, x.shape[3] % 2, 0, x.shape[2] % 2))
+
+
+def strided(x: torch.Tensor, stride: int, first: int = 0) -> torch.Tensor:
+    """Every `stride`-th row and column of images [N, C, H, W], from `first` on, with a gradient that lies in memory as
+    `x` does; torch's own lies channel by channel, and what it flows through takes several times as long."""
     if x.is_contiguous(memory_format=torch.channels_last):
-        return x.movedim(1, 3)[:, first::2, first::2].movedim(3, 1)
-    return x[:, :, first::2, first::2]
+        return x.movedim(1, 3)[:, first::stride, first::stride].movedim(3, 1)
+    return x[:, :, first::stride, first::stride]
 
 
 def concatenated(parts: Sequence[torch.Tensor]) -> torch.Tensor:

@@ -12,7 +12,7 @@ from torch.nn import functional
 from nasdistill.data.base import Shape
 from nasdistill.models.base import MODELS
 from nasdistill.models.grouped import GroupedModel, Widths
-from nasdistill.models.layers import draw_weights
+from nasdistill.models.layers import draw_weights, strided
 from nasdistill.models.limits import one_of_depths, require_images
 
 _FAMILY = "ResNet for small images"
@@ -76,7 +76,7 @@ class PadShortcut(nn.Module):
     def forward(self, inputs: torch.Tensor) -> torch.Tensor:
         before = self.missing_channels // 2
         after = self.missing_channels - before
-        return functional.pad(inputs[:, :, :: self.stride, :: self.stride], (0, 0, 0, 0, before, after))
+        return functional.pad(strided(inputs, self.stride), (0, 0, 0, 0, before, after))
 
 
 class ProjectShortcut(nn.Sequential):

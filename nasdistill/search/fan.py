@@ -25,7 +25,7 @@ from torch.nn import functional
 from nasdistill.depthwise.fused import can_fuse, sum_of_branches
 from nasdistill.depthwise.separable import Branch, Layer, Term, layer_by_layer, mixed
 from nasdistill.errors import UserError, written_at
-from nasdistill.models.layers import Depthwise, closing_gaps, copy_into
+from nasdistill.models.layers import Depthwise, closing_gaps, copy_into, rectified_halves, strided
 from nasdistill.models.operations import OPERATIONS, Operation
 from nasdistill.search.mixture import Mixture, Moment
 from nasdistill.search.spaces.cells import NONE, SKIP, CellSpace
@@ -145,7 +145,7 @@ class FullConvolution(OnEdges):
         weight = of_edges(self.convolution.weight, self.edges, drawn)
         padding, stride = self.convolution.padding[0], self.stride
         if padding == 0:  # the stride comes first, as in `FactorizedReduce`
-            state, stride = state[:, :, ::stride, ::stride], 1
+            state, stride = strided(state, stride), 1
         outputs = functional.conv2d(functional.relu(state), weight, stride=stride, padding=padding)
         return normalise(outputs, weights.repeat_interleave(self.channels))
 
@@ -166,8 +166,7 @@ class Reductions(OnEdges):
         self.pointwise = nn.Conv2d(2 * edges * channels, edges * channels, 1, groups=2 * edges, bias=False)
 
     def forward(self, state: torch.Tensor, weights: torch.Tensor, drawn: Sequence[int] | None = None) -> torch.Tensor:
-        x = functional.pad(functional.relu(state), (0, state.shape[3] % 2, 0, state.shape[2] % 2))
-        pixels = torch.cat([x[:, :, ::2, ::2], x[:, :, 1::2, 1::2]] * len(weights), dim=1)
+        pixels = torch.cat([*rectified_halves(state)] * len(weights), dim=1)
         weight = of_edges(self.pointwise.weight, self.edges, drawn)
         outputs = functional.conv2d(pixels, weight, groups=2 * len(weights))
         return normalise(outputs, weights.repeat_interleave(self.channels))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from nasdistill.models.layers import concatenated, every_other
+from nasdistill.models.layers import concatenated, strided
 
 
 @pytest.mark.parametrize("layout", [torch.channels_last, torch.contiguous_format])
@@ -32,7 +32,7 @@ def test_gradient_of_every_other_pixel_lies_as_the_pixels_do(layout: torch.memor
     seen: list[torch.Tensor] = []
     doubled = x * 2
     doubled.register_hook(seen.append)
-    chosen = every_other(doubled, first)
+    chosen = strided(doubled, 2, first)
     assert torch.equal(chosen, doubled[:, :, first::2, first::2])
     (chosen * (weights := torch.randn_like(chosen))).sum().backward()
     (gradient,) = seen
