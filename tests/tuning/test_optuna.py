@@ -229,8 +229,9 @@ def test_a_lease_ends_with_its_holder_or_with_its_machine(tmp_path, monkeypatch)
 def test_cma_es_comes_nearer_to_the_peak_with_each_generation(tmp_path):
     pytest.importorskip("cmaes")
     vary = {KEY: "uniform(0, 30)", "stages.score.fails_above": "loguniform(50, 500)"}
-    found = run(tmp_path, vary, tuner={"name": "CMA-ES", "population": 6}, trials=36, concurrency=2)
+    found = run(tmp_path, vary, tuner={"name": "CMA-ES", "population": 6}, trials=60, concurrency=2)
 
+    # Two workers draw in an order that differs from run to run; a quarter was the most in six runs.
     away = [abs(x - 3) for x in xs(found)]
     assert sum(away[-12:]) < 0.5 * sum(away[:12])
     assert b"pickle" not in (tmp_path / "out/journal.log").read_bytes()
