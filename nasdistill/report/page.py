@@ -17,14 +17,14 @@ from markupsafe import Markup, escape
 
 from nasdistill.artifacts import open_artifact
 from nasdistill.errors import UserError
-from nasdistill.report import exports, pareto, payloads, plots, sweeps, tables, words
+from nasdistill.report import courses, exports, pareto, payloads, plots, sweeps, tables, words
 from nasdistill.report.experiments import Experiment
 from nasdistill.report.page_file import write_page
 from nasdistill.report.parts import Group, Part
 from nasdistill.report.points import in_words, value_in_words
 from nasdistill.report.records import LeftOut, Row, RunRecord
 from nasdistill.report.sections import sections
-from nasdistill.report.summaries import Difference, StageSummary, by_stage, comparable_pairs, in_pictures
+from nasdistill.report.summaries import Difference, StageSummary, by_stage, comparable_pairs
 from nasdistill.report.verdict import verdict
 from nasdistill.words import NONE, duration, whole
 
@@ -160,9 +160,7 @@ def _courses(stages: Sequence[StageSummary]) -> Iterator[str]:
                 by_unit.setdefault(history.x, {}).setdefault(stage.stage, []).append(curve)
     for unit, curves in by_unit.items():  # epochs and pseudo-batches share no axis
         title = "Test accuracy while training" if unit == "epoch" else f"Test accuracy over {unit}"
-        for of, named in in_pictures([stage for stage in stages if stage.stage in curves]).items():
-            for some in plots.shared_out({name: curves[stage.stage] for name, stage in named.items()}):
-                yield plots.lines(some, of or title, unit, "test accuracy, %")
+        yield from courses.pictures([stage for stage in stages if stage.stage in curves], curves, title, unit)
 
 
 def _provenance(stages: Sequence[StageSummary]) -> tables.Table:

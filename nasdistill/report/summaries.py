@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import math
 import statistics
-from collections import Counter, defaultdict
+from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import combinations
 
-from nasdistill.report.points import values_in_words
 from nasdistill.report.records import Row
 
 CONFIDENCE = 0.95
@@ -180,24 +179,6 @@ def by_stage(rows: Sequence[Row]) -> list[StageSummary]:
     for row in rows:
         gathered.setdefault(row.label, []).append(row)
     return [StageSummary(stage, found[0].uses, tuple(found)) for stage, found in gathered.items()]
-
-
-def in_pictures(stages: Sequence[StageSummary], most: int = 8) -> dict[str, dict[str, StageSummary]]:
-    """Stages whose curves belong beside each other, by what these are of, which is nothing where all go together.
-
-    Where they are more than `most`, those at one point of a sweep, by their stages; or the points of one stage, where
-    no other is there.
-    """
-    if len(stages) <= most:
-        return {"": {stage.stage: stage for stage in stages}}
-    points = {stage.stage: values_in_words(stage.rows[0].point) for stage in stages}
-    at = Counter(points.values())
-    found: dict[str, dict[str, StageSummary]] = defaultdict(dict)
-    for stage in stages:
-        point, name = points[stage.stage], stage.rows[0].stage
-        of, by = (name, point) if point and at[point] == 1 else (point, name)
-        found[of][by] = stage
-    return dict(found)
 
 
 def candidates(stages: Sequence[StageSummary]) -> list[StageSummary]:

@@ -1,7 +1,5 @@
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import numpy as np
 import pytest
 from hypothesis import given
@@ -12,7 +10,6 @@ from nasdistill.report.records import Row
 from nasdistill.report.summaries import (
     by_stage,
     comparable_pairs,
-    in_pictures,
     paired_difference,
     shipped,
     summarise,
@@ -190,16 +187,3 @@ def test_what_is_exported_tells_how_large_a_network_may_be() -> None:
         found = shipped(by_stage(rows))
         assert found is not None
         assert found.stage == "student"
-
-
-def test_curves_of_many_stages_are_shared_out_by_points_or_by_stages() -> None:
-    def rows(names: Sequence[str], points: int) -> list[Row]:
-        return [Row(name, "train", 0, point={"a": at, "b": "x"}) for name in names for at in range(points)]
-
-    few = by_stage(rows(["belief", "fast"], 4))
-    assert in_pictures(few) == {"": {stage.stage: stage for stage in few}}
-    methods = in_pictures(by_stage(rows(["belief", "fast"], 5)))
-    assert {of: list(named) for of, named in methods.items()} == {f"{at} x": ["belief", "fast"] for at in range(5)}
-    students = in_pictures(by_stage([Row("alone", "train", 0), *rows(["student"], 9)]))
-    assert {of: len(named) for of, named in students.items()} == {"": 1, "student": 9}
-    assert list(students["student"])[:2] == ["0 x", "1 x"]

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import statistics
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 
-from nasdistill.report import plots, tables
+from nasdistill.report import courses, plots, tables
 from nasdistill.report.parts import Group
 from nasdistill.report.records import Row
 from nasdistill.report.sections import SECTIONS, Found, Section
 from nasdistill.report.sections.pseudo_images import PseudoPayload
-from nasdistill.report.summaries import StageSummary, in_pictures
+from nasdistill.report.summaries import StageSummary
 from nasdistill.report.tables import Cell, Table
 from nasdistill.words import NONE, duration
 
@@ -32,13 +32,9 @@ class WithoutData(Section):
 
     def groups(self, found: Sequence[Found[PseudoPayload]]) -> list[Group]:
         timed = [each.stage for each in found if any(row.over_time for row in each.stage.rows)]
-        return [Group("", tuple(_pictures(timed)), _soon(timed))] if timed else []
-
-
-def _pictures(stages: Sequence[StageSummary]) -> Iterator[str]:
-    for of, named in in_pictures(stages).items():
-        for some in plots.shared_out({name: curves(stage) for name, stage in named.items()}):
-            yield plots.lines(some, of or "Test accuracy over time", "seconds", "test accuracy, %")
+        over_time = {stage.stage: curves(stage) for stage in timed}
+        pictures = courses.pictures(timed, over_time, "Test accuracy over time", "seconds")
+        return [Group("", tuple(pictures), _soon(timed))] if timed else []
 
 
 def curves(stage: StageSummary) -> list[plots.Curve]:
