@@ -96,8 +96,21 @@ def load_sweep(
             for key, value in point.items()
         )
         by = "the recipe's sweep" if axes else "--sweep"
-        points.append(Point(point, load_recipe(name, overrides, plugins, settings, by, trust=trust), arguments))
+        try:
+            recipe = load_recipe(name, overrides, plugins, settings, by, trust=trust)
+        except RecipeError as error:
+            raise _told_of_brackets(error, grid) from None
+        points.append(Point(point, recipe, arguments))
     return Sweep(grid, tuple(points))
+
+
+def _told_of_brackets(error: RecipeError, grid: Mapping[str, Sequence[Any]]) -> RecipeError:
+    """With advice where a list was the one value of its key: its parts were meant, it seems."""
+    for key, values in grid.items():
+        if len(values) == 1 and isinstance(values[0], list) and str(error).startswith(f"--sweep {key}="):
+            parts = ",".join(map(value_in_words, values[0]))
+            return RecipeError(f"{error}; did you mean these one by one? Then leave out the brackets: {key}={parts}")
+    return error
 
 
 def _refuse_replaced(

@@ -102,6 +102,7 @@ def test_a_longer_key_lands_inside_a_swept_mapping_at_its_own_point_only(tmp_pat
         ((f"{STEPS}=1,2", "stages.sum,walk.steps=3"), r"the key 'stages\.walk\.steps' is swept twice"),
         (("seeds=0,1",), r"with --seeds 0,1,2 every point runs with each"),
         ((f"{STEPS}=1,]",), r"not valid YAML"),
+        ((f"{STEPS}=[1, 2]",), r"got \[1, 2\]; did you mean .* leave out the brackets: stages\.walk\.steps=1,2$"),
         ((f"{STEPS}=1,none",), r"^--sweep stages\.walk\.steps=none: stages\.walk\.steps: "),
         (("stages.walk.stebs=1,2",), r"^--sweep stages\.walk\.stebs=1: stages\.walk\.stebs: .*steps"),
         (("stages.wal.steps=1,2",), r"^--sweep stages\.wal\.steps=1: .*did you mean 'walk'"),
