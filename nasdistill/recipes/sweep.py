@@ -157,8 +157,10 @@ def axes_of(name: str, only: Iterable[str] = ()) -> dict[str, dict[str, dict[str
     for name, axis in axes.items():
         for number, key in enumerate(axis.keys):
             for path in each_path(key):
-                if path in taken:
-                    raise source.error(("sweep", name, "keys", number), f"{path} is set by {taken[path]!r} as well")
+                for before, by in taken.items():
+                    if replaced(before, path):
+                        what = f"{path} is" if before == path else f"it replaces {before}, which is"
+                        raise source.error(("sweep", name, "keys", number), f"{what} set by {by!r} as well")
                 taken[path] = name
     found = {name: {word: axis.settings(value) for word, value in axis.values.items()} for name, axis in axes.items()}
     chosen: set[str] = set()

@@ -333,6 +333,11 @@ def test_a_key_of_an_axis_is_set_by_it_alone(of_axes: str) -> None:
         ("name: dkd,", "name: dkdd,", "unknown objective 'dkdd'"),
         ("[{name: dkd, beta: 2}]", "[kd]", "sweep.loss.values.dkd: this is what 'kd' is"),
         ("[stages.student.objectives]", "[stages.teacher.model]", "stages.teacher.model is set by 'pair' as well"),
+        (
+            "stages.student.student]",
+            "stages.student.objectives.0.weight]",
+            "it replaces stages.student.objectives.0.weight, which is set by 'pair' as well",
+        ),
         ("stages:", "published: {data: digits, accuracy: {pupil: 1}}\nstages:", "unknown stage 'pupil'"),
         ("stages:", "published: {data: digits, accuracy: {student: {kdd: 1}}}\nstages:", "a value 'kdd'"),
         (
