@@ -13,12 +13,12 @@ from typing import Any
 
 from nasdistill.errors import DamagedFile
 from nasdistill.ledger import Ledger
-from nasdistill.recipes.source import dump
+from nasdistill.recipes.overrides import assign
+from nasdistill.recipes.source import dump, read_source
 from nasdistill.report.experiments import Experiment, State, Trial
 from nasdistill.storage import read_sealed
-from nasdistill.tuning.checking import recipe_at
 from nasdistill.tuning.manager import Job
-from nasdistill.tuning.plan import PLAN_FOLDER, Plan, digest_of
+from nasdistill.tuning.plan import BY, PLAN_FOLDER, RECIPE, Plan, digest_of
 from nasdistill.tuning.trial import NOTE
 
 STATES: Mapping[str, State] = {
@@ -122,11 +122,15 @@ def write_best(experiment: Experiment, out: Path) -> None:
 
 def _recipe_text(out: Path, trial: Trial, metric: str) -> str:
     folder = out / PLAN_FOLDER
-    recipe = recipe_at(folder, trial.values)
-    data = {key: value for key, value in recipe.data.items() if key != "tune"}
+    source = read_source(folder / RECIPE)  # it is not checked anew: the trial has run
+    for key, value in trial.values.items():
+        assign(source, key, value, f"{BY} {key}")
+    data = {key: value for key, value in source.data.items() if key != "tune"}
     if "plugins" in data:  # those in the plan move with the experiment's folder
-        data["plugins"] = [os.path.relpath(name, out) if name.endswith(".py") else name for name in data["plugins"]]
-    head = f"# The best of the trials of {recipe.settings.name}: trial {trial.number}, {metric}: {trial.score:.6g}\n"
+        data["plugins"] = [
+            os.path.relpath(folder / name, out) if name.endswith(".py") else name for name in data["plugins"]
+        ]
+    head = f"# The best of the trials of {data['name']}: trial {trial.number}, {metric}: {trial.score:.6g}\n"
     if trial.folder is not None:
         head += f"# Its run, with all that it made: {trial.folder}\n"
     return head + dump(data)

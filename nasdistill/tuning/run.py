@@ -80,14 +80,15 @@ class Run:
         trials = () if earlier is None else earlier.trials
         self.told = {trial.number for trial in trials if trial.state in FINISHED}
         if earlier is not None and not self.remembered.running and len(self.told) >= self.settings.trials:
-            write_experiment(earlier, self.out)
-            return earlier
+            return self._concluded(earlier)
         Ledger(self.out).write(UNFINISHED, sealed({"command": self.command}))
         self.remembered.running = True
         self.remember()
         trials = engine.trials(self)
         self.remembered.running = False
-        experiment = self.save(trials)
+        return self._concluded(self.save(trials))
+
+    def _concluded(self, experiment: Experiment) -> Experiment:
         write_experiment(experiment, self.out)
         write_best(experiment, self.out)
         Ledger(self.out).remove(UNFINISHED)

@@ -115,6 +115,23 @@ def test_an_experiment_that_was_killed_goes_on_as_it_would_have(tuner, tmp_path,
         run(tmp_path / "killed", tuner="Random", trials=14)
 
 
+def test_what_a_kill_left_out_at_the_very_end_is_made_by_the_next_call(tmp_path, monkeypatch):
+    def killed(*_):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(runs, "write_experiment", killed)
+        with pytest.raises(KeyboardInterrupt):
+            run(tmp_path, {KEY: "[2.5, 4]"}, tuner="GridSearch")
+    assert not (tmp_path / "out/best.yaml").exists()
+
+    run(tmp_path, {KEY: "[2.5, 4]"}, tuner="GridSearch")
+
+    assert len(Quick.begun) == 2
+    assert "x: 2.5" in (tmp_path / "out/best.yaml").read_text()
+    assert not (tmp_path / "out/unfinished.json").exists()
+
+
 def test_equal_values_are_one_trial_and_an_experiment_ends_where_there_are_no_others(tmp_path, caplog):
     found = run(tmp_path, {KEY: "choice(1, 2, 3)", "stages.score.fails_above": "[8, 9]"}, trials=50)
 
