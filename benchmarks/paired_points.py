@@ -43,7 +43,7 @@ def differences(rows: Rows, stage: str, key: str) -> Iterator[tuple[str, str, st
     for row in rows:
         if row["stage"] == stage and key in row["point"]:
             rest = in_words({name: value for name, value in row["point"].items() if name != key})
-            found[rest][value_in_words(row["point"][key])][row["seed"]] = row["accuracy"]["selected"]
+            found[rest][value_in_words(row["point"][key])][row["seed"]] = row["accuracy"].get("selected", row["accuracy"]["last"])
     values = list(dict.fromkeys(value for by_value in found.values() for value in by_value))
     for value, other in combinations(values, 2):
         both = [(rest, by[value], by[other]) for rest, by in found.items() if value in by and other in by]

@@ -37,7 +37,7 @@ class SimulatedInt8(nn.Module):
     Weights have a scale for each output channel, and lie symmetrically: as batch norms multiply channels, they round to
     the same levels before these are folded into them and after. These values, the activations, have a range for
     each tensor, which `calibrate` finds and training moves. Gradients pass through the rounding, and stop outside of
-    ranges.
+    ranges. It computes in single precision whatever the engine does, as bf16 would round its 8 bits once more.
 
     Attributes:
         low, high: ranges of activations in the order of the forward pass, [points].
@@ -87,7 +87,7 @@ class SimulatedInt8(nn.Module):
                 raise UserError(_UNLIKE)
             return read(at, values)
 
-        with _Rounding(read_known) as rounding:
+        with torch.autocast(images.device.type, enabled=False), _Rounding(read_known) as rounding:
             logits: torch.Tensor = self.network(images)
         if rounding.met < len(self.low):
             raise UserError(_UNLIKE)

@@ -216,7 +216,7 @@ def fit(
         log.info("training ends after epoch %d: %s", course.epoch, stopped)
     return Fitted(
         history.plain(),
-        history.accuracy(),
+        history.accuracy(settings.keep),
         history.validation(settings.keep),
         history.selected,
         {

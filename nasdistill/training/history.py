@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any
 
 from nasdistill.training.metrics import Metrics
-from nasdistill.training.settings import Select
+from nasdistill.training.settings import Keep, Select
 
 VALIDATION = "validation/accuracy"
 VALIDATION_BALANCED = "validation/balanced accuracy"
@@ -49,14 +49,19 @@ class History:
         evaluations = len(self._evaluations())
         return patience is not None and evaluations > 0 and evaluations - 1 - self._selected_index() >= patience
 
-    def accuracy(self) -> dict[str, float]:
-        """The test accuracy in percent: of the last evaluation, the best one, and the selected one; if scored."""
+    def accuracy(self, keep: Keep) -> dict[str, float]:
+        """The test accuracy in percent: of the last evaluation, the best one, and the selected one; if scored.
+
+        The selected one is the network's own, by which it is compared, so that there is none where the last weights are
+        kept.
+        """
         test = [value for _, value in self._selectable(TEST)]
         if not test:
             return {}
-        return {"last": test[-1], "best": max(test), "selected": test[self._selected_index()]}
+        found = {"last": test[-1], "best": max(test)}
+        return found if keep == "last" else {**found, "selected": test[self._selected_index()]}
 
-    def validation(self, keep: Literal["selected", "last"]) -> dict[str, float]:
+    def validation(self, keep: Keep) -> dict[str, float]:
         """Of the selected or the last evaluation on the validation images: `loss`, and `score`, see `SCORE_OF`."""
         index = self._selected_index() if keep == "selected" else -1
         named = {"score": SCORE_OF[self.select], "loss": VALIDATION_LOSS}

@@ -17,6 +17,8 @@ Score = Literal["accuracy", "balanced-accuracy"]
 """A score on the validation images, in percent."""
 Select = Literal[Score, "loss"]
 """What selects the kept epoch on the validation images: a score, or the loss."""
+Keep = Literal["selected", "last"]
+"""The weights that are kept: of the epoch that the validation images select, or the last."""
 
 
 class LoopSettings(Options):
@@ -65,7 +67,7 @@ class LoopSettings(Options):
     patience: int | None = Field(
         None, gt=0, description="stop after this many evaluations of which none would be selected"
     )
-    keep: Literal["selected", "last"] = Field(
+    keep: Keep = Field(
         "selected", description="which weights to keep: of the epoch best on the validation images, or the last"
     )
 

@@ -115,6 +115,9 @@ def label_loss(logits: torch.Tensor, batch: Batch, label_smoothing: float) -> to
 
 def label_losses(logits: torch.Tensor, labels: torch.Tensor, label_smoothing: float = 0.0) -> torch.Tensor:
     """Cross-entropy of each image, [N], with labels as in `Batch`; 0 where there is none."""
+    if labels.is_floating_point():  # torch would smooth what is missing of a label, and that of an image without one
+        spread = labels.sum(dim=1, keepdim=True) / labels.shape[1]
+        return functional.cross_entropy(logits, torch.lerp(labels, spread, label_smoothing), reduction="none")
     return functional.cross_entropy(
         logits, labels, ignore_index=NO_LABEL, reduction="none", label_smoothing=label_smoothing
     )

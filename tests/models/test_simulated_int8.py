@@ -77,6 +77,16 @@ def test_it_answers_as_the_exported_network(tmp_path: Path, model: str, off_by: 
     assert 0.5 < (ours - real).abs().mean() / lost < 2
 
 
+def test_bf16_rounds_nothing_of_it() -> None:
+    torch.manual_seed(0)
+    network = MODELS.parse("wrn-10-1").build((3, 16, 16), 3)
+    simulated, images = SimulatedInt8(network, (3, 16, 16)).eval(), torch.randn(8, 3, 16, 16)
+    simulated.calibrate([images])
+    with torch.autocast("cpu", torch.bfloat16):
+        found = simulated(images)
+    assert torch.equal(found, simulated(images))
+
+
 def test_separable_convolutions_learn_with_rounded_weights() -> None:
     torch.manual_seed(0)
     layers = SeparableConv(4, 3, 1, affine=True)

@@ -59,6 +59,10 @@ def test_an_image_without_a_label_loses_nothing_and_counts_as_one() -> None:
     known = functional.cross_entropy(logits[[0, 2]], labels[[0, 2]], reduction="sum", label_smoothing=0.1)
     found = label_loss(logits, Batch(torch.empty(4, 1, 2, 2), labels, torch.arange(4)), label_smoothing=0.1)
     torch.testing.assert_close(found, known / 4)
+    mixed = functional.one_hot(labels.clamp(min=0), 3) * torch.tensor([[1], [0], [1], [0]])
+    # as targets, which is what an augmentation that mixes images makes of labels
+    of_targets = label_loss(logits, Batch(torch.empty(4, 1, 2, 2), mixed.float(), torch.arange(4)), label_smoothing=0.1)
+    torch.testing.assert_close(of_targets, known / 4)
 
 
 def test_what_is_mixed_with_an_image_without_a_label_keeps_its_own_share_of_one(data: Data) -> None:

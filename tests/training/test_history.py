@@ -32,7 +32,8 @@ def history(*evaluations: tuple[float, float, float], every: int = 1) -> History
 def test_validation_selects_and_a_lower_loss_decides_ties() -> None:
     made = history((90, 0.5, 80), (95, 0.4, 85), (95, 0.3, 84), (95, 0.3, 99), (94, 0.1, 70), every=2)
     assert made.selected == 6
-    assert made.accuracy() == {"last": 70, "best": 99, "selected": 84}
+    assert made.accuracy("selected") == {"last": 70, "best": 99, "selected": 84}
+    assert made.accuracy("last") == {"last": 70, "best": 99}
 
 
 @pytest.mark.parametrize(("patience", "stale"), [(None, False), (1, True), (2, True), (3, False)])
@@ -50,7 +51,7 @@ def test_the_mean_over_classes_selects_where_it_is_asked_to() -> None:
         curves = by_accuracy.curves
     by_classes = History(curves, "balanced-accuracy")
     assert (by_accuracy.selected, by_classes.selected) == (2, 4)  # 3 and 4 are level, and 4 has the lower loss
-    assert by_classes.accuracy() == {"last": 5, "best": 5, "selected": 4}
+    assert by_classes.accuracy("selected") == {"last": 5, "best": 5, "selected": 4}
     assert by_classes.validation("selected") == {"score": 75, "loss": 0.3}
     assert by_classes.validation("last") == {"score": 74, "loss": 0.1}
     assert (by_accuracy.stale(2), by_classes.stale(2)) == (True, False)
@@ -62,7 +63,7 @@ def test_the_loss_selects_where_it_is_asked_to() -> None:
     by_loss = History(curves, "loss")
     assert (History(curves).selected, by_loss.selected) == (5, 3)
     assert by_loss.validation("selected") == {"score": 94, "loss": 0.3}
-    assert by_loss.accuracy()["selected"] == 84
+    assert by_loss.accuracy("selected")["selected"] == 84
     assert [by_loss.stale(patience) for patience in (2, 3)] == [True, False]
 
 
@@ -74,7 +75,7 @@ def test_what_comes_before_a_network_has_its_size_is_not_selected() -> None:
     curves = history((99, 0.1, 98), (90, 0.5, 80), (95, 0.4, 85), (94, 0.3, 84)).curves
     assert [History(curves, after=after).selected for after in (0, 1, 3, 4)] == [1, 3, 4, 0]
     late = History(curves, after=2)
-    assert late.accuracy() == {"last": 84, "best": 85, "selected": 85}
+    assert late.accuracy("selected") == {"last": 84, "best": 85, "selected": 85}
     assert late.validation("selected") == {"score": 95, "loss": 0.4}
     assert [late.stale(patience) for patience in (1, 2)] == [True, False]
     assert not History(curves, after=4).stale(1)
@@ -86,7 +87,7 @@ def test_without_accuracy_the_validation_loss_selects() -> None:
         made.add({"validation/loss": loss}, epoch)
     assert made.selected == 2
     assert made.stale(2)
-    assert made.accuracy() == {}
+    assert made.accuracy("selected") == {}
 
 
 def test_it_goes_on_from_its_curves() -> None:
