@@ -37,7 +37,7 @@ from nasdistill.recipes.provenance import (
 from nasdistill.stages import Context, Stage
 from nasdistill.stages.base import Foreseen, Outcome, Place, Shared, in_words, path_of, references_in
 from nasdistill.stages.networks import untrained
-from nasdistill.training.engine import resolve
+from nasdistill.training.engine import processes_of, resolve
 from nasdistill.training.processes import world_size
 from nasdistill.training.records import Records
 from nasdistill.versions import version
@@ -91,14 +91,21 @@ Made = Mapping[str, Artifact | PlannedStage]
 
 
 def engine_of(recipe: Recipe) -> dict[str, Any]:
-    """The settings of the engine as they are on this machine; how many processes share the work decides nothing."""
+    """What of the engine decides results, as it is on this machine.
+
+    How many processes share the work does where each has batch norms of its own, and only there.
+    """
     settings = recipe.settings.engine
     try:
         accelerator, precision = resolve(settings)
     except SpecError as error:
         raise recipe.source.error(("engine", *error.path), error.problem) from None
-    plain = settings.model_dump(mode="json", exclude={"devices"})
-    return {**plain, "accelerator": accelerator, "precision": precision}
+    found = settings.model_dump(mode="json", exclude={"devices"})
+    found |= {"accelerator": accelerator, "precision": precision, "sync_batch_norm": True}
+    processes = processes_of(settings)
+    if not settings.sync_batch_norm and processes > 1:
+        found |= {"sync_batch_norm": False, "processes": processes}
+    return found
 
 
 class RecipeRun:

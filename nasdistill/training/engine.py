@@ -97,6 +97,11 @@ def resolve(settings: EngineSettings) -> tuple[str, str]:
     return accelerator, precision
 
 
+def processes_of(settings: EngineSettings) -> int:
+    """How many processes share the work: as many as there are under torchrun, else those that were asked for."""
+    return int(os.environ["WORLD_SIZE"]) if "TORCHELASTIC_RUN_ID" in os.environ else settings.devices
+
+
 def _has_bf16(accelerator: str) -> bool:
     if accelerator == "cuda":
         import torch
