@@ -130,6 +130,11 @@ class StageSummary:
         found = summary_of(scores if self.counts == "selected" else [])
         return None if found is None else found.mean
 
+    @property
+    def validated_by(self) -> set[str]:
+        """What its validation scores are of."""
+        return {row.metrics.get("validation", {}).get("of", "accuracy") for row in self.rows}
+
     def accuracy_on(self, part: str) -> Summary | None:
         """Of a stage that evaluates on those of `OTHER_IMAGES`, in percent."""
         return summary_of(row.metrics["accuracy"]["last"] for row in self.rows if row.metrics.get("part") == part)
@@ -185,13 +190,19 @@ def candidates(stages: Sequence[StageSummary]) -> list[StageSummary]:
     """The networks that may be taken: those with a validation score that are small enough.
 
     That is no larger than the largest that is exported, or than the last trained one where none is; others may be
-    teachers, or be too large.
+    teachers, or be too large. None may where the scores are of several kinds, so that nobody can compare them.
     """
     trained = [stage for stage in stages if stage.accuracies()]
     wanted = [stage for stage in trained if stage.form] or trained[-1:]
     limit = max((size for stage in wanted if (size := stage.mean("parameters")) is not None), default=-math.inf)
     sizes = [(stage, stage.mean("parameters")) for stage in stages if stage.validation() is not None]
-    return [stage for stage, size in sizes if size is not None and size <= limit]
+    found = [stage for stage, size in sizes if size is not None and size <= limit]
+    return found if one_score(found) else []
+
+
+def one_score(stages: Sequence[StageSummary]) -> bool:
+    """Whether their validation scores are of one kind."""
+    return len(set().union(*(stage.validated_by for stage in stages))) <= 1
 
 
 def shipped(stages: Sequence[StageSummary]) -> StageSummary | None:

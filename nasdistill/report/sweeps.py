@@ -14,7 +14,7 @@ from nasdistill.report import payloads, tables, words
 from nasdistill.report.parts import Group, Part
 from nasdistill.report.points import value_in_words
 from nasdistill.report.records import Row, RunRecord
-from nasdistill.report.summaries import StageSummary, by_stage, shipped, summarise, summary_of
+from nasdistill.report.summaries import StageSummary, by_stage, one_score, shipped, summarise, summary_of
 from nasdistill.report.tables import SHOWN, Cell, Table, over_seeds, raw
 from nasdistill.words import NONE, duration, size
 
@@ -71,12 +71,13 @@ def validation_of(row: Row) -> float | None:
 def _marked(found: Sequence[Line], sweep: Mapping[str, Any]) -> list[Line]:
     """The lines, that of the last trained stage marked that validation prefers; the test set selects nothing.
 
-    Nothing is marked if a seed has no validation score, or if data are swept, as points then differ in their
-    validation images.
+    Nothing is marked if a seed has no validation score or one of another kind, or if data are swept, as points then
+    differ in their validation images.
     """
     last = final_stage(found)
     rivals = [line for line in found if line.stage == last]
     complete = all(len(line.validation) == len(line.summary.rows) for line in rivals)
+    complete = complete and one_score([line.summary for line in rivals])
     if len(rivals) < 2 or not complete or any(key.split(".")[0] == "data" for key in sweep):
         return list(found)
     means = {line.summary.stage: summarise(list(line.validation.values())).mean for line in rivals}

@@ -77,7 +77,8 @@ def _why(stage: StageSummary, stages: Sequence[StageSummary]) -> str:
     if not others or score is None:
         return ""
     best = max(others, key=lambda other: other.validation() or 0.0)
-    why = f"Take {stage.stage}: it recognises {score:.1f} % of the validation images"
+    of = "" if stage.validated_by == {"accuracy"} else "in the mean over classes "
+    why = f"Take {stage.stage}: {of}it recognises {score:.1f} % of the validation images"
     most = max(size for each in beside if (size := each.mean("parameters")) is not None)
     compared = f"{len(beside)} networks of at most {most:,.0f} parameters"
     if best.validation() == score:

@@ -103,7 +103,7 @@ class Ensemble(MatchesClasses, Stage):
         from nasdistill.models.agreement import ENSEMBLE, Answers, compared, together
         from nasdistill.models.base import save_network
         from nasdistill.models.inspection import described
-        from nasdistill.training.history import SCORE_OF, VALIDATION_LOSS, scores
+        from nasdistill.training.history import scores, validation_scores
         from nasdistill.training.metrics import logits_of, score
 
         data, engine = context.data, context.engine
@@ -132,7 +132,7 @@ class Ensemble(MatchesClasses, Stage):
         validation = {}
         if select is not None:
             curves = scores(score(together(on_validation, self.average), validation_truth), found)
-            validation = {"validation": {"score": curves[SCORE_OF[select]], "loss": curves[VALIDATION_LOSS]}}
+            validation = {"validation": validation_scores(curves, select)}
         write_confusion(context.folder, data.classes, found)
         write_json(context.folder / ENSEMBLE, compared(answers, truth, self.average, found))
         return Outcome(

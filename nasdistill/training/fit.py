@@ -41,7 +41,7 @@ class Fitted:
         accuracy: on the test images in percent: `last`, `best` of all evaluations (chosen by the test images, so only
             for comparison with papers that do so), and `selected`, of the epoch that the validation images chose;
             nothing where the task scores no accuracy.
-        validation: `score` and `loss` of the kept weights on the validation images, see `History`.
+        validation: of the kept weights on the validation images, see `validation_scores`.
         best_epoch: epochs done at that epoch.
         cost: `samples_per_second`, training images per second, evaluations left out; and `evaluation_share`, what
             these took of the time of both, in [0, 1].
@@ -50,7 +50,7 @@ class Fitted:
 
     history: dict[str, Any]
     accuracy: dict[str, float]
-    validation: dict[str, float]
+    validation: dict[str, Any]
     best_epoch: int
     cost: dict[str, float]
     stopped: str | None = None

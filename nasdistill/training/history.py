@@ -61,11 +61,11 @@ class History:
         found = {"last": test[-1], "best": max(test)}
         return found if keep == "last" else {**found, "selected": test[self._selected_index()]}
 
-    def validation(self, keep: Keep) -> dict[str, float]:
-        """Of the selected or the last evaluation on the validation images: `loss`, and `score`, see `SCORE_OF`."""
+    def validation(self, keep: Keep) -> dict[str, Any]:
+        """Of the selected or the last evaluation on the validation images, see `validation_scores`."""
         index = self._selected_index() if keep == "selected" else -1
-        named = {"score": SCORE_OF[self.select], "loss": VALIDATION_LOSS}
-        return {name: self._selectable(curve)[index][1] for name, curve in named.items() if curve in self.curves}
+        found = {name: self._selectable(name) for name in (SCORE_OF[self.select], VALIDATION_LOSS)}
+        return validation_scores({name: points[index][1] for name, points in found.items() if points}, self.select)
 
     def plain(self) -> dict[str, Any]:
         """The content of `history.json`."""
@@ -82,6 +82,17 @@ class History:
         scored = self._selectable(SCORE_OF[self.select]) if self.select != "loss" else []
         found = [value for _, value in scored] or [0.0] * len(losses)
         return min(range(len(losses)), key=lambda index: (-found[index], losses[index]))
+
+
+def validation_scores(values: Mapping[str, float], select: Select) -> dict[str, Any]:
+    """What an artifact tells of an evaluation's values.
+
+    That is `loss`, `score`, see `SCORE_OF`, and `of`, of what the score is where it is not the accuracy: such scores
+    are not to be compared with others.
+    """
+    named = {"score": SCORE_OF[select], "loss": VALIDATION_LOSS}
+    of = {"of": "balanced accuracy"} if select == "balanced-accuracy" else {}
+    return {name: values[curve] for name, curve in named.items() if curve in values} | of
 
 
 def scores(validation: Metrics, test: Metrics) -> dict[str, float]:

@@ -12,21 +12,23 @@ from nasdistill.data.base import Data
 from nasdistill.report.records import Row
 from nasdistill.report.sections import Found
 from nasdistill.report.sections.mistakes import Mistakes, MistakesPayload
-from nasdistill.report.summaries import StageSummary
+from nasdistill.report.summaries import StageSummary, shipped
 from nasdistill.report.verdict import Verdict, verdict
 from nasdistill.stages.mistakes import worst_mistakes
 from tests.report.fakes import write_artifact
 from tests.stages.parts import context_in, few_digits
 
 
-def stage(folder: Path, name: str, score: float, matrix: list[list[int]], **metrics: Any) -> StageSummary:
+def stage(
+    folder: Path, name: str, score: float, matrix: list[list[int]], of: str = "accuracy", **metrics: Any
+) -> StageSummary:
     labels = ["cat", "dog", "emu"]
     content = {"confusion.json": {"labels": labels, "matrix": matrix}}
     folder = write_artifact(folder, name, "train", 0, content, {}, {}, {}).folder
     right = sum(matrix[k][k] for k in range(3)) / sum(map(sum, matrix))
     row = Row(
         name, "train", 0, parameters=300, accuracy={"selected": 100 * right}, latency_ms=1.5,
-        metrics={"validation": {"score": score, "loss": 1.0}, **metrics}, folder=folder,
+        metrics={"validation": {"score": score, "loss": 1.0, "of": of}, **metrics}, folder=folder,
     )  # fmt: skip
     return StageSummary(name, "train", (row,))
 
@@ -55,6 +57,19 @@ def test_it_says_that_another_network_is_as_good(tmp_path: Path) -> None:
     assert found.sentences[0] == (
         "Take student: it recognises 80.0 % of the validation images, as does alone, and none of 2 networks of at most "
         "300 parameters more."
+    )
+
+
+def test_scores_of_two_kinds_choose_nothing(tmp_path: Path) -> None:
+    right, kind = [[8, 2, 0], [0, 4, 0], [0, 0, 4]], "balanced accuracy"
+    plain, *balanced = (
+        stage(tmp_path, *of) for of in [("a", 95.0, right), ("b", 80.0, right, kind), ("c", 70.0, right, kind)]
+    )
+    assert shipped([plain, *balanced]) == balanced[-1]
+    assert shipped(balanced) == balanced[0]
+    assert not any(sentence.startswith("Take") for sentence in verdict([plain, *balanced], balanced[-1]).sentences)
+    assert (
+        verdict(balanced, balanced[0]).sentences[0].startswith("Take b: in the mean over classes it recognises 80.0 %")
     )
 
 

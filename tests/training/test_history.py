@@ -52,8 +52,9 @@ def test_the_mean_over_classes_selects_where_it_is_asked_to() -> None:
     by_classes = History(curves, "balanced-accuracy")
     assert (by_accuracy.selected, by_classes.selected) == (2, 4)  # 3 and 4 are level, and 4 has the lower loss
     assert by_classes.accuracy("selected") == {"last": 5, "best": 5, "selected": 4}
-    assert by_classes.validation("selected") == {"score": 75, "loss": 0.3}
-    assert by_classes.validation("last") == {"score": 74, "loss": 0.1}
+    kind = {"of": "balanced accuracy"}
+    assert by_classes.validation("selected") == {"score": 75, "loss": 0.3, **kind}
+    assert by_classes.validation("last") == {"score": 74, "loss": 0.1, **kind}
     assert (by_accuracy.stale(2), by_classes.stale(2)) == (True, False)
     assert by_classes.curves["test/balanced accuracy"] == [[epoch, 10 * epoch] for epoch in range(1, 6)]
 
