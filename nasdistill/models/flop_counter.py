@@ -53,9 +53,24 @@ def _bilinear_flops(left: torch.Tensor, weight: torch.Tensor, *_: Any, **__: Any
     return int(2 * len(left) * (weight.numel() + outputs * right))
 
 
+def _vector_flops(left: torch.Tensor, *_: Any, **__: Any) -> int:
+    """Of a matrix or a vector with a vector."""
+    return 2 * left.numel()
+
+
+def _added_vector_flops(_bias: torch.Tensor, matrix: torch.Tensor, *_: Any, **__: Any) -> int:
+    return _vector_flops(matrix)
+
+
 _aten = torch.ops.aten
 # What torch computes in one kernel and its counter has no formula for.
-_FORMULAS = {_aten.mkldnn_rnn_layer: _recurrent_flops, _aten._trilinear: _bilinear_flops}
+_FORMULAS = {
+    _aten.mkldnn_rnn_layer: _recurrent_flops,
+    _aten._trilinear: _bilinear_flops,
+    _aten.mv: _vector_flops,
+    _aten.dot: _vector_flops,
+    _aten.addmv: _added_vector_flops,
+}
 _FREE = (_aten.copy_, _aten.native_layer_norm, _aten.grid_sampler_2d)
 
 

@@ -94,14 +94,13 @@ def count_parameters(module: nn.Module) -> int:
 def size_bytes(module: nn.Module) -> int:
     """Bytes of the weights as they are used: parameters and buffers such as BN's statistics.
 
-    A binary layer's weights count as they are exported: one bit each, and a float per filter.
+    A binary layer's weights count as they are exported: one bit each, and a float per filter. What several layers
+    share counts once.
     """
     packed = {f"{path}.weight": part for path, part in module.named_modules() if isinstance(part, BinaryLayer)}
-    return sum(
-        packed[name].packed_bytes() if name in packed else value.nbytes
-        for name, value in module.state_dict().items()
-        if not is_auxiliary(name)
-    )
+    state = module.state_dict(keep_vars=True)
+    once = {id(value): (name, value) for name, value in state.items() if not is_auxiliary(name)}
+    return sum(packed[name].packed_bytes() if name in packed else value.nbytes for name, value in once.values())
 
 
 def multiply_adds(module: nn.Module, shape: Shape) -> int:

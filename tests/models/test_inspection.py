@@ -83,6 +83,18 @@ class OfSequence(nn.Module):
         return out[0] if isinstance(out, tuple) else out
 
 
+class QueriedBy16(nn.Module):
+    """A score of each row, then products of vectors and a sum with one, as pooling by a query has them."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.query = nn.Parameter(torch.ones(16))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        scores = x @ self.query
+        return torch.addmv(scores[0], scores.expand(5, 5), scores[0]) @ scores[0]
+
+
 @pytest.mark.parametrize("device", ["cpu", "meta"])
 @pytest.mark.parametrize(
     ("layer", "arguments", "expected"),
@@ -93,8 +105,9 @@ class OfSequence(nn.Module):
         (lambda: nn.LSTM(16, 8, 2, batch_first=True, bidirectional=True), 1, 5 * 4 * 2 * 8 * (16 + 8 + 16 + 8)),
         (lambda: nn.GRU(16, 8, batch_first=True), 1, 5 * 3 * 8 * (16 + 8)),
         (lambda: nn.Bilinear(16, 16, 3), 2, 5 * (3 * 16 * 16 + 3 * 16)),
+        (QueriedBy16, 1, 5 * 16 + 5 * 5 + 5),
     ],
-    ids=["encoder", "attention", "lstm", "gru", "bilinear"],
+    ids=["encoder", "attention", "lstm", "gru", "bilinear", "vectors"],
 )
 def test_multiply_adds_of_what_torch_fuses(
     layer: Callable[[], nn.Module], arguments: int, expected: int, device: str, caplog: pytest.LogCaptureFixture
@@ -132,6 +145,7 @@ def test_what_torch_leaves_whole_in_inference_mode_is_taken_apart(caplog: pytest
 def test_shared_parameters_count_once() -> None:
     linear = nn.Linear(3, 3)
     assert count_parameters(nn.Sequential(linear, linear)) == 12
+    assert size_bytes(nn.Sequential(linear, linear)) == 12 * 4
 
 
 def test_size_is_parameters_and_statistics() -> None:

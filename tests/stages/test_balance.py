@@ -186,7 +186,8 @@ def test_what_selects_decides_which_weights_are_kept_and_when_patience_ends(
     monkeypatch.setattr(Task, "score", scored)
     folder, outcome = run(tmp_path, uses, data, teacher, select=select, epochs=6, patience=2)
     assert outcome.metrics["best_epoch"] == read_json(folder / "history.json")["selected_epoch"] == selected
-    assert outcome.metrics["validation"] == {"score": score, "loss": told["validation/loss"][selected - 1]}
+    kind = {"of": "balanced accuracy"} if select == "balanced-accuracy" else {}
+    assert outcome.metrics["validation"] == {"score": score, "loss": told["validation/loss"][selected - 1], **kind}
     assert equal(weights(folder), kept[selected - 1])
     assert len(kept) == ended
     better = "lower validation loss" if select == "loss" else "better validation score"
