@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import secrets
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from nasdistill.closure import PLUGIN_FOLDER, closure, digest, distribution_of, file_of
@@ -51,6 +51,12 @@ def origin_of(component: type[Component]) -> Origin:
     if file and top.startswith(PLUGIN_FOLDER):
         return Origin(Path(file).name, source, f"--plugin {file}")
     return Origin(module, source, f"--plugin {module}")
+
+
+def origins(components: Iterable[type[Component]]) -> dict[str, dict[str, str]]:
+    """Where the plug-ins among `components` come from, and what makes them known again; by `kind/name`."""
+    found = {f"{each.registered_kind}/{each.registered_name}": origin_of(each) for each in components}
+    return {name: asdict(origin) for name, origin in sorted(found.items()) if origin.name != BUILT_IN}
 
 
 def version(components: Iterable[type[Component]], *modules: str) -> str:

@@ -34,12 +34,14 @@ from nasdistill.api.options import (
 )
 from nasdistill.api.results import Drawing, Metrics, Result, Run, load
 from nasdistill.artifacts import publish
+from nasdistill.component import classes_in
 from nasdistill.data.base import Data, DataSet
 from nasdistill.errors import UserError
 from nasdistill.models.base import Model, Network, NetworkSpec, save_network
 from nasdistill.registry import registry
 from nasdistill.stages.training import HISTORY
 from nasdistill.storage import sha256_of_json, write_json
+from nasdistill.versions import origins
 
 __all__ = [
     "Data",
@@ -119,7 +121,7 @@ def save(network: Network, folder: str | Path) -> Path:
             seed=0,
             metrics=dict(network.metrics) if isinstance(network, Result) else {},
             cost={},
-            provenance={},
+            provenance={"plugins": origins(classes_in(network.spec))},
         )
     return place
 

@@ -12,6 +12,7 @@ from torch import nn
 
 import nasdistill
 from nasdistill.artifacts import MANIFEST, Artifact, open_artifact, publish, refuse_inside
+from nasdistill.component import classes_in
 from nasdistill.data.base import Normalisation, Shape
 from nasdistill.errors import UserError
 from nasdistill.models.base import Model, NetworkSpec, save_network
@@ -19,6 +20,7 @@ from nasdistill.models.choosing import EVERYTHING, Choice, Wanted, choose
 from nasdistill.models.inspection import count_parameters, multiply_adds, size_bytes
 from nasdistill.models.reading import ForeignTensors, read_tensors
 from nasdistill.storage import sha256_of, sha256_of_json
+from nasdistill.versions import origins
 
 USES = "import"
 
@@ -114,8 +116,8 @@ def import_network(
     _refuse_to_replace(out)
     if normalisation is not None and not len(normalisation.mean) == len(normalisation.std) == shape[0]:
         raise UserError(
-            f"the normalisation has {len(normalisation.mean)} means and {len(normalisation.std)} deviations "
-            f"for images of {shape[0]} channels"
+            f"the normalisation has {len(normalisation.mean)} means and {len(normalisation.std)} deviations, "
+            f"and an input of {'x'.join(map(str, shape))} has {shape[0]} channels"
         )
     if labels is not None and len(labels) != classes:
         raise UserError(f"{len(labels)} labels were given for {classes} classes")
@@ -149,6 +151,7 @@ def import_network(
                 "versions": {"nasdistill": nasdistill.__version__, "torch": torch.__version__},
                 "matched": {"by": found.how, "names": {pair.ours: pair.theirs for pair in found.pairs}},
                 "left_out": list(choice.left_out),
+                "plugins": origins(classes_in(spec)),
             },
         )
     return Imported(artifact, choice)

@@ -7,8 +7,7 @@ import os
 import platform
 import shutil
 import subprocess
-from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import asdict
+from collections.abc import Iterator, Mapping
 from functools import partial
 from importlib import metadata
 from typing import Any
@@ -24,7 +23,7 @@ from nasdistill.stages import Stage
 from nasdistill.stages.base import Place, in_words, path_of, references, references_in
 from nasdistill.storage import sha256_of_json
 from nasdistill.training.engine import EngineSettings, resolve
-from nasdistill.versions import BUILT_IN, origin_of, version
+from nasdistill.versions import version
 
 GIT_SECONDS = 10.0
 
@@ -58,12 +57,6 @@ def _models_of(stage: Stage, inputs: Mapping[Place, str | Artifact]) -> dict[Pla
         for field, reference, value in references_in(stage)
         if field not in inputs and reference.or_model and (isinstance(value, Mapping) or models.recognises(value))
     }
-
-
-def origins(components: Iterable[type[Component]]) -> dict[str, dict[str, str]]:
-    """Where the plug-ins among `components` come from, and what makes them known again; by `kind/name`."""
-    found = {f"{each.registered_kind}/{each.registered_name}": origin_of(each) for each in components}
-    return {name: asdict(origin) for name, origin in sorted(found.items()) if origin.name != BUILT_IN}
 
 
 def key_of(

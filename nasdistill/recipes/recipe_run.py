@@ -31,7 +31,6 @@ from nasdistill.recipes.provenance import (
     device_in_words,
     git_commit,
     key_of,
-    origins,
     versions,
 )
 from nasdistill.stages import Context, Stage
@@ -40,7 +39,7 @@ from nasdistill.stages.networks import untrained
 from nasdistill.training.engine import processes_of, resolve
 from nasdistill.training.processes import world_size
 from nasdistill.training.records import Records
-from nasdistill.versions import version
+from nasdistill.versions import origins, version
 
 log = logging.getLogger(__name__)
 

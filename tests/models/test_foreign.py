@@ -191,7 +191,7 @@ def test_each_class_has_a_name_of_its_own(tmp_path: Path, labels: tuple[str, ...
 def test_labels_and_normalisation_must_fit(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="2 labels were given for 4 classes"):
         import_network(MODELS.parse("mlp-5"), tmp_path / "w", tmp_path / "out", (3, 8, 8), 4, CIFAR, ("a", "b"))
-    with pytest.raises(UserError, match="3 means and 3 deviations for images of 1 channels"):
+    with pytest.raises(UserError, match="3 means and 3 deviations, and an input of 1x8x8 has 1 channels"):
         import_network(MODELS.parse("mlp-5"), tmp_path / "w", tmp_path / "out", (1, 8, 8), 4, CIFAR)
 
 

@@ -12,21 +12,24 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from safetensors.torch import save_file
 
 from nasdistill import closure
+from nasdistill.api import Network, save
 from nasdistill.artifacts import Artifact, publish
 from nasdistill.closure import PLUGIN_FOLDER
 from nasdistill.component import classes_in
 from nasdistill.distill.objectives import OBJECTIVES
 from nasdistill.errors import UserError
 from nasdistill.models.base import MODELS, NetworkSpec, load_spec, save_network
+from nasdistill.models.foreign import import_network
 from nasdistill.plugins import load_plugin
 from nasdistill.recipes.loading import load_recipe
-from nasdistill.recipes.provenance import key_of, origins
+from nasdistill.recipes.provenance import key_of
 from nasdistill.recipes.recipe_run import engine_of
 from nasdistill.registry import build, plugins, registry
 from nasdistill.stages import STAGES
-from nasdistill.versions import origin_of, version
+from nasdistill.versions import origin_of, origins, version
 
 ROOT = Path(closure.__file__).parent
 LOSS = """
@@ -198,9 +201,15 @@ def test_an_artifact_says_which_plugin_it_lacks(tmp_path: Path) -> None:
     with pytest.MonkeyPatch.context() as before:
         before.setattr(MODELS, "_components", {name: MODELS.get(name) for name in MODELS.loaded()})
         load_plugin(str(tmp_path / "model.py"))
-        artifact = imported(tmp_path / "run")
-    with pytest.raises(UserError, match=rf"unknown model 'one-layer'.*; it was made with --plugin {plugin}$"):
-        load_spec(artifact.folder)
+        spec = NetworkSpec(model=MODELS.parse("one-layer"), shape=(1, 4, 4), classes=3)
+        network = spec.build()
+        save_file(network.state_dict(), tmp_path / "own.safetensors")
+        import_network(spec.model, tmp_path / "own.safetensors", tmp_path / "imported", (1, 4, 4), 3)
+        save(Network(spec, network, trained=True), tmp_path / "saved")
+        made = [imported(tmp_path / "run").folder, tmp_path / "imported", tmp_path / "saved"]
+    for folder in made:
+        with pytest.raises(UserError, match=rf"unknown model 'one-layer'.*; it was made with --plugin {plugin}$"):
+            load_spec(folder)
 
 
 @pytest.mark.parametrize(

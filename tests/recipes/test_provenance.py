@@ -7,9 +7,10 @@ from pathlib import Path
 import pytest
 
 from nasdistill.plugins import load_plugin
-from nasdistill.recipes.provenance import classes_of, origins
+from nasdistill.recipes.provenance import classes_of
 from nasdistill.registry import build, registry
 from nasdistill.stages import STAGES
+from nasdistill.versions import origins
 
 MODEL = '''
 from torch import nn
