@@ -21,7 +21,10 @@ _RESIZES = {"squash": "PIL.Image.Image.resize", "crop": "PIL.ImageOps.fit", "pad
 _PROGRAM = """\
 import json, numpy, onnxruntime, PIL.Image, PIL.ImageOps
 session = onnxruntime.InferenceSession("{file}")
-photo = PIL.ImageOps.exif_transpose(PIL.Image.open("photo.jpg")).convert("{mode}")
+photo = PIL.ImageOps.exif_transpose(PIL.Image.open("photo.jpg"))
+if photo.mode.startswith("I"):  # grey of 16 bits, of which the upper 8 are read
+    photo = PIL.Image.fromarray((numpy.array(photo) >> 8).astype(numpy.uint8))
+photo = photo.convert("{mode}")
 photo = {resize}(photo, ({width}, {height}), PIL.Image.Resampling.BILINEAR)
 pixels = numpy.array(photo).reshape({height}, {width}, {channels})
 answer = session.run(None, {{"images": {images}}})[0].argmax()

@@ -122,13 +122,12 @@ def test_the_program_on_the_card_runs(network: Artifact, tmp_path: Path, preproc
     exported(network, folder, "none", format={"name": "onnx", "preprocessing": preprocessing})
     digits = load_data("digits").test
     Image.fromarray(digits.images[0, 0].numpy()).save(folder / "photo.png")
+    Image.fromarray(digits.images[0, 0].numpy().astype("uint16") * 257).save(folder / "sixteen-bits.png")
     _before, program, _after = re.split("```(?:python)?\n", (folder / "model-card.md").read_text())
-    done = subprocess.run(
-        [sys.executable, "-c", program.replace("photo.jpg", "photo.png")],
-        cwd=folder, capture_output=True, text=True, check=True,
-    )  # fmt: skip
+    both = "\n".join(program.replace("photo.jpg", name) for name in ("photo.png", "sixteen-bits.png"))
+    done = subprocess.run([sys.executable, "-c", both], cwd=folder, capture_output=True, text=True, check=True)
     answer = from_onnx(folder / "network.onnx").probabilities(digits.images[:1].permute(0, 2, 3, 1).numpy()).argmax()
-    assert done.stdout == f"{answer}\n"
+    assert done.stdout == f"{answer}\n" * 2
 
 
 def test_other_data_are_told_and_cost_no_file(
