@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import importlib
 import importlib.metadata
+import inspect
 import logging
 import pkgutil
 from collections.abc import Callable, Iterator, Mapping
@@ -13,7 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
-from pydantic import GetCoreSchemaHandler, GetJsonSchemaHandler
+from pydantic import BaseModel, GetCoreSchemaHandler, GetJsonSchemaHandler
 from pydantic_core import CoreSchema, core_schema
 
 from nasdistill.component import Component as Component
@@ -107,7 +108,7 @@ class Registry(Generic[C]):
         """Class decorator that adds a component under `name`.
 
         Raises:
-            UserError: the name is taken, or the class is not of this kind.
+            UserError: the name is taken, or the class is not of this kind or has a method that takes other arguments.
         """
 
         def add(component: type[C]) -> type[C]:
@@ -129,6 +130,8 @@ class Registry(Generic[C]):
                 f"the {self.singular} name {name!r} is taken by {_path(taken) if taken else self.package}; "
                 f"register {_path(component)} under another name"
             )
+        if not self._is_builtin(component):
+            _refuse_other_arguments(component, self.base)
         component.registered_kind = self.kind
         component.registered_name = name
         self._components[name] = component
@@ -342,6 +345,29 @@ def left_out(plugin: str, why: str) -> str:
         log.warning("the plugin %s is left out: %s", plugin, why)
     plugins.broken[plugin] = why
     return why
+
+
+def _refuse_other_arguments(component: type[Component], base: type[Component]) -> None:
+    """Refuse a plug-in with a method that cannot be called as its base's is: it would end a training half-way."""
+    for name in sorted(set(dir(base)) - set(dir(BaseModel))):
+        ours, theirs = (inspect.getattr_static(each, name) for each in (base, component))
+        if ours is theirs or not (inspect.isfunction(ours) and inspect.isfunction(theirs)):
+            continue
+        wanted, given = inspect.signature(ours), inspect.signature(theirs)
+        named = {each.name for each in wanted.parameters.values() if each.kind is each.KEYWORD_ONLY}
+        try:
+            given.bind(*(wanted.parameters.keys() - named), **dict.fromkeys(named))
+        except TypeError:
+            raise UserError(
+                f"line {theirs.__code__.co_firstlineno}: {component.__name__}.{name}{_arguments(given)} is called as "
+                f"{base.__name__}.{name}{_arguments(wanted)} is"
+            ) from None
+
+
+def _arguments(signature: inspect.Signature) -> str:
+    empty = inspect.Signature.empty
+    plain = [each.replace(annotation=empty) for each in signature.parameters.values()]
+    return str(signature.replace(parameters=plain, return_annotation=empty))
 
 
 def _path(component: type[Component]) -> str:

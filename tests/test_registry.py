@@ -27,6 +27,8 @@ HERE = Path(__file__).parent
 class Widget(Component):
     """Base of the test's own kind."""
 
+    def turn(self, by: float, *, slowly: bool = False) -> None: ...
+
 
 @pytest.fixture(autouse=True)
 def _nothing_stays_known(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
@@ -201,6 +203,10 @@ def test_a_plugin_file_is_loaded_and_recorded_with_its_hash(widgets: Registry[Wi
         ("raise SystemExit(3)\n", "SystemExit: 3"),
         ("def broken(:\n", "SyntaxError"),
         ("1 / 0\n", "ZeroDivisionError: division by zero"),
+        (
+            "    def turn(self, by): ...\n",
+            "UserError: line 8: Pulley.turn(self, by) is called as Widget.turn(self, by, *, slowly=False) is",
+        ),
     ],
 )
 def test_a_broken_plugin_is_named_and_leaves_nothing_behind(
