@@ -119,7 +119,8 @@ def run(recipe: Recipe | Sweep, out: Path, command: str, listen: StageListener |
                 remove_leftovers(folder)
         text, ledger, other = sweep.recipe.text(), check_run(sweep, out), recipe_of(out)
         if other not in (None, sweep.recipe.settings.name):
-            log.warning("%s was the run of %r; what that made stays until `nasdistill clean` removes it", out, other)
+            stays = "%s was the run of %r: its page and results are replaced, all else stays until `nasdistill clean`"
+            log.warning(stays, out, other)
         ledger.write(RECIPE, text)
         rows: list[Row] = []
         left_out: list[LeftOut] = []

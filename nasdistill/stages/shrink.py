@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator
 from dataclasses import replace
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
@@ -23,6 +24,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from nasdistill.models.base import NetworkSpec
+
+log = logging.getLogger(__name__)
 
 SHRINKING = "shrinking.json"
 
@@ -128,8 +131,8 @@ class Shrink(ShrinkOptions, Stage):
         )
         self._check(spec, shrunk.spec, "without all channels that can leave")
         if self.budget is None and (share := self._usage(spec)(shrunk.spec)) < 1 - UNUSED:
-            problem = f"the network comes no closer than {share * self.ratio:.3f}, as single channels weigh too much"
-            raise SpecError(problem, ("ratio",))
+            smaller = "the network is %.3f of its size: single channels weigh too much for it to come closer to %g"
+            log.warning(smaller, share * self.ratio, self.ratio)
         found = engine.place(shrunk.network)
         validation = evaluate(found, evaluation_batches(data.validation, data, engine), engine)
         logits, truth = logits_of(found, evaluation_batches(data.test, data, engine), engine)

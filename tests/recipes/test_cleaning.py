@@ -70,7 +70,7 @@ def test_what_other_values_left_goes_and_what_the_page_shows_stays(tmp_path: Pat
 
 def test_a_run_into_another_recipes_folder_says_so(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     out = tmp_path / "out"
-    words = f"{out} was the run of 'first'; what that made stays until `nasdistill clean` removes it"
+    words = f"{out} was the run of 'first': its page and results are replaced, all else stays until `nasdistill clean`"
     for name, told in (("first", []), ("first", []), ("second", [words])):
         caplog.clear()
         ran(out, f"name={name}")
