@@ -57,7 +57,7 @@ SHARED = (
     optional(
         "assignments",
         list[str],
-        "any option by its path, e.g. optimizer.lr=0.05; may be repeated",
+        "any option by its path, e.g. optimizer.lr=0.05 or data.limit=100; may be repeated",
         "--set",
         metavar="<key=value>",
     ),

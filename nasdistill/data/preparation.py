@@ -102,7 +102,10 @@ def split_off(images: Images, fraction: float, seed: int, classes: tuple[str, ..
     per_class = images.labels.bincount(minlength=len(classes)).tolist() if labelled else [len(images)]
     for name, count in zip(classes if labelled else ("unlabelled",), per_class, strict=True):
         if count < 2:
-            raise UserError(f"the class {name!r} has {count} training image(s); a split needs at least 2 of each class")
+            raise UserError(
+                f"the class {name!r} has {count} training image(s) left, of which one is to be split off: each class "
+                "needs one to train on, one that validates and, unless test images are given, one that tests"
+            )
     count = max(1, round(fraction * len(images)))
     if count > len(images) - len(per_class):
         raise UserError(

@@ -175,7 +175,7 @@ def recipe_of_stage(
     Args:
         uses: the kind of stage.
         options: of the stage, as plain data.
-        overrides: below the stage's options, e.g. `optimizer.lr=0.1`.
+        overrides: of the stage's options, e.g. `optimizer.lr=0.1`, or of the data set's, e.g. `data.limit=100`.
         settings: of the recipe: `data`, `engine`, `seed`, `seeds`, ...; those that are None are left out.
     """
     given = {key: value for key, value in settings.items() if value is not None}
@@ -187,7 +187,8 @@ def recipe_of_stage(
     for plugin in plugins:
         load_plugin(plugin)
     for text in overrides:
-        override(source, f"stages.{name}.{text}", f"--set {text!r}")
+        of_data = text.startswith("data.") and "data" not in kind.model_fields
+        override(source, text if of_data else f"stages.{name}.{text}", f"--set {text!r}")
     return check(source)
 
 

@@ -146,8 +146,9 @@ def test_the_text_written_down_is_the_recipe_that_ran(recipe_file: Path, tmp_pat
 
 
 def test_a_command_is_a_recipe_with_one_stage(recipe_file: Path) -> None:
-    recipe = recipe_of_stage("toy-walk", {"steps": 3}, overrides=["steps=5"], data="toy-data", seed=2)
+    recipe = recipe_of_stage("toy-walk", {"steps": 3}, overrides=["steps=5", "data.salt=b"], data="toy-data", seed=2)
     assert list(recipe.stages) == ["toy-walk"]
+    assert recipe.settings.data.salt == "b"
     assert recipe.stages["toy-walk"].model_dump() == {"steps": 5}
     assert recipe.seeds == (2,)
 
