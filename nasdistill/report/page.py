@@ -99,13 +99,18 @@ def _templates() -> Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters |= {"inline": _inline, "breakable": _breakable}
+    environment.filters |= {"inline": _inline, "breakable": _breakable, "with_code": _with_code}
     return environment
 
 
 def _inline(svg: str) -> Markup:
     """A picture of ours within the page, where an SVG element needs no namespace."""
     return Markup(re.sub(r' xmlns(:xlink)?="[^"]*"', "", svg, count=2))  # noqa: S704  (plots and cells escape every name)
+
+
+def _with_code(sentence: str) -> Markup:
+    """A sentence whose words in backticks are to be typed."""
+    return Markup(re.sub("`([^`]*)`", r"<code>\1</code>", escape(sentence)))  # noqa: S704  (what is not ours is escaped)
 
 
 def _breakable(text: str) -> Markup:

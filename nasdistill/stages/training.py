@@ -147,7 +147,7 @@ def batches_to_train_on(
 def advice_on_evaluations(settings: LoopSettings, learned: int, scored: int) -> str | None:
     """What to say beforehand of evaluations that take much of a training's time; None of others.
 
-    They take about s / 3 / (s / 3 + k n) of it, for s images scored every k epochs of n images.
+    They take about s / 3 / (s / 3 + k n) of it, for s images scored every k epochs of n images. Two are left at least.
 
     Args:
         learned: images of an epoch.
@@ -157,7 +157,7 @@ def advice_on_evaluations(settings: LoopSettings, learned: int, scored: int) -> 
     def share(every: int) -> float:
         return FORWARD * scored / (FORWARD * scored + every * learned)
 
-    seldom = min(settings.epochs, math.ceil(FORWARD * scored * (1 / SMALL - 1) / learned))
+    seldom = min(settings.epochs // 2, math.ceil(FORWARD * scored * (1 / SMALL - 1) / learned))
     if share(settings.evaluate_every) <= LARGE or seldom <= settings.evaluate_every:
         return None
     return (

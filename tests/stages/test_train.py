@@ -82,8 +82,8 @@ def test_evaluations_that_will_take_much_of_the_time_are_told_beforehand() -> No
     assert told is not None
     assert "3000 images each, take about 50% of" in told
     assert "`evaluate_every: 9` about 10%" in told
-    assert "`evaluate_every: 4` about 20%" in (advice(epochs=4) or "")
-    assert advice(epochs=1) is None
+    assert "`evaluate_every: 2` about 33%" in (advice(epochs=4) or "")
+    assert advice(epochs=3) is None, "two evaluations are left at least"
     assert advice(epochs=20, evaluate_every=3) is None
 
 
