@@ -62,8 +62,9 @@ class ClassFolders:
             kinds = Counter(path.suffix.lower() or "without suffix" for path in self.unread).most_common()
             counted = some([f"{number} {kind}" for kind, number in kinds])
             kind = self.wanted.partition(" ")[0]
+            files = "1 file" if len(self.unread) == 1 else f"{whole(len(self.unread))} files"
             yield (
-                f"not read, as they are no {kind}s that can be decoded here: {whole(len(self.unread))} files in "
+                f"not read, as they are no {kind}s that can be decoded here: {files} in "
                 f"{self.root} ({counted}), the first is {self._name(self.unread[0])}"
             )
         if self.aside:

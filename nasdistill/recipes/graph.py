@@ -107,7 +107,8 @@ def _check_reference(
         wrong = f"{value!r} is a model, not yet a network: train it in a stage of its own"
         raise problem(name, SpecError(wrong, path))
     if Path(value).exists():
-        raise problem(name, SpecError(f"{value!r} is no artifact: it holds no {MANIFEST}", path))
+        why = "it is a file, not a folder" if Path(value).is_file() else f"it holds no {MANIFEST}"
+        raise problem(name, SpecError(f"{value!r} is no artifact: {why}", path))
     what = "stage, artifact folder or model" if reference.or_model else "stage or artifact folder"
     known = [*stages, *(registry("models").names() if reference.or_model else []), *_artifacts_beside(str(value))]
     others = [other for other in known if other != name]
