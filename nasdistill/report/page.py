@@ -110,7 +110,7 @@ def _inline(svg: str) -> Markup:
 
 def _with_code(sentence: str) -> Markup:
     """A sentence whose words in backticks are to be typed."""
-    return Markup(re.sub("`([^`]*)`", r"<code>\1</code>", escape(sentence)))  # noqa: S704  (what is not ours is escaped)
+    return Markup(re.sub("`([^`]*)`", r"<code>\1</code>", str(escape(sentence))))  # noqa: S704  (what is not ours is escaped)
 
 
 def _breakable(text: str) -> Markup:

@@ -214,11 +214,16 @@ def shipped(stages: Sequence[StageSummary]) -> StageSummary | None:
 def comparable_pairs(stages: Sequence[StageSummary]) -> list[tuple[StageSummary, StageSummary, Difference]]:
     """Every two stages that trained networks of one size: the later one, the earlier one, the difference.
 
+    An export is beside what it was made of in the table of exported files.
+
     Where these are more than a page can show, as in a sweep of many values, each with the first two of its size alone.
     """
     beside: dict[str, list[tuple[StageSummary, StageSummary]]] = defaultdict(list)
     pairs = combinations([stage for stage in stages if stage.accuracies()], 2)
-    alike = [(later, earlier) for earlier, later in pairs if later.same_size(earlier)]
+    alike = [
+        (later, earlier) for earlier, later in pairs if later.same_size(earlier)
+        if not (later.form and later.reads(earlier))
+    ]  # fmt: skip
     for pair in alike:
         beside[pair[0].stage].append(pair)
     shown = alike if len(alike) <= MOST_PAIRS else [pair for found in beside.values() for pair in found[:2]]

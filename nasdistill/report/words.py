@@ -79,7 +79,7 @@ def _accuracy_parts(stage: StageSummary, earlier: Sequence[StageSummary]) -> lis
     text = with_weights(f"{spread(stage.accuracy())} %", stage.counts)
     weights = stage.numbers("bytes")
     if weights is not None:
-        text += f" with {size(weights.mean)} of weights"
+        text += f" with {size(weights.mean)} " + (f"as {stage.form}" if stage.form else "of weights")
     alike = [other for other in trained if stage.same_size(other)]
     compared = []
     for number, other in enumerate(alike):
