@@ -158,8 +158,13 @@ class News:
             if trial.state in FINISHED and trial.number not in told:
                 told.add(trial.number)
                 best = best_of(trials, self.run.settings.higher_is_better)
-                score = "no score" if trial.score is None else f"{trial.score:.4g}"
-                log.info("trial %d %s: %s at %s", trial.number, trial.state, score, in_words(trial.values))
+                unit = " %" if self.run.settings.metric == "validation.score" else ""
+                score = "no score" if trial.score is None else f"{trial.score:.4g}{unit}"
+                values = {
+                    key: float(f"{value:.4g}") if isinstance(value, float) else value
+                    for key, value in trial.values.items()
+                }
+                log.info("trial %d %s: %s at %s", trial.number, trial.state, score, in_words(values))
                 if trial.problem:
                     log.warning("trial %d: %s", trial.number, trial.problem)
                 if trial.score is not None:
