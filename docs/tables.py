@@ -130,10 +130,10 @@ def _paired(rows: str, key: str, stage: str, names: Mapping[str, str]) -> str:
             "stage": line["stage"],
             "seed": int(line["seed"]),
             "point": {name: value for name, value in line.items() if name.startswith("stages.") and value},
-            "accuracy": {"selected": float(line["selected"])},
+            "accuracy": {kind: float(line[kind]) for kind in ACCURACIES if line[kind]},
         }
         for line in _lines(rows)
-        if line["selected"]
+        if line["last"]
     ]
     lines = [
         ("all" if rest == ALL else _named(rest, names), f"{_named(value, names)} over {_named(other, names)}",
