@@ -23,7 +23,7 @@ from rich.table import Table
 from nasdistill.report.points import in_words, value_in_words
 from nasdistill.report.results import load_run
 from nasdistill.report.rows import write_rows
-from nasdistill.report.summaries import Difference, paired_difference
+from nasdistill.report.summaries import COUNTING, Difference, paired_difference
 from nasdistill.report.words import interval
 
 Rows = list[dict[str, Any]]
@@ -43,7 +43,8 @@ def differences(rows: Rows, stage: str, key: str) -> Iterator[tuple[str, str, st
     for row in rows:
         if row["stage"] == stage and key in row["point"]:
             rest = in_words({name: value for name, value in row["point"].items() if name != key})
-            found[rest][value_in_words(row["point"][key])][row["seed"]] = row["accuracy"].get("selected", row["accuracy"]["last"])
+            counting = next(row["accuracy"][kind] for kind in COUNTING if kind in row["accuracy"])
+            found[rest][value_in_words(row["point"][key])][row["seed"]] = counting
     values = list(dict.fromkeys(value for by_value in found.values() for value in by_value))
     for value, other in combinations(values, 2):
         both = [(rest, by[value], by[other]) for rest, by in found.items() if value in by and other in by]

@@ -133,7 +133,7 @@ def _paired(rows: str, key: str, stage: str, names: Mapping[str, str]) -> str:
             "accuracy": {kind: float(line[kind]) for kind in ACCURACIES if line[kind]},
         }
         for line in _lines(rows)
-        if line["last"]
+        if any(line[kind] for kind in ACCURACIES)
     ]
     lines = [
         ("all" if rest == ALL else _named(rest, names), f"{_named(value, names)} over {_named(other, names)}",
