@@ -129,7 +129,8 @@ def scale_along(axes: Axes, values: Sequence[float]) -> None:
     if low <= 0:
         return
     axes.set_xscale("log")
-    axes.set_xlim(low / 1.4, high * 1.4)
+    margin = min(1.4, max(1.002, (high / low) ** 0.25))  # values of about one size fill the picture too
+    axes.set_xlim(low / margin, high * margin)
     ticks = sorted({low, high} | ({(low * high) ** 0.5} if high > 3 * low else set()))
     axes.set_xticks(ticks, [f"{tick:,.0f}" if tick >= 100 else f"{tick:.3g}" for tick in ticks])
     axes.set_xticks([], minor=True)

@@ -125,7 +125,7 @@ def curves(experiment: Trials) -> str:
             width = 2.6 if trial.number == experiment.best else 1.0
             axes.plot(steps, trial.intermediate, color=colours[trial.number], linewidth=width)
             _point(axes, steps[-1], trial.intermediate[-1], trial, experiment, colours)
-        scale_upright(axes, [score for trial in trials for score in trial.intermediate])
+        _scale_scores(axes, experiment, [score for trial in trials for score in trial.intermediate])
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         axes.set_xlabel("intermediate result")
         axes.set_ylabel("score")
@@ -175,10 +175,16 @@ def _score_points(axes: Axes, experiment: Trials, trials: Sequence[Trial], xs: S
             axes.scatter(x, 0.03, 30, color=SERIES[6], marker="x", transform=axes.get_xaxis_transform(), clip_on=False)
         else:
             _point(axes, x, trial.score, trial, experiment, colours)
-    scale_upright(axes, [trial.score for trial in trials if trial.score is not None] or [0.0])
+    _scale_scores(axes, experiment, [trial.score for trial in trials if trial.score is not None] or [0.0])
     axes.margins(y=0.12)
     axes.set_ylabel("score")
     _legend_of_states(axes, trials)
+
+
+def _scale_scores(axes: Axes, experiment: Trials, scores: Sequence[float]) -> None:
+    """Percentages stay on a line, on which the good ones lie apart."""
+    if not experiment.metric.endswith("%"):
+        scale_upright(axes, scores)
 
 
 def _point(axes: Axes, x: float, y: float, trial: Trial, experiment: Trials, colours: dict[int, str]) -> None:
