@@ -124,13 +124,13 @@ def _network_to_take(run: Path) -> Path:
 def _answers(classifier: Classifier, files: Sequence[Path], top: int) -> list[Answer]:
     import numpy as np
 
-    from nasdistill.data.decoding import Broken, read_pixels
+    from nasdistill.data.decoding import Broken
 
     answers = [Answer(file) for file in files]
     pixels: list[npt.NDArray[np.uint8]] = []
     for answer in answers:
         try:
-            pixels.append(read_pixels(answer.file, classifier.shape, classifier.resize))
+            pixels.append(classifier.pixels(answer.file))
         except Broken as error:
             answer.broken = str(error)
     read = [answer for answer in answers if not answer.broken]

@@ -121,10 +121,15 @@ def read_header(path: Path) -> Header:
         return Header(_is_grey(image), height, width)
 
 
-def read_pixels(path: Path, shape: Shape, resize: Resize = "squash") -> npt.NDArray[np.uint8]:
+def read_pixels(
+    path: Path, shape: Shape, resize: Resize = "squash", first_size: tuple[int, int] | None = None
+) -> npt.NDArray[np.uint8]:
     """The pixels of a file: [H, W, C], upright, converted to grey or colour, resized with antialiasing.
 
     Transparency is dropped, of an animation the first picture is taken, and 16 bit grey is cut to its upper 8.
+
+    Args:
+        first_size: height and width that it is brought to before, by `resize`; then those of `shape` by squashing it.
 
     Raises:
         Broken: the file is no image, damaged, or larger than Pillow's guard against decompression bombs allows.
@@ -135,6 +140,9 @@ def read_pixels(path: Path, shape: Shape, resize: Resize = "squash") -> npt.NDAr
         if (orientation := _orientation(image)) in UPRIGHT:
             upright = upright.transpose(UPRIGHT[orientation])
         upright = upright.convert("L" if channels == 1 else "RGB")
+        if first_size is not None:
+            upright = RESIZES[resize](upright, (first_size[1], first_size[0]), Image.Resampling.BILINEAR)
+            resize = "squash"
         if upright.size != (width, height):
             upright = RESIZES[resize](upright, (width, height), Image.Resampling.BILINEAR)
         return np.array(upright, dtype=np.uint8).reshape(height, width, channels)

@@ -125,6 +125,9 @@ class NetworkSpec(BaseModel):
     normalisation: Normalisation | None = Field(None, description="what images must be normalised with")
     vocabulary: tuple[str, ...] | None = Field(None, description="the tokens of texts, by their numbers")
     resize: Resize = Field("squash", description="how images of another side ratio come to their size")
+    first_size: tuple[Side, Side] | None = Field(
+        None, description="height and width that pictures are brought to before those of `shape`, as in training"
+    )
 
     @model_serializer(mode="wrap")
     def _without_what_is_rare(self, serialise: SerializerFunctionWrapHandler) -> dict[str, Any]:
@@ -133,6 +136,8 @@ class NetworkSpec(BaseModel):
             del plain["vocabulary"]
         if self.resize == "squash":
             del plain["resize"]
+        if self.first_size is None:
+            del plain["first_size"]
         return plain
 
     @property
@@ -140,6 +145,12 @@ class NetworkSpec(BaseModel):
         """Channels, height and width of the images as the network computes with them, see `Model.reads`."""
         found: Shape = self.model.reads(self.shape)
         return found
+
+    def as_read(self) -> NetworkSpec:
+        """Of the network for images of the size that it computes with, which no longer resizes them itself."""
+        if self.reads == self.shape:
+            return self
+        return self.model_copy(update={"shape": self.reads, "first_size": self.shape[1:]})
 
     @property
     def tokens(self) -> int:

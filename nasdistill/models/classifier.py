@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from nasdistill.data.base import Normalisation, Resize, Shape
+from nasdistill.data.decoding import read_pixels
 from nasdistill.errors import UserError
 from nasdistill.models.onnx_files import IMAGES, PREPROCESSING, open_session
 from nasdistill.registry import build
@@ -31,12 +32,22 @@ class Classifier:
         labels: names of the classes.
         probabilities: from pixels [N, H, W, C] to [N, classes].
         resize: how photographs of another side ratio come to that height and width.
+        first_size: height and width that they come to before, as the training images did.
     """
 
     shape: Shape
     labels: Sequence[str]
     probabilities: Callable[[Pixels], Floats]
     resize: Resize = "squash"
+    first_size: tuple[int, int] | None = None
+
+    def pixels(self, path: Path) -> Pixels:
+        """Of a picture in a file as the network reads them, [H, W, C].
+
+        Raises:
+            Broken: see `read_pixels`.
+        """
+        return read_pixels(path, self.shape, self.resize, self.first_size)
 
 
 def from_onnx(path: Path) -> Classifier:
@@ -48,7 +59,11 @@ def from_onnx(path: Path) -> Classifier:
     session = open_session(path)
     metadata = session.get_modelmeta().custom_metadata_map
     try:
-        told = {name: json.loads(metadata[name]) for name in (*TOLD, "vocabulary", "resize") if name in metadata}
+        told = {
+            name: json.loads(metadata[name])
+            for name in (*TOLD, "vocabulary", "resize", "first_size")
+            if name in metadata
+        }
     except ValueError as error:
         raise UserError(f"{path} was not exported by nasdistill: its metadata are no JSON ({error})") from None
     if lacking := [name for name in TOLD if name not in told]:
@@ -64,7 +79,7 @@ def from_onnx(path: Path) -> Classifier:
     else:
         normalisation = told["normalisation"] and build(Normalisation, told["normalisation"])
         classifier = _of_logits(path, shape, labels, normalisation, "vocabulary" in told, run)
-    return replace(classifier, resize=told.get("resize", "squash"))
+    return replace(classifier, resize=told.get("resize", "squash"), first_size=told.get("first_size"))
 
 
 def from_artifact(folder: Path) -> Classifier:
@@ -85,8 +100,9 @@ def from_artifact(folder: Path) -> Classifier:
         return found
 
     labels = spec.labels or range(spec.classes)
-    classifier = _of_logits(folder, spec.reads, labels, spec.normalisation, spec.tokens > 0, logits)
-    return replace(classifier, resize=spec.resize)
+    read = spec.as_read()
+    classifier = _of_logits(folder, read.shape, labels, spec.normalisation, spec.tokens > 0, logits)
+    return replace(classifier, resize=read.resize, first_size=read.first_size)
 
 
 def _of_logits(

@@ -18,6 +18,7 @@ FILL_IN = "(to be filled in)"
 # How the pixels of a photograph become what an ONNX file reads; the rest of the program is the same.
 _NORMALISED = "((pixels / 255 - {mean}) / {std}).astype(numpy.float32).transpose(2, 0, 1)[None]"
 _RESIZES = {"squash": "PIL.Image.Image.resize", "crop": "PIL.ImageOps.fit", "pad": "PIL.ImageOps.pad"}
+_RESIZED = "photo = {resize}(photo, ({width}, {height}), PIL.Image.Resampling.BILINEAR)"
 _PROGRAM = """\
 import json, numpy, onnxruntime, PIL.Image, PIL.ImageOps
 session = onnxruntime.InferenceSession("{file}")
@@ -25,7 +26,7 @@ photo = PIL.ImageOps.exif_transpose(PIL.Image.open("photo.jpg"))
 if photo.mode.startswith("I"):  # grey of 16 bits, of which the upper 8 are read
     photo = PIL.Image.fromarray((numpy.array(photo) >> 8).astype(numpy.uint8))
 photo = photo.convert("{mode}")
-photo = {resize}(photo, ({width}, {height}), PIL.Image.Resampling.BILINEAR)
+{resized}
 pixels = numpy.array(photo).reshape({height}, {width}, {channels})
 answer = session.run(None, {{"images": {images}}})[0].argmax()
 print(json.loads(session.get_modelmeta().custom_metadata_map["labels"])[answer])
@@ -138,8 +139,11 @@ def _usage(facts: Facts) -> Iterator[str]:
     file, (channels, height, width) = readable[0]["file"], spec.shape
     images = "pixels[None]" if readable[0]["preprocessing"] else _NORMALISED.format(**spec.normalisation.model_dump())
     mode = "L" if channels == 1 else "RGB"
+    steps = [(_RESIZES[spec.resize], spec.first_size or (height, width))]
+    steps += [(_RESIZES["squash"], (height, width))] if spec.first_size else []
+    resized = "\n".join(_RESIZED.format(resize=resize, height=high, width=wide) for resize, (high, wide) in steps)
     sizes = {"height": height, "width": width, "channels": channels}
-    program = _PROGRAM.format(file=file, mode=mode, resize=_RESIZES[spec.resize], images=images, **sizes)
+    program = _PROGRAM.format(file=file, mode=mode, resized=resized, images=images, **sizes)
     yield f"With nasdistill: `nasdistill predict {file} photo.jpg`. Without it:"
     yield f"```python\n{program}```"
 

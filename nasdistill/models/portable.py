@@ -53,11 +53,13 @@ def metadata(spec: NetworkSpec) -> dict[str, str]:
     `input_shape` is channels, height, width; `normalisation` holds the mean and std per channel that pixels in [0, 1]
     are normalised with before the network reads them; `vocabulary` the tokens of texts, by their numbers, which these
     networks read as floats; `labels` are the classes' names, in the order of the logits; `resize` how a photograph of
-    another side ratio comes to the size: `squash`, `crop` or `pad`.
+    another side ratio comes to the size: `squash`, `crop` or `pad`; `first_size` the height and width that it comes to
+    before, where the training images had others than the network reads.
     """
     content = spec.model_dump(mode="json")
     values = {
         **({"vocabulary": content["vocabulary"]} if spec.vocabulary else {}),
+        **({"first_size": spec.first_size} if spec.first_size else {}),
         "labels": content["labels"],
         "normalisation": content["normalisation"],
         "input_shape": content["shape"],

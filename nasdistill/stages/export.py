@@ -77,7 +77,7 @@ class Export(Stage):
         data = self._data(spec, context)
         sizes = described(network, spec.reads)
         examination = Examination(data, network, context.engine) if data and self.evaluate else None
-        spec = spec.model_copy(update={"shape": spec.reads})
+        spec = spec.as_read()
         exports: dict[str, dict[str, Any]] = {}
         latencies: dict[str, float | None] = {}
         of_first: dict[str, Any] = {}

@@ -9,17 +9,18 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
-from PIL import Image
+from PIL import Image, ImageOps
 
 from nasdistill.api import load_data, train
 from nasdistill.artifacts import Artifact, publish
-from nasdistill.data.base import DATASETS
+from nasdistill.data.base import DATASETS, Normalisation
 from nasdistill.data.loaders import scale_and_shift
 from nasdistill.errors import SpecError
-from nasdistill.models.base import load_network, save_network
-from nasdistill.models.classifier import from_onnx
+from nasdistill.models.base import MODELS, NetworkSpec, load_network, save_network
+from nasdistill.models.classifier import from_artifact, from_onnx
 from nasdistill.stages.base import STAGES, Context
 from nasdistill.training.engine import EngineSettings
 from nasdistill.training.records import Records
@@ -128,6 +129,31 @@ def test_the_program_on_the_card_runs(network: Artifact, tmp_path: Path, preproc
     done = subprocess.run([sys.executable, "-c", both], cwd=folder, capture_output=True, text=True, check=True)
     answer = from_onnx(folder / "network.onnx").probabilities(digits.images[:1].permute(0, 2, 3, 1).numpy()).argmax()
     assert done.stdout == f"{answer}\n" * 2
+
+
+def test_pictures_come_to_a_network_as_its_training_images_did(tmp_path: Path) -> None:
+    """To the data set's size first where the network resizes: straight to its own they would be sharper than these."""
+    half = Normalisation(mean=(0.5,), std=(0.5,))
+    model = MODELS.parse("mlp-16@12")
+    spec = NetworkSpec(model=model, shape=(1, 8, 8), classes=2, labels=("a", "b"), normalisation=half, resize="crop")
+    save_network(tmp_path / "prepared", spec, spec.build())
+    artifact = publish_network(tmp_path / "prepared", tmp_path / "network")
+    exported(artifact, tmp_path / "payload", "none")
+    photo = Image.effect_noise((40, 30), 80)
+    photo.save(tmp_path / "payload/photo.png")
+    bilinear = Image.Resampling.BILINEAR
+    expected = np.array(ImageOps.fit(photo, (8, 8), bilinear).resize((12, 12), bilinear))
+    classifiers = from_artifact(artifact.folder), from_onnx(tmp_path / "payload/network.onnx")
+    for classifier in classifiers:
+        assert np.array_equal(classifier.pixels(tmp_path / "payload/photo.png")[..., 0], expected)
+    one, other = (classifier.probabilities(expected[None, ..., None]) for classifier in classifiers)
+    assert one == pytest.approx(other, abs=1e-5)
+    _before, program, _after = re.split("```(?:python)?\n", (tmp_path / "payload/model-card.md").read_text())
+    done = subprocess.run(
+        [sys.executable, "-c", program.replace("photo.jpg", "photo.png") + "print(pixels[..., 0].tolist())"],
+        cwd=tmp_path / "payload", capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    assert done.stdout.splitlines()[1] == str(expected.tolist())
 
 
 def test_other_data_are_told_and_cost_no_file(
