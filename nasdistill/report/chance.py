@@ -37,8 +37,9 @@ def chance_of(scores: Sequence[Sequence[float]]) -> float | None:
         for row, of_trial in zip(scores, of_trials, strict=True)
         for score, of_seed in zip(row, of_seeds, strict=True)
     ) / (seeds - 1)
-    if within == 0:
-        return None if between == 0 else 0.0
+    rounding = trials * seeds * (1e-12 * max(abs(score) for row in scores for score in row)) ** 2
+    if within <= rounding:
+        return None if between <= rounding else 0.0
     from scipy.special import fdtrc  # scipy.stats takes a second to import
 
     return float(fdtrc(trials - 1, (trials - 1) * (seeds - 1), between / within))

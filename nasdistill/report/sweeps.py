@@ -92,8 +92,11 @@ def final_stage(found: Sequence[Line]) -> str | None:
 
 def to_take(record: RunRecord) -> StageSummary | None:
     """The stage whose network is to be taken: of a sweep at the point that validation prefers; None where none is."""
-    best = next((line.summary for line in lines(record) if line.best), None) if record.sweep else None
-    return best or shipped(by_stage(record.rows))
+    found = lines(record) if record.sweep else []
+    last = final_stage(found)
+    if sum(line.stage == last for line in found) > 1:
+        return next((line.summary for line in found if line.best), None)
+    return shipped(by_stage(record.rows))
 
 
 def published(record: RunRecord, stage: str, point: Mapping[str, Any]) -> float | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import Field
@@ -85,7 +86,10 @@ class GrowTeacher(GrowOptions, Stage):
         spec, network = network_for_data("student", self.student, inputs, context, classes=self.classes)
         spec = _check(self.method, spec)
         self._check_warm(spec)
-        images = measured_images(context.data, context, self.images, self.batch_size)
+        data = context.data
+        if spec.normalisation is not None:
+            data = replace(data, normalisation=spec.normalisation)
+        images = measured_images(data, context, self.images, self.batch_size)
         student = Student(spec, network, images, context.engine, context.seed, context.checkpoints(), context.records)
         grown = self.method.grow(student)
         if self.warm:

@@ -31,8 +31,9 @@ def test_what_seeds_share_is_taken_out_first() -> None:
 
 @pytest.mark.parametrize(
     ("scores", "expected"),
-    [([[1.0, 2.0]], None), ([[1.0], [2.0]], None), ([[1.0, 2.0], [1.0, 2.0]], None), ([[1.0, 2.0], [2.0, 3.0]], 0.0)],
-)
+    [([[1.0, 2.0]], None), ([[1.0], [2.0]], None), ([[1.0, 2.0], [1.0, 2.0]], None), ([[1.0, 2.0], [2.0, 3.0]], 0.0),
+     ([[84.72222222222223] * 2] * 7, None), ([[85.27777777777777, 94.44444444444444, 94.16666666666667]] * 12, None)],
+)  # fmt: skip
 def test_a_single_trial_or_seed_tells_nothing(scores: Sequence[Sequence[float]], expected: float | None) -> None:
     assert chance_of(scores) == expected
 

@@ -148,6 +148,7 @@ def test_nothing_is_marked_where_points_differ_in_their_data(record: RunRecord) 
     )
     other = replace(record, rows=renamed, sweep={"data.limit": GRID[MODEL], LOSS: GRID[LOSS]})
     assert not any(line.best for line in sweeps.lines(other))
+    assert sweeps.to_take(other) is None, "nor is one taken by scores on other images"
 
 
 def test_two_keys_make_a_grid(record: RunRecord) -> None:

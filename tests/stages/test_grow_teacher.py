@@ -11,7 +11,7 @@ import torch
 
 from nasdistill.artifacts import Artifact, publish
 from nasdistill.component import Facts
-from nasdistill.data.base import Data
+from nasdistill.data.base import Data, Normalisation
 from nasdistill.data.preparation import load
 from nasdistill.errors import SpecError, UserError
 from nasdistill.growth.methods import GROWTH_METHODS, Grown
@@ -23,6 +23,7 @@ from nasdistill.stages import STAGES, Context, Outcome
 from nasdistill.storage import read_json
 from nasdistill.training.engine import EngineSettings
 from nasdistill.training.records import Records
+from tests.stages.parts import network_artifact
 
 STUDENT = {"name": "darts", "genotype": "DARTS_V2", "channels": 4, "cells": 3}
 
@@ -50,6 +51,15 @@ def grow(folder: Path, data: Data, artifact: Artifact | None = None, seed: int =
     outcome = stage.run({} if artifact is None else {"student": artifact}, place)
     place.records.close()
     return outcome
+
+
+def test_a_trained_student_is_measured_on_images_as_it_was_trained_on(tmp_path: Path, data: Data) -> None:
+    student = network_artifact(tmp_path / "student", data, STUDENT)
+    other = dataclasses.replace(data, normalisation=Normalisation(mean=(0.0,), std=(0.01,)))
+    for name, images in (("own", data), ("other", other)):
+        grow(tmp_path / name, images, student, student="given")
+    one, two = (read_json(tmp_path / name / "growth.json") for name in ("own", "other"))
+    assert one == two
 
 
 def test_an_architecture_of_twice_the_size_and_how_it_came_about(tmp_path: Path, data: Data) -> None:
