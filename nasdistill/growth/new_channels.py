@@ -49,7 +49,7 @@ def widened(student: Student, spec: NetworkSpec, new: NewChannels, generator: to
     if new == "copies":
         return carried(deep, network, spec, noise=SYMMETRY, generator=generator)
     network, added = with_zeros(deep, network, spec)
-    if new == "gradmax":
+    if new == "gradmax" and added:
         maximise_gradients(network, added, student.batches, student.engine)
     return network
 

@@ -60,7 +60,8 @@ class GrowthRule(Stepwise):
     noise: float = Field(
         1e-3,
         ge=0,
-        description="noise on copied weights, as a fraction of the weight's standard deviation",
+        description="noise on copied weights while widths are found, as a fraction of the weight's standard deviation; "
+        "what `warm` hands over has 0.001 of it in any case",
     )
 
     def reason_to_refuse(self, spec: NetworkSpec) -> str | None:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from typing import Annotated, Any, Literal
 
 from pydantic import Field, model_validator
 
+from nasdistill.component import Facts
 from nasdistill.errors import SpecError
 from nasdistill.registry import ComponentOf
 from nasdistill.search.strategies import Strategy
@@ -48,6 +50,12 @@ class GradientOptions(Strategy):
     def learning_rate(self, epoch: int) -> float:
         """Half a cosine from `lr` to `lr_end`, constant within an epoch."""
         return self.lr_end + (self.lr - self.lr_end) * (1 + math.cos(math.pi * epoch / self.epochs)) / 2
+
+    def without_effect(self, facts: Facts) -> Iterator[tuple[str, str]]:
+        yield from super().without_effect(facts)
+        if self.budget is None:
+            for name in self.differs("budget_weight"):
+                yield name, "there is no budget"
 
     def warms_up(self, epoch: int) -> bool:
         """Whether only the weights learn in this epoch, counted from 0."""

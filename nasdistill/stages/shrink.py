@@ -72,6 +72,9 @@ class ShrinkOptions(MatchesClasses):
 
     def without_effect(self, facts: Facts) -> Iterator[tuple[str, str]]:
         yield from super().without_effect(facts)
+        if self.widths == "alike":
+            for name in self.method.differs("per"):
+                yield f"method.{name}", "with `widths: alike` channels of different groups are not compared"
         if not self.method.measures and self.statistics == "kept":
             for name in self.differs("images", "batch_size"):
                 yield name, f"{self.method.registered_name!r} measures no importance"

@@ -218,13 +218,16 @@ def test_a_warm_teacher_begins_with_what_its_student_computes(
     assert bool(difference > 0) is (method != "depth")  # which adds blocks alone; else noise tells copies apart
 
 
-@pytest.mark.parametrize("new_channels", ["zero", "gradmax"])
+@pytest.mark.parametrize(
+    ("student", "method", "new_channels"),
+    [(STUDENT, "uniform", "zero"), (STUDENT, "uniform", "gradmax"), (DEEP, "depth", "gradmax")],
+)
 def test_new_channels_without_effect_leave_the_teacher_exactly_its_students_function(
-    tmp_path: Path, data: Data, new_channels: str
+    tmp_path: Path, data: Data, student: Any, method: str, new_channels: str
 ) -> None:
-    artifact = trained_student(tmp_path / "student")
+    artifact = trained_student(tmp_path / "student", student)
     for name in "ab":
-        grow(tmp_path / name, data, artifact, method="uniform", warm=True, new_channels=new_channels)
+        grow(tmp_path / name, data, artifact, method=method, warm=True, new_channels=new_channels)
     spec, network = load_network(artifact.folder)
     grown, again = (load_network(tmp_path / name)[1] for name in "ab")
     images = torch.randn(40, *spec.shape)
