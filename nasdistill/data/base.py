@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
@@ -113,6 +113,7 @@ class ImageFiles:
         squares: int64, [N, C], sum of their squares.
         workers: processes that decode.
         resize: how they are.
+        first_size: height and width that each comes to before, where `shape` is what it is resized to once more.
     """
 
     paths: tuple[Path, ...]
@@ -122,6 +123,7 @@ class ImageFiles:
     squares: torch.Tensor
     workers: int
     resize: Resize = "squash"
+    first_size: tuple[int, int] | None = None
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -129,8 +131,8 @@ class ImageFiles:
     def subset(self, indices: torch.Tensor) -> ImageFiles:
         """The images at `indices` (int64, [M]), in that order."""
         paths = tuple(self.paths[index] for index in indices.tolist())
-        chosen = self.labels[indices], self.shape, self.sums[indices], self.squares[indices]
-        return ImageFiles(paths, *chosen, workers=self.workers, resize=self.resize)
+        chosen = {name: getattr(self, name)[indices] for name in ("labels", "sums", "squares")}
+        return replace(self, paths=paths, **chosen)
 
 
 Images = ImageSet | ImageFiles
@@ -154,7 +156,7 @@ def joined(first: Images, second: Images) -> Images:
         return ImageSet(torch.cat([first.images, second.images]), labels)
     if isinstance(first, ImageFiles) and isinstance(second, ImageFiles):
         sums, squares = (torch.cat([getattr(each, name) for each in (first, second)]) for name in ("sums", "squares"))
-        return ImageFiles(first.paths + second.paths, labels, first.shape, sums, squares, first.workers, first.resize)
+        return replace(first, paths=first.paths + second.paths, labels=labels, sums=sums, squares=squares)
     raise TypeError("images in memory and in files have no common form")
 
 

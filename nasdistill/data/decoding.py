@@ -148,7 +148,9 @@ def read_pixels(
         return np.array(upright, dtype=np.uint8).reshape(height, width, channels)
 
 
-def decode(path: Path, shape: Shape, resize: Resize = "squash") -> torch.Tensor:
+def decode(
+    path: Path, shape: Shape, resize: Resize = "squash", first_size: tuple[int, int] | None = None
+) -> torch.Tensor:
     """What `read_pixels` gives as a tensor: uint8, [C, H, W].
 
     Raises:
@@ -156,7 +158,7 @@ def decode(path: Path, shape: Shape, resize: Resize = "squash") -> torch.Tensor:
     """
     import torch
 
-    return torch.from_numpy(read_pixels(path, shape, resize)).permute(2, 0, 1)
+    return torch.from_numpy(read_pixels(path, shape, resize, first_size)).permute(2, 0, 1)
 
 
 def _orientation(image: Image.Image) -> int:
@@ -219,7 +221,7 @@ def decode_files(paths: Sequence[Path], shape: Shape, resize: Resize, workers: i
     squares: list[torch.Tensor] = []
     broken: dict[int, str] = {}
     done = 0
-    for part, broken_in_part in _spread(functools.partial(_pixels_of, shape, resize), _parts(paths), workers):
+    for part, broken_in_part in _spread(functools.partial(_pixels_of, shape, resize, None), _parts(paths), workers):
         if pixels is not None:
             pixels[done : done + len(part)] = part
         part_sums, part_squares = pixel_sums(part)
@@ -237,7 +239,9 @@ def decoded_batches(images: ImageFiles, places: Sequence[torch.Tensor]) -> Itera
         UserError: a file that could be decoded before no longer can.
     """
     batches = [[images.paths[index] for index in indices.tolist()] for indices in places]
-    decoded = _spread(functools.partial(_pixels_of, images.shape, images.resize), batches, images.workers)
+    decoded = _spread(
+        functools.partial(_pixels_of, images.shape, images.resize, images.first_size), batches, images.workers
+    )
     for paths, (pixels, broken) in zip(batches, decoded, strict=True):
         for index, reason in broken.items():
             raise UserError(f"{paths[index]} can no longer be read: {reason}")
@@ -295,13 +299,15 @@ def _headers_of(paths: Sequence[Path]) -> list[Header | Broken]:
     return [_outcome(read_header, path) for path in paths]
 
 
-def _pixels_of(shape: Shape, resize: Resize, paths: Sequence[Path]) -> tuple[torch.Tensor, dict[int, str]]:
+def _pixels_of(
+    shape: Shape, resize: Resize, first_size: tuple[int, int] | None, paths: Sequence[Path]
+) -> tuple[torch.Tensor, dict[int, str]]:
     import torch
 
     pixels = torch.zeros(len(paths), *shape, dtype=torch.uint8)
     broken = {}
     for index, path in enumerate(paths):
-        image = _outcome(functools.partial(decode, shape=shape, resize=resize), path)
+        image = _outcome(functools.partial(decode, shape=shape, resize=resize, first_size=first_size), path)
         if isinstance(image, Broken):
             broken[index] = str(image)
         else:

@@ -138,8 +138,8 @@ def at_size(data: Data, size: tuple[int, int]) -> Data:
 def _resized(images: Images, size: tuple[int, int]) -> Images:
     if images.shape[1:] == size:
         return images
-    if isinstance(images, ImageFiles):  # they are decoded at the size
-        return replace(images, shape=(images.shape[0], *size))
+    if isinstance(images, ImageFiles):  # each time they are decoded, and as those that are kept
+        return replace(images, shape=(images.shape[0], *size), first_size=images.first_size or images.shape[1:])
     parts = [
         functional.interpolate(part, size, mode="bilinear", antialias=True)
         for part in torch.split(images.images, RESIZED_AT_ONCE)

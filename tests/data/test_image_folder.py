@@ -13,7 +13,7 @@ from torchvision.transforms.functional import center_crop, pad, pil_to_tensor, r
 
 from nasdistill.data.base import DATASETS, ImageFiles, Images
 from nasdistill.data.decoding import RESIZES, Broken, decode, decoded_batches
-from nasdistill.data.preparation import load
+from nasdistill.data.preparation import at_size, load
 from nasdistill.data.sets.image_folder import ImageFolder
 from nasdistill.errors import SpecError, UserError
 from nasdistill.models.base import NetworkSpec
@@ -252,6 +252,10 @@ def test_what_does_not_fit_in_memory_is_streamed_and_otherwise_the_same(tmp_path
         assert torch.equal(files.labels, images.labels)
         (decoded,) = decoded_batches(files, [torch.tensor([7])])
         assert torch.equal(decoded[0], images.images[7])
+    files, images = (at_size(each, (16, 16)).test for each in (streamed, kept))
+    (decoded,) = decoded_batches(files, [torch.tensor([7])])
+    difference = decoded[0].int() - pixels(images)[7].int()
+    assert difference.abs().max() <= 1, "resized twice as well; Pillow and torch round differently"
 
 
 @pytest.mark.parametrize("size", [(24, 12), (12, 24)], ids=["high", "wide"])
