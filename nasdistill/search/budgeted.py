@@ -81,20 +81,20 @@ def in_size(space: S, budget: Budget | None, data: Data) -> S:
 def average_cell(space: CellSpace, kind: str) -> Cell:
     """A cell whose edges, those from the first states, have one operation after the other."""
     turns = itertools.count()
-    return _cell(space, kind, lambda: next(turns))
-
-
-def uniform_cell(space: CellSpace, kind: str, turn: int) -> Cell:
-    """A cell whose edges, those from the first states, all have the operation of that number."""
-    return _cell(space, kind, lambda: turn)
-
-
-def _cell(space: CellSpace, kind: str, turn: Callable[[], int]) -> Cell:
     names = dict(zip(space.edges(), space.can_become(kind), strict=True))
 
     def operation(state: int, node: int) -> str:
-        return names[state, node][turn() % len(names[state, node])]
+        return names[state, node][next(turns) % len(names[state, node])]
 
+    return _cell(space, operation)
+
+
+def uniform_cell(space: CellSpace, operation: str) -> Cell:
+    """A cell whose edges, those from the first states, all have this operation, which not all of them need to offer."""
+    return _cell(space, lambda _state, _node: operation)
+
+
+def _cell(space: CellSpace, operation: Callable[[int, int], str]) -> Cell:
     return tuple(
         tuple((operation(state, node), state) for state in range(space.kept(node))) for node in range(space.nodes)
     )

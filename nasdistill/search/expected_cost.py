@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
@@ -31,7 +32,7 @@ class ExpectedCost:
     where each edge of a node is as likely kept as any. Networks have the space's own channels and cells.
 
     Attributes:
-        base: by limit the share that the network with the first operations needs.
+        base: by limit the share that the network with the first operation of each kind of cell needs.
         costs: of an edge by kind of cell and limit, [limits, edges, operations]; of what no network keeps 0.
 
     Source: the expected latency of Cai et al. 2019, ProxylessNAS (arXiv:1812.00332), section 3.2.
@@ -40,7 +41,10 @@ class ExpectedCost:
     def __init__(self, space: CellSpace, budget: Budget, data: Data, device: torch.device) -> None:
         limits = budget.limits()
         outcomes = space.outcomes()
-        first = {kind: uniform_cell(space, kind, 0) for kind in space.kinds}
+        operations = {
+            kind: list(dict.fromkeys(itertools.chain.from_iterable(space.can_become(kind)))) for kind in space.kinds
+        }
+        first = {kind: uniform_cell(space, names[0]) for kind, names in operations.items()}
 
         def shares(**cells: object) -> torch.Tensor:
             model = space.model_of({**first, **cells})  # type: ignore[dict-item]
@@ -51,14 +55,15 @@ class ExpectedCost:
         likely = [space.kept(node) / (node + space.inputs) for _state, node in space.edges()]
         self.costs, self.found = {}, {}
         for kind in space.kinds:
-            turns = range(max(map(len, space.can_become(kind))))
-            more = [(shares(**{kind: uniform_cell(space, kind, turn)}) - shares()) / sum(likely) for turn in turns]
+            more = {
+                name: (shares(**{kind: uniform_cell(space, name)}) - shares()) / sum(likely)
+                for name in operations[kind]
+            }
             costs = torch.zeros(len(limits), len(likely), len(space.offered(kind)[0]))
             for row, names in enumerate(space.offered(kind)):
-                kept = [name for name in names if name in outcomes]
                 for column, name in enumerate(names):
                     if name in outcomes:
-                        costs[:, row, column] = likely[row] * more[kept.index(name)]
+                        costs[:, row, column] = likely[row] * more[name]
             self.costs[kind] = costs.to(device)
             self.found[kind] = torch.tensor(
                 [[float(name in outcomes) for name in names] for names in space.offered(kind)], device=device

@@ -15,7 +15,7 @@ from nasdistill.growth.budget import Budget, OverBudget
 from nasdistill.growth.plan import size
 from nasdistill.models.base import NetworkSpec
 from nasdistill.registry import build, registry
-from nasdistill.search.budgeted import check_space, in_size
+from nasdistill.search.budgeted import check_space, in_size, uniform_cell
 from nasdistill.search.expected_cost import ExpectedCost
 from nasdistill.search.mixture import Mixture, Moment
 from nasdistill.search.spaces import SPACES
@@ -48,6 +48,20 @@ def test_the_expected_cost_of_decided_edges_is_that_of_the_network(data: Data) -
     expected = parameters(space.model(chosen), data) / 1000
     assert float(cost.share([mixture])) == pytest.approx(expected, rel=1e-5)
     assert float(cost.excess([mixture])) == pytest.approx(max(0, expected - 1), rel=1e-5)
+
+
+@pytest.mark.parametrize("operation", ["skip_connect", "sep_conv_5x5"])
+def test_an_operation_costs_the_same_wherever_an_edge_lists_it(operation: str, data: Data) -> None:
+    edges = len(SPACES.parse("darts-tiny").edges())
+    rows = [["skip_connect", "sep_conv_5x5"][:: 1 if edge % 2 else -1] for edge in range(edges)]
+    of_edges = dict.fromkeys(("normal", "reduce"), rows)
+    names = ["skip_connect", "sep_conv_5x5", "none"]
+    space = SPACES.parse({"name": "darts-tiny", "operations": names, "edge_operations": of_edges})
+    cost = ExpectedCost(space, Budget(parameters=10_000), data, torch.device("cpu"))
+    weights = torch.tensor([[float(each == operation) for each in row] for row in rows])
+    cells = {kind: uniform_cell(space, operation) for kind in space.kinds}
+    found = float(cost.share([Mixture(kind, Moment(), weights, weights) for kind in space.kinds]))
+    assert found == pytest.approx(parameters(space.model_of(cells), data) / 10_000, rel=1e-5)
 
 
 def test_the_term_pulls_towards_cheap_operations_only_above_the_budget(data: Data) -> None:
