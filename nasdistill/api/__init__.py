@@ -146,7 +146,7 @@ def fine_tune(network: Given, data: Data, options: FineTuneSettings) -> Result:
 
 @takes_options(GrowSettings)
 def grow(student: Given, data: Data, options: GrowSettings) -> Result:
-    """Grow a student's architecture into its teacher's, which is not trained."""
+    """Grow a student's architecture into its teacher's, which is not trained, or begins with its weights if `warm`."""
     return cast(Result, run_stage("grow-teacher", {"student": student}, data, options))
 
 

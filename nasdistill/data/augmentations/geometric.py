@@ -85,7 +85,9 @@ class Shift(Augmentation):
         0.1, gt=0, lt=1, description="largest shift, as a share of the height and of the width, rounded to pixels"
     )
     border: Border = Field(
-        "nearest", description="what moves in: the outermost pixels, the image mirrored there, or zeros (black)"
+        "nearest",
+        description="what moves in: the outermost pixels, the image mirrored there, or zeros, which are black, or the "
+        "mean colour behind an augmentation of normalised images",
     )
 
     def sample(self, count: int, size: tuple[int, int], generator: torch.Generator) -> torch.Tensor:
