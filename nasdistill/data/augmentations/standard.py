@@ -49,8 +49,8 @@ class Crop(Augmentation):
     padding: int = Field(4, ge=1, description="pixels added to each side")
     border: Border = Field(
         "zero",
-        description="what is added: zeros, the image mirrored at its outermost pixels, or those repeated; zeros are black, "
-        "or the mean colour behind an augmentation of normalised images",
+        description="what is added: zeros, the image mirrored at its outermost pixels, or those repeated; zeros are "
+        "black, or the mean colour behind an augmentation of normalised images",
     )
 
     def sample(self, count: int, size: tuple[int, int], generator: torch.Generator) -> torch.Tensor:
