@@ -51,12 +51,6 @@ class GradientOptions(Strategy):
         """Half a cosine from `lr` to `lr_end`, constant within an epoch."""
         return self.lr_end + (self.lr - self.lr_end) * (1 + math.cos(math.pi * epoch / self.epochs)) / 2
 
-    def without_effect(self, facts: Facts) -> Iterator[tuple[str, str]]:
-        yield from super().without_effect(facts)
-        if self.budget is None:
-            for name in self.differs("budget_weight"):
-                yield name, "there is no budget"
-
     def warms_up(self, epoch: int) -> bool:
         """Whether only the weights learn in this epoch, counted from 0."""
         return False
@@ -121,6 +115,12 @@ class CellOptions(GradientOptions):
         "validation loss in the architecture: watch it as a curve, or also stop where it rises by a third within five "
         "epochs, and keep the cells of before",
     )
+
+    def without_effect(self, facts: Facts) -> Iterator[tuple[str, str]]:
+        yield from super().without_effect(facts)
+        if self.budget is None:
+            for name in self.differs("budget_weight"):
+                yield name, "there is no budget"
 
     def warms_up(self, epoch: int) -> bool:
         return (epoch + 1) / self.epochs <= self.warm_up

@@ -17,9 +17,9 @@ MISTAKES: Mapping[str, Mistake] = {
     ),
     "misspelt --set": ("nasdistill train mlp --set optimizer.lrr=1", nothing, "1': optimizer.lrr: "),
     "--set of the data set": (
-        "nasdistill train mlp --data digits --set data.limit=9",
+        "nasdistill train mlp --data digits --set data.limmit=9",
         nothing,
-        "--set 'data.limit=9': data: unknown key",
+        "--set 'data.limmit=9': data.limmit: unknown key 'limmit'; did you mean 'limit'",
     ),
     "ratio": ("nasdistill grow-teacher --student mlp --ratio 0.5", nothing, "--ratio: must be greater than 1"),
     "ratio nan": ("nasdistill grow-teacher --student mlp --ratio nan", nothing, "--ratio: must be a finite"),

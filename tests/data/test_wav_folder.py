@@ -208,7 +208,7 @@ def test_other_files_are_named_and_a_class_without_recordings_refused(
     write_pcm(tmp_path / "bark" / "WITHOUT-SUFFIX")
     source = folder(tmp_path).read()
     assert len(source.train) + len(source.test) == 11
-    assert "no recordings that can be decoded here: 1 files" in caplog.text
+    assert "no recordings that can be decoded here: 1 file in" in caplog.text
     (tmp_path / "quack").mkdir()
     (tmp_path / "quack" / "a.mp3").write_bytes(b"ID3")
     with pytest.raises(UserError, match=r"quack holds no recording \(such as \.wav\); what it holds is a\.mp3"):
