@@ -279,5 +279,9 @@ class Data:
     def shape(self) -> Shape:
         return self.train.shape
 
+    def normalised_for(self, normalisation: Normalisation | None) -> Data:
+        """With the normalisation that a network was trained with, where it is known."""
+        return self if normalisation is None else replace(self, normalisation=normalisation)
+
 
 DATASETS: Registry[DataSet] = Registry("datasets", DataSet, "nasdistill.data.sets")

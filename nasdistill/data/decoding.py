@@ -221,7 +221,7 @@ def decode_files(paths: Sequence[Path], shape: Shape, resize: Resize, workers: i
     squares: list[torch.Tensor] = []
     broken: dict[int, str] = {}
     done = 0
-    for part, broken_in_part in _spread(functools.partial(_pixels_of, shape, resize, None), _parts(paths), workers):
+    for part, broken_in_part in _spread(functools.partial(_pixels_of, shape, resize), _parts(paths), workers):
         if pixels is not None:
             pixels[done : done + len(part)] = part
         part_sums, part_squares = pixel_sums(part)
@@ -239,9 +239,8 @@ def decoded_batches(images: ImageFiles, places: Sequence[torch.Tensor]) -> Itera
         UserError: a file that could be decoded before no longer can.
     """
     batches = [[images.paths[index] for index in indices.tolist()] for indices in places]
-    decoded = _spread(
-        functools.partial(_pixels_of, images.shape, images.resize, images.first_size), batches, images.workers
-    )
+    pixels_of = functools.partial(_pixels_of, images.shape, images.resize, first_size=images.first_size)
+    decoded = _spread(pixels_of, batches, images.workers)
     for paths, (pixels, broken) in zip(batches, decoded, strict=True):
         for index, reason in broken.items():
             raise UserError(f"{paths[index]} can no longer be read: {reason}")
@@ -300,7 +299,7 @@ def _headers_of(paths: Sequence[Path]) -> list[Header | Broken]:
 
 
 def _pixels_of(
-    shape: Shape, resize: Resize, first_size: tuple[int, int] | None, paths: Sequence[Path]
+    shape: Shape, resize: Resize, paths: Sequence[Path], first_size: tuple[int, int] | None = None
 ) -> tuple[torch.Tensor, dict[int, str]]:
     import torch
 

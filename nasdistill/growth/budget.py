@@ -229,7 +229,7 @@ def _peak(spec: NetworkSpec) -> float:
     from nasdistill.models.peak_activation import peak_activation
 
     with torch.device("meta"):
-        network = spec.model_copy(update={"shape": spec.reads}).build().eval()
+        network = spec.as_read().build().eval()
     return peak_activation(network, spec.reads)
 
 

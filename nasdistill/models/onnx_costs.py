@@ -36,9 +36,8 @@ def exported_costs(spec: NetworkSpec) -> tuple[int, float]:
         UserError: the network cannot be exported.
     """
     with tempfile.TemporaryDirectory() as folder:
-        written = spec.model_copy(update={"shape": spec.reads})
-        network = spec.model_copy(update={"shape": spec.reads}).build().eval()
-        registry("exporters").parse("onnx").export(written, network, Path(folder))
+        written = spec.as_read()
+        registry("exporters").parse("onnx").export(written, written.build().eval(), Path(folder))
         return _agreed(Path(folder, FILE).stat().st_size, _milliseconds(Path(folder, FILE), spec))
 
 

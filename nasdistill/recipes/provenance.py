@@ -16,13 +16,15 @@ import nasdistill
 from nasdistill.artifacts import Artifact
 from nasdistill.component import Component, classes_in
 from nasdistill.depthwise.processor import processor
+from nasdistill.errors import SpecError
 from nasdistill.models.base import SPEC, Model, load_spec
 from nasdistill.readings import reading
+from nasdistill.recipes.loading import Recipe
 from nasdistill.registry import registry
 from nasdistill.stages import Stage
 from nasdistill.stages.base import Place, in_words, path_of, references, references_in
 from nasdistill.storage import sha256_of_json
-from nasdistill.training.engine import EngineSettings, resolve
+from nasdistill.training.engine import EngineSettings, processes_of, resolve
 from nasdistill.versions import version
 
 GIT_SECONDS = 10.0
@@ -57,6 +59,24 @@ def _models_of(stage: Stage, inputs: Mapping[Place, str | Artifact]) -> dict[Pla
         for field, reference, value in references_in(stage)
         if field not in inputs and reference.or_model and (isinstance(value, Mapping) or models.recognises(value))
     }
+
+
+def engine_of(recipe: Recipe) -> dict[str, Any]:
+    """What of the engine decides results, as it is on this machine.
+
+    How many processes share the work does where each has batch norms of its own, and only there.
+    """
+    settings = recipe.settings.engine
+    try:
+        accelerator, precision = resolve(settings)
+    except SpecError as error:
+        raise recipe.source.error(("engine", *error.path), error.problem) from None
+    found = settings.model_dump(mode="json", exclude={"devices"})
+    found |= {"accelerator": accelerator, "precision": precision, "sync_batch_norm": True}
+    processes = processes_of(settings)
+    if not settings.sync_batch_norm and processes > 1:
+        found |= {"sync_batch_norm": False, "processes": processes}
+    return found
 
 
 def key_of(

@@ -29,6 +29,7 @@ from nasdistill.recipes.lock import stage_lock
 from nasdistill.recipes.provenance import (
     classes_of,
     device_in_words,
+    engine_of,
     git_commit,
     key_of,
     versions,
@@ -36,7 +37,6 @@ from nasdistill.recipes.provenance import (
 from nasdistill.stages import Context, Stage
 from nasdistill.stages.base import Foreseen, Outcome, Place, Shared, in_words, path_of, references_in
 from nasdistill.stages.networks import untrained
-from nasdistill.training.engine import processes_of, resolve
 from nasdistill.training.processes import world_size
 from nasdistill.training.records import Records
 from nasdistill.versions import origins, version
@@ -87,24 +87,6 @@ class PlannedStage:
 
 Made = Mapping[str, Artifact | PlannedStage]
 """By stage, what was made, and of what is yet to be made the plan."""
-
-
-def engine_of(recipe: Recipe) -> dict[str, Any]:
-    """What of the engine decides results, as it is on this machine.
-
-    How many processes share the work does where each has batch norms of its own, and only there.
-    """
-    settings = recipe.settings.engine
-    try:
-        accelerator, precision = resolve(settings)
-    except SpecError as error:
-        raise recipe.source.error(("engine", *error.path), error.problem) from None
-    found = settings.model_dump(mode="json", exclude={"devices"})
-    found |= {"accelerator": accelerator, "precision": precision, "sync_batch_norm": True}
-    processes = processes_of(settings)
-    if not settings.sync_batch_norm and processes > 1:
-        found |= {"sync_batch_norm": False, "processes": processes}
-    return found
 
 
 class RecipeRun:

@@ -21,8 +21,8 @@ from nasdistill.recipes.graph import order
 from nasdistill.recipes.loading import Recipe
 from nasdistill.recipes.lock import run_lock
 from nasdistill.recipes.place import RECIPE, UNFINISHED, check_run, is_link, recipe_of
-from nasdistill.recipes.provenance import device_in_words, versions
-from nasdistill.recipes.recipe_run import PlannedStage, RecipeRun, StageListener, engine_of
+from nasdistill.recipes.provenance import device_in_words, engine_of, versions
+from nasdistill.recipes.recipe_run import PlannedStage, RecipeRun, StageListener
 from nasdistill.recipes.schema import RecipeFile
 from nasdistill.recipes.sweep import Point, Sweep, joined, reached
 from nasdistill.report.page_file import REPORT

@@ -51,13 +51,13 @@ class ExpectedCost:
             needs = budget.estimated(NetworkSpec.for_data(model, data))
             return torch.tensor([needs[name] / limit for name, limit in limits.items()])
 
-        self.base = shares().to(device)
+        base = shares()
+        self.base = base.to(device)
         likely = [space.kept(node) / (node + space.inputs) for _state, node in space.edges()]
         self.costs, self.found = {}, {}
         for kind in space.kinds:
             more = {
-                name: (shares(**{kind: uniform_cell(space, name)}) - shares()) / sum(likely)
-                for name in operations[kind]
+                name: (shares(**{kind: uniform_cell(space, name)}) - base) / sum(likely) for name in operations[kind]
             }
             costs = torch.zeros(len(limits), len(likely), len(space.offered(kind)[0]))
             for row, names in enumerate(space.offered(kind)):

@@ -68,7 +68,6 @@ class Compare(MatchesClasses, Stage):
             spec_for_data(field, name, specs, context, "trained", self.classes)
 
     def run(self, inputs: Inputs, context: Context) -> Outcome:
-        from dataclasses import replace
 
         import torch
 
@@ -78,11 +77,10 @@ class Compare(MatchesClasses, Stage):
         from nasdistill.zero_shot.transition import transition_curves
 
         _refuse_texts(context)
-        data, engine = context.data, context.engine
+        engine = context.engine
         ours, our_network = network_for_data("student", self.student, inputs, context, "trained", self.classes)
         theirs, their_network = network_for_data("teacher", self.teacher, inputs, context, "trained", self.classes)
-        if ours.normalisation is not None:
-            data = replace(data, normalisation=ours.normalisation)
+        data = context.data.normalised_for(ours.normalisation)
         student = _frozen(our_network, ours, data.normalisation, engine)
         teacher = _frozen(their_network, theirs, data.normalisation, engine)
 

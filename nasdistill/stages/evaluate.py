@@ -48,7 +48,6 @@ class Evaluate(EvaluateOptions, Stage):
         spec_for_data("network", self.network, specs, context, "trained", self.classes, own_words=True)
 
     def run(self, inputs: Inputs, context: Context) -> Outcome:
-        from dataclasses import replace
 
         from nasdistill.data.loaders import evaluation_batches
         from nasdistill.data.words import data_read_with
@@ -59,8 +58,7 @@ class Evaluate(EvaluateOptions, Stage):
             "network", self.network, inputs, context, "trained", self.classes, own_words=True
         )
         data, engine = data_read_with(context.data, spec.vocabulary), context.engine
-        if spec.normalisation is not None:
-            data = replace(data, normalisation=spec.normalisation)
+        data = data.normalised_for(spec.normalisation)
         parts = {"test": data.test, "validation": data.validation, "train": data.train}
         batches = evaluation_batches(parts[self.part], data, engine, self.batch_size)
         logits, truth = logits_of(engine.place(network), batches, engine, full_precision=True)

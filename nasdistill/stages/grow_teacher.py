@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import replace
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import Field
@@ -86,9 +85,7 @@ class GrowTeacher(GrowOptions, Stage):
         spec, network = network_for_data("student", self.student, inputs, context, classes=self.classes)
         spec = _check(self.method, spec)
         self._check_warm(spec)
-        data = context.data
-        if spec.normalisation is not None:
-            data = replace(data, normalisation=spec.normalisation)
+        data = context.data.normalised_for(spec.normalisation)
         images = measured_images(data, context, self.images, self.batch_size)
         student = Student(spec, network, images, context.engine, context.seed, context.checkpoints(), context.records)
         grown = self.method.grow(student)

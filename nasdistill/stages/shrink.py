@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterator
-from dataclasses import replace
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
 from pydantic import Field, model_validator
@@ -119,9 +118,7 @@ class Shrink(ShrinkOptions, Stage):
 
         spec, network = network_for_data("network", self.network, inputs, context, "trained", self.classes)
         spec = self._with_groups(spec)
-        data, engine = context.data, context.engine
-        if spec.normalisation is not None:
-            data = replace(data, normalisation=spec.normalisation)
+        data, engine = context.data.normalised_for(spec.normalisation), context.engine
         batches = measured_images(data, context, self.images, self.batch_size)
         shrunk = shrink(
             Student(spec, network, batches, engine, context.seed, context.checkpoints(), context.records),

@@ -24,9 +24,7 @@ from nasdistill.errors import UserError
 from nasdistill.models.base import MODELS, NetworkSpec, load_spec, save_network
 from nasdistill.models.foreign import import_network
 from nasdistill.plugins import load_plugin
-from nasdistill.recipes.loading import load_recipe
 from nasdistill.recipes.provenance import key_of
-from nasdistill.recipes.recipe_run import engine_of
 from nasdistill.registry import build, plugins, registry
 from nasdistill.stages import STAGES
 from nasdistill.versions import origin_of, origins, version
@@ -389,13 +387,3 @@ def test_the_bytes_of_pretrained_weights_decide_and_not_their_place(tmp_path: Pa
     assert key(tmp_path / "two.pth", b"one") == first
     assert key(tmp_path / "one.pth", b"two") != first
     assert key(tmp_path / "one.pth", b"one", "wrn-10-1") != key(tmp_path / "one.pth", b"one", "wrn-16-1")
-
-
-def test_the_number_of_processes_decides_where_each_has_batch_norms_of_its_own() -> None:
-    def engine(*settings: str) -> dict[str, Any]:
-        return engine_of(load_recipe("quickstart", [f"engine.{setting}" for setting in ("accelerator=cpu", *settings)]))
-
-    alone = engine()
-    assert engine("devices=2") == engine("sync_batch_norm=false") == alone
-    shares = engine("devices=2", "sync_batch_norm=false")
-    assert (shares["sync_batch_norm"], shares["processes"]) == (False, 2)
