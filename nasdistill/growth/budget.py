@@ -118,8 +118,8 @@ class Budget(Options):
         """
         found = first or self.fitted(spec, narrowest)
         corrected, kept = self, None
-        for _ in range(MEASUREMENTS):
-            needs = self.measured(found)
+        for tries in range(1, MEASUREMENTS + 1):  # noqa: B007 - told in the end
+            needs, tried = self.measured(found), found
             used = {name: needs[name] / limit for name, limit in self.limits().items()}
             if max(used.values()) <= 1:
                 # the estimate may have taken a file for larger than it is; another network then uses what is left
@@ -133,7 +133,7 @@ class Budget(Options):
                 break
         if kept is not None:
             return kept
-        raise OverBudget(found, self, used)
+        raise OverBudget(tried, self, used, tries)
 
     def kept(self, needs: Mapping[str, float]) -> str:
         """What a network needs beside its limits, e.g. `an ONNX file of 97.2 kB (limit 100 kB)`."""
@@ -172,13 +172,19 @@ class Budget(Options):
 class OverBudget(UserError):
     """No network of the family keeps a budget."""
 
-    def __init__(self, spec: NetworkSpec, budget: Budget, used: Mapping[str, float]) -> None:
-        """Of the smallest network, and the share of each limit that it needs."""
+    def __init__(self, spec: NetworkSpec, budget: Budget, used: Mapping[str, float], tries: int = 0) -> None:
+        """Of the smallest network, or of the last of so many that were measured, and the share of each limit that it
+        needs."""
         name, share = max(used.items(), key=lambda item: item[1])
         limit = budget.limits()[name]
+        beginning = f"{_smallest_in_words(spec)} is too large for the budget: it has"
+        if tries and reason_not_to_scale(spec) is None:
+            beginning = (
+                f"no network of {spec.model.registered_name!r} that keeps the budget was found: the last of {tries} "
+                f"that were measured has {whole(_parameters(spec))} parameters and"
+            )
         super().__init__(
-            f"{_smallest_in_words(spec)} is too large for the budget: it has "
-            f"{_needs(name, share * limit)}, {share:.3g} times the limit of {_limit(name, limit)}"
+            f"{beginning} {_needs(name, share * limit)}, {share:.3g} times the limit of {_limit(name, limit)}"
         )
 
 

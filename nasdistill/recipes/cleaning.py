@@ -126,7 +126,7 @@ def _found(out: Path) -> Cleaning:
                 removable.append(Removable.of(artifact.folder, "artifact that no recipe here needs"))
             else:
                 staying.append(f"{artifact.folder} stays: no recipe here needs it, but it is not as its stage wrote it")
-        contents = {artifact.content for artifact in _artifacts(out) if artifact.folder not in superseded}
+        contents = read | {artifact.content for artifact in _artifacts(out) if artifact.folder not in superseded}
         removable += [
             Removable.of(folder, "outputs of teachers that no recipe here needs")
             for folder in _outputs(out)

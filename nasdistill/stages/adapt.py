@@ -63,10 +63,13 @@ class Adapt(MatchesClasses, Stage):
         return written
 
     def run(self, inputs: Inputs, context: Context) -> Outcome:
+        import torch
+
         from nasdistill.models.base import save_network
         from nasdistill.models.inspection import described
 
         data = context.data
+        torch.manual_seed(context.seed)  # a new head must not depend on what this process did before
         spec, network = network_for("network", self.network, inputs, context, "trained")
         spec = self._resizing(spec)
         written, kept = self._adapted(spec, data), self._kept(spec, data)

@@ -164,6 +164,12 @@ def test_bytes_and_latency_are_those_of_the_file(monkeypatch: pytest.MonkeyPatch
     monkeypatch.setattr(onnx_costs, "exported_costs", exported)
     found, needs = budget({"latency_ms": 20}).settled(spec_of("wrn-10-1"))
     assert 17 < needs["latency_ms"] <= 20
+    # a machine that is as slow whatever the network: the smallest is not what was tried last
+    monkeypatch.setattr(onnx_costs, "exported_costs", lambda spec: (1, 1.02))
+    with pytest.raises(
+        UserError, match=r"the last of 5 that were measured has .* parameters and a latency of 1.02 ms, 1.0"
+    ):
+        budget({"latency_ms": 1}).settled(spec_of("mlp-50"))
     budgets._fitted.cache_clear()
 
 

@@ -134,6 +134,15 @@ def test_outputs_go_with_their_teacher(tmp_path: Path) -> None:
     assert cleaned(out) == [f"cache/{'b' * 16}"]
 
 
+def test_outputs_of_a_teacher_in_another_folder_stay(tmp_path: Path) -> None:
+    out, elsewhere = tmp_path / "out", tmp_path / "elsewhere"
+    teacher = open_artifact(ran(elsewhere).rows[0].folder or tmp_path)
+    ran(out, f"stages.walk.artifact={elsewhere / 'stages' / 'walk'}")
+    (out / "cache" / "a").mkdir(parents=True)
+    write_sealed(out / "cache" / "a" / "outputs.json", {"identity": {"teachers": [teacher.content]}})
+    assert cleaned(out) == []
+
+
 def test_a_kill_on_the_way_leaves_a_whole_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     out = tmp_path / "out"
     ran(out, "stages.walk.steps=2")

@@ -95,6 +95,16 @@ def test_a_new_head_for_as_many_classes_is_new_too(tmp_path: Path, data: Data) -
     assert torch.equal(weights(folder)["hidden.0.0.weight"], weights(given.folder)["hidden.0.0.weight"])
 
 
+def test_a_new_head_is_the_same_whatever_the_process_did_before(tmp_path: Path, data: Data) -> None:
+    given = network_artifact(tmp_path / "given", data, "mlp-16")
+    heads = []
+    for before in range(2):
+        torch.manual_seed(before)
+        folder, _ = adapted(tmp_path / str(before), given, data, head="new")
+        heads.append(weights(folder)["classifier.weight"])
+    assert torch.equal(*heads)
+
+
 def test_what_cannot_be_kept_is_refused_by_name(tmp_path: Path, data: Data) -> None:
     perceptron = network_artifact(tmp_path / "perceptron", data, "mlp-16")
     small = in_colour(data, side=6)
