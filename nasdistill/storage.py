@@ -173,6 +173,9 @@ def save_state(path: Path, state: Mapping[str, Any]) -> str:
     Nothing is pickled: tensors go in as tensors, the rest as JSON in the file's metadata. Keys are strings or numbers;
     tuples come back as lists.
 
+    Args:
+        path: `{sha256}` in its name stands for the file's SHA-256.
+
     Raises:
         TypeError: something else is in the tree.
         ValueError: there is so much beside the tensors that `load_state` would refuse it.
@@ -184,8 +187,9 @@ def save_state(path: Path, state: Mapping[str, Any]) -> str:
     data = save(tensors, metadata={_STATE_KEY: json.dumps(skeleton)})
     if _header_size(data) > HEADER_LIMIT:
         raise ValueError(f"{path} would have a header of {_header_size(data)} bytes; the most is {HEADER_LIMIT}")
-    write_bytes(path, data)
-    return hashlib.sha256(data).hexdigest()
+    digest = hashlib.sha256(data).hexdigest()
+    write_bytes(path.with_name(path.name.replace("{sha256}", digest)), data)
+    return digest
 
 
 def load_state(path: Path, expected_sha256: str | None = None) -> dict[str, Any]:

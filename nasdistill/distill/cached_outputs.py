@@ -16,10 +16,8 @@ from nasdistill.errors import DamagedFile, SpecError
 from nasdistill.storage import (
     load_state,
     read_sealed,
-    remove_leftovers,
     save_state,
     sha256_of_json,
-    sync_folder,
     write_sealed,
 )
 from nasdistill.training.batches import Batch
@@ -81,7 +79,6 @@ class BatchesWithOutputs:
         self.views = min(batches.views or epochs, epochs)
         self.folder = cache / sha256_of_json(dict(identity))[:16]
         self.folder.mkdir(parents=True, exist_ok=True)
-        remove_leftovers(self.folder)
         index = self._index()
         outputs = self._rehearsed() if index is None else index["outputs"]
         self.bytes_per_image = sum(2 * torch.Size(shape).numel() for shape in outputs.values())
@@ -147,13 +144,8 @@ class BatchesWithOutputs:
         return None
 
     def _write(self, view: int, shard: int, computed: list[dict[str, torch.Tensor]]) -> None:
-        incoming = self.folder / "incoming"
-        digest = save_state(
-            incoming,
-            {name: torch.cat([each[name] for each in computed]) for name in computed[0]},
-        )
-        incoming.replace(self.folder / f"{_name(view, shard)}-{digest}.safetensors")
-        sync_folder(self.folder)
+        path = self.folder / f"{_name(view, shard)}-{{sha256}}.safetensors"
+        save_state(path, {name: torch.cat([each[name] for each in computed]) for name in computed[0]})
 
     def _index(self) -> dict[str, Any] | None:
         path = self.folder / INDEX

@@ -80,7 +80,8 @@ def _best(experiment: Experiment) -> Part:
         if any(trial.violated for trial in experiment.trials):
             kept = f"No trial keeps {' and '.join(experiment.constraints)}."
         return Part("Settings", kept, groups)
-    lead = f"Trial {best.number} has the {_wanted(experiment)} score of the trials that succeeded"
+    of = "keep the limits" if any(trial.violated for trial in experiment.trials) else "succeeded"
+    lead = f"Trial {best.number} has the {_wanted(experiment)} score of the trials that {of}"
     lead += f"; its run is in {best.folder}." if best.folder else "."
     done = (trial for trial in experiment.trials if trial.state == "succeeded" and trial is not best)
     equals = [str(trial.number) for trial in done if trial.score == best.score]

@@ -14,6 +14,8 @@ from nasdistill.report.records import Row
 CONFIDENCE = 0.95
 COUNTING = ("selected", "last")
 """Accuracies that networks are compared by: the one that validation selected, else that of the last weights."""
+EQUAL = 1e-9
+"""A deviation that is none: sums of equal numbers differ in their last bits."""
 MOST_PAIRS = 60
 """Differences that a page shows at most, one by one."""
 OTHER_IMAGES = ("validation", "train")
@@ -74,14 +76,14 @@ def paired_difference(values: Mapping[int, float], others: Mapping[int, float]) 
     (Student 1908). Pairing by seed takes out what the seeds share: the split, the searched student.
 
     Returns:
-        None where no seed is shared.
+        None where no seed is shared; without an interval where all differences are the same, which tell no deviation.
     """
     differences = [values[seed] - others[seed] for seed in sorted(values.keys() & others.keys())]
     if not differences:
         return None
     summary = summarise(differences)
-    if summary.deviation is None:
-        return Difference(summary.mean, None, None, 1)
+    if summary.deviation is None or summary.deviation < EQUAL:
+        return Difference(summary.mean, None, None, len(differences))
     from scipy.special import stdtrit  # the quantile alone; scipy.stats takes a second to import
 
     count = len(differences)
@@ -187,15 +189,17 @@ def by_stage(rows: Sequence[Row]) -> list[StageSummary]:
 
 
 def candidates(stages: Sequence[StageSummary]) -> list[StageSummary]:
-    """The networks that may be taken: those with a validation score that are small enough.
+    """The networks that may be taken: those with a validation score for every seed that are small enough.
 
     That is no larger than the largest that is exported, or than the last trained one where none is; others may be
     teachers, or be too large. None may where the scores are of several kinds, so that nobody can compare them.
     """
     trained = [stage for stage in stages if stage.accuracies()]
+    seeds = {row.seed for stage in stages for row in stage.rows}
+    whole = [stage for stage in trained if {row.seed for row in stage.rows} == seeds]
     wanted = [stage for stage in trained if stage.form] or trained[-1:]
     limit = max((size for stage in wanted if (size := stage.mean("parameters")) is not None), default=-math.inf)
-    sizes = [(stage, stage.mean("parameters")) for stage in stages if stage.validation() is not None]
+    sizes = [(stage, stage.mean("parameters")) for stage in whole if stage.validation() is not None]
     found = [stage for stage, size in sizes if size is not None and size <= limit]
     return found if one_score(found) else []
 

@@ -71,12 +71,13 @@ def validation_of(row: Row) -> float | None:
 def _marked(found: Sequence[Line], sweep: Mapping[str, Any]) -> list[Line]:
     """The lines, that of the last trained stage marked that validation prefers; the test set selects nothing.
 
-    Nothing is marked if a seed has no validation score or one of another kind, or if data are swept, as points then
-    differ in their validation images.
+    Nothing is marked if a seed has no validation score at some point or one of another kind, or if data are swept, as
+    points then differ in their validation images.
     """
     last = final_stage(found)
     rivals = [line for line in found if line.stage == last]
-    complete = all(len(line.validation) == len(line.summary.rows) for line in rivals)
+    seeds = {row.seed for line in rivals for row in line.summary.rows}
+    complete = all(line.validation.keys() == seeds for line in rivals)
     complete = complete and one_score([line.summary for line in rivals])
     if len(rivals) < 2 or not complete or any(key.split(".")[0] == "data" for key in sweep):
         return list(found)

@@ -36,7 +36,7 @@ def counted(summary: Summary | None) -> str:
 
 
 def interval(difference: Difference) -> str:
-    """`+0.31 to +1.29`; a dash where one seed allows none."""
+    """`+0.31 to +1.29`; a dash where one seed, or equal differences, allow none."""
     if difference.low is None:
         return NONE
     return f"{difference.low:+.2f} to {difference.high:+.2f}"

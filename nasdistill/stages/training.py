@@ -257,8 +257,8 @@ def write_attention(
     return {} if found["similarity"] is None else {"attention_similarity": found["similarity"]}
 
 
-def validation_score(inputs: Inputs, field: Place) -> tuple[float, float]:
-    """How good a network is that `train_task` wrote, the larger the better: its validation score, minus its loss.
+def validation_score(inputs: Inputs, field: Place) -> tuple[float, float, str]:
+    """How good a network is that `train_task` wrote: its validation score, minus its loss, and what the score is of.
 
     Raises:
         SpecError: at `field`: the artifact there tells nothing of validation images.
@@ -269,4 +269,4 @@ def validation_score(inputs: Inputs, field: Place) -> tuple[float, float]:
             f"{inputs[field].manifest.stage!r} was not trained here, so nobody knows its score on validation images"
         )
         raise SpecError(problem, path_of(field))
-    return found["score"], -found["loss"]
+    return found["score"], -found["loss"], found.get("of", "accuracy")

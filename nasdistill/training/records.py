@@ -6,11 +6,12 @@ import logging
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from nasdistill.errors import written_at
+from nasdistill.storage import write_text
 from nasdistill.training.launch import is_first_process
 from nasdistill.training.loggers import Log, Logger
 from nasdistill.training.loggers.tensorboard import TensorBoard
@@ -23,6 +24,8 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 SECONDS_BETWEEN_LINES = 10.0
+KEY = ".key"
+"""Ends the name of the file beside a stage's logs that tells whose they are."""
 
 Listener = Callable[[Mapping[str, float], int], None]
 """Is called with scalars by tag, and the step that they are of."""
@@ -88,6 +91,7 @@ class Records:
         self._parts: list[Records] = []
         self._config = dict(config or {})
         self._step = 0
+        self._noted = False
 
     def part(self, name: str) -> Records:
         """The record of one of several trainings that the stage is made of, e.g. `trial 3`."""
@@ -124,8 +128,23 @@ class Records:
         for logger in list(self._loggers if loggers is None else loggers):
             with self._leaving_out(logger):
                 if id(logger) not in self._logs:
-                    self._logs[id(logger)] = logger.open(self.folder, step, self._config)
+                    self._logs[id(logger)] = logger.open(
+                        self.folder, 0 if self._of_another_key() else step, self._config
+                    )
                 tell(self._logs[id(logger)])
+        self._note_key()
+
+    def _of_another_key(self) -> bool:
+        """Whether earlier logs are of the stage with other options, whose steps need not be replaced one by one."""
+        note = Path(f"{self.folder}{KEY}")
+        return "key" in self._config and note.is_file() and note.read_text("utf-8") != self._config["key"]
+
+    def _note_key(self) -> None:
+        """Once all logs are open, so that after a kill on the way they begin anew once more."""
+        if "key" in self._config and not self._noted:
+            self._noted = True
+            with suppress(OSError):  # as a logger's
+                write_text(Path(f"{self.folder}{KEY}"), self._config["key"])
 
     def close(self) -> None:
         """Close the logs of the stage and of its parts."""

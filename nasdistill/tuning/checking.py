@@ -94,6 +94,11 @@ def load_tuned(
         scored = [_all_of(stage, each) for each in found]
         if len(scored) > 1 and all(each == scored[0] for each in scored):
             raise recipe.source.error(("tune", "vary", key), f"it does not reach {stage!r}, whose score counts")
+        curves = {curve_of(each.stages[stage], settings.metric) for each in found if stage in each.stages}
+        if len(curves) > 1:
+            raise recipe.source.error(
+                ("tune", "vary", key), f"scores of {stage!r} would be of {' and of '.join(sorted(map(str, curves)))}"
+            )
     if settings.assessor is not None and curve_of(recipe.stages[stage], settings.metric) is None:
         raise recipe.source.error(
             ("tune", "assessor"), f"{stage!r} reports no score before it ends, so nothing can be assessed"

@@ -13,6 +13,8 @@ if TYPE_CHECKING:
 
 TAIL = 1e-6
 """On either side of a normal distribution, never drawn."""
+MOST = 10_000
+"""Steps of a normal distribution that are listed, at most."""
 
 
 def distribution(varied: Varied) -> BaseDistribution:
@@ -48,18 +50,31 @@ def drawn_value(varied: Varied, drawn: Any) -> Any:
 
 
 def alternatives(varied: Varied) -> list[Any] | None:
-    """All values that can be drawn, in order, as they are drawn; None where there is no end of them."""
+    """All values that can be drawn, in order, as they are drawn; None where there is no end of them, or too many."""
     if varied.kind == "choice":
         return list(varied.search_space()["_value"])
     if varied.kind == "randint":
         return list(range(*varied.arguments))
-    if _is_normal(varied) or "step" not in PARAMETERS[varied.kind]:
+    if "step" not in PARAMETERS[varied.kind]:
         return None
     low, high, step = varied.arguments
+    if _is_normal(varied):
+        first, last = (round(drawn_value(varied, share) / step) for share in (TAIL, 1 - TAIL))
+        if last - first >= MOST:
+            return None
+        return [_share(varied, at * step) for at in range(first, last + 1)]
     steps = range(
         math.floor(low / step + 0.5), math.ceil(high / step - 0.5) + 1
     )  # those that have a share of the range
     return sorted({min(max(at * step, low), high) for at in steps})
+
+
+def _share(varied: Varied, value: float) -> float:
+    """Where a value of a normal distribution is drawn, as its share from 0 to 1."""
+    mean, deviation = varied.arguments[:2]
+    if "log" in varied.kind:
+        value = math.log(value) if value > 0 else -math.inf
+    return min(max(NormalDist(mean, deviation).cdf(value), TAIL), 1 - TAIL)
 
 
 def _is_normal(varied: Varied) -> bool:

@@ -13,6 +13,7 @@ from typing import Any
 
 from nasdistill.errors import DamagedFile
 from nasdistill.ledger import Ledger
+from nasdistill.paths import settled
 from nasdistill.recipes.overrides import assign
 from nasdistill.recipes.source import dump, read_source
 from nasdistill.report.experiments import Experiment, State, Trial
@@ -125,7 +126,8 @@ def _recipe_text(out: Path, trial: Trial, metric: str) -> str:
     source = read_source(folder / RECIPE)  # it is not checked anew: the trial has run
     for key, value in trial.values.items():
         assign(source, key, value, f"{BY} {key}")
-    data = {key: value for key, value in source.data.items() if key != "tune"}
+    # neither a sweep nor what others report of it is of these values
+    data = {key: value for key, value in source.data.items() if key not in ("tune", "sweep", "published")}
     if "plugins" in data:  # those in the plan move with the experiment's folder
         data["plugins"] = [
             os.path.relpath(folder / name, out) if name.endswith(".py") else name for name in data["plugins"]
@@ -133,7 +135,7 @@ def _recipe_text(out: Path, trial: Trial, metric: str) -> str:
     head = f"# The best of the trials of {data['name']}: trial {trial.number}, {metric}: {trial.score:.6g}\n"
     if trial.folder is not None:
         head += f"# Its run, with all that it made: {trial.folder}\n"
-    return head + dump(data)
+    return head + dump(settled(data))
 
 
 def _notes(out: Path) -> dict[str, Mapping[str, Any]]:

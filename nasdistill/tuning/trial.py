@@ -146,8 +146,10 @@ class TrialRun:
         return status if status >= 0 else 128 - status
 
     def _killed(self, status: int) -> bool:
-        """Whether the system ended the work, or one of its processes where it has several."""
-        return status < 0 or (status == LOST and self.problem is None)
+        """Whether the system ended the work, or one of its processes where it has several, or somebody asked the work
+        to stop and not this process."""
+        stopped = self.asked is None and status - 128 in STOPS
+        return status < 0 or stopped or (status == LOST and self.problem is None)
 
     def _note(self) -> None:
         """Write down whose trial this is, and why it failed if it did, for who reads the folder later."""
@@ -213,7 +215,9 @@ def _told_in(file: Path) -> list[dict[str, Any]]:
 
 
 def _death(status: int) -> str:
-    return f"killed by signal {-status}" if status < 0 else "left by one of its processes"
+    if status == LOST:
+        return "left by one of its processes"
+    return f"killed by signal {-status}" if status < 0 else f"stopped by signal {status - 128}"
 
 
 _parent = os.getppid()

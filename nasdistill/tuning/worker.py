@@ -64,7 +64,8 @@ def _work(plan_folder: Path, place: Path, digest: str, values: Mapping[str, Any]
         os.chdir(plan.directory)
 
     def listen(stage: str, seed: int, numbers: Mapping[str, float], step: int) -> None:
-        if stage == plan.stage and curve is not None and curve in numbers:
+        # of one seed alone: with another one the scores begin anew, at whatever step of other trials
+        if stage == plan.stage and seed == recipe.seeds[0] and curve is not None and curve in numbers:
             _tell({"at": [seed, step], "value": numbers[curve]})
 
     with polite_stops():

@@ -166,6 +166,23 @@ def test_the_network_to_ship_is_the_best_by_validation_of_those_no_larger_than_t
     assert name(row("arch", 0, None)) is None
 
 
+def test_a_network_that_was_left_out_with_some_seeds_or_is_only_evaluated_is_none_to_ship() -> None:
+    def validated(stage: str, seed: int, score: float, accuracy: float | None = 80.0) -> Row:
+        return row(stage, seed, accuracy, metrics={"validation": {"score": score, "loss": 1.0}})
+
+    rows = [*(validated("first", seed, score) for seed, score in enumerate((98.5, 95, 95))), validated("second", 0, 98)]
+    check = [validated("check", seed, 99.0, None) for seed in range(3)]
+    found = shipped(by_stage([*rows, *check]))
+    assert found is not None
+    assert found.stage == "first"
+
+
+def test_equal_differences_tell_no_interval() -> None:
+    difference = paired_difference({0: 90.35, 1: 80.45}, {0: 90.1, 1: 80.2})
+    assert difference is not None
+    assert (difference.low, difference.pairs, difference.sure) == (None, 2, False)
+
+
 def test_many_stages_are_compared_with_the_first_two() -> None:
     few = by_stage([row(f"s{number}", 0, 50.0 + number) for number in range(11)])
     assert len(comparable_pairs(few)) == 55

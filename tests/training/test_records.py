@@ -38,6 +38,20 @@ def test_scalars_of_a_killed_run_are_replaced_by_those_of_the_next(tmp_path: Pat
     assert read(tmp_path) == {10: 10.0, 20: 21.0}
 
 
+@pytest.mark.parametrize("name", ["csv", "jsonl", "tensorboard"])
+def test_logs_of_the_stage_with_other_options_go(tmp_path: Path, name: str) -> None:
+    """Its steps are fewer, so that not each of the earlier ones is told again."""
+    for key, steps in (("a", (2, 4, 6)), ("b", (5,)), ("b", (7,))):
+        records = Records(tmp_path / "stage", quiet=True, loggers=[LOGGERS.parse(name)], config={"key": key})
+        for step in steps:
+            records.scalars({"train/loss": float(step)}, step)
+        records.close()
+    if name == "tensorboard":
+        assert read(tmp_path / "stage") == {5: 5.0, 7: 7.0}
+    else:
+        assert (tmp_path / f"stage.{name}").read_text().count("train/loss") == 2
+
+
 def test_lines_of_json_go_on_after_a_kill(tmp_path: Path) -> None:
     folder = tmp_path / "stage"
     for steps, broken in (((10, 20, 30), '{"step": 40, "tra'), ((20, 25), "")):

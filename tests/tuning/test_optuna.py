@@ -306,4 +306,4 @@ def test_another_worker_takes_up_the_trial_of_a_killed_one(tmp_path):
     (trial,) = tune(load_tuned(str(recipe), (), (), {}, run_all), tmp_path / "out", "the same").trials
 
     assert (trial.state, trial.score) == ("succeeded", 89.0)
-    assert len(trial.intermediate) == 6
+    assert len(trial.intermediate) == 3

@@ -122,6 +122,21 @@ def test_the_best_recipe_is_the_recipe_at_the_best_values_and_runs(plan, tmp_pat
     assert "trial 0, validation score of student, %: 86.9" in path.read_text()
 
 
+def test_the_best_recipe_has_texts_and_no_sweep(tmp_path):
+    """A sweep would run at its own values, not at those that won."""
+    write_plan(tmp_path, vary={"stages.score.killed_once": "[a, b]"})
+    (tmp_path / "plan").rename(tmp_path / "out" / "plan")
+    with (tmp_path / "out" / "plan" / "recipe.yaml").open("a") as file:
+        file.write("sweep: {x: {keys: [stages.score.x], values: {one: 1, two: 2}}}\n")
+    trial = Trial(0, {"stages.score.killed_once": "b"}, "succeeded", 86.9)
+
+    write_best(replace(fake_experiment(0), trials=(trial,), best=0), tmp_path / "out")
+
+    recipe = load_recipe(str(tmp_path / "out" / BEST))
+    assert recipe.stages["score"].killed_once == "b"
+    assert not recipe.settings.sweep
+
+
 def test_the_front_has_a_recipe_for_each_of_its_trials_and_none_for_others(plan, tmp_path):
     def trial(number, score, latency, violated=()):
         costs = {"latency_ms": latency, "bytes": 1.0}

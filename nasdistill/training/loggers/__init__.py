@@ -45,7 +45,8 @@ class Logger(Component):
         Args:
             place: a path of the stage's own in `tensorboard/` of the run, for a folder or for a file of that name with
                 a suffix. Nothing there is made yet.
-            step: of what is told first; what an earlier log holds from it on is told again, and must be replaced.
+            step: of what is told first, or 0 where an earlier log is of another key; what that holds from it on must be
+                replaced.
             config: plain data: `recipe`, `stage`, `uses`, `seed`, `options`, `data`, `engine`, `commit`, and `key`,
                 which differs where a result may. Of one of several trainings in a stage, `part` too. Empty in
                 notebooks.
