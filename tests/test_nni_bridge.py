@@ -37,6 +37,17 @@ def test_tune_says_what_to_install(without_nni, capsys):
     assert "the rest of nasdistill works without" in told
 
 
+@pytest.mark.parametrize(
+    ("space", "strategy", "what"),
+    [("darts-tiny", "nni:tpe", "the strategy 'nni:tpe'"), ("nni:mobilenet-v3", "auto", "nni's space MobileNetV3Space")],
+)
+def test_a_search_says_so_before_anything_runs(without_nni, space, strategy, what, tmp_path, capsys):
+    out = ["--data", "digits", "--out", str(tmp_path / "out")]
+    assert main(["search", "--space", space, "--strategy", strategy, *out]) == 2
+    assert f"{what} needs nni, not installed here" in capsys.readouterr().err
+    assert not (tmp_path / "out" / "artifacts").exists()
+
+
 @pytest.mark.parametrize("machine", ["aarch64", "arm64"])
 def test_other_processors_are_told_that_there_is_no_wheel(without_nni, machine, monkeypatch):
     monkeypatch.setattr(platform, "machine", lambda: machine)

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 from pydantic import Field, model_validator
 
 from nasdistill.component import Facts, Options, classes_in
-from nasdistill.errors import SpecError, UserError, found_at
+from nasdistill.errors import SpecError, found_at
 from nasdistill.growth.budget import Budget, OverBudget
 from nasdistill.registry import ComponentOf, registry
 from nasdistill.stages.base import STAGES, Context, Inputs, Like, Outcome, Reference, Specs, Stage
@@ -152,6 +152,7 @@ class Search(SearchOptions, Stage):
 
         if self.resume_from is not None and os.path.isabs(self.resume_from):  # else it is a stage yet to run
             self._begin(Path(self.resume_from), context)
+        self.strategy.check_installed()
         data = context.data
         try:
             self._check_budget(data)
@@ -161,7 +162,7 @@ class Search(SearchOptions, Stage):
         except OverBudget as error:
             problem = f"no network of the space {self.space.registered_name!r} keeps it: {error}"
             raise SpecError(problem, ("budget",)) from None
-        except (NotImplementedError, UserError):  # a space need not list its choices, and nni may be missing
+        except NotImplementedError:  # a space need not list its choices
             return None
         known_truth(spec.model)  # a damaged table is refused before the search, not after it
         return Like(spec)

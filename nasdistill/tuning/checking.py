@@ -125,15 +125,16 @@ def scored_stage(recipe: Recipe, settings: TuneSettings) -> str:
     if wanted is None:
         raise recipe.source.error(
             ("stages",),
-            "none has a validation score: it takes one that trains on labels, or an evaluate with part: validation",
+            "none has a validation score: it takes one that trains on labels, a shrink, or an evaluate with "
+            "part: validation",
         )
     if wanted not in recipe.stages:
         raise recipe.source.error(("tune", "stage"), unknown("stage", wanted, recipe.stages))
     if wanted not in scored:
         raise recipe.source.error(
             ("tune", "stage"),
-            f"{wanted!r} has no validation score, as it neither trains on labels nor evaluates with part: validation "
-            f"(these have one: {', '.join(scored) or 'none'})",
+            f"{wanted!r} has no validation score, as it neither trains on labels nor shrinks nor evaluates with part: "
+            f"validation (these have one: {', '.join(scored) or 'none'})",
         )
     return wanted
 

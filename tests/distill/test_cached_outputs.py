@@ -24,7 +24,7 @@ from nasdistill.distill.cached_outputs import BatchesWithOutputs, rounded
 from nasdistill.distill.objectives import Term
 from nasdistill.distill.teacher import Teacher, TeacherEnsemble, unpacked
 from nasdistill.errors import SpecError
-from nasdistill.storage import load_state
+from nasdistill.storage import leftovers, load_state
 from nasdistill.training.batches import Batch
 from nasdistill.training.engine import Engine, EngineSettings
 from tests.children import POINTS, InAChild, killed_at
@@ -144,6 +144,17 @@ def test_each_view_is_heard_once(engine: Engine, tmp_path: Path) -> None:
     assert more.asked == 7  # a third view is added to the two that are there
 
 
+def test_runs_that_share_a_folder_write_side_by_side(engine: Engine, tmp_path: Path) -> None:
+    first = taught(engine, tmp_path)
+    half = first.folder / f".0-0.{'a' * 32}.partial"
+    half.touch()  # another process writes it
+    second = taught(engine, tmp_path)
+    pairs = list(zip(first.epoch(0), second.epoch(0), strict=True))
+    assert same(*map(list, zip(*pairs, strict=True)))
+    assert half.is_file()
+    assert len(files(tmp_path)) == len({path.name.rpartition("-")[0] for path in files(tmp_path)})
+
+
 def test_without_views_every_epoch_is_its_own(engine: Engine, tmp_path: Path) -> None:
     batches = taught(engine, tmp_path, batches=views(engine, count=None), epochs=3)
     assert batches.views == 3
@@ -241,7 +252,11 @@ def test_killed_at_every_point_of_filling_it_goes_on(in_a_child: InAChild, engin
         assert {path.name: path.read_bytes() for path in files(out)} == unbroken
         missing = sum([3, 3, 1][there:])
         assert said_by.asked in (missing, 2 + missing)  # the rehearsal, where no index was written
-        assert {path.name for path in out.glob("*/*")} == {*unbroken, "outputs.json"}
+        (folder,) = out.iterdir()
+        assert {path.name for path in folder.iterdir()} - {path.name for path in leftovers(folder)} == {
+            *unbroken,
+            "outputs.json",
+        }
         kills += 1
     assert kills > 10
 

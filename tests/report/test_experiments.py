@@ -194,6 +194,7 @@ def test_limits_and_a_front_have_their_words_their_column_and_their_picture(tmp_
         "No other trial beats one of these in score and latency_ms: 1, 0. The recipe of trial 1 is best-1.yaml"
         in page.reads
     )
+    assert "Trial 1 has the highest score of the trials that keep the limits" in page.reads
     assert "It keeps parameters<=5." in page.reads
     drawn = (tmp_path / "report.html").read_text()
     assert "Score and latency ms" in drawn

@@ -185,7 +185,7 @@ def test_runs_side_by_side(one_seed: Run, three_seeds: Run, tmp_path: Path) -> N
     assert_asks_for_nothing(page)
     assert "3 runs compared" in page.reads
     assert "three seeds (1): student" in page.reads
-    # The third run has half a point more with each seed, so the interval is a point.
-    assert "three seeds (2): student three seeds (1): student selected +0.50 +0.50 to +0.50 3 yes" in page.reads
+    # The third run has half a point more with each seed, which tells no deviation.
+    assert "three seeds (2): student three seeds (1): student selected +0.50 – 3 –" in page.reads
     assert "three seeds (1): student quickstart: student selected +0.00" in page.reads  # seed 0 is the shared one
     assert page.count("svg") == 1

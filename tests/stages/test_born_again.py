@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -308,6 +309,16 @@ def test_where_the_loss_selects_it_decides_what_is_better(tmp_path: Path, monkey
     assert [(one.stage, one.reason) for one in record.left_out] == [("ban-2", reason)]
 
 
+def test_scores_of_two_kinds_are_not_compared() -> None:
+    def scored(**more: str) -> SimpleNamespace:
+        return SimpleNamespace(manifest=SimpleNamespace(metrics={"validation": {"score": 90.0, "loss": 1.0, **more}}))
+
+    stage = build(STAGES.get("distill"), {"student": "mlp-8", "teacher": "second", "better_than": ["first"]})
+    inputs: Any = {"teacher": scored(of="balanced accuracy"), ("better_than", 0): scored()}
+    with pytest.raises(SpecError, match="its score is the accuracy, that of 'second' the balanced accuracy"):
+        stage.reason_to_leave_out(inputs)
+
+
 def test_a_given_teacher_need_not_be_beaten(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """It may have seen the validation images, and an imported network has no score at all."""
     given = network_artifact(tmp_path / "given", few_digits(), "wrn-10-1")
@@ -368,10 +379,9 @@ def _validation_scores(
     """Give the artifacts of these stages other scores on the validation images, where conditions read them."""
     true = distill.validation_score
 
-    def given(inputs: dict[str, Artifact], field: str) -> tuple[float, float]:
+    def given(inputs: dict[str, Artifact], field: str) -> tuple[float, float, str]:
         manifest: Manifest = inputs[field].manifest
-        true(inputs, field)  # there is one
-        return scores[manifest.stage], -(losses or {}).get(manifest.stage, 1.0)
+        return scores[manifest.stage], -(losses or {}).get(manifest.stage, 1.0), true(inputs, field)[2]
 
     monkeypatch.setattr(distill, "validation_score", given)
 

@@ -122,7 +122,11 @@ def test_a_run_tells_config_and_hashes_and_outlives_a_logger(
 def test_loggers_are_chosen_on_the_command_line(tmp_path: Path) -> None:
     command = ["train", "mlp-8", "--epochs", "1", "--data", "{name: digits, limit: 60}", "--out", str(tmp_path)]
     assert main([*command, "--loggers", "csv", "--loggers", "{name: jsonl}"]) == 0
-    assert sorted(path.name for path in (tmp_path / "tensorboard").iterdir()) == ["train.csv", "train.jsonl"]
+    assert sorted(path.name for path in (tmp_path / "tensorboard").iterdir()) == [
+        "train.csv",
+        "train.jsonl",
+        "train.key",
+    ]
 
 
 def test_a_service_is_told_on_from_the_last_step_and_other_work_is_another_run(tmp_path: Path) -> None:

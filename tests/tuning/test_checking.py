@@ -121,6 +121,13 @@ def test_without_a_stage_to_score_there_is_no_experiment(tmp_path):
         tuned(tmp_path, text, vary={"stages.a.space": "[darts-tiny]"})
 
 
+def test_scores_of_two_kinds_are_not_compared(tmp_path):
+    vary = {"stages.student.select": "[accuracy, balanced-accuracy]"}
+    with pytest.raises(RecipeError, match="scores of 'student' would be of validation/accuracy and of validation/bal"):
+        tuned(tmp_path, RECIPE, vary=vary, stage="student")
+    assert tuned(tmp_path, RECIPE, vary=vary, stage="student", metric="validation.loss")
+
+
 def test_a_field_called_select_is_no_score(tmp_path, monkeypatch):
     monkeypatch.setattr(STAGES, "_components", {name: STAGES.get(name) for name in STAGES.loaded()})
 

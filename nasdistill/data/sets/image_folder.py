@@ -32,8 +32,8 @@ class ImageFolder(ClassFolderSet, DecodesImages):
 
     unlabelled: Path | None = Field(
         None,
-        description="a folder of further images whose classes nobody knows, of which `distill` learns what the teacher "
-        "says; other stages leave them alone",
+        description="a folder of further images whose classes nobody knows, of which stages that learn from a teacher "
+        "learn what that says; others leave them alone",
     )
 
     @staticmethod

@@ -87,6 +87,13 @@ class Strategy(Component):
         """Why this strategy cannot search `space`, to follow a colon, or None if it can."""
         return None
 
+    def check_installed(self) -> None:
+        """Before anything runs.
+
+        Raises:
+            UserError: what it needs is not installed.
+        """
+
     def reason_to_keep_no_weights(self, space: SearchSpace) -> str | None:
         """Why it cannot hand weights over to the network that it finds, to follow a colon, or None if it can."""
         return "it trains none that fit the network"

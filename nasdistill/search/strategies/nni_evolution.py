@@ -31,8 +31,11 @@ class Evolution(MultiTrial):
     population: int = Field(20, gt=1, description="architectures that live at a time; the paper has 100")
     sample: int = Field(5, gt=0, description="members of which the best is changed; the paper has 25")
 
-    def tuner(self, alternatives: Mapping[str, int], seed: int) -> NniTuner:
+    def check_installed(self) -> None:
         require_nni(f"the strategy {self.registered_name!r}", ("nni",))
+
+    def tuner(self, alternatives: Mapping[str, int], seed: int) -> NniTuner:
+        self.check_installed()
         from nni.algorithms.hpo.regularized_evolution_tuner import RegularizedEvolutionTuner
 
         tuner = RegularizedEvolutionTuner("maximize", self.population, self.sample)

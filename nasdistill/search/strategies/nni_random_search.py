@@ -20,8 +20,11 @@ class RandomSearch(MultiTrial):
 
     source: ClassVar[str] = "Li and Talwalkar 2019, Random Search and Reproducibility for NAS; nni 3.0's tuner Random"
 
-    def tuner(self, alternatives: Mapping[str, int], seed: int) -> NniTuner:
+    def check_installed(self) -> None:
         require_nni(f"the strategy {self.registered_name!r}", ("nni",))
+
+    def tuner(self, alternatives: Mapping[str, int], seed: int) -> NniTuner:
+        self.check_installed()
         from nni.algorithms.hpo.random_tuner import RandomTuner
 
         return NniTuner(RandomTuner(seed), "choice", alternatives, seed)

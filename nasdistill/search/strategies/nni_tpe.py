@@ -45,8 +45,11 @@ class Tpe(MultiTrial):
         1.0, gt=0, description="this times the square root of the number of trials count as good; nni has 0.25"
     )
 
-    def tuner(self, alternatives: Mapping[str, int], seed: int) -> NniTuner:
+    def check_installed(self) -> None:
         require_nni(f"the strategy {self.registered_name!r}", ("nni",))
+
+    def tuner(self, alternatives: Mapping[str, int], seed: int) -> NniTuner:
+        self.check_installed()
         from nni.algorithms.hpo.tpe_tuner import TpeTuner
 
         drawn = max(self.drawn, self._fewest())
