@@ -12,6 +12,7 @@ import pytest
 
 from nasdistill.report.page import write_comparison, write_report
 from nasdistill.report.records import Row, RunRecord
+from nasdistill.words import NONE
 from tests.report.fakes import fake_run, resealed
 
 Run = tuple[RunRecord, Path]
@@ -186,6 +187,6 @@ def test_runs_side_by_side(one_seed: Run, three_seeds: Run, tmp_path: Path) -> N
     assert "3 runs compared" in page.reads
     assert "three seeds (1): student" in page.reads
     # The third run has half a point more with each seed, which tells no deviation.
-    assert "three seeds (2): student three seeds (1): student selected +0.50 – 3 –" in page.reads
+    assert f"three seeds (2): student three seeds (1): student selected +0.50 {NONE} 3 {NONE}" in page.reads
     assert "three seeds (1): student quickstart: student selected +0.00" in page.reads  # seed 0 is the shared one
     assert page.count("svg") == 1
