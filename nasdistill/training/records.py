@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from nasdistill.errors import written_at
-from nasdistill.storage import write_text
 from nasdistill.training.launch import is_first_process
 from nasdistill.training.loggers import Log, Logger
 from nasdistill.training.loggers.tensorboard import TensorBoard
@@ -143,8 +142,10 @@ class Records:
         """Once all logs are open, so that after a kill on the way they begin anew once more."""
         if "key" in self._config and not self._noted:
             self._noted = True
-            with suppress(OSError):  # as a logger's
-                write_text(Path(f"{self.folder}{KEY}"), self._config["key"])
+            note = Path(f"{self.folder}{KEY}")
+            with suppress(OSError):  # a kill in its middle only lets the logs begin anew, which hold one step
+                note.parent.mkdir(parents=True, exist_ok=True)
+                note.write_text(self._config["key"], "utf-8")
 
     def close(self) -> None:
         """Close the logs of the stage and of its parts."""

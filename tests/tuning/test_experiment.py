@@ -94,7 +94,7 @@ def test_an_experiment_survives_the_death_of_its_manager_and_of_itself_and_ends_
     assert [trial.state for trial in experiment.trials] == ["succeeded"] * 2
     for trial in experiment.trials:
         assert trial.score == 90 - (trial.values[KEY] - 3) ** 2
-        assert len(trial.intermediate) == 6
+        assert len(trial.intermediate) == 3
         assert (tmp_path / "out" / trial.folder / "report.html").is_file()
     best = max(experiment.trials, key=lambda trial: trial.score)
     assert experiment.best == best.number
