@@ -264,15 +264,17 @@ class Distill(FromAnyWeights, DistillOptions, Teaches):
         last = self.teacher_fields[-1][0]
         for number, name in enumerate(self.better_than or ()):
             ours, theirs = (validation_score(inputs, field) for field in (last, ("better_than", number)))
-            if self.select == "loss" and ours[1] <= theirs[1]:
-                losses = f"of {-ours[1]:.4g} on the validation images is not below {-theirs[1]:.4g} of {name!r}"
-                return f"{self.teachers[-1]!r} with a loss {losses}"
-            if self.select != "loss" and ours[2] != theirs[2]:
+            if self.select == "loss":
+                if ours[1] <= theirs[1]:
+                    losses = f"of {-ours[1]:.4g} on the validation images is not below {-theirs[1]:.4g} of {name!r}"
+                    return f"{self.teachers[-1]!r} with a loss {losses}"
+                continue
+            if ours[2] != theirs[2]:
                 problem = (
                     f"its score is the {theirs[2]}, that of {self.teachers[-1]!r} the {ours[2]}: give both one `select`"
                 )
                 raise SpecError(problem, ("better_than", number))
-            if self.select != "loss" and ours <= theirs:
+            if ours <= theirs:
                 scores = f"{ours[0]:.2f} on the validation images is not better than {name!r} with {theirs[0]:.2f}"
                 return f"{self.teachers[-1]!r} with {scores}"
         return None

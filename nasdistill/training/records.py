@@ -133,19 +133,22 @@ class Records:
                 tell(self._logs[id(logger)])
         self._note_key()
 
+    @property
+    def _note(self) -> Path:
+        return Path(f"{self.folder}{KEY}")
+
     def _of_another_key(self) -> bool:
         """Whether earlier logs are of the stage with other options, whose steps need not be replaced one by one."""
-        note = Path(f"{self.folder}{KEY}")
-        return "key" in self._config and note.is_file() and note.read_text("utf-8") != self._config["key"]
+        known = "key" in self._config and self._note.is_file()
+        return known and self._note.read_text("utf-8") != self._config["key"]
 
     def _note_key(self) -> None:
         """Once all logs are open, so that after a kill on the way they begin anew once more."""
         if "key" in self._config and not self._noted:
             self._noted = True
-            note = Path(f"{self.folder}{KEY}")
             with suppress(OSError):  # a kill in its middle only lets the logs begin anew, which hold one step
-                note.parent.mkdir(parents=True, exist_ok=True)
-                note.write_text(self._config["key"], "utf-8")
+                self._note.parent.mkdir(parents=True, exist_ok=True)
+                self._note.write_text(self._config["key"], "utf-8")
 
     def close(self) -> None:
         """Close the logs of the stage and of its parts."""
