@@ -144,7 +144,7 @@ class Records:
 
     def _note_key(self) -> None:
         """Once all logs are open, so that after a kill on the way they begin anew once more."""
-        if "key" in self._config and not self._noted:
+        if "key" in self._config and self._logs and not self._noted:
             self._noted = True
             with suppress(OSError):  # a kill in its middle only lets the logs begin anew, which hold one step
                 self._note.parent.mkdir(parents=True, exist_ok=True)
