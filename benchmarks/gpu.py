@@ -157,14 +157,15 @@ class Session:
             print(f"{piece.name}: not begun, as there is no {FOLDERS[piece.data]} in {data}", flush=True)
             return
         out = self.runs / re.sub(r"\W+", "-", piece.name)
+        places = {"OUT": str(out), "DATA": str(data)}
         words = [
-            word.replace("OUT", str(out)).replace("DATA", str(data)) for word in (piece.small if dry else piece.words)
+            re.sub("OUT|DATA", lambda found: places[found[0]], word) for word in (piece.small if dry else piece.words)
         ]
         print(f"{piece.name}: python -m {shlex.join(words)}", flush=True)
         began = time.monotonic()
-        status, told = _run(words, None if dry else left)
+        status, told, problem = _run(words, None if dry else left)
         seconds = round(time.monotonic() - began, 1)
-        *before, last = ["", "", *told.strip().splitlines()]
+        *before, last = ["", "", *f"{told}{problem}".strip().splitlines()]
         if status == SAVED:
             print(f"{piece.name}: saved after {seconds:.0f} s, goes on next time ({before[-1]})", flush=True)
             return
@@ -180,7 +181,7 @@ class Session:
             file.write(json.dumps(row) + "\n")
 
 
-def _run(words: list[str], seconds: float | None) -> tuple[int, str]:
+def _run(words: list[str], seconds: float | None) -> tuple[int, str, str]:
     """Run a module until the time is over, when it is asked to save; its status, what it printed, and why it failed."""
     with tempfile.TemporaryFile("w+") as printed, tempfile.TemporaryFile("w+") as problem:
         with subprocess.Popen([sys.executable, "-m", *words], cwd=ROOT, stdout=printed, stderr=problem) as process:
@@ -190,7 +191,7 @@ def _run(words: list[str], seconds: float | None) -> tuple[int, str]:
                 process.send_signal(signal.SIGUSR1)
         for file in (printed, problem):
             file.seek(0)
-        return process.returncode, printed.read() + (problem.read() if process.returncode else "")
+        return process.returncode, printed.read(), problem.read() if process.returncode else ""
 
 
 def numbers_of(told: str, results: Path) -> dict[str, float]:
@@ -258,12 +259,16 @@ def main() -> None:
     if lacking := missing():
         print(f"not installed here: {', '.join(lacking)}; a piece that needs it fails", flush=True)
     try:
-        import benchmarks.common  # noqa: F401 - what all pieces need
+        from benchmarks.common import machine
     except ModuleNotFoundError as error:
         sys.exit(f"nothing can be done without {error.name}; docs/how-to/gpu.md says how to bring it")
+    if not options.dry and machine()["accelerator"] is None:
+        sys.exit("torch finds no GPU here, and what a processor measures would count as done; --dry needs none")
     options.results, options.data = options.results.resolve(), options.data.resolve()
     options.results.mkdir(parents=True, exist_ok=True)
-    done = {row["piece"] for row in rows_in(options.results) if not row["failed"] and row["dry"] == options.dry}
+    before = [row for row in rows_in(options.results) if row["dry"] == options.dry]
+    failed = {row["piece"] for row in before if row["failed"]}
+    done = {row["piece"] for row in before} - failed
     with tempfile.TemporaryDirectory() as folder:
         try:
             join(options.results, Path(folder))
@@ -273,7 +278,8 @@ def main() -> None:
         runs.mkdir(exist_ok=True)
         session = Session(options, runs)
         try:
-            for piece in PIECES:
+            # What failed may fail again only once all of its time is over, so it comes last.
+            for piece in sorted(PIECES, key=lambda each: each.name in failed):
                 wanted = options.only is None or piece.name in options.only
                 if wanted and piece.name not in done and (piece.small or not options.dry):
                     session.do(piece)

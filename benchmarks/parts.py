@@ -30,13 +30,13 @@ def split(folder: Path, into: Path, largest: int = LARGEST) -> list[Path]:
         count = -(-whole.tell() // largest)
         whole.seek(0)
         into.mkdir(parents=True, exist_ok=True)
-        written = []
-        for number in range(count):
-            part = into / f"{folder.name}.{number:02d}-of-{count:02d}"
-            partial = part.with_suffix(".partial")
+        written = [into / f"{folder.name}.{number:02d}-of-{count:02d}" for number in range(count)]
+        incoming = [part.with_name(f"{part.name}.partial") for part in written]
+        for partial in incoming:
             partial.write_bytes(whole.read(largest))
+        # only now: a kill while they are written leaves the earlier parts, of which some and some new ones are nothing
+        for partial, part in zip(incoming, written, strict=True):
             os.replace(partial, part)
-            written.append(part)
     for old in _parts_in(into).get(folder.name, []):
         if old not in written:
             old.unlink()
