@@ -55,6 +55,17 @@ def test_memory(broken: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     assert found["seconds"] >= 0
 
 
+def test_a_stage_on_the_processor_of_a_machine_with_a_gpu_took_memory_of_its_own(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, value in {"is_available": True, "reset_peak_memory_stats": None, "max_memory_allocated": 0}.items():
+        monkeypatch.setattr(torch.cuda, name, lambda value=value: value)
+    meter = Meter(tmp_path / "attempts.json")
+    assert meter.read()["peak_memory_bytes"] > 2**20
+    monkeypatch.setattr(torch.cuda, "max_memory_allocated", lambda: 5)
+    assert meter.read()["peak_memory_bytes"] == 5
+
+
 @pytest.mark.parametrize("content", [b"[]", b"{", b'{"began": "x", "earlier": 1}', b"\xff", b"null"])
 def test_the_time_of_earlier_attempts(content: bytes, tmp_path: Path) -> None:
     (tmp_path / "attempts.json").write_bytes(content)

@@ -52,10 +52,10 @@ def _reset_peak() -> bool:
 
 
 def _peak() -> int:
-    """The accelerator's peak where there is one, else the process's resident peak."""
+    """The accelerator's peak where one was computed on, else the process's resident peak."""
     torch = sys.modules.get("torch")
-    if torch is not None and torch.cuda.is_available():
-        return int(torch.cuda.max_memory_allocated())
+    if torch is not None and torch.cuda.is_available() and (peak := int(torch.cuda.max_memory_allocated())):
+        return peak
     if sys.platform == "linux":
         for line in Path("/proc/self/status").read_text().splitlines():
             if line.startswith("VmHWM"):

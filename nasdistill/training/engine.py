@@ -106,7 +106,7 @@ def _has_bf16(accelerator: str) -> bool:
     if accelerator == "cuda":
         import torch
 
-        return bool(torch.cuda.is_bf16_supported())
+        return bool(torch.cuda.is_bf16_supported(including_emulation=False))  # which is slower than float32
     return accelerator == "cpu" and cpu_has_bf16()
 
 

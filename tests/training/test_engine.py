@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -82,6 +83,23 @@ def test_an_accelerator_that_is_not_there_is_refused(monkeypatch: pytest.MonkeyP
     monkeypatch.setattr(engine_module, "gpus_possible", lambda: True)
     with pytest.raises(SpecError, match="2 devices were asked for, the machine has 1 cuda"):
         resolve(EngineSettings(accelerator="cuda", devices=2))
+
+
+@pytest.mark.parametrize(("capability", "precision"), [(7, "32"), (8, "bf16")])
+def test_auto_takes_bf16_where_a_gpu_computes_in_it_not_where_it_emulates_it(
+    capability: int, precision: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """GPUs before Ampere make tensors of bfloat16, too."""
+    monkeypatch.setattr(engine_module, "gpus_possible", lambda: True)
+    for name, value in {
+        "device_count": 1,
+        "is_available": True,
+        "current_device": 0,
+        "get_device_properties": SimpleNamespace(major=capability),
+        "_check_bf16_tensor_supported": True,
+    }.items():
+        monkeypatch.setattr(torch.cuda, name, lambda *_, value=value: value)
+    assert resolve(EngineSettings()) == ("cuda", precision)
 
 
 def test_torch_is_asked_for_gpus_wherever_it_may_find_some(monkeypatch: pytest.MonkeyPatch) -> None:
