@@ -167,13 +167,15 @@ def _gradients(
         dL/dx = weight / s * (g - sum(g) / N - z * sum(g z) / N),   the sums over all processes.
     """
     # Where mean and variance are given, the derivatives of weight and bias are this process's share of both sums. That
-    # of x is the first term; it comes along here where products of unlike types would be slow.
+    # of x is the first term; it comes along here where products of unlike types would be slow. CUDA wants all that is
+    # optional: statistics as a forward pass leaves them, and a weight, without which it sums nothing.
     half = x.dtype != mean.dtype
+    scale = torch.rsqrt(variance + eps)
     first, of_weight, of_bias = torch.ops.aten.native_batch_norm_backward(
-        slope, x, weight, mean, variance, None, None, False, eps, [half, True, True]
+        *(slope, x, torch.ones_like(mean) if weight is None else weight, mean, variance, mean, scale, False, eps),
+        [half, True, True],
     )
     sum_slope, sum_product = all_reduce_sum(torch.cat([of_bias, of_weight])).chunk(2)
-    scale = torch.rsqrt(variance + eps)
     if weight is not None:
         scale = scale * weight
     # The other terms are z times one number a channel plus another: a batch norm again, in one pass over x.

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import torch
 from safetensors.torch import load_file
 from torch import nn
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from nasdistill.training.processes import all_gather, all_reduce_max, all_reduce_sum, refuse_difference, world_size
 from nasdistill.training.synchronised import (
@@ -85,6 +88,35 @@ def test_half_precision_keeps_its_type_layout_and_sums_in_single(layout: torch.m
     torch.testing.assert_close(output, expected)
     torch.testing.assert_close(halves[0].grad, halves[1].grad, rtol=0.02, atol=0.05)
     torch.testing.assert_close(ours.running_var, theirs.running_var)
+
+
+class AsCudaWants(TorchDispatchMode):
+    """Refuses what CUDA's kernel for gradients through given statistics does: what is optional for a CPU's."""
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if func is torch.ops.aten.native_batch_norm_backward.default:
+            assert all(isinstance(each, torch.Tensor) for each in args[:7])
+        return func(*args, **(kwargs or {}))
+
+
+@pytest.mark.parametrize("device", ["cpu", pytest.param("cuda", marks=pytest.mark.gpu)])
+@pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("affine", [False, True])
+def test_gradients_are_torchs_own_on_any_device(
+    affine: bool, dtype: torch.dtype, layout: torch.memory_format, device: str
+) -> None:
+    torch.manual_seed(0)
+    images = torch.randn(64, 8, 16, 16, device=device).to(dtype, memory_format=layout)
+    norms = [nn.BatchNorm2d(8, affine=affine).to(device) for _ in range(2)]
+    ours, theirs = (images.clone().requires_grad_() for _ in norms)
+    with SynchronisedStatistics(), AsCudaWants():
+        norms[0](ours).float().pow(3).sum().backward()
+    norms[1](theirs).float().pow(3).sum().backward()
+    error = {"rtol": 0.02, "atol": 0.05} if dtype == torch.bfloat16 else {"rtol": 1e-3, "atol": 1e-3}
+    torch.testing.assert_close(ours.grad, theirs.grad, **error)
+    for one, other in zip(norms[0].parameters(), norms[1].parameters(), strict=True):
+        torch.testing.assert_close(one.grad, other.grad, rtol=1e-3, atol=1)
 
 
 def test_ddp_sends_other_buffers_alone(in_a_child: InAChild) -> None:
