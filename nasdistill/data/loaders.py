@@ -116,7 +116,7 @@ class ImageBatches:
         number = number if self.views is None else number % self.views
         places = self._places(number)[start:stop]
         for batch, (pixels, indices) in enumerate(zip(self._pixels(places), places, strict=True), start):
-            here = indices.to(self.device)
+            here = indices.to(self.device, non_blocking=True)
             weights = None if self._weights is None else self._weights[here]
             yield self._augmented(Batch(pixels, self.labels[here], indices, weights=weights), number, batch)
 
@@ -142,7 +142,7 @@ class ImageBatches:
                 yield pixels.to(self.device, non_blocking=True)
         else:
             for indices in places:
-                yield self._images.images.index_select(0, indices.to(self.device))
+                yield self._images.images.index_select(0, indices.to(self.device, non_blocking=True))
 
     def _augmented(self, batch: Batch, epoch: int, number: int) -> Batch:
         """Augment and normalise; whole numbers stay what they are until something needs more."""

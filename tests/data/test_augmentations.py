@@ -15,6 +15,7 @@ from nasdistill.data.augmentations import AUGMENTATIONS, Augmentation, PixelAugm
 from nasdistill.data.augmentations.geometric import rotated, zoomed
 from nasdistill.data.augmentations.standard import shift
 from nasdistill.errors import SpecError, UserError
+from tests.data.moves import NoWaitingMoves
 
 EACH = [
     {"name": "crop", "padding": 2},
@@ -220,6 +221,11 @@ class TestEach:
         assert views.dtype == torch.uint8
         rounding = 0.501 if spec["name"] in INTERPOLATED else 0
         torch.testing.assert_close(views.float(), augmented(spec, images.float(), generator()), rtol=0, atol=rounding)
+
+    def test_the_host_does_not_wait_for_the_device(self, spec: dict[str, object]) -> None:
+        images = images_for(spec, 16).to("meta")
+        with NoWaitingMoves():
+            augmented(spec, images, generator())
 
     @pytest.mark.gpu
     def test_an_accelerator_gives_the_same_views(self, spec: dict[str, object]) -> None:

@@ -14,6 +14,7 @@ from nasdistill.data.statistics import pixel_sums
 from nasdistill.errors import UserError
 from nasdistill.training.engine import Engine, EngineSettings
 from tests.data.fakes import write_class_folders, write_picture
+from tests.data.moves import NoWaitingMoves
 
 AUGMENTATIONS_IN_USE = [AUGMENTATIONS.parse(spec) for spec in ("crop", "flip", {"name": "cutout", "size": 2})]
 NORMALISATION = Normalisation(mean=(0.5, 0.4, 0.3), std=(0.2, 0.25, 0.3))
@@ -231,6 +232,12 @@ class TestHelpers:
         batches = evaluation_batches(part, data, engine)
         assert len(next(batches.epoch(0)).images) == count
         assert batches.samples == 600
+
+
+def test_the_host_does_not_wait_for_the_device() -> None:
+    batches = ImageBatches(in_memory(), NORMALISATION, 10, seed=0, shuffle=True, device="meta")
+    with NoWaitingMoves():
+        assert len(list(batches.epoch(0))) == len(batches)
 
 
 @pytest.mark.gpu

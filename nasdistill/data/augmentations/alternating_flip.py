@@ -24,4 +24,4 @@ class AlternatingFlip(EpochAugmentation):
         return first[indices] ^ bool(epoch % 2)
 
     def apply(self, images: torch.Tensor, drawn: torch.Tensor) -> torch.Tensor:
-        return torch.where(drawn.to(images.device)[:, None, None, None], images.flip(3), images)
+        return torch.where(drawn.to(images.device, non_blocking=True)[:, None, None, None], images.flip(3), images)

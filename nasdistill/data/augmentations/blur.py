@@ -48,7 +48,8 @@ class Blur(Augmentation):
 
     def apply(self, images: torch.Tensor, drawn: torch.Tensor) -> torch.Tensor:
         here = drawn.nonzero()[:, 0]
-        changed, sigma, here = images.clone(), drawn[here].to(images.device), here.to(images.device)
+        sigma, here = (each.to(images.device, non_blocking=True) for each in (drawn[here], here))
+        changed = images.clone()
         rows, columns = (self._matrices(sigma, side) for side in images.shape[2:])
         blurred: torch.Tensor = rows @ images[here].to(rows.dtype) @ columns.mT
         changed[here] = blurred.to(images.dtype) if images.is_floating_point() else blurred.round_().to(images.dtype)

@@ -38,7 +38,7 @@ class Erasing(Augmentation):
         return drawn * chosen[:, None]
 
     def apply(self, images: torch.Tensor, drawn: torch.Tensor) -> torch.Tensor:
-        boxes = drawn.to(images.device)
+        boxes = drawn.to(images.device, non_blocking=True)
         starts, ends = boxes[:, :2], boxes[:, :2] + boxes[:, 2:]
         rows, columns = (
             (place >= starts[:, at, None]) & (place < ends[:, at, None])

@@ -42,7 +42,7 @@ def rotated(images: torch.Tensor, degrees: torch.Tensor, border: Border) -> torc
         images: float, [N, C, H, W].
         degrees: the angle a of each, float, [N].
     """
-    angle = degrees.to(images.device)[:, None, None] * (math.pi / 180)
+    angle = degrees.to(images.device, non_blocking=True)[:, None, None] * (math.pi / 180)
     down, right = offsets(images)
     return bilinear(images, right * angle.sin() + down * angle.cos(), right * angle.cos() - down * angle.sin(), border)
 
@@ -69,7 +69,7 @@ class Zoom(Augmentation):
 
 def zoomed(images: torch.Tensor, factors: torch.Tensor, border: Border) -> torch.Tensor:
     """With offsets (y, x) from the centre, out(y, x) = in(f y, g x) for the factors (f, g) of each image, [N, 2]."""
-    vertical, horizontal = factors.to(images.device)[:, :, None, None].unbind(1)
+    vertical, horizontal = factors.to(images.device, non_blocking=True)[:, :, None, None].unbind(1)
     down, right = offsets(images)
     return bilinear(images, down * vertical, right * horizontal, border)
 
@@ -97,7 +97,7 @@ class Shift(Augmentation):
         return torch.stack([torch.randint(-n, n + 1, (count,), generator=generator) for n in most], dim=1)
 
     def apply(self, images: torch.Tensor, drawn: torch.Tensor) -> torch.Tensor:
-        top, left = drawn.to(images.device).unbind(1)
+        top, left = drawn.to(images.device, non_blocking=True).unbind(1)
         return shift(images, top, left, self.border)
 
 

@@ -29,7 +29,7 @@ class Mixup(BatchAugmentation):
     def mix(
         self, images: torch.Tensor, targets: torch.Tensor, drawn: torch.Tensor
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        share = drawn.to(images.device, images.dtype)
+        share = drawn.to(images.device, images.dtype, non_blocking=True)
         return blended(images, share), blended(targets, share)
 
 
@@ -75,7 +75,7 @@ class CutMix(BatchAugmentation):
         self, images: torch.Tensor, targets: torch.Tensor, drawn: torch.Tensor
     ) -> tuple[torch.Tensor, torch.Tensor]:
         height, width = images.shape[2:]
-        top, left, bottom, right = drawn.to(images.device).unbind(1)
+        top, left, bottom, right = drawn.to(images.device, non_blocking=True).unbind(1)
         inside = _between(top, bottom, height)[:, :, None] & _between(left, right, width)[:, None, :]
         mixed = torch.where(inside[:, None], images.roll(1, 0), images)
         return mixed, blended(targets, 1 - inside.flatten(1).to(targets.dtype).mean(1))

@@ -41,8 +41,8 @@ class ColorJitter(PixelAugmentation):
             for number, operation in enumerate(operations):
                 here = (step == number).nonzero()[:, 0]
                 if len(here):
-                    amounts = drawn[here, number].to(images.device)
-                    here = here.to(images.device)
+                    amounts = drawn[here, number].to(images.device, non_blocking=True)
+                    here = here.to(images.device, non_blocking=True)
                     changed[here] = operation(changed[here], amounts)
         return changed
 
@@ -63,5 +63,5 @@ class Grey(PixelAugmentation):
         return torch.rand(count, generator=generator) < self.probability
 
     def apply(self, images: torch.Tensor, drawn: torch.Tensor) -> torch.Tensor:
-        chosen = drawn.to(images.device)[:, None, None, None]
+        chosen = drawn.to(images.device, non_blocking=True)[:, None, None, None]
         return torch.where(chosen, colours.grey(images).to(images.dtype), images)

@@ -118,8 +118,8 @@ class Policy(PixelAugmentation):
             for number, operation in enumerate(OPERATIONS.values()):
                 here = (step[:, 0] == number).nonzero()[:, 0]
                 if len(here) and number:
-                    amounts = step[here, 1].to(images.device, torch.float32)
-                    here = here.to(images.device)
+                    amounts = step[here, 1].to(images.device, torch.float32, non_blocking=True)
+                    here = here.to(images.device, non_blocking=True)
                     changed[here] = operation.apply(changed[here], amounts)
         return changed
 

@@ -77,7 +77,7 @@ class RandomResizedCrop(Augmentation):
         return (size[0] - height) // 2, (size[1] - width) // 2, height, width
 
     def apply(self, images: torch.Tensor, drawn: torch.Tensor) -> torch.Tensor:
-        boxes = drawn.to(images.device)
+        boxes = drawn.to(images.device, non_blocking=True)
         rows, columns = (
             _read(start, length, side)
             for start, length, side in zip(boxes[:, :2].T, boxes[:, 2:].T, images.shape[2:], strict=True)

@@ -27,5 +27,5 @@ class Shear(Augmentation):
     def apply(self, images: torch.Tensor, drawn: torch.Tensor) -> torch.Tensor:
         """With offsets (y, x) from the centre, out(y, x) = in(y, x + y tan a) for the angle a of each image."""
         down, right = offsets(images)
-        slant = drawn.deg2rad().tan().to(images.device)[:, None, None]
+        slant = drawn.deg2rad().tan().to(images.device, non_blocking=True)[:, None, None]
         return bilinear(images, down.expand(len(images), -1, -1), right + down * slant, self.border)

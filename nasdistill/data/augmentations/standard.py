@@ -36,7 +36,7 @@ class Flip(Augmentation):
         return torch.rand(count, generator=generator) < self.probability
 
     def apply(self, images: torch.Tensor, drawn: torch.Tensor) -> torch.Tensor:
-        return torch.where(drawn.to(images.device)[:, None, None, None], images.flip(3), images)
+        return torch.where(drawn.to(images.device, non_blocking=True)[:, None, None, None], images.flip(3), images)
 
 
 @AUGMENTATIONS.register("crop")
@@ -61,7 +61,7 @@ class Crop(Augmentation):
         return torch.randint(2 * self.padding + 1, (2, count), generator=generator).T - self.padding
 
     def apply(self, images: torch.Tensor, drawn: torch.Tensor) -> torch.Tensor:
-        top, left = drawn.to(images.device).unbind(1)
+        top, left = drawn.to(images.device, non_blocking=True).unbind(1)
         return shift(images, top, left, self.border)
 
 
@@ -111,7 +111,7 @@ class Cutout(Augmentation):
     def apply(self, images: torch.Tensor, drawn: torch.Tensor) -> torch.Tensor:
         y, x = drawn.unbind(1)
         inside = _band(y, self.size, images.shape[2])[:, :, None] & _band(x, self.size, images.shape[3])[:, None, :]
-        return torch.where(inside.to(images.device)[:, None], images.new_zeros(()), images)
+        return torch.where(inside.to(images.device, non_blocking=True)[:, None], images.new_zeros(()), images)
 
 
 def _band(centre: torch.Tensor, size: int, length: int) -> torch.Tensor:

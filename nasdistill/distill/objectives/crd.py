@@ -104,7 +104,7 @@ class Contrast(LearnedLoss):
     def forward(self, student: Outputs, teacher: Outputs, batch: Batch) -> torch.Tensor:
         ours, theirs = self.pair
         settings = self.settings
-        own = batch.indices.to(batch.labels.device)
+        own = batch.indices.to(batch.labels.device, non_blocking=True)
         candidates = torch.cat([own.unsqueeze(1), self.others.sample(batch.labels, settings.negatives)], dim=1)
         # In single precision, which products divided by a small temperature need.
         with torch.autocast(batch.labels.device.type, enabled=False):
