@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import socket
 import threading
@@ -55,8 +56,8 @@ class Lease:
 
     def _beat(self) -> None:
         while not self._ended.wait(BEAT_SECONDS):
-            if self._file.is_file():
-                self._file.touch()
+            with contextlib.suppress(OSError):  # of a network disk that fails now and then; the next beat may arrive
+                os.utime(self._file)
 
 
 def _alive_elsewhere(file: Path) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import signal
@@ -241,6 +242,25 @@ def test_a_lease_ends_with_its_holder_or_with_its_machine(tmp_path, monkeypatch)
     time.sleep(0.2)
     assert note.stat().st_mtime > long_ago + 30  # it shows that it lives
     taken.release()
+
+
+def test_a_lease_outlives_a_disk_that_fails_for_a_moment(tmp_path, monkeypatch):
+    monkeypatch.setattr(lease, "BEAT_SECONDS", 0.01)
+    beats = []
+
+    def utime(path):
+        beats.append(path)
+        if len(beats) == 1:
+            raise OSError(errno.ESTALE, "Stale file handle", str(path))
+
+    monkeypatch.setattr(lease.os, "utime", utime)
+    taken = Lease.take(tmp_path)
+    for _ in range(100):
+        time.sleep(0.01)
+        if len(beats) > 1:
+            break
+    taken.release()
+    assert beats[:2] == [tmp_path / "lease.json"] * 2
 
 
 def test_cma_es_comes_nearer_to_the_peak_with_each_generation(tmp_path):
