@@ -243,6 +243,20 @@ def test_padding_may_be_wider_than_the_image_unless_it_mirrors() -> None:
         augmented({"name": "crop", "padding": 4, "border": "reflect"}, images, generator())
 
 
+def test_what_would_leave_nothing_of_the_images_is_refused() -> None:
+    # a waveform is an image of one row: eight of nine crops would hold none of it, and a box of usual ratio one sample
+    with pytest.raises(UserError, match="crop would move most images of 1x64 out of sight"):
+        make("crop").sample(2, (1, 64), generator())
+    for name in ("random-resized-crop", "erasing"):
+        with pytest.raises(UserError, match="those of 1x64 have a single row or column"):
+            make(name).sample(2, (1, 64), generator())
+    with pytest.raises(UserError, match="a cutout of 16 pixels covers all of an image of 8x8"):
+        make("cutout").sample(2, (8, 8), generator())
+    waves = noise(40, 64)[:, :, :1]
+    for name in ("shift", "cutout", {"name": "crop", "border": "nearest"}):
+        assert (augmented(name, waves, generator()).flatten(1).std(1) > 0).all(), name
+
+
 def test_wrong_options_are_refused() -> None:
     with pytest.raises(SpecError, match="multiple of 2"):
         make({"name": "cutout", "size": 5})

@@ -12,7 +12,7 @@ from torch.nn import functional
 from nasdistill.data.augmentations import AUGMENTATIONS, Augmentation
 from nasdistill.data.augmentations.ranges import Range, between
 from nasdistill.data.augmentations.standard import like
-from nasdistill.errors import SpecError
+from nasdistill.errors import SpecError, UserError
 
 TRIES = 10
 """Boxes that are drawn for an image; if none lies within it, the middle is taken."""
@@ -34,7 +34,15 @@ def random_boxes(
     Returns:
         top, left, height, width: int64, [N, 4], the first of `TRIES` that lies within the image; and whether there is
         one, bool, [N]. Where there is none, the box is of no use.
+
+    Raises:
+        UserError: the images have a single row or column, in which a box has no side ratio.
     """
+    if 1 in size:
+        raise UserError(
+            f"random-resized-crop and erasing cut boxes out of images, and those of {size[0]}x{size[1]} have a single row "
+            "or column; `shift` and `cutout` are for these too"
+        )
     draws = torch.rand(4, count, TRIES, generator=generator, dtype=torch.float64)
     area = size[0] * size[1] * between(scale, draws[0])
     by = between((math.log(ratio[0]), math.log(ratio[1])), draws[1]).exp()
