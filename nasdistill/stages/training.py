@@ -72,10 +72,12 @@ def training_data(settings: LoopSettings, context: Context) -> Data:
     """The stage's data, with no more training images than the settings want.
 
     Raises:
-        SpecError: at `images_per_class`: a class has fewer.
+        SpecError: at `images_per_class`: a class has fewer; at `scales`: the data are texts.
     """
     from nasdistill.data.preparation import with_few_images
 
+    if settings.scales is not None and context.data.words is not None:
+        raise SpecError("texts are numbers of tokens, and between two of them is no third", ("scales",))
     if settings.images_per_class is None:
         return context.data
     with found_at("images_per_class"):

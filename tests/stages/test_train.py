@@ -15,6 +15,7 @@ from torch import nn
 
 from nasdistill.artifacts import Artifact
 from nasdistill.data.base import Data, ImageSet
+from nasdistill.data.preparation import load
 from nasdistill.errors import Interrupted, SpecError
 from nasdistill.interrupts import polite_stops
 from nasdistill.models.base import Model, Network, NetworkSpec, load_network
@@ -24,7 +25,7 @@ from nasdistill.stages.training import advice_on_evaluations
 from nasdistill.storage import read_json, sha256_of
 from nasdistill.training.settings import TrainingSettings
 from nasdistill.training.tasks import Supervised
-from tests.stages.parts import context_in, network_artifact, stop_in
+from tests.stages.parts import SEED, context_in, network_artifact, stop_in
 
 SMALL = {"epochs": 2, "batch_size": 32}
 BARELY = {"optimizer": {"name": "sgd", "lr": 1e-12, "weight_decay": 0}, "epochs": 1}
@@ -146,6 +147,16 @@ def test_a_network_that_cannot_read_small_images_is_named_before_training(tmp_pa
     assert caught.value.path == ("scales",)
     with pytest.raises(SpecError, match="3 scales are more than `epochs: 2`"):
         build(STAGES.get("train"), {"model": "wrn-10-1", **SMALL, "scales": [0.5, 0.7, 1]})
+
+
+def test_texts_are_read_at_no_other_scale(tmp_path: Path) -> None:
+    lines = [f"{label} a text of {label} things" for label in ("good", "bad") for _ in range(8)]
+    (tmp_path / "texts.txt").write_text("\n".join(lines), "utf-8")
+    source = registry("datasets").parse({"name": "texts", "root": tmp_path / "texts.txt", "length": 8})
+    stage = build(STAGES.get("train"), {"model": "text-cnn-4-4", **SMALL, "scales": [0.5, 1]})
+    with pytest.raises(SpecError, match="texts are numbers of tokens, and between two of them is no third") as caught:
+        stage.foresee({}, context_in(tmp_path, load(source, SEED)))
+    assert caught.value.path == ("scales",)
 
 
 def test_a_network_grows_while_it_trains(tmp_path: Path, data: Data) -> None:
