@@ -80,8 +80,9 @@ class ImageBatches:
         self.batch_size = batch_size
         self._seed = seed
         self._shuffle = shuffle
+        waves = images.shape[1] == 1  # whose samples, of 8 bits or more, are no brightness
         for each in augmentations:
-            if isinstance(each, PixelAugmentation) and kind != torch.uint8:
+            if isinstance(each, PixelAugmentation) and (waves or kind != torch.uint8):
                 raise UserError(f"{each.registered_name} changes colours of 8 bits, and these are no such images")
         self.augmentations = tuple(augmentations)
         self._classes = classes

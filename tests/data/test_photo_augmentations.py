@@ -309,8 +309,9 @@ def test_colours_are_changed_in_bytes_alone() -> None:
     with pytest.raises(SpecError, match="color-jitter changes colours of 8 bits: list it before rotation") as caught:
         DATASETS.parse({"name": "digits", "augmentations": ["flip", "rotation", "color-jitter"]})
     assert caught.value.path == ("augmentations", 2)
-    waves = ImageSet(torch.zeros(4, 1, 1, 8, dtype=torch.int16), torch.zeros(4, dtype=torch.int64))
-    with pytest.raises(UserError, match="grey changes colours of 8 bits, and these are no such images"):
-        ImageBatches(waves, NORMALISATION, 2, seed=0, shuffle=False, augmentations=[make("grey")])
+    for bits in (torch.int16, torch.uint8):
+        waves = ImageSet(torch.zeros(4, 1, 1, 8, dtype=bits), torch.zeros(4, dtype=torch.int64))
+        with pytest.raises(UserError, match="grey changes colours of 8 bits, and these are no such images"):
+            ImageBatches(waves, NORMALISATION, 2, seed=0, shuffle=False, augmentations=[make("grey")])
     with pytest.raises(UserError, match="images of 1 or 3 channels, and these have 2"):
         colours.contrast(torch.zeros(1, 2, 4, 4, dtype=torch.uint8), torch.ones(1))
