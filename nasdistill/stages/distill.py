@@ -180,7 +180,9 @@ class Teaches(TaughtBy, TaughtOptions, TrainsOnLabels):
         teachers = self.load_teachers(
             lambda field, value: network_for_data(field, value, inputs, context, "trained", self.classes)
         )
-        spec, student = network_for_data("student", self.student, inputs, context, self.student_weights, self.classes)
+        spec, student = network_for_data(
+            "student", self.student, inputs, context, self.student_weights, self.classes, learns=True
+        )
         task = Distillation(
             self.learner(student, spec, context),
             teachers,

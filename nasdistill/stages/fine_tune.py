@@ -104,7 +104,7 @@ class FineTune(FineTuneOptions, TrainsOnLabels):
         from nasdistill.training.fine_tuning import FineTuning
 
         show = images_to_show(self.show, context.data.test.labels)
-        spec, network = network_for_data("model", self.model, inputs, context, "trained", self.classes)
+        spec, network = network_for_data("model", self.model, inputs, context, "trained", self.classes, learns=True)
         factors = self._factors(spec, network)
         batches = batches_to_train_on(self, context, balance=self.balance)
         if self.head_epochs:

@@ -74,7 +74,7 @@ class HintStage(MatchesClasses, HintOptions, LoopSettings, Stage):
         data, engine = context.data, context.engine
         # The teacher first, so that the student is drawn from the seed alone.
         taught, network = network_for_data("teacher", self.teacher, inputs, context, "trained", self.classes)
-        spec, student = network_for_data("student", self.student, inputs, context, classes=self.classes)
+        spec, student = network_for_data("student", self.student, inputs, context, classes=self.classes, learns=True)
         torch.manual_seed(context.seed)  # the regressor and dropout must not depend on what this process did before
         with found_at("pair"):
             task = HintTraining(

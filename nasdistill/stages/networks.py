@@ -13,13 +13,17 @@ from nasdistill.stages.class_names import Labels, Matching, match_classes, place
 if TYPE_CHECKING:
     from torch import nn
 
-    from nasdistill.data.base import Data, Shape
+    from nasdistill.data.base import Data, Normalisation, Shape
     from nasdistill.models.base import NetworkSpec
 
 log = logging.getLogger(__name__)
 
 Weights = Literal["any", "fresh", "trained"]
 """Which weights a network has: trained ones if there are any, new ones in any case, or trained ones in any case."""
+
+
+ALIKE = 0.1
+"""By how much black or white may differ between two normalisations, so that splits of one data set are alike."""
 
 
 def network_for(
@@ -63,10 +67,10 @@ def _network_for(
 ) -> tuple[NetworkSpec, nn.Module]:
     import torch
 
-    from nasdistill.models.base import WEIGHTS, load_network, load_spec
+    from nasdistill.models.base import load_network, load_spec
 
     given, artifact = context.networks.get(field), inputs.get(field)
-    trained = given.trained if given else artifact is not None and (artifact.folder / WEIGHTS).is_file()
+    trained = _is_trained(field, inputs, context)
     with found_at(*path_of(field)):
         if given is not None and trained and weights != "fresh":
             return given.spec, copy.deepcopy(given.module).eval()
@@ -78,6 +82,14 @@ def _network_for(
             raise UserError(f"{value!r} has no trained weights")
         torch.manual_seed(context.replicate_seed)
         return untrained(drawn), (drawn if weights == "fresh" else spec).build()
+
+
+def _is_trained(field: Place, inputs: Inputs, context: Context) -> bool:
+    """Whether what a field means comes with weights."""
+    from nasdistill.models.base import WEIGHTS
+
+    given, artifact = context.networks.get(field), inputs.get(field)
+    return given.trained if given else artifact is not None and (artifact.folder / WEIGHTS).is_file()
 
 
 def _spec_of(value: str | dict[str, Any], context: Context, like: NetworkSpec | None) -> NetworkSpec:
@@ -191,12 +203,14 @@ def network_for_data(
     weights: Weights = "any",
     classes: Matching | None = None,
     own_words: bool = False,
+    learns: bool = False,
 ) -> tuple[NetworkSpec, nn.Module]:
     """What `network_for` returns, checked to read the images of the stage's data, and with the classes in its order.
 
     Args:
         classes: see `nasdistill.stages.class_names.MatchesClasses`; None for a stage without that option.
         own_words: the stage reads texts with the network's vocabulary, whatever the data's is.
+        learns: the stage trains it on, in the data's normalisation, and warns where it knows another.
 
     Raises:
         SpecError: at `field`: the network was made for images or classes of another shape or number, or other words,
@@ -205,7 +219,26 @@ def network_for_data(
     data = context.data  # first, so that what is wrong with it is not said of this field
     spec, network = network_for(field, value, inputs, context, weights)
     _check_fit(field, value, spec, data, own_words)
+    if learns and weights != "fresh" and _is_trained(field, inputs, context):
+        _warn_of_other_normalisation(field, value, spec.normalisation, data.normalisation)
     return matched_network(field, value, spec, network, data.classes, classes)
+
+
+def _warn_of_other_normalisation(field: Place, value: object, own: Normalisation | None, data: Normalisation) -> None:
+    if own is None:
+        return
+    apart = max(
+        abs((level - mean) / std - (level - their_mean) / their_std)
+        for level in (0, 1)
+        for mean, std, their_mean, their_std in zip(data.mean, data.std, own.mean, own.std, strict=True)
+    )
+    if apart > ALIKE:
+        log.warning(
+            "the %s %r was trained on other numbers for the same images: it knows them with mean %s and deviation %s, "
+            "the data set has %s and %s; the stage `adapt` lets it go on as it was",
+            *(in_words(field), value),
+            *(", ".join(f"{number:.3g}" for number in each) for each in (own.mean, own.std, data.mean, data.std)),
+        )
 
 
 def data_as_trained(field: Place, value: object, spec: NetworkSpec, data: Data) -> Data:

@@ -131,7 +131,7 @@ class Train(TrainOptions, TrainsOnLabels):
         from nasdistill.training.tasks import Supervised
 
         show = images_to_show(self.show, context.data.test.labels)
-        spec, network = network_for_data("model", self.model, inputs, context, self._weights, self.classes)
+        spec, network = network_for_data("model", self.model, inputs, context, self._weights, self.classes, learns=True)
         self._check_points(network)
         task = Supervised(network, label_smoothing=self.label_smoothing, auxiliary_weight=self.auxiliary_weight)
         outcome = train_task(task, spec, self, context, growth=self._growth(spec, context))

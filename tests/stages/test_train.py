@@ -14,7 +14,7 @@ from safetensors.torch import load_file
 from torch import nn
 
 from nasdistill.artifacts import Artifact
-from nasdistill.data.base import Data, ImageSet
+from nasdistill.data.base import Data, ImageSet, Normalisation
 from nasdistill.data.preparation import load
 from nasdistill.errors import Interrupted, SpecError
 from nasdistill.interrupts import polite_stops
@@ -147,6 +147,20 @@ def test_a_network_that_cannot_read_small_images_is_named_before_training(tmp_pa
     assert caught.value.path == ("scales",)
     with pytest.raises(SpecError, match="3 scales are more than `epochs: 2`"):
         build(STAGES.get("train"), {"model": "wrn-10-1", **SMALL, "scales": [0.5, 0.7, 1]})
+
+
+@pytest.mark.parametrize(
+    ("std", "options", "warned"),
+    [(1.02, {}, False), (0.5, {}, True), (0.5, {"fresh": True}, False)],
+    ids=["another split", "others", "fresh"],
+)
+def test_a_network_that_learns_on_in_another_normalisation_is_named(
+    tmp_path: Path, data: Data, caplog: pytest.LogCaptureFixture, std: float, options: dict[str, Any], warned: bool
+) -> None:
+    own = Normalisation(mean=data.normalisation.mean, std=tuple(std * each for each in data.normalisation.std))
+    given = network_artifact(tmp_path / "given", data, "mlp-8", normalisation=own)
+    train(context_in(tmp_path, data), "given", {"model": given}, **BARELY, **options)
+    assert ("the model 'given' was trained on other numbers for the same images" in caplog.text) is warned
 
 
 def test_texts_are_read_at_no_other_scale(tmp_path: Path) -> None:

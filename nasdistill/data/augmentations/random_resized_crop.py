@@ -40,8 +40,8 @@ def random_boxes(
     """
     if 1 in size:
         raise UserError(
-            f"random-resized-crop and erasing cut boxes out of images, and those of {size[0]}x{size[1]} have a single row "
-            "or column; `shift` and `cutout` are for these too"
+            f"random-resized-crop and erasing cut boxes out of images, and those of {size[0]}x{size[1]} have a single "
+            "row or column; `shift` and `cutout` are for these too"
         )
     draws = torch.rand(4, count, TRIES, generator=generator, dtype=torch.float64)
     area = size[0] * size[1] * between(scale, draws[0])

@@ -60,8 +60,8 @@ class Crop(Augmentation):
             )
         if self.border == "zero" and 1 in size:
             raise UserError(
-                f"crop would move most images of {size[0]}x{size[1]} out of sight, as they have a single row or column; "
-                "`shift` moves them along it"
+                f"crop would move most images of {size[0]}x{size[1]} out of sight, as they have a single row or "
+                "column; `shift` moves them along it"
             )
         return torch.randint(2 * self.padding + 1, (2, count), generator=generator).T - self.padding
 
@@ -112,7 +112,9 @@ class Cutout(Augmentation):
 
     def sample(self, count: int, size: tuple[int, int], generator: torch.Generator) -> torch.Tensor:
         if self.size // 2 >= max(size):
-            raise UserError(f"a cutout of {self.size} pixels covers all of an image of {size[0]}x{size[1]} wherever it is")
+            raise UserError(
+                f"a cutout of {self.size} pixels covers all of an image of {size[0]}x{size[1]} wherever it is"
+            )
         return torch.stack([torch.randint(length, (count,), generator=generator) for length in size], dim=1)
 
     def apply(self, images: torch.Tensor, drawn: torch.Tensor) -> torch.Tensor:
