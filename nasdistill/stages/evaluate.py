@@ -9,7 +9,7 @@ from pydantic import Field
 from nasdistill.stages.base import STAGES, Context, Inputs, Outcome, Reference, Specs, Stage
 from nasdistill.stages.class_names import MatchesClasses
 from nasdistill.stages.mistakes import write_confusion, write_mistakes
-from nasdistill.stages.networks import network_for_data, spec_for_data
+from nasdistill.stages.networks import network_for_data, spec_for_data, warn_of_other_split
 
 
 class EvaluateOptions(MatchesClasses):
@@ -57,6 +57,8 @@ class Evaluate(EvaluateOptions, Stage):
         spec, network = network_for_data(
             "network", self.network, inputs, context, "trained", self.classes, own_words=True
         )
+        if self.part == "validation":
+            warn_of_other_split("network", self.network, inputs, context)
         data, engine = data_read_with(context.data, spec.vocabulary), context.engine
         data = data.normalised_for(spec.normalisation)
         parts = {"test": data.test, "validation": data.validation, "train": data.train}

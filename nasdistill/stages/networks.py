@@ -20,10 +20,10 @@ log = logging.getLogger(__name__)
 
 Weights = Literal["any", "fresh", "trained"]
 """Which weights a network has: trained ones if there are any, new ones in any case, or trained ones in any case."""
-
-
 ALIKE = 0.1
 """By how much black or white may differ between two normalisations, so that splits of one data set are alike."""
+SPLIT = ("limit", "validation")
+"""Options of a data set that decide, with the seed, which images validate."""
 
 
 def network_for(
@@ -210,7 +210,7 @@ def network_for_data(
     Args:
         classes: see `nasdistill.stages.class_names.MatchesClasses`; None for a stage without that option.
         own_words: the stage reads texts with the network's vocabulary, whatever the data's is.
-        learns: the stage trains it on, in the data's normalisation, and warns where it knows another.
+        learns: the stage trains it on, in the data's normalisation and on their split, and warns where it knows others.
 
     Raises:
         SpecError: at `field`: the network was made for images or classes of another shape or number, or other words,
@@ -221,6 +221,7 @@ def network_for_data(
     _check_fit(field, value, spec, data, own_words)
     if learns and weights != "fresh" and _is_trained(field, inputs, context):
         _warn_of_other_normalisation(field, value, spec.normalisation, data.normalisation)
+        warn_of_other_split(field, value, inputs, context)
     return matched_network(field, value, spec, network, data.classes, classes)
 
 
@@ -238,6 +239,21 @@ def _warn_of_other_normalisation(field: Place, value: object, own: Normalisation
             "the data set has %s and %s; the stage `adapt` lets it go on as it was",
             *(in_words(field), value),
             *(", ".join(f"{number:.3g}" for number in each) for each in (own.mean, own.std, data.mean, data.std)),
+        )
+
+
+def warn_of_other_split(field: Place, value: object, inputs: Inputs, context: Context) -> None:
+    """Say where a network was trained on a part of the validation images, as another seed or size splits off others."""
+    manifest, here = inputs[field].manifest if field in inputs else None, context.data_identity
+    there = manifest.provenance.get("data") if manifest and "validation" in manifest.metrics else None
+    if manifest is None or not there or there.get("fingerprint") != here.get("fingerprint"):
+        return
+    ours, theirs = ((seed, *map(of.get, SPLIT)) for seed, of in ((context.seed, here), (manifest.seed, there)))
+    if ours != theirs and context.source.validation is None:
+        log.warning(
+            "the %s %r was trained on another split of the data (seed %s, limit %s, validation %s; here %s, %s and "
+            "%s), so that it knows validation images of this one, and scores on them are too good",
+            *(in_words(field), value, *theirs, *ours),
         )
 
 

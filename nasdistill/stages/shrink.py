@@ -16,7 +16,7 @@ from nasdistill.stages.base import STAGES, Context, Inputs, Like, Outcome, Refer
 from nasdistill.stages.class_names import MatchesClasses
 from nasdistill.stages.growing import images_without_effect, measured_images
 from nasdistill.stages.mistakes import write_confusion, write_mistakes
-from nasdistill.stages.networks import network_for_data, spec_for_data
+from nasdistill.stages.networks import network_for_data, spec_for_data, warn_of_other_split
 from nasdistill.storage import write_json
 
 if TYPE_CHECKING:
@@ -117,6 +117,7 @@ class Shrink(ShrinkOptions, Stage):
         from nasdistill.training.metrics import evaluate, logits_of, score
 
         spec, network = network_for_data("network", self.network, inputs, context, "trained", self.classes)
+        warn_of_other_split("network", self.network, inputs, context)
         spec = self._with_groups(spec)
         data, engine = context.data.normalised_for(spec.normalisation), context.engine
         batches = measured_images(data, context, self.images, self.batch_size)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,7 @@ from nasdistill.models.base import load_network
 from nasdistill.registry import build
 from nasdistill.stages import STAGES
 from nasdistill.storage import read_json
-from tests.stages.parts import context_in, network_artifact
+from tests.stages.parts import SEED, context_in, network_artifact
 
 OWN = Normalisation(mean=(0.9,), std=(0.05,))
 
@@ -100,3 +101,24 @@ def test_a_network_whose_weights_are_no_numbers_is_refused_by_name(tmp_path: Pat
     with pytest.raises(SpecError, match=r"its weights 'classifier.bias' have values that are no numbers") as caught:
         evaluate(tmp_path, data, network)
     assert caught.value.path == ("network",)
+
+
+@pytest.mark.parametrize(
+    ("seed", "limit", "part", "warned"),
+    [
+        (SEED, None, "validation", False),
+        (SEED + 1, None, "validation", True),
+        (SEED, 500, "validation", True),
+        (SEED + 1, None, "test", False),
+    ],
+)
+def test_a_network_that_was_trained_on_the_validation_images_is_named(
+    tmp_path: Path, data: Data, caplog: pytest.LogCaptureFixture, seed: int, limit: int | None, part: str, warned: bool
+) -> None:
+    identity = {"fingerprint": "of the digits", "limit": None, "validation": 0.1}
+    given = network_artifact(tmp_path / "given", data, "mlp-8")
+    manifest = {"seed": seed, "metrics": {"validation": {}}, "provenance": {"data": {**identity, "limit": limit}}}
+    trained = dataclasses.replace(given, manifest=given.manifest.model_copy(update=manifest))
+    context = context_in(tmp_path / "evaluate", data, data_identity=identity)
+    build(STAGES.get("evaluate"), {"network": "given", "part": part}).run({"network": trained}, context)
+    assert ("the network 'given' was trained on another split of the data" in caplog.text) is warned
