@@ -39,8 +39,8 @@ class DeviceSettings(Options):
     accelerator: Literal["auto", "cpu", "cuda", "mps"] = Field("auto", description="where to compute")
     precision: Annotated[Literal["auto", "32", "bf16"], BeforeValidator(_number_as_text)] = Field(
         "auto",
-        description="bf16 is mixed precision; auto takes it where the hardware computes in it. Convolutions in 32 on an "
-        "NVIDIA GPU are TF32, which is torch's default",
+        description="bf16 is mixed precision; auto takes it where the hardware computes in it. Convolutions in 32 on "
+        "an NVIDIA GPU are TF32, which is torch's default",
     )
     channels_last: bool = Field(True, description="keep images and convolutions channels-last in memory")
 
