@@ -8,6 +8,8 @@ from typing import Any, Literal
 import torch
 from torch.nn import functional
 
+from nasdistill.distill.maps import pooled_alike
+
 
 def attention_map(activation: torch.Tensor, power: float = 2.0) -> torch.Tensor:
     """Q = mean over channels of |A|^p, [N, C, H, W] to [N, H, W], in single precision at least.
@@ -71,15 +73,9 @@ def attention_distance(student: torch.Tensor, teacher: torch.Tensor, form: Liter
 
     Source: Zagoruyko, Komodakis, Paying More Attention to Attention (2017), equation 2 (without its factor 1/2).
     """
-    size = (min(student.shape[1], teacher.shape[1]), min(student.shape[2], teacher.shape[2]))
-    difference = _unit(student, size) - _unit(teacher, size)
+    ours, theirs = (functional.normalize(maps.flatten(1), dim=1) for maps in pooled_alike(student, teacher))
+    difference = ours - theirs
     if form == "code":
         return difference.square().mean()
     distances: torch.Tensor = torch.linalg.vector_norm(difference, dim=1)
     return distances.mean()
-
-
-def _unit(attention: torch.Tensor, size: tuple[int, int]) -> torch.Tensor:
-    if attention.shape[1:] != size:
-        attention = functional.adaptive_avg_pool2d(attention, size)
-    return functional.normalize(attention.flatten(1), dim=1)

@@ -14,6 +14,7 @@ from nasdistill.data.base import Data, Shape
 from nasdistill.data.grids import grid, pixel_grids
 from nasdistill.data.loaders import evaluation_batches
 from nasdistill.distill.attention import attention_map
+from nasdistill.distill.maps import pooled_alike
 from nasdistill.distill.matching import match_points
 from nasdistill.distill.objectives import Objective, Outputs
 from nasdistill.distill.objectives.attention import Attention
@@ -65,8 +66,7 @@ def attention_similarity(student: torch.Tensor, teacher: torch.Tensor) -> torch.
     As maps hold no negative values it is at least 0. Maps of unequal size are averaged down to the smaller one, as in
     attention transfer, whose distance it is: ||q_s - q_t||_2^2 = 2 - 2 * cosine.
     """
-    size = (min(student.shape[1], teacher.shape[1]), min(student.shape[2], teacher.shape[2]))
-    ours, theirs = (functional.adaptive_avg_pool2d(maps, size).flatten(1) for maps in (student, teacher))
+    ours, theirs = (maps.flatten(1) for maps in pooled_alike(student, teacher))
     return functional.cosine_similarity(ours, theirs, dim=1)
 
 

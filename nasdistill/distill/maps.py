@@ -83,15 +83,15 @@ def with_places(objective: str, pairs: tuple[MapPair, ...]) -> tuple[MapPair, ..
 
 
 def pooled_alike(one: torch.Tensor, other: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """Two batches of maps, [N, C, H, W] each, averaged down to the smaller height and width; in single precision at
-    least."""
-    size = (min(one.shape[2], other.shape[2]), min(one.shape[3], other.shape[3]))
+    """Two batches of maps, [N, C, H, W] or [N, H, W] each, averaged down to the smaller height and width; in single
+    precision at least."""
+    size = (min(one.shape[-2], other.shape[-2]), min(one.shape[-1], other.shape[-1]))
     return _pooled(one, size), _pooled(other, size)
 
 
 def _pooled(maps: torch.Tensor, size: tuple[int, int]) -> torch.Tensor:
     maps = maps.to(torch.promote_types(maps.dtype, torch.float32))
-    return maps if maps.shape[2:] == size else functional.adaptive_avg_pool2d(maps, size)
+    return maps if maps.shape[-2:] == size else functional.adaptive_avg_pool2d(maps, size)
 
 
 def _shapes_of_maps(network: nn.Module, points: list[str], shape: Shape, whose: str) -> dict[str, tuple[int, ...]]:

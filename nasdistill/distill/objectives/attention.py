@@ -56,17 +56,18 @@ class Attention(Objective):
         from nasdistill.distill.attention import TeacherMap, attention_distance, attention_map
         from nasdistill.distill.maps import map_pairs, with_places
 
-        found = with_places("attention", map_pairs("attention", self.pairs, student, teacher, shape))
-        pairs = [(pair.ours, pair.theirs) for pair in found]
+        pairs = with_places("attention", map_pairs("attention", self.pairs, student, teacher, shape))
         looked = [TeacherMap(self.power) for _pair in pairs]
 
         def loss(student: Outputs, teacher: Outputs, batch: Batch) -> torch.Tensor:
             distances = [
                 attention_distance(
-                    attention_map(student.features[ours], self.power), look(teacher.features[theirs]), self.form
+                    attention_map(student.features[pair.ours], self.power),
+                    look(teacher.features[pair.theirs]),
+                    self.form,
                 )
-                for look, (ours, theirs) in zip(looked, pairs, strict=True)
+                for look, pair in zip(looked, pairs, strict=True)
             ]
             return self.beta * torch.stack(distances).sum()
 
-        return Term(loss, tuple(ours for ours, _ in pairs), tuple(theirs for _, theirs in pairs))
+        return Term(loss, tuple(pair.ours for pair in pairs), tuple(pair.theirs for pair in pairs))
