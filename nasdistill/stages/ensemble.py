@@ -137,9 +137,7 @@ class Ensemble(MatchesClasses, Stage):
         write_json(context.folder / ENSEMBLE, compared(answers, truth, self.average, found))
         return Outcome(
             {
-                # No epochs, so no choice among them.
-                "accuracy": {"last": found.accuracy, "best": found.accuracy, "selected": found.accuracy},
-                **found.plain(),
+                **found.without_epochs(),
                 **validation,
                 "images": len(truth),
                 **described(network, data.shape, timed=True),

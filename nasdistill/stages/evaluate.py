@@ -69,9 +69,7 @@ class Evaluate(EvaluateOptions, Stage):
         write_mistakes(context.folder, parts[self.part], data, engine, logits)
         return Outcome(
             {
-                # No epochs, so no choice among them.
-                "accuracy": {"last": found.accuracy, "best": found.accuracy, "selected": found.accuracy},
-                **found.plain(),
+                **found.without_epochs(),
                 **({"validation": {"score": found.accuracy, "loss": found.loss}} if self.is_scored() else {}),
                 "part": self.part,
                 "images": len(parts[self.part]),

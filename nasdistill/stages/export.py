@@ -95,8 +95,7 @@ class Export(Stage):
                 found = examination.of(runtime, spec.shape[1:])
                 told |= {"accuracy": found.score.accuracy, "agreement": found.agreement}
                 if number == 0:
-                    accuracy = dict.fromkeys(("last", "best", "selected"), found.score.accuracy)
-                    of_first = {"accuracy": accuracy, **found.score.plain()}
+                    of_first = found.score.without_epochs()
             exports[exporter.registered_name] = told
         facts = Facts(
             spec,

@@ -144,9 +144,7 @@ class Shrink(ShrinkOptions, Stage):
         write_mistakes(context.folder, data.test, data, engine, logits)
         return Outcome(
             {
-                # No epochs, so no choice among them.
-                "accuracy": {"last": scored.accuracy, "best": scored.accuracy, "selected": scored.accuracy},
-                **scored.plain(),
+                **scored.without_epochs(),
                 "validation": {"score": validation.accuracy, "loss": validation.loss},
                 "ratio": size(shrunk.spec, self.measure) / size(spec, self.measure),
                 **described(found, spec.reads, timed=True),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import nn
@@ -73,6 +73,10 @@ class Metrics:
             "loss": self.loss,
             "calibration_error": self.calibration_error,
         }
+
+    def without_epochs(self) -> dict[str, Any]:
+        """What an artifact tells of a network that is scored once, where there is no choice among epochs."""
+        return {"accuracy": dict.fromkeys(("last", "best", "selected"), self.accuracy), **self.plain()}
 
 
 def area_under_roc(logits: torch.Tensor, truth: torch.Tensor) -> float | None:
