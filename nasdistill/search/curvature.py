@@ -10,51 +10,45 @@ from statistics import fmean
 
 import torch
 
+STEP = 1e-7
+"""So short, in float64, that hardly a ReLU changes its side on the way: the Hessian knows no kinks, while longer
+differences measure little else."""
+ITERATIONS = 30
+TOLERANCE = 1e-3
 WINDOW = 5
 RATIO = 0.75
 
 
 @torch.no_grad()
-def dominant_eigenvalue(
-    gradient: Callable[[], Sequence[torch.Tensor]],
-    parameters: Sequence[torch.Tensor],
-    *,
-    step: float = 1e-7,
-    iterations: int = 30,
-    tolerance: float = 1e-3,
-) -> float:
+def dominant_eigenvalue(gradient: Callable[[], Sequence[torch.Tensor]], parameters: Sequence[torch.Tensor]) -> float:
     """The eigenvalue of largest magnitude of the Hessian H of a loss, by power iteration.
 
-    H v is (g(a + step v) - g(a - step v)) / (2 step) with the gradient g at the parameters a and v of norm 1, so that
-    layers need a first derivative alone.
+    H v is (g(a + s v) - g(a - s v)) / 2s with the gradient g at the parameters a, v of norm 1 and s = `STEP`, so that
+    layers need a first derivative alone. It ends after `ITERATIONS`, or where two in a row differ by no more than
+    `TOLERANCE` of the eigenvalue.
 
     Args:
         gradient: that of the loss for each parameter, where these stand when it is called.
-        parameters: a, changed while this runs and put back to the bit.
-        step: so small, in float64, that hardly a ReLU changes its side on the way: the Hessian knows no kinks, while
-            longer differences measure little else.
-        iterations: at most; fewer where two in a row differ by less than `tolerance` of the eigenvalue.
+        parameters: a, in float64; changed while this runs and put back to the bit.
     """
     before = [parameter.clone() for parameter in parameters]
     generator = torch.Generator().manual_seed(0)
     direction = [torch.randn(a.shape, generator=generator, dtype=torch.float64).to(a) for a in before]
     eigenvalue = 0.0
-    for _ in range(iterations):
+    for _ in range(ITERATIONS):
         norm = torch.linalg.vector_norm(torch.stack([part.norm() for part in direction]))
         if norm == 0:
             break  # a flat loss
         direction = [part / norm for part in direction]
         ends = []
-        for signed in (step, -step):
+        for signed in (STEP, -STEP):
             for parameter, start, part in zip(parameters, before, direction, strict=True):
                 parameter.copy_(start + signed * part)
             ends.append(gradient())
-        product = [(one - other) / (2 * step) for one, other in zip(*ends, strict=True)]
-        last, eigenvalue = (
-            eigenvalue,
-            sum(float((part * other).sum()) for part, other in zip(direction, product, strict=True)),
-        )
-        if abs(eigenvalue - last) <= tolerance * abs(eigenvalue):
+        product = [(one - other) / (2 * STEP) for one, other in zip(*ends, strict=True)]
+        last = eigenvalue
+        eigenvalue = sum(float((part * other).sum()) for part, other in zip(direction, product, strict=True))
+        if abs(eigenvalue - last) <= TOLERANCE * abs(eigenvalue):
             break
         direction = product
     for parameter, start in zip(parameters, before, strict=True):
