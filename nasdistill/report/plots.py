@@ -159,15 +159,12 @@ def mean_curve(curves: Sequence[Curve]) -> list[tuple[float, float]]:
     return [(at, sum(table[at] for table in tables) / len(tables)) for at in sorted(shared)]
 
 
-def thinned(curve: Curve, most: int = MOST_POINTS) -> Curve:
-    """The curve with at most so many points: of each stretch the lowest and the highest, so that no peak is lost.
-
-    Args:
-        most: at least 4; the first and the last point are kept besides.
-    """
-    if len(curve) <= most:
+def thinned(curve: Curve) -> Curve:
+    """The curve with at most `MOST_POINTS`: its ends, and of each stretch the lowest and the highest, so that no peak
+    is lost."""
+    if len(curve) <= MOST_POINTS:
         return curve
-    stretches = most // 2 - 1
+    stretches = MOST_POINTS // 2 - 1
     kept = {0, len(curve) - 1}
     for number in range(stretches):
         places = range(number * len(curve) // stretches, (number + 1) * len(curve) // stretches)

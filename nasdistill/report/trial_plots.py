@@ -231,12 +231,12 @@ def _label(axes: Axes, at: float, place: float, name: str) -> None:
     axes.text(at + 0.04, place, shortened(name, 16), va="center", fontsize=9, bbox=box, zorder=5)
 
 
-def _folded(key: str, longest: int = LONGEST_LINE) -> str:
+def _folded(key: str) -> str:
     """A key on at most two lines, broken behind a dot where one is near enough to the middle."""
-    name = shortened(key.removeprefix("stages."), 2 * longest, keep_end=True)
-    if len(name) <= longest:
+    name = shortened(key.removeprefix("stages."), 2 * LONGEST_LINE, keep_end=True)
+    if len(name) <= LONGEST_LINE:
         return name
-    behind_dots = [at for at in range(len(name) - longest, longest + 1) if name[at - 1] == "."]
+    behind_dots = [at for at in range(len(name) - LONGEST_LINE, LONGEST_LINE + 1) if name[at - 1] == "."]
     at = min(behind_dots, key=lambda at: abs(2 * at - len(name)), default=len(name) // 2)
     return f"{name[:at]}\n{name[at:]}"
 
