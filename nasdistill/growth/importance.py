@@ -226,16 +226,14 @@ def unit_points(spec: NetworkSpec, network: nn.Module, read: Read) -> dict[str, 
     model = growable(spec)
     if read == "output":
         return {unit.name: list(model.points(unit)) for unit in model.units()}
-    norms = {path for path, module in network.named_modules() if isinstance(module, _BatchNorm)}
-    points: dict[str, list[Point]] = {}
-    for unit, groups in groups_of_units(spec).items():
-        after_norm = points[unit] = []
-        for group in groups:
-            for place in group.places:
-                path, _, statistic = place.tensor.rpartition(".")
-                if path in norms and statistic == "running_mean":
-                    after_norm += points_at(place)
-    return points
+    norms = (path for path, module in network.named_modules() if isinstance(module, _BatchNorm))
+    means = {f"{path}.running_mean" for path in norms}
+    return {
+        unit: [
+            point for group in groups for place in group.places if place.tensor in means for point in points_at(place)
+        ]
+        for unit, groups in groups_of_units(spec).items()
+    }
 
 
 def unit_importance(
