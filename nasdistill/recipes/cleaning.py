@@ -11,7 +11,7 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from filelock import FileLock, Timeout
+from filelock import AcquireReturnProxy, FileLock, Timeout
 
 from nasdistill.artifacts import MANIFEST, Artifact, open_artifact
 from nasdistill.errors import UserError
@@ -89,17 +89,11 @@ def cleaning(out: Path, dry_run: bool = False) -> Iterator[Cleaning]:
                 _remove(each.path)
 
 
-@contextmanager
-def _not_in_use(folder: Path) -> Iterator[None]:
-    lock = FileLock(folder / LOCK)
+def _not_in_use(folder: Path) -> AcquireReturnProxy:
     try:
-        lock.acquire(timeout=0)
+        return FileLock(folder / LOCK).acquire(timeout=0)
     except Timeout:
         raise UserError(f"{folder} is in use; wait for it") from None
-    try:
-        yield
-    finally:
-        lock.release()
 
 
 def _trials(out: Path) -> list[Path]:
