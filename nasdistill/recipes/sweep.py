@@ -11,7 +11,7 @@ from typing import Any
 from nasdistill.errors import SpecError, unknown
 from nasdistill.recipes.loading import Recipe, load_recipe, read_recipe
 from nasdistill.recipes.overrides import each_path, replaced
-from nasdistill.recipes.schema import Axes
+from nasdistill.recipes.schema import Axes, Axis
 from nasdistill.recipes.source import RecipeError, parse
 from nasdistill.recipes.trust import Trust, refuse
 from nasdistill.report.points import value_in_words
@@ -147,21 +147,7 @@ def axes_of(name: str, only: Iterable[str] = ()) -> dict[str, dict[str, dict[str
     Raises:
         RecipeError: the section is wrong, or `only` names what is not there.
     """
-    source, _folder = read_recipe(name)
-    written = source.data if isinstance(source.data, dict) else {}
-    try:
-        axes = build(Axes, {"sweep": written.get("sweep", {})}).sweep
-    except SpecError as error:
-        raise source.wrong(error) from None
-    taken: dict[str, str] = {}
-    for name, axis in axes.items():
-        for number, key in enumerate(axis.keys):
-            for path in each_path(key):
-                for before, by in taken.items():
-                    if replaced(before, path):
-                        what = f"{path} is" if before == path else f"it replaces {before}, which is"
-                        raise source.error(("sweep", name, "keys", number), f"{what} set by {by!r} as well")
-                taken[path] = name
+    axes = _axes_in(name)
     found = {name: {word: axis.settings(value) for word, value in axis.values.items()} for name, axis in axes.items()}
     chosen: set[str] = set()
     for text in only:
@@ -184,6 +170,26 @@ def axes_of(name: str, only: Iterable[str] = ()) -> dict[str, dict[str, dict[str
             except SpecError as error:
                 raise RecipeError(f"{shown}: {error.problem}") from None
     return found
+
+
+def _axes_in(recipe: str) -> dict[str, Axis]:
+    """The axes of a recipe's `sweep`, of which no two set the same."""
+    source, _folder = read_recipe(recipe)
+    written = source.data if isinstance(source.data, dict) else {}
+    try:
+        axes = build(Axes, {"sweep": written.get("sweep", {})}).sweep
+    except SpecError as error:
+        raise source.wrong(error) from None
+    taken: dict[str, str] = {}
+    for name, axis in axes.items():
+        for number, key in enumerate(axis.keys):
+            for path in each_path(key):
+                for before, by in taken.items():
+                    if replaced(before, path):
+                        what = f"{path} is" if before == path else f"it replaces {before}, which is"
+                        raise source.error(("sweep", name, "keys", number), f"{what} set by {by!r} as well")
+                taken[path] = name
+    return axes
 
 
 def grid_of(swept: Iterable[str]) -> dict[str, list[Any]]:
