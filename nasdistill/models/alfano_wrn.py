@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Annotated, ClassVar
 
 import torch
@@ -12,6 +13,7 @@ from torch.nn import functional
 from nasdistill.data.base import Shape
 from nasdistill.models.base import MODELS
 from nasdistill.models.grouped import GroupedModel, Widths
+from nasdistill.models.layers import groups_of_blocks
 from nasdistill.models.limits import one_of_depths, require_images
 
 _FAMILY = "wide ResNet"
@@ -78,12 +80,7 @@ class AlfanoWideResNetwork(nn.Module):
         self.norm = nn.BatchNorm2d(channels)
         self.stem = nn.Conv2d(channels, stem, 3, padding=1)
         self.widening = nn.Conv2d(stem, groups[0], 1)
-        self.groups = nn.ModuleList(
-            nn.Sequential(
-                Block(before, after, stride, dropout), *(Block(after, after, 1, dropout) for _ in range(blocks - 1))
-            )
-            for before, after, stride in zip((groups[0], *groups), groups, (1, 2, 2), strict=False)
-        )
+        self.groups = groups_of_blocks(partial(Block, dropout=dropout), blocks, (groups[0], *groups))
         self.classifier = nn.Linear(widths[-1], classes)
         for module in self.modules():
             if isinstance(module, nn.Conv2d | nn.Linear):

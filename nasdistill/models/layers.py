@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Literal, cast
 
 import torch
@@ -198,6 +198,20 @@ def closing_gaps(x: torch.Tensor) -> torch.Tensor:
 def _without_gaps(gradient: torch.Tensor) -> torch.Tensor:
     dense = gradient.is_contiguous() or gradient.is_contiguous(memory_format=torch.channels_last)
     return gradient if dense else gradient.clone()
+
+
+def groups_of_blocks(block: Callable[[int, int, int], nn.Module], blocks: int, widths: Sequence[int]) -> nn.ModuleList:
+    """Three groups of blocks, of which the second and the third begin with a stride of 2.
+
+    Args:
+        block: made of its channels in and out, and its stride.
+        blocks: of each group.
+        widths: channels that the first group reads, and those of each group.
+    """
+    return nn.ModuleList(
+        nn.Sequential(block(before, after, stride), *(block(after, after, 1) for _ in range(blocks - 1)))
+        for before, after, stride in zip(widths[:-1], widths[1:], (1, 2, 2), strict=True)
+    )
 
 
 def draw_weights(network: nn.Module, mode: Literal["fan_in", "fan_out"]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Annotated, ClassVar, Literal
 
 import torch
@@ -12,7 +13,7 @@ from torch.nn import functional
 from nasdistill.data.base import Shape
 from nasdistill.models.base import MODELS
 from nasdistill.models.grouped import GroupedModel, Widths
-from nasdistill.models.layers import draw_weights, strided
+from nasdistill.models.layers import draw_weights, groups_of_blocks, strided
 from nasdistill.models.limits import one_of_depths, require_images
 
 _FAMILY = "ResNet for small images"
@@ -120,12 +121,7 @@ class ResidualNetwork(nn.Module):
         super().__init__()
         self.stem = nn.Conv2d(channels, widths[0], 3, padding=1, bias=False)
         self.norm = nn.BatchNorm2d(widths[0])
-        self.groups = nn.ModuleList(
-            nn.Sequential(
-                Block(before, after, stride, shortcut), *(Block(after, after, 1, shortcut) for _ in range(blocks - 1))
-            )
-            for before, after, stride in zip(widths, widths[1:], (1, 2, 2), strict=False)
-        )
+        self.groups = groups_of_blocks(partial(Block, shortcut=shortcut), blocks, widths)
         self.classifier = nn.Linear(widths[-1], classes)
         draw_weights(self, "fan_out")
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Annotated, ClassVar
 
 import torch
@@ -12,7 +13,7 @@ from torch.nn import functional
 from nasdistill.data.base import Shape
 from nasdistill.models.base import MODELS
 from nasdistill.models.grouped import GroupedModel, Widths
-from nasdistill.models.layers import draw_weights
+from nasdistill.models.layers import draw_weights, groups_of_blocks
 from nasdistill.models.limits import one_of_depths, require_images
 
 _FAMILY = "wide ResNet"
@@ -79,12 +80,7 @@ class WideResNetwork(nn.Module):
     def __init__(self, blocks: int, widths: Widths, dropout: float, channels: int, classes: int) -> None:
         super().__init__()
         self.stem = nn.Conv2d(channels, widths[0], 3, padding=1, bias=False)
-        self.groups = nn.ModuleList(
-            nn.Sequential(
-                Block(before, after, stride, dropout), *(Block(after, after, 1, dropout) for _ in range(blocks - 1))
-            )
-            for before, after, stride in zip(widths, widths[1:], (1, 2, 2), strict=False)
-        )
+        self.groups = groups_of_blocks(partial(Block, dropout=dropout), blocks, widths)
         self.norm = nn.BatchNorm2d(widths[-1])
         self.classifier = nn.Linear(widths[-1], classes)
         draw_weights(self, "fan_out")
