@@ -16,7 +16,7 @@ from fnmatch import fnmatchcase
 from itertools import takewhile
 
 from nasdistill.errors import UserError, nearest
-from nasdistill.models.matching import Match, Shapes, in_words, match
+from nasdistill.models.matching import Match, Shapes, full_name, in_words, match, module_of
 from nasdistill.words import some
 
 USUAL = ("state_dict", "model_state_dict", "model", "module", "network", "net", "weights", "params")
@@ -125,14 +125,14 @@ def _fitting(groups: Sequence[_Group], ours: Shapes, in_order: bool) -> list[tup
 
 def _is_plain(group: _Group, found: Match, held: Shapes, ours: Shapes) -> bool:
     """Whether a group that fits is the network for certain, whatever else the file holds."""
-    if found.how == "name" and len({_module(name) for name in ours}) > 1:
+    if found.how == "name" and len({module_of(name) for name in ours}) > 1:
         return True
     rest: dict[str, set[str]] = defaultdict(set)
     for name, shape in held.items():
         if name not in group.shapes:
             if len(shape) > 1:
                 return False
-            rest[_module(name)].add(name.rpartition(".")[2])
+            rest[module_of(name)].add(name.rpartition(".")[2])
     return not any({"weight", "bias"} <= module or "running_mean" in module for module in rest.values())
 
 
@@ -158,7 +158,7 @@ def _names_wanted(theirs: Shapes, dicts: Mapping[str, str], wanted: Wanted) -> d
     if wanted.prefix is not None:
         inside = {full: full[len(dicts[full]) + 1 :] if dicts[full] else full for full in names}
         stripped = {
-            _join(dicts[full], name.removeprefix(wanted.prefix).removeprefix(".")): full
+            full_name(dicts[full], name.removeprefix(wanted.prefix).removeprefix(".")): full
             for full, name in inside.items()
             if name.startswith(wanted.prefix)
         }
@@ -214,7 +214,7 @@ def _groups(held: Shapes, at_least: int) -> Iterator[_Group]:
         shared = _shared(group.shapes)
         for branch, inside in _branches(group.shapes).items():
             if at_least <= len(inside) < len(group.shapes):
-                waiting.append(_Group(_join(shared, branch), inside))
+                waiting.append(_Group(full_name(shared, branch), inside))
 
 
 def _shared(names: Iterable[str]) -> str:
@@ -247,7 +247,7 @@ def _surplus(group: _Group, ours: Shapes, in_order: bool) -> str:
             name: shape for branch, held in branches.items() if branch not in surplus for name, shape in held.items()
         }
         if len(surplus) <= _IGNORED_AT_MOST and _matches(rest, ours, in_order):
-            places = (_join(shared, branch) for branch in surplus)
+            places = (full_name(shared, branch) for branch in surplus)
             patterns = (place if place in group.shapes else f"{place}.*" for place in places)
             return " ".join(f"--ignore {shlex.quote(pattern)}" for pattern in patterns)
     return ""
@@ -273,7 +273,7 @@ def _contents(held: Shapes) -> str:
     """What a file holds, by its first branching: how many tensors, the first and the last with their shapes."""
     told = []
     for branch, inside in _branches(held).items():
-        place = _join(_shared(held), branch)
+        place = full_name(_shared(held), branch)
         first, *_, last = [*inside, *inside]
         ends = [f"{name.removeprefix(f'{place}.')} {in_words(held[name])}" for name in (first, last)]
         told.append(
@@ -291,11 +291,3 @@ def _layers(held: Shapes) -> Counter[tuple[int, ...]]:
 
 def _below(place: str, held: Shapes) -> dict[str, tuple[int, ...]]:
     return {name: shape for name, shape in held.items() if f"{name}.".startswith(f"{place}.")}
-
-
-def _module(name: str) -> str:
-    return name.rpartition(".")[0]
-
-
-def _join(place: str, name: str) -> str:
-    return f"{place}.{name}" if place else name

@@ -70,9 +70,9 @@ def match(theirs: Shapes, ours: Shapes, in_order: bool = True) -> Match:
     their_values = {name: shape for name, shape in theirs.items() if name not in counters}
     our_values = {name: shape for name, shape in ours.items() if not name.endswith(COUNTER)}
     how, names = _decide(their_values, our_values, in_order)
-    modules = {_module(our): _module(their) for our, their in names.items()}
+    modules = {module_of(our): module_of(their) for our, their in names.items()}
     for name in ours:
-        counter = f"{modules.get(_module(name))}.{COUNTER}"
+        counter = f"{modules.get(module_of(name))}.{COUNTER}"
         if name.endswith(COUNTER) and counter in theirs:
             names[name] = counter
     pairs = tuple(TensorPair(names[our], our, shape) for our, shape in ours.items() if our in names)
@@ -154,10 +154,10 @@ def _by_modules(ordered: Sequence[str], theirs: Shapes, ours: Shapes) -> dict[st
     for path, signature in their_modules.items():
         waiting[signature].append(path)
     paired = {our: waiting[signature].pop(0) for our, signature in our_modules.items()}
-    parents = {(_module(our), _module(their)) for our, their in paired.items()}
+    parents = {(module_of(our), module_of(their)) for our, their in paired.items()}
     if len(parents) not in (len({our for our, _ in parents}), len({their for _, their in parents})):
         return None
-    return {name: _join(paired[_module(name)], _leaf(name)) for name in ours}
+    return {name: full_name(paired[module_of(name)], _leaf(name)) for name in ours}
 
 
 def _refuse_lost_order(theirs: Shapes) -> None:
@@ -169,7 +169,7 @@ def _refuse_lost_order(theirs: Shapes) -> None:
             inside[".".join(parts[:depth])][parts[-1], shape] += 1
     seen: dict[tuple[str, frozenset[tuple[_Content, int]]], str] = {}
     for path, content in inside.items():
-        other = seen.setdefault((_module(path), frozenset(content.items())), path)
+        other = seen.setdefault((module_of(path), frozenset(content.items())), path)
         if _template(_leaf(other)) != _template(_leaf(path)):
             raise UserError(
                 f"{other} and {path} hold tensors of the same shapes, and the file, which sorts its names, "
@@ -181,7 +181,7 @@ def _modules(names: Sequence[str], shapes: Shapes) -> dict[str, tuple[_Content, 
     """The modules that hold tensors, in order, with the names and shapes of what they hold."""
     found: dict[str, list[_Content]] = {}
     for name in names:
-        found.setdefault(_module(name), []).append((_leaf(name), shapes[name]))
+        found.setdefault(module_of(name), []).append((_leaf(name), shapes[name]))
     return {path: tuple(sorted(content)) for path, content in found.items()}
 
 
@@ -227,7 +227,8 @@ def _kinds_agree(their: str, our: str) -> bool:
     return len(kinds) < 2 or kinds[0] == kinds[1]
 
 
-def _module(name: str) -> str:
+def module_of(name: str) -> str:
+    """The path of the module that holds a tensor."""
     return name.rpartition(".")[0]
 
 
@@ -235,7 +236,8 @@ def _leaf(name: str) -> str:
     return name.rpartition(".")[2]
 
 
-def _join(path: str, name: str) -> str:
+def full_name(path: str, name: str) -> str:
+    """Of what a name means below a path, which may be empty."""
     return f"{path}.{name}" if path else name
 
 
