@@ -10,8 +10,8 @@ from pydantic import Field, model_validator
 from nasdistill.component import Component
 from nasdistill.data.base import Shape
 from nasdistill.errors import SpecError
-from nasdistill.models.cell_strings import canonical, format_cell, parse_cell
-from nasdistill.models.genotypes import Cell
+from nasdistill.models.cell_strings import canonical, format_cell
+from nasdistill.models.genotypes import Cell, one_cell
 from nasdistill.models.limits import MOST_CELLS
 from nasdistill.registry import registry
 from nasdistill.search.spaces.cells import NONE, CellSpace
@@ -83,5 +83,4 @@ class SummedSpace(CellSpace):
         }
 
     def cells_in(self, model: Mapping[str, Any]) -> dict[str, Cell]:
-        rows = parse_cell(model["cell"])
-        return {"normal": tuple(tuple((name, at) for at, name in enumerate(row) if name != NONE) for row in rows)}
+        return {graph.kind: graph.edges for graph in one_cell(model["cell"])}
