@@ -46,7 +46,7 @@ def renormalisation(images: Normalisation | None, own: Normalisation | None) -> 
     """What turns images in one normalisation into those of another; the identity where nothing is known or to be done.
 
     Args:
-        normalisation: of the images.
+        images: what they are normalised with.
         own: what a network's images were normalised with.
     """
     if images is None or own is None or images == own:
