@@ -186,7 +186,7 @@ def latency_ms(module: nn.Module, shape: Shape, seconds: float = 0.25) -> float:
             module(image)
             _wait_for(image.device)
 
-        return _median_ms(answer, seconds)
+        return median_ms(answer, seconds)
 
 
 def runtime_latency_ms(runtime: Callable[[torch.Tensor], object], shape: Shape, seconds: float = 0.25) -> float:
@@ -197,7 +197,7 @@ def runtime_latency_ms(runtime: Callable[[torch.Tensor], object], shape: Shape, 
     """
     image = torch.zeros(1, *shape)
     with torch.no_grad(), _one_thread():
-        return _median_ms(lambda: runtime(image), seconds)
+        return median_ms(lambda: runtime(image), seconds)
 
 
 @contextmanager
@@ -210,7 +210,8 @@ def _one_thread() -> Iterator[None]:
         torch.set_num_threads(threads)
 
 
-def _median_ms(answer: Callable[[], object], seconds: float) -> float:
+def median_ms(answer: Callable[[], object], seconds: float) -> float:
+    """Median time of one call of several that take so many seconds together, in milliseconds."""
     answer()  # the first one chooses kernels and takes memory
     times: list[float] = []
     end = time.perf_counter() + seconds

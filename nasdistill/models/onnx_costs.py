@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import functools
 import logging
-import statistics
 import tempfile
-import time
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -17,6 +15,7 @@ import torch
 from nasdistill.component import classes_in
 from nasdistill.depthwise.processor import processor
 from nasdistill.models.base import NetworkSpec
+from nasdistill.models.inspection import median_ms
 from nasdistill.models.onnx_files import FILE, IMAGES, open_session
 from nasdistill.models.portable import alone
 from nasdistill.paths import user_cache
@@ -103,11 +102,4 @@ def _milliseconds(path: Path, spec: NetworkSpec) -> float:
     """The median of one image after another, on one thread."""
     session = open_session(path, threads=1)
     image = {IMAGES: torch.zeros(1, *spec.reads).numpy()}
-    session.run(None, image)
-    times: list[float] = []
-    end = time.perf_counter() + SECONDS
-    while not times or time.perf_counter() < end:
-        start = time.perf_counter()
-        session.run(None, image)
-        times.append(time.perf_counter() - start)
-    return 1000 * statistics.median(times)
+    return median_ms(lambda: session.run(None, image), SECONDS)
