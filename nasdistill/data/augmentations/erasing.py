@@ -12,6 +12,7 @@ from nasdistill.component import Facts
 from nasdistill.data.augmentations import AUGMENTATIONS, Augmentation
 from nasdistill.data.augmentations.random_resized_crop import random_boxes
 from nasdistill.data.augmentations.ranges import Range
+from nasdistill.data.augmentations.standard import in_boxes
 
 
 @AUGMENTATIONS.register("erasing")
@@ -39,10 +40,5 @@ class Erasing(Augmentation):
 
     def apply(self, images: torch.Tensor, drawn: torch.Tensor) -> torch.Tensor:
         boxes = drawn.to(images.device, non_blocking=True)
-        starts, ends = boxes[:, :2], boxes[:, :2] + boxes[:, 2:]
-        rows, columns = (
-            (place >= starts[:, at, None]) & (place < ends[:, at, None])
-            for at, place in enumerate(torch.arange(side, device=images.device) for side in images.shape[2:])
-        )
-        inside = rows[:, :, None] & columns[:, None, :]
+        inside = in_boxes(torch.cat([boxes[:, :2], boxes[:, :2] + boxes[:, 2:]], dim=1), images)
         return torch.where(inside[:, None], images.new_zeros(()), images)

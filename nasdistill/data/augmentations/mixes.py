@@ -11,6 +11,7 @@ from pydantic import Field
 
 from nasdistill.component import Facts
 from nasdistill.data.augmentations import AUGMENTATIONS, BatchAugmentation
+from nasdistill.data.augmentations.standard import in_boxes
 
 
 @AUGMENTATIONS.register("mixup")
@@ -74,9 +75,7 @@ class CutMix(BatchAugmentation):
     def mix(
         self, images: torch.Tensor, targets: torch.Tensor, drawn: torch.Tensor
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        height, width = images.shape[2:]
-        top, left, bottom, right = drawn.to(images.device, non_blocking=True).unbind(1)
-        inside = _between(top, bottom, height)[:, :, None] & _between(left, right, width)[:, None, :]
+        inside = in_boxes(drawn.to(images.device, non_blocking=True), images)
         mixed = torch.where(inside[:, None], images.roll(1, 0), images)
         return mixed, blended(targets, 1 - inside.flatten(1).to(targets.dtype).mean(1))
 
@@ -95,9 +94,3 @@ def boxes(share: torch.Tensor, centres: torch.Tensor, size: tuple[int, int]) -> 
     half = (lengths * (1 - share).sqrt()[:, None]).long() // 2
     corners = [(centres + sign * half).clamp(min=0).minimum(lengths) for sign in (-1, 1)]
     return torch.cat(corners, dim=1)
-
-
-def _between(first: torch.Tensor, end: torch.Tensor, length: int) -> torch.Tensor:
-    """Which of the positions 0 .. length - 1 lie in [first, end); bool, [N, length]."""
-    places = torch.arange(length, device=first.device)
-    return (places >= first[:, None]) & (places < end[:, None])

@@ -118,12 +118,19 @@ class Cutout(Augmentation):
         return torch.stack([torch.randint(length, (count,), generator=generator) for length in size], dim=1)
 
     def apply(self, images: torch.Tensor, drawn: torch.Tensor) -> torch.Tensor:
-        y, x = drawn.unbind(1)
-        inside = _band(y, self.size, images.shape[2])[:, :, None] & _band(x, self.size, images.shape[3])[:, None, :]
-        return torch.where(inside.to(images.device, non_blocking=True)[:, None], images.new_zeros(()), images)
+        half = self.size // 2
+        inside = in_boxes(torch.cat([drawn - half, drawn + half], dim=1).to(images.device, non_blocking=True), images)
+        return torch.where(inside[:, None], images.new_zeros(()), images)
 
 
-def _band(centre: torch.Tensor, size: int, length: int) -> torch.Tensor:
-    """Which of the positions 0 .. length - 1 lie in [centre - size/2, centre + size/2); bool, [N, length]."""
-    distance = torch.arange(length) - centre[:, None]
-    return (distance >= -(size // 2)) & (distance < size // 2)
+def in_boxes(boxes: torch.Tensor, images: torch.Tensor) -> torch.Tensor:
+    """Which pixels of images [N, C, H, W] lie in boxes: bool, [N, H, W].
+
+    Args:
+        boxes: top, left, bottom and right, the latter two the first beyond: int64, [N, 4], on the images' device.
+    """
+    rows, columns = (
+        (places >= boxes[:, at, None]) & (places < boxes[:, at + 2, None])
+        for at, places in enumerate(torch.arange(side, device=images.device) for side in images.shape[2:])
+    )
+    return rows[:, :, None] & columns[:, None, :]
