@@ -202,6 +202,11 @@ class Target:
             return spec
         raise SpecError(self.shortfall(spec, how), ("ratio",))
 
+    def reason_too_small(self, largest: NetworkSpec, how: str) -> str | None:
+        """Why the largest network that `how` reaches does not do, in a sentence; None if it does."""
+        beyond = self.ratio_of(largest) < self.ratio and not self.reached(largest)
+        return self.shortfall(largest, how) if beyond else None
+
     def shortfall(self, spec: NetworkSpec, how: str) -> str:
         """The sentence that `spec` is the closest that `how` reaches."""
         return (

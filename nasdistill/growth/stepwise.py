@@ -39,12 +39,10 @@ class Stepwise(GrowthMethod):
 
     def reason_to_refuse(self, spec: NetworkSpec) -> str | None:
         reason = super().reason_to_refuse(spec)
-        if reason is None:
-            target = self.target(spec)
-            largest = with_model(spec, growable(spec).with_widths(self.most(spec)))
-            if target.ratio_of(largest) < target.ratio and not target.reached(largest):
-                return target.shortfall(largest, self.how)
-        return reason
+        if reason is not None:
+            return reason
+        largest = with_model(spec, growable(spec).with_widths(self.most(spec)))
+        return self.target(spec).reason_too_small(largest, self.how)
 
 
 class GrowthRule(Stepwise):

@@ -43,11 +43,8 @@ class FisherGroups(GrowthMethod):
         layers = _layers(spec)
         if not layers:
             return f"the model {spec.model.registered_name!r} has no depthwise layers, whose groups could become fewer"
-        target = self.target(spec)
         most = _with(spec, {path: 1 for unit in layers.values() for path in unit})
-        if target.ratio_of(most) < target.ratio and not target.reached(most):
-            return target.shortfall(most, "one group in each depthwise layer")
-        return None
+        return self.target(spec).reason_too_small(most, "one group in each depthwise layer")
 
     def reason_not_to_carry(self, spec: NetworkSpec) -> str | None:
         return f"{self.registered_name!r} draws the filters of grouped layers anew"
