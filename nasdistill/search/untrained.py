@@ -58,11 +58,7 @@ class ProxyOptions(Options):
         return proxies
 
     def batch(self, data: Data, seed: int, engine: Engine) -> Batch:
-        """The images, not augmented; all training images where there are fewer.
-
-        Raises:
-            UserError: the data set holds texts.
-        """
+        """The images, not augmented; all training images where there are fewer."""
         import torch
 
         from nasdistill.data.loaders import evaluation_batches
