@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 from pydantic import Field
 
 from nasdistill.component import Facts
-from nasdistill.data.base import DataSet, Images, RawData, Words
+from nasdistill.data.base import DataSet, Images, RawData
 from nasdistill.data.folders import TEST, TRAIN, VALIDATION
 from nasdistill.data.preparation import split_off
 
@@ -26,7 +26,7 @@ class SplitsTest(DataSet):
             for name in self.differs("test", "split_seed"):
                 yield name, "the files come with test images of their own"
 
-    def assembled(self, sets: Mapping[str, Images], classes: tuple[str, ...], words: Words | None = None) -> RawData:
+    def assembled(self, sets: Mapping[str, Images], classes: tuple[str, ...]) -> RawData:
         """What `read` returns.
 
         Args:
@@ -37,6 +37,6 @@ class SplitsTest(DataSet):
         """
         train, test, validation = sets[TRAIN], sets.get(TEST), sets.get(VALIDATION)
         if test is not None:
-            return RawData(train, test, classes, validation, words)
+            return RawData(train, test, classes, validation)
         train, test = split_off(train, self.test, self.split_seed, classes)
-        return RawData(train, test, classes, validation, words, split_test=True)
+        return RawData(train, test, classes, validation, split_test=True)
