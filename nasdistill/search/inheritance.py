@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING
 
 import torch
 from torch import nn
-from torch.optim.swa_utils import update_bn
 
 if TYPE_CHECKING:
     from nasdistill.data.loaders import ImageBatches
@@ -26,5 +25,12 @@ def inherit(
     """
     supernet.hand_over(cells, network)
     engine.place(network.train())
-    with engine.autocast():
-        update_bn((batch.images for batch in batches.epoch(0)), network)
+    norms = [module for module in network.modules() if isinstance(module, nn.BatchNorm2d)]
+    momenta = [norm.momentum for norm in norms]
+    for norm in norms:
+        norm.momentum = None  # which torch takes for the mean over all batches
+    for batch in batches.epoch(0):
+        with engine.autocast():  # not around the batches, which are augmented in full precision
+            network(batch.images)
+    for norm, momentum in zip(norms, momenta, strict=True):
+        norm.momentum = momentum

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -15,11 +16,13 @@ from nasdistill.data.seeds import generator_for
 from nasdistill.models.base import NetworkSpec
 from nasdistill.registry import registry
 from nasdistill.search.gradient import halves
+from nasdistill.search.inheritance import inherit
 from nasdistill.search.sharing import only
 from nasdistill.search.spaces import SPACES
 from nasdistill.search.strategies import STRATEGIES
 from nasdistill.search.strategies.random import sample_cell
 from nasdistill.search.supernets import supernet_of
+from nasdistill.training.batches import Batch
 from tests.search.parts import engine
 
 TABLED = {"name": "nas-bench-201", "search_channels": 4, "search_cells": 2, "channels": 4, "cells": 2, "stages": 2}
@@ -74,6 +77,25 @@ def test_statistics_are_those_of_the_half_that_taught_the_weights(strategy: str,
     (batch,) = halves(data, 32, engine(), 3)[0].epoch(0)
     mean = network.stem[0](batch.images).mean(dim=(0, 2, 3))
     torch.testing.assert_close(network.stem[1].running_mean, mean)
+
+
+def test_batches_are_augmented_in_full_precision(data: Data) -> None:
+    """What matrix products such as a blur's make of images must not be rounded, as it is not in training."""
+    rounded = []
+
+    class Watched:
+        def epoch(self, number: int) -> Iterator[Batch]:
+            for batch in halves(data, 32, engine(), 3)[0].epoch(number):
+                rounded.append(torch.is_autocast_enabled("cpu"))
+                yield batch
+
+    space = SPACES.parse(CHAINED)
+    cells = {kind: sample_cell(space, kind, generator_for(0, kind)) for kind in space.kinds}
+    model = space.model_of(cells)
+    network = NetworkSpec.for_data(registry("models").parse(model), data).build()
+    supernet = supernet_of(space, data.shape, len(data.classes))
+    inherit(supernet, space.cells_in(model), Watched(), engine("bf16"), network)
+    assert rounded == [False]
 
 
 def test_the_winner_of_a_race_goes_on_with_all_that_it_has(data: Data) -> None:
